@@ -1,0 +1,307 @@
+"""A URL becomes a filesystem; objects are listed, read, created exclusively and replaced whole.
+
+Nothing else in the package opens a path. What is notable here:
+
+- `create` is a true conditional create: one winner, however many try, and never a truncated object. fsspec's own
+  `mode="create"` is `exists()` followed by a plain write on every filesystem but S3, so local disks and `memory://`
+  get their own. A filesystem for which no such primitive is known is refused as an output by `check_output`.
+- Everything that crosses a network goes through the one retry policy (`pipeline.retry`).
+- Listings are never cached: another writer is always assumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pipeline.retry import StorageError, causes, error_code, retrying
+
+_memory_lock = threading.Lock()
+
+
+class Entry(NamedTuple):
+    """One listed object."""
+
+    name: str
+    """Path relative to the listed prefix, with `/` between the parts."""
+    url: str
+    size: int
+    """Bytes."""
+    version: str
+    """What changes when the content does: an etag on an object store, size and mtime on a disk."""
+
+
+def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The filesystem of `url` and the path in it. Raises ValueError for a scheme that fsspec does not know."""
+    options = {"use_listings_cache": False} if urlsplit(url).scheme in ("s3", "s3a") else {}
+    try:
+        fs, path = fsspec.core.url_to_fs(url, **options)
+    except (ValueError, ImportError) as error:
+        raise ValueError(
+            f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
+        ) from None
+    return fs, path
+
+
+def is_memory(url: str) -> bool:
+    """Whether `url` lives in this process alone."""
+    return urlsplit(url).scheme == "memory"
+
+
+def is_local(url: str) -> bool:
+    """Whether `url` is on a disk of this machine."""
+    return isinstance(filesystem(url)[0], LocalFileSystem)
+
+
+def absolute(url: str) -> str:
+    """`url` without a trailing slash; a relative local path is made absolute, since workers have other directories."""
+    if is_local(url):
+        return os.path.abspath(filesystem(url)[1])
+    return url.rstrip("/")
+
+
+def join(prefix: str, name: str) -> str:
+    """The URL of `name` under `prefix`. Raises ValueError where `name` could leave the prefix."""
+    parts = name.split("/")
+    if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(
+            f"{name!r} is not a path below {prefix}: it must be relative, without empty parts, '.' or '..'"
+        )
+    return f"{prefix.rstrip('/')}/{name}"
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def list_files(url: str, suffix: str = "") -> list[Entry]:
+    """Every object below `url` whose name ends with `suffix`, sorted by name; empty where there is none."""
+    fs, path = filesystem(url)
+    path = path.rstrip("/")
+
+    def find() -> dict[str, dict[str, Any]]:
+        return fs.find(path, detail=True)
+
+    entries = []
+    for found, info in retrying(find, url).items():
+        if info["type"] != "file" or not found.endswith(suffix):
+            continue
+        name = os.path.relpath(found, path) if isinstance(fs, LocalFileSystem) else found[len(path) :].lstrip("/")
+        if name and name != ".":
+            entries.append(Entry(name, f"{url.rstrip('/')}/{name}", info["size"], _version(info)))
+    return sorted(entries)
+
+
+def stat_file(url: str) -> Entry | None:
+    """The entry of the object at `url` (its name is its last part), or None where there is no object."""
+    fs, path = filesystem(url)
+    try:
+        info = retrying(lambda: fs.info(path), url)
+    except FileNotFoundError:
+        return None
+    if info["type"] != "file":
+        return None
+    return Entry(path.rsplit("/", 1)[-1], url, info["size"], _version(info))
+
+
+def exists(url: str) -> bool:
+    """Whether an object, or a prefix with at least one object below it, is at `url`."""
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        return os.path.exists(path)
+    return stat_file(url) is not None or bool(list_files(url))
+
+
+def read(url: str) -> bytes:
+    """The whole object. Raises FileNotFoundError where it is missing, StorageError where it cannot be read."""
+    fs, path = filesystem(url)
+    return retrying(lambda: fs.cat_file(path), url)
+
+
+def read_if_there(url: str) -> bytes | None:
+    """The whole object, or None where it is missing."""
+    try:
+        return read(url)
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def open_read(url: str) -> Iterator[IO[bytes]]:
+    """A seekable file for range reads; wrap the whole use of it in `retrying`."""
+    fs, path = filesystem(url)
+    options = {} if isinstance(fs, LocalFileSystem | MemoryFileSystem) else {"cache_type": "none"}
+    with fs.open(path, "rb", **options) as file:
+        yield file
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def create(url: str, data: bytes) -> bool:
+    """Create the object at `url` exclusively, whole or not at all.
+
+    Returns False where the name is taken. That can be our own write whose answer was lost on the way, so a caller
+    never concludes anything from False but this: read what is there and go on with that.
+    """
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        return _create_local(path, data)
+    if isinstance(fs, MemoryFileSystem):
+        return _create_in_memory(fs, path, data)
+    return retrying(lambda: _create_on_s3(fs, path, data), url)
+
+
+def replace(url: str, data: bytes) -> None:
+    """Write the object at `url` whole, over whatever is there."""
+    fs, path = filesystem(url)
+    if isinstance(fs, LocalFileSystem):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = _temporary_name(path)
+        try:
+            _write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        _sync_directory(path)
+    else:
+        retrying(lambda: fs.pipe_file(path, data), url)
+
+
+def delete(url: str) -> None:
+    """Remove the object at `url`; nothing happens where there is none."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        retrying(lambda: fs.rm_file(path), url)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether an object of this name is a temporary file that a kill left behind."""
+    base = name.rsplit("/", 1)[-1]
+    return base.startswith(".") and base.endswith(".tmp")
+
+
+def check_output(url: str) -> None:
+    """Prove that objects can be created exclusively at `url`.
+
+    Raises ValueError where the filesystem has no such primitive or ignores it, StorageError where nothing can be
+    written. Leaves nothing behind.
+    """
+    fs, _ = filesystem(url)
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and "s3" not in protocols:
+        raise ValueError(
+            f"{url}: {protocols[0]} has no exclusive create that this version knows; write to a disk or S3"
+        )
+    probe = join(url, f"_transdomain/tmp/.probe-{uuid.uuid4().hex}.tmp")
+    try:
+        if not create(probe, b"probe") or create(probe, b"second"):
+            raise ValueError(f"{url}: this server ignores If-None-Match, so two writers could overwrite each other")
+    except PermissionError as error:
+        raise StorageError(f"{url}: not writable ({error})") from error
+    finally:
+        delete(probe)
+        if isinstance(fs, LocalFileSystem):
+            with contextlib.suppress(OSError):  # not empty: somebody else writes here, too
+                os.rmdir(os.path.dirname(filesystem(probe)[1]))
+                os.rmdir(os.path.dirname(os.path.dirname(filesystem(probe)[1])))
+
+
+# --- exclusive creation, filesystem by filesystem ----------------------------------------------------------------
+
+
+def _create_on_s3(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> bool:
+    try:
+        fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if any(error_code(cause) == "PreconditionFailed" for cause in causes(error)):
+            return False
+        raise
+    return True
+
+
+def _create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:
+    with _memory_lock:
+        if fs.exists(path):
+            return False
+        fs.pipe_file(path, data)
+        return True
+
+
+def _create_local(path: str, data: bytes) -> bool:
+    """An unnamed temporary file, linked once it is on the disk; a named one where the disk has no unnamed ones."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, exist_ok=True)
+    try:
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        return _create_local_named(path, data)
+    # The unnamed file lives as long as a descriptor of it is open; `dst_dir_fd` makes CPython follow the /proc link.
+    duplicate, parent = os.dup(descriptor), os.open(directory, os.O_RDONLY)
+    try:
+        _write_synced(descriptor, data)
+        os.link(f"/proc/self/fd/{duplicate}", os.path.basename(path), dst_dir_fd=parent, follow_symlinks=True)
+        os.fsync(parent)
+    except FileExistsError:
+        return False
+    finally:
+        os.close(duplicate)
+        os.close(parent)
+    return True
+
+
+def _create_local_named(path: str, data: bytes) -> bool:
+    temporary = _temporary_name(path)
+    try:
+        _write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+    _sync_directory(path)
+    return True
+
+
+def _temporary_name(path: str) -> str:
+    directory, base = os.path.split(path)
+    return os.path.join(directory, f".{base[:64]}.{uuid.uuid4().hex}.tmp")
+
+
+def _write_synced(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _version(info: dict[str, Any]) -> str:
+    etag = info.get("ETag") or info.get("etag")
+    if etag:
+        return str(etag).strip('"')
+    return f"{info['size']}-{info.get('mtime') or info.get('created')}"

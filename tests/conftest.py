@@ -1,0 +1,54 @@
+"""Fixtures that several tests share: a real S3 server, and a place to write on each kind of store."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import seaweed
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The environment is set for the whole session, so that every process the tests start finds the server."""
+    with seaweed.serve() as endpoint:
+        previous = {name: os.environ.get(name) for name in seaweed.environment(endpoint)}
+        os.environ.update(seaweed.environment(endpoint))
+        try:
+            yield endpoint
+        finally:
+            for name, value in previous.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+
+def new_prefix(kind: str, request: pytest.FixtureRequest) -> str:
+    """A prefix that nobody has used, on a `local` disk, in `memory`, or on `s3`."""
+    name = uuid.uuid4().hex[:12]
+    if kind == "s3":
+        request.getfixturevalue("s3_server")
+        return f"s3://{seaweed.BUCKET}/{name}"
+    if kind == "memory":
+        return f"memory://{name}"
+    path: Path = request.getfixturevalue("tmp_path")
+    return str(path / name)
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def any_prefix(request: pytest.FixtureRequest) -> str:
+    return new_prefix(request.param, request)
+
+
+@pytest.fixture(params=["local", "s3"])
+def shared_prefix(request: pytest.FixtureRequest) -> str:
+    """On a store that other processes see, too."""
+    return new_prefix(request.param, request)
