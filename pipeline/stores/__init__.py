@@ -1,0 +1,61 @@
+"""Image stores: a prefix that holds images with keys, as Parquet shards or as a folder of files.
+
+`open_store` looks at what is there. Rows come as an Arrow table with `key` (string, unique), `source_shard` (the name
+of the shard, relative to the store), the image columns (`struct<bytes, path>`) and every other column untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from pipeline import images, storage
+from pipeline.engine.plan import Range
+from pipeline.stores import folder, parquet
+from pipeline.stores.schema import SourceChangedError, Store, image_columns
+
+__all__ = ["SourceChangedError", "Store", "image_columns", "open_store", "read_rows"]
+
+
+def open_store(url: str) -> Store:
+    """The store at `url`: a prefix, or one Parquet file.
+
+    Raises ValueError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
+    shards disagree on their columns, or it is the unfinished output of another job.
+    """
+    url = storage.absolute(url)
+    if url.endswith(".parquet"):
+        entry = storage.stat_file(url)
+        if entry is None:
+            raise ValueError(f"{url}: there is no such file")
+        return parquet.open_shards(url, [entry])
+    entries = storage.list_files(url)
+    if not entries:
+        raise ValueError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
+    names = {entry.name for entry in entries}
+    if "_transdomain/job.json" in names:
+        if "_SUCCESS" not in names:
+            raise ValueError(f"{url}: the job that writes this store has not finished; run its command again first")
+        entries = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")]
+    entries = [e for e in entries if not any(part[0] in "._" for part in e.name.split("/"))]
+    shards = [e for e in entries if e.name.endswith(".parquet")]
+    if shards:
+        return parquet.open_shards(url, shards)
+    files = [e for e in entries if e.name.lower().endswith(images.EXTENSIONS)]
+    if files:
+        return folder.open_files(url, files)
+    children = sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")})
+    if children:
+        raise ValueError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
+    raise ValueError(f"{url}: no Parquet shard and no image ({', '.join(images.EXTENSIONS)}) below it")
+
+
+def read_rows(ranges: Sequence[Range], columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of `ranges`, in order; of the `columns` named (`key` and `source_shard` always), or of all.
+
+    Raises SourceChangedError where a shard is not the one that was planned, StorageError where it cannot be read.
+    """
+    if all(r.shard.endswith(".parquet") for r in ranges):
+        return pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
+    return folder.read_files(ranges, columns)

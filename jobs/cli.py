@@ -1,0 +1,70 @@
+"""What every entry point does around its one function: parse, run, and turn what happens into a line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TypeVar
+
+from pipeline.config import UserError, parse
+from pipeline.retry import redact
+
+C = TypeVar("C")
+
+DONE, FAILED, UNUSABLE, OVER_BUDGET, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def run_job(
+    config: type[C],
+    function: Callable[[C], int],
+    *,
+    name: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run one job from the command line and return its exit code.
+
+    0 done; 1 failed; 2 unusable arguments, configuration or preflight; 3 the error budget was exceeded; 130
+    interrupted. A failure ends with one line; `--debug` anywhere on the line adds the traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.getLogger("transdomain").setLevel(logging.INFO)
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        return function(parse(config, arguments, prog=f"python -m jobs.{name}", description=description))
+    except KeyboardInterrupt:
+        _say(f"{name}: interrupted; the same command goes on from here: {_command(name, arguments)}")
+        return INTERRUPTED
+    except UserError as error:
+        return _failed(name, error, debug, UNUSABLE)
+    except Exception as error:  # the last line of defence: a line for the user, the traceback on request
+        return _failed(name, error, debug, FAILED)
+
+
+def _failed(name: str, error: Exception, debug: bool, code: int) -> int:
+    if debug:
+        logging.getLogger("transdomain").error("", exc_info=error)
+    kind = "" if isinstance(error, UserError) or str(error) else type(error).__name__
+    _say(f"{name}: {kind}{redact(' '.join(str(error).split()))}")
+    return code
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _command(name: str, arguments: Sequence[str]) -> str:
+    return " ".join(["python", "-m", f"jobs.{name}", *arguments])
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """The first Ctrl-C unwinds and says how to go on; the second ends at once."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    raise KeyboardInterrupt

@@ -1,0 +1,112 @@
+"""From a command line to a configuration: YAML files first, flags over them, one parser (tyro) for both."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from pipeline import storage
+
+C = TypeVar("C")
+
+
+class UserError(ValueError):
+    """Something that the user can put right before any work is done. One line: what, on what, what to do."""
+
+
+def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) -> C:
+    """The configuration that `argv` describes.
+
+    `--config FILE.yaml` may stand anywhere and more than once: each file is a partial configuration; flags come after
+    all files, and what comes later wins. Raises UserError for an unknown key or flag (naming the nearest known one),
+    an unreadable file or an impossible combination. Exits like any command line for `--help` (0) and for a value of
+    the wrong type or a missing one (2).
+    """
+    files, flags = _split_config_flags(argv)
+    tokens = [token for url in files for token in _tokens(_load(url), config, url)]
+    try:
+        parsed, unknown = tyro.cli(
+            config,
+            args=[*tokens, *flags],
+            prog=prog,
+            description=f"{description}\n\n--config FILE.yaml holds any of the options below; flags win over files.",
+            use_underscores=True,
+            return_unknown_args=True,
+        )
+    except UserError:
+        raise
+    except ValueError as error:  # a __post_init__ of the configuration refused the combination
+        raise UserError(str(error)) from error
+    if unknown:
+        known = [f"--{name}" for name in _flag_names(config)] + ["--config", "--help"]
+        if not unknown[0].startswith("-"):
+            raise UserError(f"{unknown[0]!r} is not expected; every value has its flag, such as --input {unknown[0]}")
+        raise UserError(f"unknown option {unknown[0]}{_nearest(unknown[0].split('=')[0].replace('-', '_'), known)}")
+    return parsed
+
+
+def _split_config_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    files, flags, rest = [], [], iter(argv)
+    for token in rest:
+        if token == "--config":
+            files.append(next(rest, ""))
+        elif token.startswith("--config="):
+            files.append(token.removeprefix("--config="))
+        else:
+            flags.append(token)
+    if "" in files:
+        raise UserError("--config needs a file: --config FILE.yaml")
+    return files, flags
+
+
+def _load(url: str) -> Mapping[str, Any]:
+    try:
+        loaded = yaml.safe_load(storage.read(storage.absolute(url)))
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{url}: there is no such configuration file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{url}: not valid YAML: {' '.join(str(error).split())}") from None
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise UserError(f"{url}: expected `option: value` lines, found a {type(loaded).__name__}")
+    return loaded
+
+
+def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "") -> Iterator[str]:
+    """`values` as the flags that say the same, so that one parser decides what every value means."""
+    fields = typing.get_type_hints(config)
+    for name, value in values.items():
+        flag = f"--{prefix}{name}"
+        if name not in fields:
+            raise UserError(f"{url}: unknown key {prefix}{name}{_nearest(str(name), list(fields))}")
+        if dataclasses.is_dataclass(fields[name]) and isinstance(value, dict):
+            yield from _tokens(value, typing.cast(type, fields[name]), url, f"{prefix}{name}.")
+        elif isinstance(value, bool) and fields[name] is bool:
+            yield flag if value else f"--{prefix}no_{name}"
+        elif isinstance(value, dict):
+            yield from (flag, *(str(part) for item in value.items() for part in item))
+        elif isinstance(value, list):
+            yield from (flag, *map(str, value))
+        else:
+            yield from (flag, str(value))
+
+
+def _flag_names(config: type, prefix: str = "") -> Iterator[str]:
+    for name, kind in typing.get_type_hints(config).items():
+        if isinstance(kind, types.UnionType) or not dataclasses.is_dataclass(kind):
+            yield f"{prefix}{name}"
+        else:
+            yield from _flag_names(typing.cast(type, kind), f"{prefix}{name}.")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]}?" if match else f"; known are {', '.join(known)}"

@@ -1,0 +1,192 @@
+"""Cut a corpus into units of work: plain data in, plain data out.
+
+A *range* is a run of rows of one source shard; a *unit* is a few consecutive ranges, bounded in rows and bytes, and
+becomes one shard of the output. A *segment* is the immutable list of the units that were planned at once.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FORMAT_VERSION = 1
+_FOOTER_KEY = b"transdomain"
+_UNITS_PER_ROW_GROUP = 64
+
+
+class Range(NamedTuple):
+    """Rows [start, stop) of one source shard."""
+
+    shard: str
+    """Name of the shard, relative to its store."""
+    url: str
+    version: str
+    """The shard's etag, or its size and mtime, when it was planned."""
+    start: int
+    stop: int
+    size: int
+    """Encoded bytes of these rows (an estimate where a shard has to be cut inside a row group)."""
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+class Unit(NamedTuple):
+    """One unit of work. Its id is SEGMENT-NUMBER, digits and a hyphen only: readers take words in names for splits."""
+
+    id: str
+    ranges: tuple[Range, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(r.rows for r in self.ranges)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one unit may hold, whichever is reached first. A single row larger than this is a unit of its own."""
+
+    rows: int = 2048
+    size_mb: float = 128.0
+    """Encoded megabytes (10⁶ bytes)."""
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.size_mb <= 0:
+            raise ValueError(f"a unit of {self.rows} rows and {self.size_mb} MB holds nothing; both must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One plan file: what was planned, and the recipe under which all of it is made."""
+
+    number: int
+    recipe: Mapping[str, Any]
+    """Everything that changes a byte of the output."""
+    units: int
+    rows: int
+    label: str = ""
+
+
+def unit_id(segment: int, number: int) -> str:
+    """The name of a unit, and of all that is made from it."""
+    return f"{segment:06d}-{number:06d}"
+
+
+def segment_of(unit: str) -> int:
+    """The number of the segment that `unit` belongs to."""
+    return int(unit.split("-")[0])
+
+
+def plan_units(ranges: Iterable[Range], limits: Limits, segment: int = 0) -> Iterator[Unit]:
+    """Pack `ranges`, in their order, into units; a range too large for one unit is cut.
+
+    Every row of every range is in exactly one unit, order is kept, and no unit of two or more rows exceeds `limits`
+    (as far as the sizes are even within a range).
+    """
+    max_bytes = int(limits.size_mb * 1e6)
+    number, held, rows, size = 0, list[Range](), 0, 0
+    for whole in ranges:
+        for part in _cut(whole, limits.rows, max_bytes):
+            if held and (rows + part.rows > limits.rows or size + part.size > max_bytes):
+                yield Unit(unit_id(segment, number), tuple(held))
+                number, held, rows, size = number + 1, [], 0, 0
+            _append(held, part)
+            rows, size = rows + part.rows, size + part.size
+    if held:
+        yield Unit(unit_id(segment, number), tuple(held))
+
+
+def _cut(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
+    """`whole` in even pieces that each fit, or rows one by one where a row alone is too large."""
+    if whole.rows == 0:
+        return
+    pieces = max(-(-whole.rows // max_rows), min(-(-whole.size // max_bytes), whole.rows))
+    edges = [whole.start + whole.rows * i // pieces for i in range(pieces + 1)]
+    for start, stop in itertools.pairwise(edges):
+        if stop > start:
+            size = whole.size * (stop - whole.start) // whole.rows - whole.size * (start - whole.start) // whole.rows
+            yield whole._replace(start=start, stop=stop, size=size)
+
+
+def _append(held: list[Range], part: Range) -> None:
+    """Neighbouring rows of one shard are one range: a unit reads each shard once."""
+    last = held[-1] if held else None
+    if last and last.url == part.url and last.stop == part.start:
+        held[-1] = last._replace(stop=part.stop, size=last.size + part.size)
+    else:
+        held.append(part)
+
+
+# --- a segment as a file ------------------------------------------------------------------------------------------
+
+_SCHEMA = pa.schema(
+    [
+        ("unit", pa.string()),
+        ("rows", pa.int64()),
+        (
+            "ranges",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("shard", pa.string()),
+                        ("url", pa.string()),
+                        ("version", pa.string()),
+                        ("start", pa.int64()),
+                        ("stop", pa.int64()),
+                        ("size", pa.int64()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+
+def encode_segment(units: Sequence[Unit], *, number: int, recipe: Mapping[str, Any], label: str = "") -> bytes:
+    """A segment as a Parquet file: a row a unit, recipe and counts in the footer."""
+    head = {
+        "format": FORMAT_VERSION,
+        "number": number,
+        "label": label,
+        "units": len(units),
+        "rows": sum(unit.rows for unit in units),
+        "recipe": recipe,
+    }
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
+        for first in range(0, len(units), _UNITS_PER_ROW_GROUP):
+            rows = [
+                {"unit": unit.id, "rows": unit.rows, "ranges": [r._asdict() for r in unit.ranges]}
+                for unit in units[first : first + _UNITS_PER_ROW_GROUP]
+            ]
+            writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+        writer.add_key_value_metadata({_FOOTER_KEY: json.dumps(head, sort_keys=True)})
+    return buffer.getvalue()
+
+
+def decode_segment(file: Any, source: str) -> Segment:
+    """What the footer of a segment says. Raises ValueError for a format that this version does not know."""
+    metadata = pq.read_metadata(file).metadata or {}
+    if _FOOTER_KEY not in metadata:
+        raise ValueError(f"{source} is not a plan")
+    head = json.loads(metadata[_FOOTER_KEY])
+    if head["format"] != FORMAT_VERSION:
+        raise ValueError(f"{source} has format {head['format']}; this version reads format {FORMAT_VERSION}")
+    return Segment(
+        number=head["number"], recipe=head["recipe"], units=head["units"], rows=head["rows"], label=head["label"]
+    )
+
+
+def decode_units(file: Any, only: int | None = None) -> list[Unit]:
+    """The units of a segment; of the row group that holds unit number `only`, where that is given."""
+    parquet = pq.ParquetFile(file)
+    table = parquet.read() if only is None else parquet.read_row_group(only // _UNITS_PER_ROW_GROUP)
+    return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"])) for row in table.to_pylist()]

@@ -1,0 +1,71 @@
+"""What this machine computes in, and with how many threads. Imported by workers; knows no Ray."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+MALLOC_ENVIRONMENT = {
+    # glibc gives large blocks back to the kernel at every free; keeping them is worth up to 1.5 × on a CPU.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def default_device() -> str:
+    """`cuda` where there is a GPU, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def supported_precisions(device: str) -> tuple[str, ...]:
+    """Precisions that `device` has in hardware. bf16 in emulation is hundreds of times slower than fp32."""
+    if device == "cuda":
+        return ("fp32", "bf16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",)
+    return ("fp32", "bf16") if _cpu_has_bf16() else ("fp32",)
+
+
+def choose_precision(requested: str, device: str) -> str:
+    """`auto` becomes bf16 where the hardware has it, else fp32. Raises ValueError for what the device lacks."""
+    supported = supported_precisions(device)
+    if requested == "auto":
+        return supported[-1]
+    if requested not in supported:
+        raise ValueError(
+            f"precision {requested} is not in this {device}'s hardware ({describe(device)}); use {' or '.join(supported)}"
+        )
+    return requested
+
+
+def describe(device: str) -> str:
+    """One line about the device: its name, and on a CPU what it multiplies matrices with."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_cpu_name()}, {cpu_capability()}, {available_cpus()} cores"
+
+
+def cpu_capability() -> str:
+    """The widest matrix instructions of this CPU that torch uses: amx, avx512_bf16, or what torch reports."""
+    if torch.cpu._is_amx_tile_supported():
+        return "amx"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "avx512_bf16"
+    return torch.backends.cpu.get_cpu_capability().lower()
+
+
+def available_cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _cpu_has_bf16() -> bool:
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return "CPU"

@@ -1,0 +1,40 @@
+"""A folder of image files, recursive: each file is a shard of one row, and its relative path is its key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from pipeline import storage
+from pipeline.engine.plan import Range
+from pipeline.stores.schema import IMAGE_TYPE, SourceChangedError, Store, image_array
+
+_READ_THREADS = 16
+
+
+def open_files(url: str, files: Sequence[storage.Entry]) -> Store:
+    """The store of these files, a range a file."""
+    schema = pa.schema([("key", pa.string()), ("image", IMAGE_TYPE)])
+    return Store(url, "folder", schema, [Range(e.name, e.url, e.version, 0, 1, e.size) for e in files])
+
+
+def read_files(ranges: Sequence[Range], columns: Sequence[str] | None) -> pa.Table:
+    """Files as rows of `key`, `image` and `source_shard`; without fetching a byte where `image` is not asked for."""
+    names = pa.array([r.shard for r in ranges], pa.string())
+    table = pa.table({"key": names})
+    if columns is None or "image" in columns:
+        with ThreadPoolExecutor(min(_READ_THREADS, len(ranges))) as threads:
+            data = list(threads.map(_read, ranges))
+        table = table.append_column("image", image_array(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
+    return table.append_column("source_shard", names)
+
+
+def _read(wanted: Range) -> bytes:
+    entry = storage.stat_file(wanted.url)
+    if entry is None:
+        raise SourceChangedError(f"{wanted.url} is gone since it was planned")
+    if entry.version != wanted.version:
+        raise SourceChangedError(f"{wanted.url} has changed since it was planned; its pictures need another output")
+    return storage.read(wanted.url)

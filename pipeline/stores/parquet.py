@@ -1,0 +1,153 @@
+"""Parquet shards: planned from their footers, read by row ranges, written in memory with the unit's account."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.engine.plan import Range
+from pipeline.retry import retrying
+from pipeline.stores.schema import SourceChangedError, Store, hugging_face_metadata, image_columns
+
+ROW_GROUP_BYTES = 4_000_000
+_FOOTER_THREADS = 16
+
+
+def open_shards(url: str, entries: Sequence[storage.Entry]) -> Store:
+    """The store of these shards, a range a row group.
+
+    Reads every footer. Raises ValueError where a shard is no Parquet file or has other columns than the first.
+    """
+    with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
+        footers = list(threads.map(_footer, entries))
+    schema = footers[0].schema.to_arrow_schema().remove_metadata()
+    ranges = []
+    for entry, footer in zip(entries, footers, strict=True):
+        other = footer.schema.to_arrow_schema().remove_metadata()
+        if other != schema:
+            raise ValueError(f"{entry.url}: columns differ from {entries[0].url}: {_difference(schema, other)}")
+        start = 0
+        for i in range(footer.num_row_groups):
+            group = footer.row_group(i)
+            stop = start + group.num_rows
+            ranges.append(Range(entry.name, entry.url, entry.version, start, stop, group.total_byte_size))
+            start = stop
+    return Store(url, "parquet", schema, ranges)
+
+
+def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
+    """Rows of one shard: only the row groups that they are in, and only the columns named, are fetched."""
+    entry = storage.stat_file(wanted.url)
+    if entry is None:
+        raise SourceChangedError(f"{wanted.url} is gone since it was planned")
+    if entry.version != wanted.version:
+        raise SourceChangedError(
+            f"{wanted.url} has changed since it was planned ({wanted.version}, now {entry.version}); "
+            "what it holds now needs another output"
+        )
+
+    def fetch() -> pa.Table:
+        with storage.open_read(wanted.url) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=True)
+            groups, skip, start = [], 0, 0
+            for i in range(parquet.metadata.num_row_groups):
+                rows = parquet.metadata.row_group(i).num_rows
+                if start < wanted.stop and start + rows > wanted.start:
+                    if not groups:
+                        skip = wanted.start - start
+                    groups.append(i)
+                start += rows
+            present = set(parquet.schema_arrow.names)
+            names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in present]
+            return parquet.read_row_groups(groups, columns=names).slice(skip, wanted.rows)
+
+    table = retrying(fetch, wanted.url).replace_schema_metadata(None)
+    if "key" not in table.column_names:
+        keys = [f"{wanted.shard}#{row:09d}" for row in range(wanted.start, wanted.stop)]
+        table = table.add_column(0, "key", pa.array(keys, pa.string()))
+    if "source_shard" in table.column_names:
+        table = table.drop_columns("source_shard")
+    return table.append_column("source_shard", pa.array([wanted.shard] * len(table), pa.string()))
+
+
+def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
+    """`rows` as one Parquet file, `footer` in its footer's metadata; the same rows give the same bytes.
+
+    Without a row the file has no row group at all: a row group of no rows is more than some readers bear.
+    """
+    pictures = image_columns(rows.schema)
+    schema = rows.schema.with_metadata(hugging_face_metadata(pictures))
+    binary = [f"{name}.bytes" for name in pictures]
+    leaves = _leaves(schema)
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(
+        buffer,
+        schema,
+        compression={leaf: "NONE" if leaf in binary else "ZSTD" for leaf in leaves},
+        use_dictionary=[leaf for leaf in leaves if leaf not in binary],
+        write_statistics=[leaf for leaf in leaves if leaf not in binary],
+    ) as writer:
+        if len(rows):
+            per_group = max(1, ROW_GROUP_BYTES * len(rows) // max(rows.nbytes, 1))
+            writer.write_table(rows.replace_schema_metadata(schema.metadata), row_group_size=per_group)
+        writer.add_key_value_metadata(dict(footer))
+    return buffer.getvalue()
+
+
+def read_footer(url: str, key: str) -> tuple[str | None, int]:
+    """The value of `key` in a shard's footer, and its number of rows. Raises ValueError where it is no Parquet file."""
+    footer = _footer(storage.Entry(url, url, 0, ""))
+    value = (footer.metadata or {}).get(key.encode())
+    return (value.decode() if value is not None else None), footer.num_rows
+
+
+def read_columns(url: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a whole shard; those that it lacks are left out."""
+
+    def fetch() -> pa.Table:
+        with storage.open_read(url) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=True)
+            return parquet.read(columns=[c for c in columns if c in parquet.schema_arrow.names])
+
+    return retrying(fetch, url)
+
+
+def encoded_size(rows: pa.Table, column: str) -> int:
+    """Bytes of the encoded images in `column`."""
+    return pc.sum(pc.binary_length(pc.struct_field(rows.column(column), "bytes"))).as_py() or 0
+
+
+def _footer(entry: storage.Entry) -> pq.FileMetaData:
+    def fetch() -> pq.FileMetaData:
+        with storage.open_read(entry.url) as file:
+            return pq.read_metadata(file)
+
+    try:
+        return retrying(fetch, entry.url)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{entry.url}: not a readable Parquet file ({error})") from None
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Dotted paths of the leaf columns as Parquet names them."""
+    buffer = io.BytesIO()
+    pq.ParquetWriter(buffer, schema).close()
+    parquet_schema = pq.read_schema(buffer) and pq.ParquetFile(buffer).schema
+    return [parquet_schema.column(i).path for i in range(len(parquet_schema))]
+
+
+def _difference(expected: pa.Schema, found: pa.Schema) -> str:
+    missing = [f"{f.name}: {f.type} missing" for f in expected if f.name not in found.names]
+    more = [f"{f.name}: {f.type} unexpected" for f in found if f.name not in expected.names]
+    other = [
+        f"{f.name}: {found.field(f.name).type} instead of {f.type}"
+        for f in expected
+        if f.name in found.names and found.field(f.name).type != f.type
+    ]
+    return "; ".join(missing + more + other) or "other order"
