@@ -1,0 +1,122 @@
+"""What a network looks like: the architecture of a generator and of a discriminator, as plain data.
+
+Nothing here imports torch, so a configuration can be read, checked and written without it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Norm = Literal["batch", "layer", "instance", "group", "none"]
+GeneratorKind = Literal["unet", "resnet"]
+DiscriminatorKind = Literal["patch", "pixel"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """A generator. The defaults are the U-Net 256 of pix2pix (without its dropout, which is that recipe's)."""
+
+    kind: GeneratorKind = "unet"
+    """`unet`: encoder and decoder with skips (Isola et al. 2017, 6.1.1). `resnet`: Johnson's (Zhu et al. 2017, 7.2)."""
+
+    in_channels: int = 3
+    """Channels of the source domain's images."""
+
+    out_channels: int = 3
+    """Channels of the target domain's images."""
+
+    width: int = 64
+    """Channels after the first convolution (`ngf`); every other count is a multiple of it."""
+
+    depth: int = 8
+    """U-Net: halvings of the picture (8 for 256², 7 for 128²). ResNet: residual blocks (9 for 256², 6 for 128²)."""
+
+    norm: Norm = "batch"
+    """Normalisation after the inner convolutions; `layer` is over channels and the whole picture."""
+
+    dropout: bool = False
+    """Drop half of the values, in a U-Net's innermost wide blocks or in every residual block, while training."""
+
+    groups: int = 32
+    """Groups of a group norm (Wu and He 2018); other norms ignore it."""
+
+    affine: bool = False
+    """Learn a scale and a shift in instance norm; the published models do not. The other norms always do."""
+
+    def __post_init__(self) -> None:
+        _check_choice("generator.kind", self.kind, get_args(GeneratorKind))
+        _check_at_least("generator.in_channels", self.in_channels, 1)
+        _check_at_least("generator.out_channels", self.out_channels, 1)
+        _check_at_least("generator.depth", self.depth, 2 if self.kind == "unet" else 1)
+        _check_norm("generator", self.norm, self.width, self.groups, self.affine)
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an input must be multiples of this, so that the output has the input's size."""
+        return 2**self.depth if self.kind == "unet" else 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """A discriminator. The defaults are the 70×70 PatchGAN of CycleGAN (Isola et al. 2017, 6.1.2)."""
+
+    kind: DiscriminatorKind = "patch"
+    """`patch` judges overlapping patches, `pixel` each pixel by itself (1×1 convolutions)."""
+
+    in_channels: int = 3
+    """Channels that it sees: an image's; for pix2pix those of source and target together."""
+
+    width: int = 64
+    """Channels after the first convolution (`ndf`)."""
+
+    layers: int = 3
+    """PatchGAN: convolutions of stride 2, which set the patch: 1 is 16×16, 3 is 70×70, 5 is 286×286."""
+
+    norm: Norm = "instance"
+    """Normalisation after the inner convolutions."""
+
+    groups: int = 32
+    """Groups of a group norm; other norms ignore it."""
+
+    affine: bool = False
+    """Learn a scale and a shift in instance norm."""
+
+    def __post_init__(self) -> None:
+        _check_choice("discriminator.kind", self.kind, get_args(DiscriminatorKind))
+        _check_at_least("discriminator.in_channels", self.in_channels, 1)
+        _check_at_least("discriminator.layers", self.layers, 1)
+        _check_norm("discriminator", self.norm, self.width, self.groups, self.affine)
+
+    @property
+    def receptive_field(self) -> int:
+        """Side, in pixels, of the square of the input that one output value sees."""
+        if self.kind == "pixel":
+            return 1
+        side = 1
+        for stride in (1, 1, *([2] * self.layers)):  # from the output back to the input; all kernels are 4×4
+            side = (side - 1) * stride + 4
+        return side
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}: it must be at least {least}; raise it to {least} or more")
+
+
+def _check_norm(owner: str, norm: str, width: int, groups: int, affine: bool) -> None:
+    _check_choice(f"{owner}.norm", norm, get_args(Norm))
+    _check_at_least(f"{owner}.width", width, 1)
+    _check_at_least(f"{owner}.groups", groups, 1)
+    if norm == "group" and width % groups:
+        raise ValueError(
+            f"{owner}.groups is {groups} and {owner}.width {width}: a group norm needs a width that its groups divide; "
+            f"set {owner}.groups to a divisor of {width}"
+        )
+    if affine and norm != "instance":
+        raise ValueError(
+            f"{owner}.affine is true with norm {norm}: it is a choice of instance norm only; leave {owner}.affine out"
+        )

@@ -1,0 +1,40 @@
+"""A generator as it is used after training: every image's result is its own, whatever else is in the batch."""
+
+import copy
+from typing import Literal
+
+from torch import nn
+
+from gan_models.norms import GroupNorm
+
+Statistics = Literal["image", "running"]
+
+
+def translation_mode(generator: nn.Module, *, statistics: Statistics = "image") -> nn.Module:
+    """A form of `generator` for translating: dropout off, and no image touches another in its batch.
+
+    `statistics` is what a batch norm normalises with. `image`, the default, takes each image's own mean and variance:
+    the published pix2pix results are made that way (its test script translates one image at a time in training mode).
+    `running` takes the averages gathered in training, as `eval()` does; pix2pix then looks different, mostly worse.
+    Other norms use the image's own statistics anyway.
+
+    The result shares the weights of `generator`, which stays as it is; so it follows further training. At one batch
+    shape and memory format the pixels of an image are bit-equal whatever its neighbours are. (Another batch size may
+    let torch choose another algorithm: pad to one shape where bits count.)
+    """
+    weights = {id(tensor): tensor for tensor in (*generator.parameters(), *generator.buffers())}
+    translator = copy.deepcopy(generator, weights)
+    if statistics == "image":
+        for name, module in list(translator.named_modules()):
+            if isinstance(module, nn.BatchNorm2d):
+                parent, _, child = name.rpartition(".")
+                setattr(translator.get_submodule(parent), child, _per_image(module))
+    return translator.eval()
+
+
+def _per_image(norm: nn.BatchNorm2d) -> GroupNorm:
+    """`norm` at batch 1 in training mode: one group a channel, with the same scale and shift."""
+    channels = norm.num_features
+    per_image = GroupNorm(channels, channels, eps=norm.eps, affine=False)
+    per_image.weight, per_image.bias = norm.weight, norm.bias
+    return per_image
