@@ -6,12 +6,24 @@ is not given, and knows nothing of the programs around it.
 
 from gan_models.build import build_discriminator, build_generator
 from gan_models.config import DiscriminatorConfig, GeneratorConfig
+from gan_models.cyclegan import CycleGAN, CycleGANConfig
+from gan_models.image_pool import ImagePool, PoolDecision, pool_decisions
+from gan_models.pix2pix import Pix2Pix, Pix2PixConfig
+from gan_models.schedule import learning_rate_factor
 from gan_models.translation import translation_mode
 
 __all__ = [
+    "CycleGAN",
+    "CycleGANConfig",
     "DiscriminatorConfig",
     "GeneratorConfig",
+    "ImagePool",
+    "Pix2Pix",
+    "Pix2PixConfig",
+    "PoolDecision",
     "build_discriminator",
     "build_generator",
+    "learning_rate_factor",
+    "pool_decisions",
     "translation_mode",
 ]

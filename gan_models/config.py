@@ -43,10 +43,10 @@ class GeneratorConfig:
     """Learn a scale and a shift in instance norm; the published models do not. The other norms always do."""
 
     def __post_init__(self) -> None:
-        _check_choice("generator.kind", self.kind, get_args(GeneratorKind))
-        _check_at_least("generator.in_channels", self.in_channels, 1)
-        _check_at_least("generator.out_channels", self.out_channels, 1)
-        _check_at_least("generator.depth", self.depth, 2 if self.kind == "unet" else 1)
+        check_choice("generator.kind", self.kind, get_args(GeneratorKind))
+        check_at_least("generator.in_channels", self.in_channels, 1)
+        check_at_least("generator.out_channels", self.out_channels, 1)
+        check_at_least("generator.depth", self.depth, 2 if self.kind == "unet" else 1)
         _check_norm("generator", self.norm, self.width, self.groups, self.affine)
 
     @property
@@ -81,9 +81,9 @@ class DiscriminatorConfig:
     """Learn a scale and a shift in instance norm."""
 
     def __post_init__(self) -> None:
-        _check_choice("discriminator.kind", self.kind, get_args(DiscriminatorKind))
-        _check_at_least("discriminator.in_channels", self.in_channels, 1)
-        _check_at_least("discriminator.layers", self.layers, 1)
+        check_choice("discriminator.kind", self.kind, get_args(DiscriminatorKind))
+        check_at_least("discriminator.in_channels", self.in_channels, 1)
+        check_at_least("discriminator.layers", self.layers, 1)
         _check_norm("discriminator", self.norm, self.width, self.groups, self.affine)
 
     @property
@@ -97,20 +97,28 @@ class DiscriminatorConfig:
         return side
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a `value` of the setting `name` that is none of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
 
 
-def _check_at_least(name: str, value: int, least: int) -> None:
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse a `value` of the setting `name` below 0, or one that is no number."""
+    if not value >= 0:
+        raise ValueError(f"{name} is {value}: it must not be negative; 0 leaves it out")
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Refuse a `value` of the setting `name` below `least`."""
     if value < least:
         raise ValueError(f"{name} is {value}: it must be at least {least}; raise it to {least} or more")
 
 
 def _check_norm(owner: str, norm: str, width: int, groups: int, affine: bool) -> None:
-    _check_choice(f"{owner}.norm", norm, get_args(Norm))
-    _check_at_least(f"{owner}.width", width, 1)
-    _check_at_least(f"{owner}.groups", groups, 1)
+    check_choice(f"{owner}.norm", norm, get_args(Norm))
+    check_at_least(f"{owner}.width", width, 1)
+    check_at_least(f"{owner}.groups", groups, 1)
     if norm == "group" and width % groups:
         raise ValueError(
             f"{owner}.groups is {groups} and {owner}.width {width}: a group norm needs a width that its groups divide; "

@@ -1,0 +1,188 @@
+"""CycleGAN: image-to-image translation without pairs (Zhu et al. 2017).
+
+Names follow the article: generator g_AB translates A to B, g_BA B to A; discriminator d_A judges images of domain A,
+d_B those of B. (The published code's files name otherwise: its D_A judges domain B.) A loss named after a domain
+compares or judges images of that domain: `cycle_A` and `identity_A` are distances to real images of A.
+
+Shapes: every image batch is [N, C, H, W] in [-1, 1].
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+import torch
+from torch import Generator, Tensor
+
+from gan_models import losses
+from gan_models.build import build_discriminator, build_generator
+from gan_models.config import DiscriminatorConfig, GeneratorConfig, check_choice, check_not_negative
+from gan_models.image_pool import ImagePool
+from gan_models.losses import GanLoss
+from gan_models.objective import (
+    Autocast,
+    Domain,
+    Objective,
+    Optimizers,
+    Replay,
+    Update,
+    apply_to_each,
+    check_images,
+    frozen,
+    keeps_samples_apart,
+    plain_update,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleGANConfig:
+    """The published recipe: ResNet of 9 blocks, 70×70 PatchGAN, instance norm, least squares, 10·cycle, 5·identity."""
+
+    generator: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(kind="resnet", depth=9, norm="instance"))
+    """From domain A to domain B; the one from B to A has its channels swapped."""
+
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """Of domain B, so it sees the generator's output; that of A takes A's channels."""
+
+    gan_loss: GanLoss = "lsgan"
+    """How generators and discriminators compete."""
+
+    lambda_a: float = 10.0
+    """Weight of the cycle A → B → A."""
+
+    lambda_b: float = 10.0
+    """Weight of the cycle B → A → B."""
+
+    lambda_identity: float = 0.5
+    """Weight of the identity loss, as a share of the cycle weight of the same domain; 0 leaves its passes out."""
+
+    pool_size: int = 50
+    """Earlier fakes of each domain kept for its discriminator."""
+
+    gradient_penalty: float = 10.0
+    """Weight of the gradient penalty, under `wgangp` only (Gulrajani et al. 2017)."""
+
+    def __post_init__(self) -> None:
+        check_choice("gan_loss", self.gan_loss, get_args(GanLoss))
+        for name in ("lambda_a", "lambda_b", "lambda_identity", "pool_size", "gradient_penalty"):
+            check_not_negative(name, getattr(self, name))
+        source, target = self.generator.in_channels, self.generator.out_channels
+        if self.discriminator.in_channels != target:
+            raise ValueError(
+                f"discriminator.in_channels is {self.discriminator.in_channels}: in CycleGAN it judges domain B; "
+                f"set it to {target} (generator.out_channels)"
+            )
+        if self.lambda_identity and source != target:
+            raise ValueError(
+                f"lambda_identity is {self.lambda_identity} with {source} channels in A and {target} in B: an identity "
+                "needs as many in both; set lambda_identity to 0"
+            )
+        losses.check_penalty(self.gan_loss, self.gradient_penalty, self.discriminator)
+
+
+class CycleGAN(Objective):
+    """Generators `g_AB`, `g_BA` and discriminators `d_A`, `d_B`."""
+
+    config: CycleGANConfig
+
+    def __init__(self, config: CycleGANConfig, *, generator: Generator | None = None, pool_seed: int = 0) -> None:
+        """Initial weights come from `generator`, a random generator (default: torch's global one)."""
+        of_ab = config.generator
+        of_ba = replace(of_ab, in_channels=of_ab.out_channels, out_channels=of_ab.in_channels)
+        of_a = replace(config.discriminator, in_channels=of_ab.in_channels)
+        super().__init__(
+            generators={
+                "g_AB": build_generator(of_ab, generator=generator),
+                "g_BA": build_generator(of_ba, generator=generator),
+            },
+            discriminators={
+                "d_A": build_discriminator(of_a, generator=generator),
+                "d_B": build_discriminator(config.discriminator, generator=generator),
+            },
+            pools={"A": ImagePool(config.pool_size), "B": ImagePool(config.pool_size)},
+            pool_seed=pool_seed,
+        )
+        self.config = config
+
+    def step(
+        self,
+        real_a: Tensor,
+        real_b: Tensor,
+        *,
+        optimizers: Optimizers,
+        update: Update = plain_update,
+        autocast: Autocast = nullcontext,
+        replay: Replay | None = None,
+    ) -> dict[str, Tensor]:
+        """One training step on images that need not belong together: the generators, then the discriminators.
+
+        Returns the losses as they were, weighted, detached, 0-dim: `d_A`, `g_AB` (what d_B makes of its fakes),
+        `cycle_A`, `identity_A`, `d_B`, `g_BA`, `cycle_B`, `identity_B`. A discriminator's is half of real and fake,
+        and of the penalty under `wgangp`. `update` is called with a loss and its optimiser, twice. `autocast` gives a
+        context for a forward. `replay(domain, fakes)` takes the place of the own pools; B's fakes are asked for first.
+        """
+        self._check(real_a, real_b)
+        # Each forward has an autocast context of its own: inside one, cast weights are cached, and stale once updated.
+        with autocast(), frozen(self.networks[name] for name in self.discriminator_names):
+            fake_a, fake_b, of_generators = self._generator_losses(real_a, real_b)
+        update(torch.stack(list(of_generators.values())).sum(), optimizers["generators"])
+
+        replay = replay or self.query_pool
+        with autocast():
+            d_b = self._discriminator_loss("B", real_b, fake_b.detach(), replay)
+            d_a = self._discriminator_loss("A", real_a, fake_a.detach(), replay)
+        update(d_a + d_b, optimizers["discriminators"])
+
+        self.steps += 1
+        found = of_generators | {"d_A": d_a, "d_B": d_b}
+        order = ("d_A", "g_AB", "cycle_A", "identity_A", "d_B", "g_BA", "cycle_B", "identity_B")
+        return {name: found[name].detach() for name in order}
+
+    def _generator_losses(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The fakes of A and of B, and the generators' losses by name."""
+        config, g_ab, g_ba = self.config, self.forward["g_AB"], self.forward["g_BA"]
+        real = {"A": real_a, "B": real_b}
+        same: dict[str, Tensor] = {}
+        # Dropout, too, is drawn pass by pass, as it is published.
+        if config.lambda_identity and keeps_samples_apart(config.generator) and not config.generator.dropout:
+            fake_b, same["B"] = apply_to_each(g_ab, [real_a, real_b], together=True)
+            fake_a, same["A"] = apply_to_each(g_ba, [real_b, real_a], together=True)
+            cycled = {"A": g_ba(fake_b), "B": g_ab(fake_a)}
+        else:
+            fake_b = g_ab(real_a)
+            cycled = {"A": g_ba(fake_b)}
+            fake_a = g_ba(real_b)
+            cycled["B"] = g_ab(fake_a)
+            if config.lambda_identity:
+                same = {"B": g_ab(real_b), "A": g_ba(real_a)}
+
+        weights = {"A": config.lambda_a, "B": config.lambda_b}
+        found = {
+            "g_AB": losses.generator_loss(config.gan_loss, self.networks["d_B"](fake_b)),
+            "g_BA": losses.generator_loss(config.gan_loss, self.networks["d_A"](fake_a)),
+        }
+        for domain, weight in weights.items():
+            found[f"cycle_{domain}"] = weight * losses.l1_loss(cycled[domain], real[domain])
+            if config.lambda_identity:
+                distance = losses.l1_loss(same[domain], real[domain])
+                found[f"identity_{domain}"] = weight * config.lambda_identity * distance
+            else:
+                found[f"identity_{domain}"] = torch.zeros_like(found["g_AB"])
+        return fake_a, fake_b, found
+
+    def _discriminator_loss(self, domain: Domain, real: Tensor, fake: Tensor, replay: Replay) -> Tensor:
+        kind, discriminator = self.config.gan_loss, self.forward[f"d_{domain}"]
+        if self.config.pool_size:
+            fake = replay(domain, fake)
+        together = keeps_samples_apart(self.config.discriminator)
+        of_real, of_fake = apply_to_each(discriminator, [real, fake], together=together)
+        loss = losses.discriminator_loss(kind, of_real, real=True)
+        loss = loss + losses.discriminator_loss(kind, of_fake, real=False)
+        if kind == "wgangp":
+            loss = loss + self.config.gradient_penalty * losses.gradient_penalty(discriminator, real, fake)
+        return 0.5 * loss
+
+    def _check(self, real_a: Tensor, real_b: Tensor) -> None:
+        config = self.config.generator
+        check_images("real_a", real_a, config.in_channels, config.size_multiple)
+        check_images("real_b", real_b, config.out_channels, config.size_multiple)

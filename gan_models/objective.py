@@ -1,0 +1,128 @@
+"""What pix2pix and CycleGAN have in common: named networks, image pools, and how a loss becomes an update."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_models.config import DiscriminatorConfig, GeneratorConfig
+from gan_models.image_pool import ImagePool, pool_decisions
+
+Domain = Literal["A", "B"]
+Autocast = Callable[[], AbstractContextManager[Any]]
+Replay = Callable[[Domain, Tensor], Tensor]
+Update = Callable[[Tensor, Optimizer], None]
+
+
+class Optimizers(Protocol):
+    """A mapping with one optimiser for all `generators` and one for all `discriminators`."""
+
+    def __getitem__(self, name: Literal["generators", "discriminators"], /) -> Optimizer: ...
+
+
+def plain_update(loss: Tensor, optimizer: Optimizer) -> None:
+    """One optimiser step down the gradient of `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+class Objective:
+    """Networks by name, and the state of their training that is neither weights nor optimisers."""
+
+    networks: dict[str, nn.Module]
+    """The networks themselves: their weights are trained, saved and moved to a device through these."""
+
+    forward: dict[str, nn.Module]
+    """What the training forward goes through. A trainer replaces entries by wrapped ones (DDP, compiled).
+
+    Generators always go through it, and discriminators in their own step. The generators' step goes through the bare
+    discriminators, frozen: what wraps them must not expect a backward then.
+    """
+
+    generator_names: tuple[str, ...]
+    discriminator_names: tuple[str, ...]
+
+    pools: dict[str, ImagePool]
+    """Earlier fakes of each domain."""
+
+    pool_seed: int
+    """What the decisions of `pools` are drawn from, together with `steps`."""
+
+    steps: int
+    """Training steps done."""
+
+    def __init__(
+        self,
+        *,
+        generators: Mapping[str, nn.Module],
+        discriminators: Mapping[str, nn.Module],
+        pools: Mapping[str, ImagePool],
+        pool_seed: int,
+    ) -> None:
+        self.networks = {**generators, **discriminators}
+        self.forward = dict(self.networks)
+        self.generator_names = tuple(generators)
+        self.discriminator_names = tuple(discriminators)
+        self.pools = dict(pools)
+        self.pool_seed = pool_seed
+        self.steps = 0
+
+    def parameters(self, names: Iterable[str]) -> list[nn.Parameter]:
+        """The parameters of the networks called `names`, for an optimiser."""
+        return [parameter for name in names for parameter in self.networks[name].parameters()]
+
+    def query_pool(self, domain: Domain, fake_NCHW: Tensor) -> Tensor:
+        """What the discriminator of `domain` sees for these fakes, by this process's own pool."""
+        pool = self.pools[domain]
+        return pool.query(fake_NCHW, pool_decisions(self.pool_seed, self.steps, domain, len(fake_NCHW), pool.size))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs besides weights and optimisers."""
+        return {"steps": self.steps, "pools": {domain: pool.state_dict() for domain, pool in self.pools.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.steps = state["steps"]
+        for domain, pool in self.pools.items():
+            pool.load_state_dict(state["pools"][domain])
+
+
+@contextmanager
+def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Inside, nothing computed with `networks` leads to a gradient of their parameters."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def apply_to_each(network: nn.Module, batches: list[Tensor], *, together: bool) -> list[Tensor]:
+    """`network` of each batch; `together` in one forward, where their shapes allow it.
+
+    Together is right only where no sample sees another: not with a batch norm, whose statistics would mix.
+    """
+    if not together or len({batch.shape[1:] for batch in batches}) > 1:
+        return [network(batch) for batch in batches]
+    return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))
+
+
+def keeps_samples_apart(config: GeneratorConfig | DiscriminatorConfig) -> bool:
+    """Whether a batch may be cut or joined without a change of the result (but for rounding, and dropout's draws)."""
+    return config.norm != "batch"
+
+
+def check_images(name: str, images_NCHW: Tensor, channels: int, multiple: int) -> None:
+    """One clear error for a batch that the generator cannot take."""
+    shape = list(images_NCHW.shape)
+    if images_NCHW.ndim != 4 or shape[1] != channels:
+        raise ValueError(f"{name} has shape {shape}: it must be [N, {channels}, H, W], as the generator's channels are")
+    if shape[2] % multiple or shape[3] % multiple:
+        raise ValueError(f"{name} is {shape[3]}×{shape[2]} pixels: this generator needs multiples of {multiple}")

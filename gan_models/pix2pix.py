@@ -1,0 +1,143 @@
+"""pix2pix: image-to-image translation from pairs (Isola et al. 2017).
+
+Shapes: a real_a, real_b and fake_b are [N, C, H, W] in [-1, 1]; a pair is [N, C_a + C_b, H, W].
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import get_args
+
+import torch
+from torch import Generator, Tensor
+
+from gan_models import losses
+from gan_models.build import build_discriminator, build_generator
+from gan_models.config import DiscriminatorConfig, GeneratorConfig, check_choice, check_not_negative
+from gan_models.image_pool import ImagePool
+from gan_models.losses import GanLoss
+from gan_models.objective import (
+    Autocast,
+    Objective,
+    Optimizers,
+    Replay,
+    Update,
+    apply_to_each,
+    check_images,
+    frozen,
+    keeps_samples_apart,
+    plain_update,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixConfig:
+    """The published recipe: U-Net 256 with dropout, 70×70 PatchGAN on pairs, batch norm, cross-entropy, 100·L1."""
+
+    generator: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(dropout=True))
+    """From domain A to domain B."""
+
+    discriminator: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(in_channels=6, norm="batch"))
+    """Sees A and B together, so its `in_channels` are the sum of the generator's."""
+
+    gan_loss: GanLoss = "vanilla"
+    """How generator and discriminator compete."""
+
+    lambda_l1: float = 100.0
+    """Weight of the L1 distance to the target."""
+
+    pool_size: int = 0
+    """Pairs of earlier fakes kept for the discriminator; the recipe has no pool."""
+
+    gradient_penalty: float = 10.0
+    """Weight of the gradient penalty, under `wgangp` only (Gulrajani et al. 2017)."""
+
+    def __post_init__(self) -> None:
+        check_choice("gan_loss", self.gan_loss, get_args(GanLoss))
+        check_not_negative("lambda_l1", self.lambda_l1)
+        check_not_negative("pool_size", self.pool_size)
+        check_not_negative("gradient_penalty", self.gradient_penalty)
+        channels = self.generator.in_channels + self.generator.out_channels
+        if self.discriminator.in_channels != channels:
+            raise ValueError(
+                f"discriminator.in_channels is {self.discriminator.in_channels}: in pix2pix it sees source and target "
+                f"together; set it to {channels} (generator.in_channels + generator.out_channels)"
+            )
+        losses.check_penalty(self.gan_loss, self.gradient_penalty, self.discriminator)
+
+
+class Pix2Pix(Objective):
+    """A generator `g` from A to B, and a discriminator `d` of pairs."""
+
+    config: Pix2PixConfig
+
+    def __init__(self, config: Pix2PixConfig, *, generator: Generator | None = None, pool_seed: int = 0) -> None:
+        """Initial weights come from `generator`, a random generator (default: torch's global one)."""
+        super().__init__(
+            generators={"g": build_generator(config.generator, generator=generator)},
+            discriminators={"d": build_discriminator(config.discriminator, generator=generator)},
+            pools={"B": ImagePool(config.pool_size)},
+            pool_seed=pool_seed,
+        )
+        self.config = config
+
+    def step(
+        self,
+        real_a: Tensor,
+        real_b: Tensor,
+        *,
+        optimizers: Optimizers,
+        update: Update = plain_update,
+        autocast: Autocast = nullcontext,
+        replay: Replay | None = None,
+    ) -> dict[str, Tensor]:
+        """One training step on pairs: the discriminator first, then the generator against the updated one.
+
+        Returns the losses as they were, weighted, detached, 0-dim: `g_gan`, `g_l1`, `d_real`, `d_fake`, and
+        `d_penalty` under `wgangp`. `update` is called with a loss and its optimiser, twice. `autocast` gives a context
+        for a forward. `replay("B", pairs)` takes the place of the own pool, if there is one.
+        """
+        self._check(real_a, real_b)
+        # Each forward has an autocast context of its own: inside one, cast weights are cached, and stale once updated.
+        with autocast():
+            fake_b = self.forward["g"](real_a)
+            found = self._discriminator_losses(real_a, real_b, fake_b.detach(), replay or self.query_pool)
+        update(0.5 * torch.stack(list(found.values())).sum(), optimizers["discriminators"])
+
+        with autocast(), frozen([self.networks["d"]]):
+            found |= self._generator_losses(real_a, real_b, fake_b)
+        update(found["g_gan"] + found["g_l1"], optimizers["generators"])
+
+        self.steps += 1
+        return {name: loss.detach() for name, loss in found.items()}
+
+    def _discriminator_losses(
+        self, real_a: Tensor, real_b: Tensor, fake_b: Tensor, replay: Replay
+    ) -> dict[str, Tensor]:
+        kind, discriminator = self.config.gan_loss, self.forward["d"]
+        real, fake = torch.cat([real_a, real_b], 1), torch.cat([real_a, fake_b], 1)
+        if self.config.pool_size:
+            fake = replay("B", fake)
+        together = keeps_samples_apart(self.config.discriminator)
+        # The fake first: a batch norm's running statistics remember the order.
+        of_fake, of_real = apply_to_each(discriminator, [fake, real], together=together)
+        found = {
+            "d_real": losses.discriminator_loss(kind, of_real, real=True),
+            "d_fake": losses.discriminator_loss(kind, of_fake, real=False),
+        }
+        if kind == "wgangp":
+            found["d_penalty"] = self.config.gradient_penalty * losses.gradient_penalty(discriminator, real, fake)
+        return found
+
+    def _generator_losses(self, real_a: Tensor, real_b: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
+        logits = self.networks["d"](torch.cat([real_a, fake_b], 1))
+        return {
+            "g_gan": losses.generator_loss(self.config.gan_loss, logits),
+            "g_l1": self.config.lambda_l1 * losses.l1_loss(fake_b, real_b),
+        }
+
+    def _check(self, real_a: Tensor, real_b: Tensor) -> None:
+        config = self.config.generator
+        check_images("real_a", real_a, config.in_channels, config.size_multiple)
+        check_images("real_b", real_b, config.out_channels, config.size_multiple)
+        if real_a.shape[0] != real_b.shape[0] or real_a.shape[2:] != real_b.shape[2:]:
+            raise ValueError(f"real_a is {list(real_a.shape)} and real_b {list(real_b.shape)}: pairs have one size")
