@@ -5,6 +5,7 @@ is not given, and knows nothing of the programs around it.
 """
 
 from gan_models.build import build_discriminator, build_generator
+from gan_models.bundle import Bundle, load_bundle, save_bundle
 from gan_models.config import DiscriminatorConfig, GeneratorConfig
 from gan_models.cyclegan import CycleGAN, CycleGANConfig
 from gan_models.image_pool import ImagePool, PoolDecision, pool_decisions
@@ -13,6 +14,7 @@ from gan_models.schedule import learning_rate_factor
 from gan_models.translation import translation_mode
 
 __all__ = [
+    "Bundle",
     "CycleGAN",
     "CycleGANConfig",
     "DiscriminatorConfig",
@@ -24,6 +26,8 @@ __all__ = [
     "build_discriminator",
     "build_generator",
     "learning_rate_factor",
+    "load_bundle",
     "pool_decisions",
+    "save_bundle",
     "translation_mode",
 ]

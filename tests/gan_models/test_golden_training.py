@@ -13,8 +13,6 @@ from torch.optim import Adam, Optimizer
 from gan_models import (
     CycleGAN,
     CycleGANConfig,
-    DiscriminatorConfig,
-    GeneratorConfig,
     ImagePool,
     Pix2Pix,
     Pix2PixConfig,

@@ -1,0 +1,29 @@
+"""Pixels to what a generator takes and back, as the published test scripts do it, and padding to its size."""
+
+import torch
+from torch import Tensor
+
+
+def from_uint8(pixels: Tensor) -> Tensor:
+    """Integers 0 to 255 to fp32 in [-1, 1], whatever the shape."""
+    return pixels.float().div(255).sub(0.5).div(0.5)
+
+
+def to_uint8(values: Tensor) -> Tensor:
+    """[-1, 1] to integers 0 to 255, cut off rather than rounded, as the published results are."""
+    return values.float().add(1).div(2).mul(255).clamp(0, 255).to(torch.uint8)
+
+
+def pad_by_reflection(images_NCHW: Tensor, multiple: int) -> Tensor:
+    """Images grown at the right and the bottom to the next multiple, by mirroring as often as it takes."""
+    height, width = images_NCHW.shape[2:]
+    rows = _mirrored(height, -height % multiple).to(images_NCHW.device)
+    columns = _mirrored(width, -width % multiple).to(images_NCHW.device)
+    return images_NCHW[:, :, rows[:, None], columns]
+
+
+def _mirrored(size: int, extra: int) -> Tensor:
+    """Indices 0 … size − 1 and `extra` more, which go back and forth without repeating the edge."""
+    period = max(1, 2 * (size - 1))
+    phase = torch.arange(size + extra) % period
+    return torch.minimum(phase, period - phase) if size > 1 else torch.zeros_like(phase)
