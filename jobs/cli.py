@@ -1,4 +1,4 @@
-"""What every entry point does around its one function: parse, run, and turn what happens into a line and an exit code."""
+"""What every entry point does around its one function: parse, run, turn what happens into a line and an exit code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TypeVar
 
 from pipeline.config import UserError, parse
+from pipeline.engine.budget import BudgetExceededError
 from pipeline.retry import redact
 
 C = TypeVar("C")
@@ -44,6 +45,8 @@ def run_job(
         return INTERRUPTED
     except UserError as error:
         return _failed(name, error, debug, UNUSABLE)
+    except BudgetExceededError as error:
+        return _failed(name, error, debug, OVER_BUDGET)
     except Exception as error:  # the last line of defence: a line for the user, the traceback on request
         return _failed(name, error, debug, FAILED)
 

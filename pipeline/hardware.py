@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -33,7 +34,8 @@ def choose_precision(requested: str, device: str) -> str:
         return supported[-1]
     if requested not in supported:
         raise ValueError(
-            f"precision {requested} is not in this {device}'s hardware ({describe(device)}); use {' or '.join(supported)}"
+            f"precision {requested} is not in the hardware of this {device} ({describe(device)}); "
+            f"use {' or '.join(supported)}"
         )
     return requested
 
@@ -65,7 +67,7 @@ def _cpu_has_bf16() -> bool:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return "CPU"

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FORMAT_VERSION = 1
+UNITS_PER_ROW_GROUP = 64
 _FOOTER_KEY = b"transdomain"
-_UNITS_PER_ROW_GROUP = 64
 
 
 class Range(NamedTuple):
@@ -162,10 +162,10 @@ def encode_segment(units: Sequence[Unit], *, number: int, recipe: Mapping[str, A
     }
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
-        for first in range(0, len(units), _UNITS_PER_ROW_GROUP):
+        for first in range(0, len(units), UNITS_PER_ROW_GROUP):
             rows = [
                 {"unit": unit.id, "rows": unit.rows, "ranges": [r._asdict() for r in unit.ranges]}
-                for unit in units[first : first + _UNITS_PER_ROW_GROUP]
+                for unit in units[first : first + UNITS_PER_ROW_GROUP]
             ]
             writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
         writer.add_key_value_metadata({_FOOTER_KEY: json.dumps(head, sort_keys=True)})
@@ -185,8 +185,8 @@ def decode_segment(file: Any, source: str) -> Segment:
     )
 
 
-def decode_units(file: Any, only: int | None = None) -> list[Unit]:
-    """The units of a segment; of the row group that holds unit number `only`, where that is given."""
+def decode_units(file: Any, group: int | None = None) -> list[Unit]:
+    """The units of a segment, or of one row group of it (UNITS_PER_ROW_GROUP units, in order)."""
     parquet = pq.ParquetFile(file)
-    table = parquet.read() if only is None else parquet.read_row_group(only // _UNITS_PER_ROW_GROUP)
+    table = parquet.read() if group is None else parquet.read_row_group(group)
     return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"])) for row in table.to_pylist()]

@@ -55,7 +55,7 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url) as file:
             parquet = pq.ParquetFile(file, pre_buffer=True)
-            groups, skip, start = [], 0, 0
+            groups, skip, start = list[int](), 0, 0
             for i in range(parquet.metadata.num_row_groups):
                 rows = parquet.metadata.row_group(i).num_rows
                 if start < wanted.stop and start + rows > wanted.start:

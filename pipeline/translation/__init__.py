@@ -1,0 +1,1 @@
+"""The stages that the engine runs to translate: decode, translate, encode."""

@@ -1,0 +1,25 @@
+"""Pack image folders or Parquet stores into a sharded store; bad images are set aside with their reason."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import DONE, run_job
+from pipeline import running
+from pipeline.config.pack import PackConfig
+from pipeline.packing import pack_jobs
+
+
+def pack(config: PackConfig) -> int:
+    """Run the job and print how each store stands."""
+    running.run_engine(pack_jobs(config), config)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(PackConfig, pack, name="pack", description=__doc__ or "", argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Translate a store of images with a trained model, each image exactly once, into a dataset that can be verified."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import DONE, run_job
+from pipeline import running
+from pipeline.config.translate import TranslateConfig
+from pipeline.translation.job import translate_job
+
+
+def translate(config: TranslateConfig) -> int:
+    """Run the job and print how the output stands."""
+    running.run_engine([translate_job(config)], config)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(TranslateConfig, translate, name="translate", description=__doc__ or "", argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""How many bad images a job bears before it stops. A pure judgement over counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+class BudgetExceededError(Exception):
+    """More of the inputs are bad than the job may bear."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The error budget: a share and a count, whichever is exceeded first, judged after a minimum of rows."""
+
+    share: float = 0.01
+    """Largest share of quarantined rows, 0 to 1."""
+    count: int | None = None
+    """Largest number of quarantined rows; no such limit by default."""
+    after_rows: int = 1000
+    """Rows that must have been seen before the share is judged."""
+    on_budget: Literal["stop", "finish"] = "stop"
+    """Stop at once (the same command goes on from there), or finish; the exit code is 3 either way."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"budget.share {self.share} is not between 0 and 1")
+
+
+def exceeded(budget: Budget, *, inputs: int, quarantined: int) -> bool:
+    """Whether so many quarantined rows of so many inputs are too many."""
+    if budget.count is not None and quarantined > budget.count:
+        return True
+    return inputs >= budget.after_rows and quarantined > budget.share * inputs

@@ -1,0 +1,170 @@
+"""The engine on Ray Data: one execution a run, one unit a block, from the read to the commit.
+
+The only module that imports `ray.data`. What makes it so:
+
+- Unit names enter in large blocks and are repartitioned to one a block, which feeds 50,000 units in seconds.
+- A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it
+  (Ray Data skips blocks without rows, and a unit may well have none left).
+- Stages that must not share a process differ in what they ask for: Ray Data fuses neighbours whose resources agree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from pipeline import cluster
+from pipeline.config import UserError
+from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.plan import Range, Unit
+from pipeline.engine.steps import InFlight, Receipt, Stage, Task, Work, make_step
+
+_UNITS_PER_INPUT_BLOCK = 1000
+
+
+def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+    """Carry every task through every stage on the connected cluster; yields a receipt as each unit ends.
+
+    Raises UserError where one task of every stage does not fit on the cluster at the same time.
+    """
+    stages = works[0].stages
+    cluster.check_placement({stage.name: _resources(stage) for stage in stages}, cluster.nodes())
+    dataset = build(works, tasks)
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        assert isinstance(table, pa.Table)
+        yield from map(_receipt, table["receipt"].to_pylist())
+
+
+def build(works: Sequence[Work], tasks: Sequence[Task]) -> ray.data.Dataset:
+    """The lazy dataset whose blocks are the receipts."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = None  # else a unit of more than 128 MB would be split
+    context.enable_progress_bars = False
+    # Set only now: Ray Data configures its loggers when it is imported.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    blocks = -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
+    items = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=blocks)
+    dataset: ray.data.Dataset = items.repartition(target_num_rows_per_block=1)
+    stages = works[0].stages
+    for i, stage in enumerate(stages):
+        if i and _resources(stage) == _resources(stages[i - 1]):
+            raise UserError(
+                f"stages {stages[i - 1].name} and {stage.name} ask for the same resources and would be fused"
+            )
+        dataset = _map(dataset, stage, list(works), i)
+    return dataset
+
+
+def _map(dataset: ray.data.Dataset, stage: Stage, works: list[Work], index: int) -> ray.data.Dataset:
+    options: dict[str, Any] = {
+        "batch_size": None,
+        "batch_format": "pyarrow",
+        "num_cpus": stage.cpus,
+        "zero_copy_batch": True,
+    }
+    if stage.gpus:
+        options["num_gpus"] = stage.gpus
+    if stage.actors is None:
+        return dataset.map_batches(_named(stage.name, _function(works, index)), **options)
+    smallest, largest = stage.actors
+    pool = ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest)
+    return dataset.map_batches(_actor(stage.name), fn_constructor_args=(works, index), compute=pool, **options)
+
+
+def _function(works: list[Work], index: int) -> Callable[[pa.Table], pa.Table]:
+    def run(table: pa.Table) -> pa.Table:
+        return _run_step(make_step(works, index), table)
+
+    return run
+
+
+def _actor(name: str) -> type:
+    class Actor:
+        def __init__(self, works: list[Work], index: int) -> None:
+            self.step = make_step(works, index)
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            return _run_step(self.step, table)
+
+    return _named(name, Actor)
+
+
+def _named(name: str, thing: Any) -> Any:
+    """Ray Data names its operators after what it maps; the names stand in its logs and statistics."""
+    thing.__name__ = thing.__qualname__ = name
+    return thing
+
+
+def _resources(stage: Stage) -> dict[str, float]:
+    return {"CPU": stage.cpus, "GPU": stage.gpus} if stage.gpus else {"CPU": stage.cpus}
+
+
+# --- a unit as a block --------------------------------------------------------------------------------------------
+
+_BLOCK = pa.schema(
+    [("work", pa.int64()), ("unit", pa.string()), ("payload", pa.large_binary()), ("receipt", pa.string())]
+)
+
+
+def _run_step(step: Callable[[Any], InFlight | Receipt], table: pa.Table) -> pa.Table:
+    results = [to_block(step(from_block(table.slice(i, 1)))) for i in range(len(table))]
+    return results[0] if len(results) == 1 else pa.concat_tables(results)
+
+
+def to_block(item: InFlight | Receipt) -> pa.Table:
+    """One row: a receipt as JSON, or a batch as an Arrow stream whose schema carries the rest of it."""
+    if isinstance(item, Receipt):
+        payload, receipt = pa.nulls(1, pa.large_binary()), json.dumps(item._asdict() | {"task": list(item.task)})
+    else:
+        payload, receipt = _large_binary(_serialise(item)), None
+    columns = [pa.array([item.task.work]), pa.array([item.task.unit]), payload, pa.array([receipt], pa.string())]
+    return pa.Table.from_arrays(columns, schema=_BLOCK)
+
+
+def from_block(table: pa.Table) -> Task | InFlight | Receipt:
+    """The inverse of `to_block`; a block without payload and receipt is a task. Arrays share the block's memory."""
+    task = Task(table["work"][0].as_py(), table["unit"][0].as_py())
+    if "receipt" not in table.column_names:
+        return task
+    receipt = table["receipt"][0].as_py()
+    if receipt is not None:
+        return _receipt(receipt)
+    with pa.ipc.open_stream(table["payload"].chunk(0)[0].as_buffer()) as stream:
+        rows = stream.read_all()
+    head = json.loads(rows.schema.metadata[b"batch"])
+    unit = Unit(head["unit"], tuple(Range(*r) for r in head["ranges"]))
+    rejected = tuple(Rejected(*r) for r in head["rejected"])
+    return InFlight(task, Batch(unit, rows.replace_schema_metadata(None), rejected, head["skipped"]), head["started"])
+
+
+def _serialise(item: InFlight) -> pa.Buffer:
+    batch = item.batch
+    head: Mapping[str, Any] = {
+        "unit": batch.unit.id,
+        "ranges": [list(r) for r in batch.unit.ranges],
+        "rejected": [list(r) for r in batch.rejected],
+        "skipped": batch.skipped,
+        "started": item.started,
+    }
+    rows = batch.rows.replace_schema_metadata({b"batch": json.dumps(head).encode()})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return sink.getvalue()
+
+
+def _large_binary(buffer: pa.Buffer) -> pa.LargeBinaryArray:
+    """`buffer` as an array of one value, without copying it."""
+    offsets = pa.array([0, buffer.size], pa.int64()).buffers()[1]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
+
+
+def _receipt(text: str) -> Receipt:
+    fields = json.loads(text)
+    return Receipt(**(fields | {"task": Task(*fields["task"])}))

@@ -1,0 +1,195 @@
+"""Where the objects of an output are, and the two that are written before any work: the job's record and its plan."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.config.parse import UserError
+from pipeline.engine import crash
+from pipeline.engine.plan import (
+    FORMAT_VERSION,
+    UNITS_PER_ROW_GROUP,
+    Limits,
+    Segment,
+    Unit,
+    decode_segment,
+    decode_units,
+    encode_segment,
+    plan_units,
+    segment_of,
+    unit_id,
+)
+from pipeline.retry import retrying
+from pipeline.stores import Store
+
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Output:
+    """Names below one output prefix."""
+
+    url: str
+
+    def at(self, name: str) -> str:
+        return storage.join(self.url, name)
+
+    @property
+    def job(self) -> str:
+        return self.at("_transdomain/job.json")
+
+    @property
+    def success(self) -> str:
+        return self.at("_SUCCESS")
+
+    @property
+    def manifest(self) -> str:
+        return self.at("_transdomain/manifest.parquet")
+
+    def plan(self, segment: int) -> str:
+        return self.at(f"_transdomain/plan/{segment:06d}.parquet")
+
+    def shard(self, unit: str) -> str:
+        return self.at(f"data/{unit}.parquet")
+
+    def verdict(self, unit: str) -> str:
+        return self.at(f"_transdomain/verdicts/{unit}.parquet")
+
+    def file(self, name: str) -> str:
+        return self.at(f"data/{name}")
+
+    def quarantine(self, unit: str) -> str:
+        return self.at(f"_quarantine/{unit}.parquet")
+
+    def commit(self, unit: str) -> str:
+        return self.at(f"_transdomain/commits/{unit}.json")
+
+    def committed(self) -> set[str]:
+        """Units with a commit record, from one listing."""
+        return {e.name.removesuffix(".json") for e in storage.list_files(self.at("_transdomain/commits"), ".json")}
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """sha256 of a recipe, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def ensure_job(output: Output, kind: str) -> None:
+    """Claim `output` for jobs of one kind. Raises UserError where another kind, or another format, has it."""
+    record = {"format": FORMAT_VERSION, "job": kind}
+    data = json.dumps(record, sort_keys=True, indent=1).encode()
+    if storage.create(output.job, data):
+        return
+    found = json.loads(storage.read(output.job))
+    if found != record:
+        raise UserError(
+            f"{output.url} is the output of jobs.{found.get('job')} (format {found.get('format')}), not of jobs.{kind} "
+            f"(format {FORMAT_VERSION}); give another output"
+        )
+
+
+def load_segments(output: Output) -> list[Segment]:
+    """Every plan segment, in order, from one listing and a footer each. Raises ValueError where one is missing."""
+    entries = [
+        e for e in storage.list_files(output.at("_transdomain/plan"), ".parquet") if not storage.is_leftover(e.name)
+    ]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        segments = list(threads.map(lambda e: _read_plan(e.url, lambda file: decode_segment(file, e.url)), entries))
+    if [s.number for s in segments] != list(range(len(segments))):
+        raise ValueError(f"{output.url}: plan segments {[s.number for s in segments]} are not 0 to {len(segments) - 1}")
+    return segments
+
+
+def load_units(output: Output, segment: int) -> list[Unit]:
+    """All units of a segment."""
+    return _read_plan(output.plan(segment), decode_units)
+
+
+def unit_ids(segment: Segment) -> list[str]:
+    """Names of a segment's units; they follow from their number."""
+    return [unit_id(segment.number, i) for i in range(segment.units)]
+
+
+def load_unit(output: Output, unit: str) -> Unit:
+    """One unit, by a read of the part of its plan that holds it."""
+    number = int(unit.split("-")[1])
+    group = _unit_group(output.plan(segment_of(unit)), number // UNITS_PER_ROW_GROUP)
+    return next(u for u in group if u.id == unit)
+
+
+def plan_new_inputs(
+    output: Output, source: Store, recipe: Mapping[str, Any], limits: Limits, label: str = ""
+) -> list[Segment]:
+    """The segments of `output`, after one more for those shards of `source` that are in none yet.
+
+    Each segment is created exclusively; who loses the race for a number reads the winner's and plans again with what
+    is left. Raises UserError where the recorded recipe is another one.
+    """
+    while True:
+        segments = load_segments(output)
+        if segments:
+            require_same_recipe(output, segments[-1].recipe, recipe)
+        known = _planned_shards(output, len(segments))
+        fresh = [r for r in source.ranges if r.shard not in known]
+        if not fresh:
+            return segments
+        if segments:
+            storage.delete(output.success)
+        number = len(segments)
+        units = list(plan_units(fresh, limits, number))
+        crash.point("before plan")
+        storage.create(output.plan(number), encode_segment(units, number=number, recipe=recipe, label=label))
+        crash.point("after plan")
+
+
+def require_same_recipe(output: Output, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises UserError with the difference where an output was begun under another recipe."""
+    if fingerprint(recorded) == fingerprint(wanted):
+        return
+    before, after = dict(_flat(recorded)), dict(_flat(wanted))
+    changes = [
+        f"{name}: {before.get(name, 'absent')} there, {after.get(name, 'absent')} now"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+    raise UserError(f"{output.url} was begun with other settings ({'; '.join(changes)}); give another output")
+
+
+def _flat(recipe: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat = []
+    for name, value in recipe.items():
+        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return flat
+
+
+def _planned_shards(output: Output, segments: int) -> set[str]:
+    known: set[str] = set()
+    for number in range(segments):
+        column = _read_plan(
+            output.plan(number), lambda file: pq.ParquetFile(file).read(columns=["ranges.list.element.shard"])
+        )
+        for ranges in column.column("ranges").chunks:
+            known.update(ranges.flatten().field("shard").to_pylist())
+    return known
+
+
+@functools.lru_cache(maxsize=64)
+def _unit_group(url: str, group: int) -> list[Unit]:
+    return _read_plan(url, lambda file: decode_units(file, group))
+
+
+def _read_plan(url: str, decode: Any) -> Any:
+    def fetch() -> Any:
+        with storage.open_read(url) as file:
+            return decode(file)
+
+    return retrying(fetch, url)

@@ -1,0 +1,146 @@
+"""`pack`: images from folders and stores into Parquet shards; what cannot be used is set aside with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import images, storage
+from pipeline.cards import store_cards
+from pipeline.config.pack import Layout, PackConfig
+from pipeline.config.parse import UserError
+from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.commit import Sink
+from pipeline.engine.plan import Unit
+from pipeline.engine.record import Output, fingerprint
+from pipeline.engine.run import Job
+from pipeline.engine.steps import Stage, Work
+from pipeline.stores import Store, image_columns, open_store, read_rows
+from pipeline.stores.schema import image_array
+
+_STAGE = "pack"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The share of the keys that one output wants: those whose hash falls into [low, high)."""
+
+    seed: int
+    low: float
+    high: float
+
+    def wants(self, key: str) -> bool:
+        return self.low <= position(key, self.seed) < self.high
+
+
+def position(key: str, seed: int) -> float:
+    """Where `key` falls on [0, 1), the same on every machine."""
+    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def splits(shares: Mapping[str, float], seed: int) -> dict[str, Split]:
+    """One Split a name, side by side, so that each key belongs to exactly one."""
+    edges, low = {}, 0.0
+    for i, (name, share) in enumerate(shares.items()):
+        high = 1.0 if i + 1 == len(shares) else low + share
+        edges[name] = Split(seed, low, high)
+        low = high
+    return edges
+
+
+def pack_jobs(config: PackConfig) -> list[Job]:
+    """One job for each store that `config` describes: each split, and within it each domain.
+
+    Raises ValueError where an input is not a store, UserError where it lacks the columns of its layout.
+    """
+    sources = {"": open_store(config.input)}
+    if config.layout == "unpaired":
+        sources = {"a": sources[""], "b": open_store(config.input_b)}
+    parts: dict[str, Split | None] = {**splits(config.split, config.seed)} or {"": None}
+    url = storage.absolute(config.output)
+    return [
+        _pack_job(config, source, "/".join(filter(None, (url, name, domain))), split)
+        for name, split in parts.items()
+        for domain, source in sources.items()
+    ]
+
+
+def _pack_job(config: PackConfig, source: Store, url: str, split: Split | None) -> Job:
+    pictures = image_columns(source.schema)
+    if not pictures:
+        raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
+    if config.layout == "pairs" and "image" not in pictures:
+        raise UserError(f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}")
+    recipe: dict[str, Any] = {
+        "layout": config.layout,
+        "split": [split.seed, split.low, split.high] if split else None,
+        "pair_encoding": vars(config.pair_encoding) if config.layout == "pairs" else None,
+        "versions": images.codec_versions() | {"pyarrow": pa.__version__},
+    }
+
+    def make() -> Callable[[Unit], Batch]:
+        return lambda unit: pack_unit(unit, config.layout, config.pair_encoding, split)
+
+    output = Output(url)
+    stage = Stage(name=_STAGE, make=make, cpus=config.cpus)
+    work = Work(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
+    cards = store_cards("Packed image store", source, output)
+    return Job(kind="pack", source=source, recipe=recipe, limits=config.limits, work=work, cards=cards)
+
+
+def pack_unit(unit: Unit, layout: Layout, encoding: images.Encoding, split: Split | None) -> Batch:
+    """Read a unit, decode every image once to prove that it can be, and lay its rows out as a store."""
+    rows = read_rows(unit.ranges)
+    if split is not None:
+        wanted = pa.array([split.wants(key) for key in rows["key"].to_pylist()], pa.bool_())
+        rows = rows.filter(wanted)
+    skipped = unit.rows - len(rows)
+    good, rejected, made = list[int](), list[Rejected](), list[dict[str, Any]]()
+    pictures = image_columns(rows.schema)
+    for i, row in enumerate(rows.select(["key", "source_shard", *pictures]).to_pylist()):
+        try:
+            made.append(_cut_pair(row, encoding) if layout == "pairs" else _measured(row, pictures))
+        except images.BadImage as bad:
+            rejected.append(Rejected(row["key"], row["source_shard"], _STAGE, bad.reason, str(bad)))
+        else:
+            good.append(i)
+    rows = rows.take(pa.array(good, pa.int64())).drop_columns(
+        [c for c in ("source_shard", "width", "height") if c in rows.column_names]
+    )
+    if layout == "pairs":
+        rows = rows.drop_columns("image")
+        for half in ("image_a", "image_b"):
+            names = [key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()]
+            rows = rows.append_column(half, image_array([m[half] for m in made], names))
+    for name in ("width", "height"):
+        rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
+    return Batch(unit, rows, tuple(rejected), skipped)
+
+
+def _measured(row: Mapping[str, Any], pictures: list[str]) -> dict[str, Any]:
+    """Width and height of the first image of a row, after all of them were decoded."""
+    sizes = [_decoded(row, name).shape for name in pictures]
+    return {"height": sizes[0][0], "width": sizes[0][1]}
+
+
+def _cut_pair(row: Mapping[str, Any], encoding: images.Encoding) -> dict[str, Any]:
+    pixels = _decoded(row, "image")
+    height, width = pixels.shape[:2]
+    if width % 2:
+        raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")
+    halves = {"image_a": pixels[:, : width // 2], "image_b": pixels[:, width // 2 :]}
+    encoded = {name: images.encode(half, encoding) for name, half in halves.items()}
+    return encoded | {"height": height, "width": width // 2}
+
+
+def _decoded(row: Mapping[str, Any], column: str) -> np.ndarray:
+    value = row[column]
+    if value is None or value["bytes"] is None:
+        raise images.BadImage("empty", f"column {column} has no image")
+    return images.decode(value["bytes"]).pixels

@@ -1,0 +1,65 @@
+"""From an engine job to the screen: choose the executor, print the plan or the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from pipeline import storage
+from pipeline.config.parse import UserError
+from pipeline.engine import local
+from pipeline.engine.budget import Budget
+from pipeline.engine.run import Job, Outcome, plan_only, run
+from pipeline.engine.steps import Receipt, Task, Work
+
+
+class EngineOptions(Protocol):
+    """The part of a job's configuration that says how the engine runs."""
+
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def local(self) -> bool: ...
+    @property
+    def dry_run(self) -> bool: ...
+
+
+def run_engine(jobs: Sequence[Job], options: EngineOptions) -> list[Outcome]:
+    """Run `jobs` to their end, on Ray or in this process, and print a line for each output.
+
+    Raises what `pipeline.engine.run.run` raises, and UserError where an output cannot be seen by Ray's workers.
+    """
+    if options.dry_run:
+        for url, rows, units in plan_only(jobs):
+            print(f"would write {url}: {rows} rows in {units} units")
+        return []
+    if options.local:
+        outcomes = run(jobs, local.execute, options.budget)
+    else:
+        for url in [job.work.output.url for job in jobs] + [job.source.url for job in jobs]:
+            if storage.is_memory(url):
+                raise UserError(
+                    f"{url}: memory:// is seen by one process alone, and Ray's workers are others; add --local"
+                )
+        outcomes = run(jobs, _on_ray, options.budget)
+    for outcome in outcomes:
+        print(describe(outcome))
+    return outcomes
+
+
+def _on_ray(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+    # Imported here and not above: a plain loop, and a run that has nothing left to do, need no Ray, whose import alone
+    # takes seconds.
+    from pipeline import cluster
+    from pipeline.engine import on_ray
+
+    with cluster.connect():
+        yield from on_ray.execute(works, tasks)
+
+
+def describe(outcome: Outcome) -> str:
+    """One line: where, how much, and whether this run had anything to do."""
+    total = outcome.totals
+    state = "complete" if outcome.fresh else "was complete already, nothing to do"
+    skipped = f", {total.skipped} skipped" if total.skipped else ""
+    return f"{outcome.url}: {state}: {total.ok} ok, {total.quarantined} set aside{skipped} of {total.inputs} inputs"

@@ -1,0 +1,185 @@
+"""Decode, translate, encode: three callables from a unit to a batch that can be published. They know no Ray."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from gan_models import load_bundle, translation_mode
+from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
+from pipeline import images, storage
+from pipeline.config.translate import SizePolicy
+from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.plan import Unit
+from pipeline.stores import read_rows
+from pipeline.stores.schema import image_array
+from pipeline.translation.frames import frames_of, with_frames, without_frames
+
+OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
+"""Columns that translation adds; `image`, `width` and `height` are replaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """All that decides, beside the weights, which pixels come out. Fixed before the first unit."""
+
+    device: str
+    precision: str
+    compile: bool
+    batch: int
+    """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Read a unit and decode the column to translate, resized to `size` x `size` where that is given."""
+
+    column: str
+    size: int | None
+
+    def __call__(self, unit: Unit) -> Batch:
+        rows = read_rows(unit.ranges)
+        good, rejected, decoded = list[int](), list[Rejected](), list[images.Decoded]()
+        for i, value in enumerate(rows[self.column].to_pylist()):
+            try:
+                decoded.append(images.decode((value or {}).get("bytes") or b""))
+                good.append(i)
+            except images.BadImage as bad:
+                key, shard = rows["key"][i].as_py(), rows["source_shard"][i].as_py()
+                rejected.append(Rejected(key, shard, "decode", bad.reason, str(bad)))
+        rows = rows.take(pa.array(good, pa.int64()))
+        frames = [d.pixels for d in decoded]
+        rows = rows.append_column("source_height", pa.array([f.shape[0] for f in frames], pa.int32()))
+        rows = rows.append_column("source_width", pa.array([f.shape[1] for f in frames], pa.int32()))
+        rows = rows.append_column("exif_orientation", pa.array([d.orientation for d in decoded], pa.int8()))
+        if self.size is not None:
+            frames = [images.resize(f, self.size, self.size) for f in frames]
+        return Batch(unit, with_frames(rows, frames), tuple(rejected))
+
+
+class Translate:
+    """The generator of a bundle over the frames of a unit."""
+
+    def __init__(self, bundle: str, direction: str | None, arithmetic: Arithmetic, threads: int | None = None) -> None:
+        """Load the model from a bundle's URL. `threads` are those of a CPU's arithmetic (all cores by default)."""
+        if arithmetic.device == "cpu" and threads is not None:
+            torch.set_num_threads(threads)
+        loaded = load_bundle(lambda name: storage.read(storage.join(bundle, name)), generator=direction)
+        chosen = direction or loaded.directions[0]
+        self.multiple = loaded.generator_configs[chosen].size_multiple
+        self.arithmetic = arithmetic
+        self.network = prepare(loaded.generator(chosen), arithmetic)
+
+    def __call__(self, batch: Batch) -> Batch:
+        frames = list(frames_of(batch.rows))
+        translated, faults = translate_frames(self.network, frames, self.multiple, self.arithmetic)
+        good = [i for i in range(len(frames)) if i not in faults]
+        rows = with_frames(batch.rows.take(pa.array(good, pa.int64())), [translated[i] for i in good])
+        rejected = tuple(
+            Rejected(
+                batch.rows["key"][i].as_py(), batch.rows["source_shard"][i].as_py(), "translate", "failed", faults[i]
+            )
+            for i in sorted(faults)
+        )
+        return Batch(batch.unit, rows, batch.rejected + rejected, batch.skipped)
+
+
+@dataclass(frozen=True)
+class Encode:
+    """Encode the translations and lay the rows out as they are published."""
+
+    encoding: images.Encoding
+    column: str
+    keep_source: bool
+    size: SizePolicy
+    model: str
+    """Fingerprint of the weights."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        rows = batch.rows
+        frames: Sequence[np.ndarray] = list(frames_of(rows))
+        if self.size == "original":
+            sizes = zip(rows["source_width"].to_pylist(), rows["source_height"].to_pylist(), strict=True)
+            frames = [images.resize(f, width, height) for f, (width, height) in zip(frames, sizes, strict=True)]
+        keys = rows["key"].to_pylist()
+        extension = images.CODEC_EXTENSION[self.encoding.codec]
+        names = [f"{key.rsplit('/', 1)[-1]}.{extension}" for key in keys]
+        source = rows[self.column]
+        rows = without_frames(rows).drop_columns(
+            [c for c in (self.column, "image", "width", "height") if c in rows.column_names]
+        )
+        rows = rows.add_column(0, "image", image_array([images.encode(f, self.encoding) for f in frames], names))
+        if self.keep_source:
+            rows = rows.append_column("source_image", source)
+        rows = rows.append_column("width", pa.array([f.shape[1] for f in frames], pa.int32()))
+        rows = rows.append_column("height", pa.array([f.shape[0] for f in frames], pa.int32()))
+        rows = rows.append_column("source_key", pa.array(keys, pa.string()))
+        rows = rows.append_column("model", pa.array([self.model] * len(keys), pa.string()))
+        return Batch(batch.unit, rows, batch.rejected, batch.skipped)
+
+
+def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
+    """`generator` as it translates: on its device, in its precision, compiled where that is asked for."""
+    dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
+    network = translation_mode(generator).to(arithmetic.device, dtype)
+    if arithmetic.device == "cuda" or arithmetic.compile:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torch.compile(network, dynamic=False) if arithmetic.compile else network  # type: ignore[return-value]
+
+
+def translate_frames(
+    network: nn.Module, frames: Sequence[np.ndarray], multiple: int, arithmetic: Arithmetic
+) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+    """The translation of each frame (uint8 [height, width, 3], any sizes), and what went wrong with the others.
+
+    Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is padded),
+    so that no image's pixels depend on which others there are. A group that fails is halved down to the frame at
+    fault, which costs that frame alone.
+    """
+    translated: dict[int, np.ndarray] = {}
+    faults: dict[int, str] = {}
+
+    def attempt(group: Sequence[int]) -> None:
+        try:
+            results = _forward(network, [frames[i] for i in group], multiple, arithmetic)
+        except Exception as error:  # becomes the quarantine row of the frame at fault
+            if len(group) > 1:
+                attempt(group[: len(group) // 2])
+                attempt(group[len(group) // 2 :])
+            else:
+                faults[group[0]] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        else:
+            translated.update(zip(group, results, strict=True))
+
+    for group in _groups([f.shape for f in frames], arithmetic.batch):
+        attempt(group)
+    return translated, faults
+
+
+def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
+    """Positions of frames of equal shape, at most `size` at a time, in order."""
+    order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
+    for _, same in itertools.groupby(order, key=lambda i: shapes[i]):
+        positions = list(same)
+        for first in range(0, len(positions), size):
+            yield positions[first : first + size]
+
+
+def _forward(
+    network: Callable[[torch.Tensor], torch.Tensor], frames: Sequence[np.ndarray], multiple: int, arithmetic: Arithmetic
+) -> list[np.ndarray]:
+    height, width = frames[0].shape[:2]
+    padded = [*frames, *[frames[-1]] * (arithmetic.batch - len(frames))]
+    pixels_NCHW = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2)
+    dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
+    with torch.inference_mode():
+        input_NCHW = pad_by_reflection(from_uint8(pixels_NCHW.to(arithmetic.device)), multiple).to(dtype)
+        output_NCHW = network(input_NCHW)[: len(frames), :, :height, :width]
+        output_NHWC = to_uint8(output_NCHW.float()).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return list(output_NHWC)
