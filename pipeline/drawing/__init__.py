@@ -9,8 +9,9 @@ leaves open is small: clouds, curtains, leaves, stains, the tint of the light.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from pipeline.drawing.canvas import mask_of, pixels_of
 from pipeline.drawing.parts import PALETTE, Label, Part
 from pipeline.drawing.photograph import paint_street
 from pipeline.drawing.street import plan_street
@@ -39,9 +40,7 @@ def draw_pairs(count: int, size: int, seed: int) -> Iterator[tuple[str, np.ndarr
 def _label_indices(parts: Sequence[Part], size: int) -> np.ndarray:
     """The label of each pixel, uint8 [size, size]."""
     labels = Image.new("L", (size, size), int(Label.SKY))
-    draw = ImageDraw.Draw(labels)
     for part in parts:
-        left, top, right, bottom = (edge * size for edge in part.box)
-        corners = [(left + x * (right - left) - 0.5, top + y * (bottom - top) - 0.5) for x, y in part.outline]
-        draw.polygon(corners, fill=int(part.label))
+        box = pixels_of(part, size)
+        labels.paste(int(part.label), box[:2], mask_of(part, box))
     return np.asarray(labels)
