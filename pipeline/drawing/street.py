@@ -95,8 +95,8 @@ def _house(rng: np.random.Generator, wall: Label, left: float, right: float, gro
         right=right,
         eave=eave,
         ground=ground,
-        storeys=max(2, round((ground - eave) / rng.uniform(0.15, 0.22) - 0.25)),
-        bays=max(2, round((width - 2 * margin) / rng.uniform(0.125, 0.2))),
+        storeys=max(2, round((ground - eave) / rng.uniform(0.17, 0.25) - 0.25)),
+        bays=max(2, round((width - 2 * margin) / rng.uniform(0.14, 0.23))),
         margin=margin,
     )
 
