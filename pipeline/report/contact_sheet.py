@@ -1,0 +1,198 @@
+"""A contact sheet: rows of pictures under column titles, as one PNG."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from math import ceil, log
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.report.content import printable, shorten
+
+BACKGROUND = (250, 250, 248)
+INK = (32, 34, 38)
+MUTED = (118, 122, 128)
+RULE = (222, 222, 218)
+ASPECT = 1.5
+"""The width over the height that the layout comes as near to as it can."""
+
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where things stand on a sheet, in pixels. Rows run down the first group, then down the next."""
+
+    columns: int
+    groups: int
+    rows_in_group: int
+    cell: int
+    """The width of a picture's place."""
+    picture_height: int
+    caption_height: int
+    title_height: int
+    header_height: int
+    gap: int
+    """Between cells; groups are four gaps apart, and so is the margin."""
+
+    @property
+    def margin(self) -> int:
+        return 4 * self.gap
+
+    @property
+    def group_width(self) -> int:
+        return self.columns * (self.cell + self.gap) - self.gap
+
+    @property
+    def row_height(self) -> int:
+        return self.picture_height + self.caption_height + self.gap
+
+    @property
+    def size(self) -> tuple[int, int]:
+        width = self.groups * (self.group_width + self.margin) + self.margin
+        return width, self.body_top + self.rows_in_group * self.row_height - self.gap + self.margin
+
+    @property
+    def body_top(self) -> int:
+        return self.margin + self.title_height + self.header_height
+
+    def group_left(self, group: int) -> int:
+        return self.margin + group * (self.group_width + self.margin)
+
+    def corner(self, row: int) -> tuple[int, int]:
+        """Left and top of a row's first cell."""
+        group, place = divmod(row, self.rows_in_group)
+        return self.group_left(group), self.body_top + place * self.row_height
+
+
+def contact_sheet(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[np.ndarray]],
+    *,
+    captions: Sequence[str] | None = None,
+    cell: int = 192,
+    title: str | None = None,
+) -> bytes:
+    """A PNG of rows of pictures, a row under each caption, in as many groups side by side as make it landscape.
+
+    A picture is uint8 or uint16, [H, W] or [H, W, C]; of more than three channels the first three are shown, of two
+    the first. Each is scaled to fit a cell `cell` pixels wide, with its aspect kept. A caption that is too long loses
+    its middle. Without rows the sheet says so. All pictures are held at once, at the size of their cells.
+    """
+    _check(columns, rows, captions, cell)
+    fitted = [[_fit(_rgb_image(picture), cell) for picture in row] for row in rows]
+    small, medium, large = (ImageFont.load_default(max(8, round(cell * share))) for share in (0.066, 0.086, 0.12))
+    column = Layout(
+        columns=len(columns),
+        groups=1,
+        rows_in_group=max(1, len(rows)),
+        cell=cell,
+        picture_height=max((picture.height for row in fitted for picture in row), default=cell // 3),
+        caption_height=_line_height(small) if captions is not None else 0,
+        title_height=2 * _line_height(large) if title is not None else 0,
+        header_height=2 * _line_height(medium),
+        gap=max(2, round(cell * 0.035)),
+    )
+    layout = landscape(column, len(rows))
+    sheet = Image.new("RGB", layout.size, BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    if title is not None:
+        width = layout.size[0] - 2 * layout.margin
+        draw.text((layout.margin, layout.margin), fit_text(title, large, width), INK, large)
+    _draw_headers(draw, layout, columns, medium)
+    for index, pictures in enumerate(fitted):
+        _paste_row(sheet, layout, index, pictures)
+        if captions is not None:
+            left, top = layout.corner(index)
+            text = fit_text(captions[index], small, layout.group_width)
+            draw.text((left, top + layout.picture_height + layout.caption_height * 0.15), text, MUTED, small)
+    if not rows:
+        draw.text(layout.corner(0), "no pictures", MUTED, medium)
+    return _png(sheet)
+
+
+def _check(
+    columns: Sequence[str], rows: Sequence[Sequence[np.ndarray]], captions: Sequence[str] | None, cell: int
+) -> None:
+    if not columns:
+        raise ValueError("a contact sheet needs at least one column")
+    if cell < 16:
+        raise ValueError(f"cell is {cell}: a picture's place needs at least 16 pixels")
+    for index, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise ValueError(f"row {index} has {len(row)} pictures for {len(columns)} columns: {', '.join(columns)}")
+    if captions is not None and len(captions) != len(rows):
+        raise ValueError(f"{len(captions)} captions for {len(rows)} rows")
+
+
+def landscape(layout: Layout, rows: int) -> Layout:
+    """The layout with its rows in as many groups as bring it nearest to `ASPECT`; no group is empty."""
+
+    def in_groups(groups: int) -> Layout:
+        rows_in_group = ceil(rows / groups)
+        return replace(layout, groups=ceil(rows / rows_in_group), rows_in_group=rows_in_group)
+
+    candidates = [in_groups(groups) for groups in range(1, rows + 1)]
+    return min(candidates, key=lambda layout: abs(log(layout.size[0] / layout.size[1] / ASPECT)), default=layout)
+
+
+def fit_text(text: str, font: Font, width: float) -> str:
+    """One line of text that is no wider than a width, its middle replaced by an ellipsis where need be."""
+    text = printable(text)
+    if len(text) <= width and font.getlength(text) <= width:
+        return text
+    # More letters than pixels cannot fit, and measuring an endless key would take long.
+    kept, refused = 0, min(len(text), int(width) + 1)
+    while refused - kept > 1:
+        middle = (kept + refused) // 2
+        kept, refused = (middle, refused) if font.getlength(shorten(text, middle)) <= width else (kept, middle)
+    return shorten(text, kept)
+
+
+def _rgb_image(picture: np.ndarray) -> Image.Image:
+    if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3) or picture.size == 0:
+        shape = "×".join(map(str, picture.shape))
+        raise ValueError(
+            f"a picture of {shape} {picture.dtype} cannot be shown: it must be [H, W] or [H, W, C], 8 or 16 bit"
+        )
+    channels = picture if picture.ndim == 3 else picture[..., None]
+    if channels.dtype == np.uint16:
+        channels = (channels >> 8).astype(np.uint8)
+    colours = channels[..., :3] if channels.shape[2] >= 3 else np.repeat(channels[..., :1], 3, axis=2)
+    return Image.fromarray(np.ascontiguousarray(colours))
+
+
+def _fit(picture: Image.Image, cell: int) -> Image.Image:
+    scale = cell / max(picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _draw_headers(draw: ImageDraw.ImageDraw, layout: Layout, columns: Sequence[str], font: Font) -> None:
+    line = layout.body_top - layout.gap
+    for group in range(layout.groups):
+        left = layout.group_left(group)
+        draw.line((left, line, left + layout.group_width - 1, line), RULE)
+        for index, column in enumerate(columns):
+            middle = left + index * (layout.cell + layout.gap) + layout.cell / 2
+            text = fit_text(column, font, layout.cell)
+            draw.text((middle, line - 1.5 * layout.gap), text, INK, font, anchor="ms")
+
+
+def _paste_row(sheet: Image.Image, layout: Layout, row: int, pictures: Sequence[Image.Image]) -> None:
+    left, top = layout.corner(row)
+    for index, picture in enumerate(pictures):
+        x = left + index * (layout.cell + layout.gap) + (layout.cell - picture.width) // 2
+        sheet.paste(picture, (x, top + (layout.picture_height - picture.height) // 2))
+
+
+def _line_height(font: Font) -> int:
+    top, bottom = font.getbbox("Ágjp")[1::2]
+    return ceil((bottom - top) * 1.25)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,96 @@
+"""What a report says, before it has a form."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NUMBER = re.compile(
+    r"""
+    [-+−]? \d[\d,._]* (e[-+]?\d+)? [ ]? ( % | × | [^\W\d]{1,8} (/[^\W\d]+)? )?
+    | [-+]?inf | nan
+    | [-–—]?
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""A number with its unit, or what stands in the place of one that is missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __post_init__(self) -> None:
+        for index, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ValueError(f"row {index} of {self.title!r} has {len(row)} cells for {len(self.columns)} columns")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineLine:
+    """One input that was set aside."""
+
+    key: str
+    stage: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """An account of one run. All text is taken as data: keys and messages may hold anything."""
+
+    title: str
+    status: str
+    """One word or two: "complete", "failed", "stopped"."""
+    subtitle: str = ""
+    facts: Sequence[tuple[str, str]] = ()
+    """Names and values, in the order of their importance."""
+    tables: Sequence[Table] = ()
+    sheet_png: bytes | None = None
+    """A contact sheet."""
+    quarantine: Sequence[QuarantineLine] = ()
+    """The inputs that are shown as set aside."""
+    quarantine_total: int = 0
+    """How many were set aside, those that are not shown included."""
+
+    def __post_init__(self) -> None:
+        if self.quarantine_total < len(self.quarantine):
+            shown = len(self.quarantine)
+            raise ValueError(f"quarantine_total is {self.quarantine_total}, but {shown} lines of quarantine are shown")
+
+
+def quarantine_heading(report: Report) -> str:
+    """How many inputs were set aside, and how many of them are shown where that is not all."""
+    total, shown = report.quarantine_total, len(report.quarantine)
+    if total == 0:
+        return "No input was set aside"
+    counted = f"{total:,} input{'s' if total > 1 else ''} set aside"
+    return counted if shown == total else f"{counted}, {shown:,} shown"
+
+
+def quarantine_rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """Key, stage, reason and message of the inputs that are shown."""
+    return [(line.key, line.stage, line.reason, line.message) for line in report.quarantine]
+
+
+def numeric_columns(table: Table) -> list[bool]:
+    """Which columns hold numbers only, and so are set to the right."""
+    cells = zip(*table.rows, strict=True) if table.rows else [("",)] * len(table.columns)
+    return [any(column) and all(NUMBER.fullmatch(cell) for cell in column) for column in cells]
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes for what would steer a terminal, turn its direction or break its encoding."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def shorten(text: str, kept: int) -> str:
+    """The text with an ellipsis between the `kept` letters of its two ends; whole if it has no more letters."""
+    if len(text) <= kept:
+        return text
+    tail = kept // 2
+    return text[: kept - tail] + "…" + text[len(text) - tail :]

@@ -1,0 +1,56 @@
+"""A report as a few lines for a terminal."""
+
+from collections.abc import Sequence
+
+from pipeline.report.content import (
+    Report,
+    Table,
+    numeric_columns,
+    printable,
+    quarantine_heading,
+    quarantine_rows,
+    shorten,
+)
+
+CELL_WIDTH = 56
+LAST_CELL_WIDTH = 160
+"""Letters of a cell before its middle is left out. The last of a row may run on: paths and messages stand there."""
+
+
+def render_text(report: Report) -> str:
+    """Title and status, facts, tables and the quarantine, aligned; no colours and no trailing newline."""
+    blocks = [_heading(report)]
+    if report.facts:
+        blocks.append(_aligned(report.facts, (False, False)))
+    blocks.extend(_table(table) for table in report.tables)
+    if report.quarantine_total:
+        blocks.append(_quarantine(report))
+    return "\n\n".join(blocks)
+
+
+def _heading(report: Report) -> str:
+    heading = f"{printable(report.title)}: {printable(report.status)}"
+    return f"{heading}\n{printable(report.subtitle)}" if report.subtitle else heading
+
+
+def _table(table: Table) -> str:
+    return f"{printable(table.title)}\n{_aligned([table.columns, *table.rows], numeric_columns(table))}"
+
+
+def _quarantine(report: Report) -> str:
+    heading, rows = quarantine_heading(report), quarantine_rows(report)
+    return f"{heading}\n{_aligned(rows, [False] * 4)}" if rows else heading
+
+
+def _aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool]) -> str:
+    """Rows of cells, indented, each column as wide as its widest cell."""
+    limits = [CELL_WIDTH] * (len(to_the_right) - 1) + [LAST_CELL_WIDTH]
+    cells = [[shorten(printable(cell), limit) for cell, limit in zip(row, limits, strict=True)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    columns = list(zip(widths, to_the_right, strict=True))
+    return "\n".join("  " + "  ".join(map(_justified, row, columns)).rstrip() for row in cells)
+
+
+def _justified(cell: str, column: tuple[int, bool]) -> str:
+    width, to_the_right = column
+    return cell.rjust(width) if to_the_right else cell.ljust(width)

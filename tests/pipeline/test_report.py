@@ -1,0 +1,281 @@
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFont
+
+from pipeline.report.contact_sheet import BACKGROUND, Layout, contact_sheet, fit_text, landscape
+from pipeline.report.content import (
+    QuarantineLine,
+    Report,
+    Table,
+    numeric_columns,
+    printable,
+    quarantine_heading,
+    shorten,
+)
+from pipeline.report.html import render_report
+from pipeline.report.text import render_text
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def picture(height: int, width: int, colour: tuple[int, ...]) -> np.ndarray:
+    return np.full((height, width, len(colour)), colour, np.uint8)
+
+
+def opened(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+
+
+def box_of(sheet: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
+    """Left, top, width and height of all pixels that have a colour."""
+    rows, columns = np.nonzero(np.all(sheet == colour, axis=2))
+    return columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
+
+
+class Contents(HTMLParser):
+    """The names of all tags, and the text outside the style."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] != "style":
+            self.texts.append(data)
+
+
+# The contact sheet.
+
+
+def test_pictures_stand_in_their_columns_in_order() -> None:
+    row = [picture(8, 8, RED), picture(8, 8, GREEN), picture(8, 8, BLUE)]
+    sheet = opened(contact_sheet(["input", "translation", "target"], [row], cell=64))
+    boxes = [box_of(sheet, colour) for colour in (RED, GREEN, BLUE)]
+    assert [box[2:] for box in boxes] == [(64, 64)] * 3
+    assert boxes[0][0] < boxes[1][0] < boxes[2][0]
+    assert len({top for _, top, _, _ in boxes}) == 1
+
+
+@pytest.mark.parametrize(("height", "width", "shown"), [(10, 40, (64, 16)), (40, 10, (16, 64)), (300, 300, (64, 64))])
+def test_aspect_is_kept(height: int, width: int, shown: tuple[int, int]) -> None:
+    sheet = opened(contact_sheet(["a", "b"], [[picture(height, width, RED), picture(9, 9, BLUE)]], cell=64))
+    assert box_of(sheet, RED)[2:] == shown
+
+
+@pytest.mark.parametrize(
+    "gray",
+    [
+        np.full((8, 8), 77, np.uint8),
+        np.full((8, 8, 1), 77, np.uint8),
+        np.full((8, 8, 2), 77, np.uint8),
+        np.full((8, 8, 4), 77, np.uint8),
+        np.full((8, 8), 77 << 8, np.uint16),
+    ],
+    ids=["HW", "HW1", "HW2", "HW4", "16 bit"],
+)
+def test_other_channels_and_depths_are_shown(gray: np.ndarray) -> None:
+    assert box_of(opened(contact_sheet(["a"], [[gray]], cell=32)), (77, 77, 77))[2:] == (32, 32)
+
+
+def test_a_sheet_without_rows_is_still_a_sheet() -> None:
+    sheet = opened(contact_sheet(["input", "translation"], [], captions=[], title="Nothing"))
+    assert tuple(sheet[0, 0]) == BACKGROUND
+    assert (sheet != BACKGROUND).any()
+
+
+def test_many_rows_make_a_landscape_sheet() -> None:
+    rows = [[picture(4, 4, RED)] * 3] * 40
+    height, width, _ = opened(contact_sheet(["a", "b", "c"], rows, captions=["key"] * 40, cell=32)).shape
+    assert 1.1 < width / height < 2
+
+
+@given(rows=st.integers(1, 200), columns=st.integers(1, 6), height=st.integers(4, 64))
+@settings(max_examples=60)
+def test_every_row_has_a_place_of_its_own_on_the_sheet(rows: int, columns: int, height: int) -> None:
+    base = Layout(
+        columns=columns,
+        groups=1,
+        rows_in_group=rows,
+        cell=64,
+        picture_height=height,
+        caption_height=8,
+        title_height=0,
+        header_height=20,
+        gap=2,
+    )
+    layout = landscape(base, rows)
+    corners = [layout.corner(row) for row in range(rows)]
+    width, bottom = layout.size
+    assert len(set(corners)) == rows
+    assert all(x + layout.group_width <= width and y + layout.row_height <= bottom for x, y in corners)
+    assert layout.rows_in_group * (layout.groups - 1) < rows
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "captions", "message"),
+    [
+        ([], [], None, "at least one column"),
+        (["a", "b"], [[picture(4, 4, RED)]], None, "row 0 has 1 pictures for 2 columns: a, b"),
+        (["a"], [[picture(4, 4, RED)]], [], "0 captions for 1 rows"),
+        (["a"], [[np.zeros((4, 4))]], None, "4×4 float64"),
+        (["a"], [[np.zeros((0, 4, 3), np.uint8)]], None, "0×4×3 uint8"),
+    ],
+)
+def test_what_cannot_be_laid_out_is_refused(columns, rows, captions, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        contact_sheet(columns, rows, captions=captions)
+
+
+@given(text=st.text(max_size=300), width=st.integers(12, 400))
+@settings(max_examples=60)
+def test_fitted_text_fits(text: str, width: int) -> None:
+    font = ImageFont.load_default(12)
+    fitted = fit_text(text, font, width)
+    assert font.getlength(fitted) <= width
+    assert fitted.isprintable()
+
+
+def test_fitted_text_loses_its_middle_only() -> None:
+    font = ImageFont.load_default(12)
+    fitted = fit_text("begin/" + "x" * 100_000 + "/end.png", font, 150)
+    assert fitted.startswith("begin/")
+    assert fitted.endswith("/end.png")
+    assert "…" in fitted
+    assert font.getlength(fitted) > 120
+
+
+# The content.
+
+
+def test_printable_leaves_nothing_that_steers_a_terminal_or_a_page() -> None:
+    assert printable("a\x1b[31m\n\u202eb\udc80\x00é") == r"a\x1b[31m\n\u202eb\udc80\x00é"
+
+
+@given(st.text(max_size=50), st.integers(1, 20))
+def test_shortened_text_keeps_its_ends(text: str, kept: int) -> None:
+    short = shorten(text, kept)
+    assert len(short) <= max(kept + 1, 1)
+    assert text.startswith(short[: (kept + 1) // 2])
+    assert short == text or "…" in short
+
+
+def test_columns_of_numbers_are_told_from_others() -> None:
+    rows = [
+        ["000000-000001", "1,024", "18.4 dB", "6.2 images/s", "3a", "1e-3", "x"],
+        ["b", "-", "inf", "7 %", "", "", ""],
+    ]
+    table = Table(title="t", columns=list("abcdefg"), rows=rows)
+    assert numeric_columns(table) == [False, True, True, True, True, True, False]
+    assert numeric_columns(Table(title="t", columns=["a", "b"], rows=[])) == [False, False]
+
+
+def test_a_table_with_ragged_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="row 1 of 'units' has 1 cells for 2 columns"):
+        Table(title="units", columns=["a", "b"], rows=[["1", "2"], ["1"]])
+
+
+def test_fewer_in_quarantine_than_are_shown_is_refused() -> None:
+    with pytest.raises(ValueError, match="quarantine_total is 0, but 1 lines"):
+        Report(title="t", status="complete", quarantine=[QuarantineLine(key="k", stage="s", reason="r", message="m")])
+
+
+@pytest.mark.parametrize(
+    ("shown", "total", "heading"),
+    [
+        (0, 0, "No input was set aside"),
+        (1, 1, "1 input set aside"),
+        (2, 2, "2 inputs set aside"),
+        (2, 1234, "1,234 inputs set aside, 2 shown"),
+    ],
+)
+def test_the_quarantine_says_how_many_it_shows(shown: int, total: int, heading: str) -> None:
+    line = QuarantineLine(key="k", stage="decode", reason="truncated", message="m")
+    report = Report(title="t", status="complete", quarantine=[line] * shown, quarantine_total=total)
+    assert quarantine_heading(report) == heading
+    assert heading in render_report(report)
+    assert total == 0 or heading in render_text(report)
+
+
+# The renderings.
+
+HOSTILE = "<script>alert('1')</script>\x1b[31m\"&\u202e\udc80"
+
+
+@pytest.fixture
+def hostile() -> Report:
+    return Report(
+        title=HOSTILE,
+        status=HOSTILE,
+        subtitle=HOSTILE,
+        facts=[(HOSTILE, HOSTILE)],
+        tables=[Table(title=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE]])],
+        quarantine=[QuarantineLine(key=HOSTILE, stage=HOSTILE, reason=HOSTILE, message=HOSTILE)],
+        quarantine_total=1,
+    )
+
+
+def test_html_shows_hostile_text_as_text(hostile: Report) -> None:
+    document = render_report(hostile)
+    contents = Contents(document)
+    assert "script" not in contents.tags
+    assert contents.texts.count(printable(HOSTILE)) == 13  # each of its places once, and the title of the window
+    assert document.encode()
+
+
+def test_html_is_one_file_that_loads_nothing() -> None:
+    png = contact_sheet(["a"], [[picture(4, 4, RED)]], cell=16)
+    document = render_report(Report(title="t", status="complete", sheet_png=png))
+    assert "data:image/png;base64,iVBOR" in document
+    assert "http:" not in document
+    assert "https:" not in document
+    assert "<img" not in render_report(Report(title="t", status="failed"))
+
+
+@pytest.mark.parametrize(("status", "mood"), [("complete", "good"), ("failed", "bad"), ("stopped", "open")])
+def test_the_status_has_its_colour(status: str, mood: str) -> None:
+    assert f'class="status {mood}">{status}<' in render_report(Report(title="t", status=status))
+
+
+def test_text_is_aligned() -> None:
+    report = Report(
+        title="Translation",
+        status="complete",
+        subtitle="label map to photograph",
+        facts=[("inputs", "80"), ("duration", "12 s")],
+        tables=[Table(title="Scores", columns=["prediction", "L1"], rows=[["model", "0.08"], ["mean", "0.160"]])],
+        quarantine=[QuarantineLine(key="a.jpg", stage="decode", reason="truncated", message="ends after 3 bytes")],
+        quarantine_total=2,
+    )
+    assert render_text(report) == (
+        "Translation: complete\n"
+        "label map to photograph\n"
+        "\n"
+        "  inputs    80\n"
+        "  duration  12 s\n"
+        "\n"
+        "Scores\n"
+        "  prediction     L1\n"
+        "  model        0.08\n"
+        "  mean        0.160\n"
+        "\n"
+        "2 inputs set aside, 1 shown\n"
+        "  a.jpg  decode  truncated  ends after 3 bytes"
+    )
+
+
+def test_text_is_safe_on_a_terminal(hostile: Report) -> None:
+    assert all(line.isprintable() for line in render_text(hostile).splitlines())
+
+
+def test_text_of_a_bare_report_is_one_line() -> None:
+    assert render_text(Report(title="Translation", status="failed")) == "Translation: failed"
