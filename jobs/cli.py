@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TypeVar
 
-from pipeline.config import UserError, parse
+from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
+from pipeline.errors import UserError
 from pipeline.retry import redact
 
 C = TypeVar("C")

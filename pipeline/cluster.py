@@ -11,7 +11,7 @@ from pathlib import Path
 import ray
 
 from pipeline import hardware
-from pipeline.config import UserError
+from pipeline.errors import UserError
 
 OBJECT_STORE_BYTES = 2 * 10**9
 """Shared memory of the embedded Ray, at most; a third of the free memory where that is less."""

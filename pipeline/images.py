@@ -18,6 +18,8 @@ import PIL
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.errors import UserError
+
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 178_956_970
@@ -59,7 +61,7 @@ class Encoding:
 
     def __post_init__(self) -> None:
         if not 1 <= self.quality <= 100:
-            raise ValueError(f"quality {self.quality} is not between 1 and 100")
+            raise UserError(f"quality {self.quality} is not between 1 and 100")
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded:

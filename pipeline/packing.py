@@ -13,13 +13,13 @@ import pyarrow as pa
 from pipeline import images, storage
 from pipeline.cards import store_cards
 from pipeline.config.pack import Layout, PackConfig
-from pipeline.config.parse import UserError
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.commit import Sink
 from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output, fingerprint
 from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
+from pipeline.errors import UserError
 from pipeline.stores import Store, image_columns, open_store, read_rows
 from pipeline.stores.schema import image_array
 

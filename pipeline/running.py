@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from pipeline import storage
-from pipeline.config.parse import UserError
 from pipeline.engine import local
 from pipeline.engine.budget import Budget
 from pipeline.engine.run import Job, Outcome, plan_only, run
 from pipeline.engine.steps import Receipt, Task, Work
+from pipeline.errors import UserError
 
 
 class EngineOptions(Protocol):

@@ -12,6 +12,7 @@ Nothing else in the package opens a path. What is notable here:
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import os
 import threading
@@ -304,4 +305,7 @@ def _version(info: dict[str, Any]) -> str:
     etag = info.get("ETag") or info.get("etag")
     if etag:
         return str(etag).strip('"')
-    return f"{info['size']}-{info.get('mtime') or info.get('created')}"
+    changed = info.get("mtime") or info.get("created")
+    if isinstance(changed, datetime.datetime):  # memory:// lists seconds and stats a datetime
+        changed = changed.timestamp()
+    return f"{info['size']}-{changed}"

@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config.parse import UserError
 from pipeline.engine.budget import Budget
 from pipeline.engine.plan import Limits
+from pipeline.errors import UserError
 from pipeline.images import Encoding
 
 Layout = Literal["images", "pairs", "unpaired"]

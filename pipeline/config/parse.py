@@ -13,12 +13,9 @@ import tyro
 import yaml
 
 from pipeline import storage
+from pipeline.errors import UserError
 
 C = TypeVar("C")
-
-
-class UserError(ValueError):
-    """Something that the user can put right before any work is done. One line: what, on what, what to do."""
 
 
 def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) -> C:
@@ -31,19 +28,14 @@ def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) 
     """
     files, flags = _split_config_flags(argv)
     tokens = [token for url in files for token in _tokens(_load(url), config, url)]
-    try:
-        parsed, unknown = tyro.cli(
-            config,
-            args=[*tokens, *flags],
-            prog=prog,
-            description=f"{description}\n\n--config FILE.yaml holds any of the options below; flags win over files.",
-            use_underscores=True,
-            return_unknown_args=True,
-        )
-    except UserError:
-        raise
-    except ValueError as error:  # a __post_init__ of the configuration refused the combination
-        raise UserError(str(error)) from error
+    parsed, unknown = tyro.cli(
+        config,
+        args=[*tokens, *flags],
+        prog=prog,
+        description=f"{description}\n\n--config FILE.yaml holds any of the options below; flags win over files.",
+        use_underscores=True,
+        return_unknown_args=True,
+    )
     if unknown:
         known = [f"--{name}" for name in _flag_names(config)] + ["--config", "--help"]
         if not unknown[0].startswith("-"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config.parse import UserError
 from pipeline.engine.budget import Budget
 from pipeline.engine.plan import Limits
+from pipeline.errors import UserError
 from pipeline.images import Encoding
 
 SizePolicy = Literal["native", "original", "training"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.errors import UserError
+
 
 class BudgetExceededError(Exception):
     """More of the inputs are bad than the job may bear."""
@@ -25,7 +27,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
-            raise ValueError(f"budget.share {self.share} is not between 0 and 1")
+            raise UserError(f"budget.share {self.share} is not between 0 and 1")
 
 
 def exceeded(budget: Budget, *, inputs: int, quarantined: int) -> bool:

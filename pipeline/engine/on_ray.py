@@ -19,10 +19,10 @@ import pyarrow as pa
 import ray
 
 from pipeline import cluster
-from pipeline.config import UserError
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Range, Unit
 from pipeline.engine.steps import InFlight, Receipt, Stage, Task, Work, make_step
+from pipeline.errors import UserError
 
 _UNITS_PER_INPUT_BLOCK = 1000
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.errors import UserError
+
 FORMAT_VERSION = 1
 UNITS_PER_ROW_GROUP = 64
 _FOOTER_KEY = b"transdomain"
@@ -60,7 +62,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.size_mb <= 0:
-            raise ValueError(f"a unit of {self.rows} rows and {self.size_mb} MB holds nothing; both must be positive")
+            raise UserError(f"a unit of {self.rows} rows and {self.size_mb} MB holds nothing; both must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.config.parse import UserError
 from pipeline.engine import crash
 from pipeline.engine.plan import (
     FORMAT_VERSION,
@@ -28,6 +27,7 @@ from pipeline.engine.plan import (
     segment_of,
     unit_id,
 )
+from pipeline.errors import UserError
 from pipeline.retry import retrying
 from pipeline.stores import Store
 

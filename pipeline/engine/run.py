@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.config.parse import UserError
 from pipeline.engine import finish, progress
 from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
 from pipeline.engine.plan import Limits, Segment
 from pipeline.engine.record import ensure_job, load_segments, plan_new_inputs, require_same_recipe, unit_ids
 from pipeline.engine.steps import Receipt, Task, Work
+from pipeline.errors import UserError
 from pipeline.stores import Store
 
 log = logging.getLogger("transdomain")

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pipeline import images, storage
 from pipeline.engine.plan import Range
+from pipeline.errors import UserError
 from pipeline.stores import folder, parquet
 from pipeline.stores.schema import SourceChangedError, Store, image_columns
 
@@ -21,22 +22,22 @@ __all__ = ["SourceChangedError", "Store", "image_columns", "open_store", "read_r
 def open_store(url: str) -> Store:
     """The store at `url`: a prefix, or one Parquet file.
 
-    Raises ValueError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
+    Raises UserError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
     shards disagree on their columns, or it is the unfinished output of another job.
     """
     url = storage.absolute(url)
     if url.endswith(".parquet"):
         entry = storage.stat_file(url)
         if entry is None:
-            raise ValueError(f"{url}: there is no such file")
+            raise UserError(f"{url}: there is no such file")
         return parquet.open_shards(url, [entry])
     entries = storage.list_files(url)
     if not entries:
-        raise ValueError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
+        raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
     names = {entry.name for entry in entries}
     if "_transdomain/job.json" in names:
         if "_SUCCESS" not in names:
-            raise ValueError(f"{url}: the job that writes this store has not finished; run its command again first")
+            raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
         entries = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")]
     entries = [e for e in entries if not any(part[0] in "._" for part in e.name.split("/"))]
     shards = [e for e in entries if e.name.endswith(".parquet")]
@@ -47,8 +48,8 @@ def open_store(url: str) -> Store:
         return folder.open_files(url, files)
     children = sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")})
     if children:
-        raise ValueError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
-    raise ValueError(f"{url}: no Parquet shard and no image ({', '.join(images.EXTENSIONS)}) below it")
+        raise UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
+    raise UserError(f"{url}: no Parquet shard and no image ({', '.join(images.EXTENSIONS)}) below it")
 
 
 def read_rows(ranges: Sequence[Range], columns: Sequence[str] | None = None) -> pa.Table:

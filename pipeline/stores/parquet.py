@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine.plan import Range
+from pipeline.errors import UserError
 from pipeline.retry import retrying
 from pipeline.stores.schema import SourceChangedError, Store, hugging_face_metadata, image_columns
 
@@ -22,7 +23,7 @@ _FOOTER_THREADS = 16
 def open_shards(url: str, entries: Sequence[storage.Entry]) -> Store:
     """The store of these shards, a range a row group.
 
-    Reads every footer. Raises ValueError where a shard is no Parquet file or has other columns than the first.
+    Reads every footer. Raises UserError where a shard is no Parquet file or has other columns than the first.
     """
     with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
         footers = list(threads.map(_footer, entries))
@@ -31,7 +32,7 @@ def open_shards(url: str, entries: Sequence[storage.Entry]) -> Store:
     for entry, footer in zip(entries, footers, strict=True):
         other = footer.schema.to_arrow_schema().remove_metadata()
         if other != schema:
-            raise ValueError(f"{entry.url}: columns differ from {entries[0].url}: {_difference(schema, other)}")
+            raise UserError(f"{entry.url}: columns differ from {entries[0].url}: {_difference(schema, other)}")
         start = 0
         for i in range(footer.num_row_groups):
             group = footer.row_group(i)
@@ -101,7 +102,7 @@ def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
 
 
 def read_footer(url: str, key: str) -> tuple[str | None, int]:
-    """The value of `key` in a shard's footer, and its number of rows. Raises ValueError where it is no Parquet file."""
+    """The value of `key` in a shard's footer, and its number of rows. Raises UserError where it is no Parquet file."""
     footer = _footer(storage.Entry(url, url, 0, ""))
     value = (footer.metadata or {}).get(key.encode())
     return (value.decode() if value is not None else None), footer.num_rows
@@ -131,7 +132,7 @@ def _footer(entry: storage.Entry) -> pq.FileMetaData:
     try:
         return retrying(fetch, entry.url)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{entry.url}: not a readable Parquet file ({error})") from None
+        raise UserError(f"{entry.url}: not a readable Parquet file ({error})") from None
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -14,7 +14,7 @@ PIXELS, HEIGHT, WIDTH = "_pixels", "_height", "_width"
 def with_frames(rows: pa.Table, frames: Sequence[np.ndarray]) -> pa.Table:
     """`rows` with the columns of `frames` (uint8 [height, width, 3], one a row), in place of any that they have."""
     rows = without_frames(rows)
-    data = pa.array([memoryview(np.ascontiguousarray(f)).cast("B") for f in frames], pa.large_binary())
+    data = pa.array([np.ascontiguousarray(f).data.cast("B") for f in frames], pa.large_binary())
     rows = rows.append_column(PIXELS, data)
     rows = rows.append_column(HEIGHT, pa.array([f.shape[0] for f in frames], pa.int32()))
     return rows.append_column(WIDTH, pa.array([f.shape[1] for f in frames], pa.int32()))

@@ -12,12 +12,12 @@ import torch
 from gan_models import Bundle, load_bundle
 from pipeline import hardware, images, storage
 from pipeline.cards import store_cards
-from pipeline.config.parse import UserError
 from pipeline.config.translate import TranslateConfig
 from pipeline.engine.commit import Sink
 from pipeline.engine.record import Output, fingerprint, load_segments
 from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
+from pipeline.errors import UserError
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.translation.stages import OWN_COLUMNS, Arithmetic, Decode, Encode, Translate
 
@@ -71,10 +71,10 @@ def translate_job(config: TranslateConfig) -> Job:
 
 def open_bundle(url: str) -> Bundle:
     """The bundle at `url`. Raises UserError where there is none, or what is there is no bundle."""
+    if storage.stat_file(storage.join(url, "config.json")) is None:
+        raise UserError(f"{url}: no model bundle there; it is the folder `bundle` of a training run")
     try:
         return load_bundle(lambda name: storage.read(storage.join(url, name)))
-    except FileNotFoundError:
-        raise UserError(f"{url}: no model bundle there; it is the folder `bundle` of a training run") from None
     except ValueError as error:
         raise UserError(f"{url}: {error}") from error
 

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.plan import UNITS_PER_ROW_GROUP, Limits, Range, Unit, decode_segment, decode_units, encode_segment, plan_units
+from pipeline.engine.plan import (
+    UNITS_PER_ROW_GROUP,
+    Limits,
+    Range,
+    Unit,
+    decode_segment,
+    decode_units,
+    encode_segment,
+    plan_units,
+)
+from pipeline.errors import UserError
 
 ranges = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5_000_000)), max_size=20).map(
     lambda sizes: [Range(f"s{i}", f"u/s{i}", "v", 0, rows, size * rows) for i, (rows, size) in enumerate(sizes)]
@@ -69,5 +79,5 @@ def test_a_segment_survives_its_file(source: list[Range], limits: Limits) -> Non
 
 
 def test_impossible_limits_are_refused() -> None:
-    with pytest.raises(ValueError, match="both must be positive"):
+    with pytest.raises(UserError, match="both must be positive"):
         Limits(rows=0)
