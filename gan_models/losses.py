@@ -59,7 +59,7 @@ def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fa
     share = torch.rand(len(real), 1, 1, 1, dtype=real.dtype, device=real.device)
     between = torch.lerp(real, fake, share).requires_grad_()
     logits = in_full_precision(discriminator(between))
-    (gradient,) = torch.autograd.grad(logits.flatten(1).mean(1).sum(), between, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.reshape(len(logits), -1).mean(1).sum(), between, create_graph=True)
     # The root's own gradient is infinite at 0, where a critic may be.
     length = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
     return (length - 1).square().mean()

@@ -165,6 +165,23 @@ def test_norm_gradient_agrees_with_float64(
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_compiled_norm_gradient_agrees_with_float64(norm: str, layout: torch.memory_format, batch: int) -> None:
+    layer = norm_layer(GeneratorConfig(norm=norm, width=8, groups=2), 8)
+    x = torch.randn(batch, 8, 12, 10) * 3 + 2
+    gradient = torch.randn_like(x)
+
+    compiled = torch.compile(layer)
+    actual = value_and_gradient(compiled, x.to(memory_format=layout), gradient.to(memory_format=layout))
+    expected = value_and_gradient(by_definition(norm), x.double(), gradient.double())
+
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=4e-6)
+
+
 @pytest.mark.parametrize("kind", ["unet", "resnet"])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("batch", [1, 2])
