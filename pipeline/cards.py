@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from pipeline import images
 from pipeline.engine import finish
 from pipeline.engine.plan import Segment
-from pipeline.engine.record import Output
-from pipeline.stores import Store
+from pipeline.engine.record import Output, load_unit
+from pipeline.report.contact_sheet import contact_sheet
+from pipeline.report.content import QuarantineLine, Report, Table
+from pipeline.report.html import render_report
+from pipeline.stores import Store, image_columns, parquet, read_rows
 
 Cards = Callable[[Sequence[Segment], pa.Table | None], Mapping[str, bytes]]
+
+MOST_QUARANTINE_LINES = 200
+SHEET_ROWS = 12
 
 # The head makes `datasets.load_dataset(OUTPUT)` read data/ alone, from the first shard on: without it the quarantine
 # and the plan would be taken for data, too.
@@ -25,18 +35,25 @@ configs:
 """
 
 
-def store_cards(title: str, source: Store, output: Output) -> Cards:
-    """The cards of a job whose output is a store made from `source`."""
+def store_cards(title: str, source: Store, output: Output, *, input_column: str | None = None) -> Cards:
+    """The cards of a job whose output is a store made from `source`.
+
+    `input_column` names what a translation was made from; it is shown beside the translation.
+    """
 
     def cards(segments: Sequence[Segment], manifest: pa.Table | None) -> Mapping[str, bytes]:
-        return {"README.md": dataset_card(title, source, manifest).encode()}
+        made: dict[str, bytes] = {"README.md": dataset_card(title, source, manifest).encode()}
+        if manifest is not None:
+            report = output_report(title, source, output, manifest, input_column)
+            made["_transdomain/report.html"] = render_report(report).encode()
+        return made
 
     return cards
 
 
 def dataset_card(title: str, source: Store, manifest: pa.Table | None) -> str:
     """README.md of an output: what it is made of, and how many rows it has once that is known."""
-    lines = [f"# {title}", "", f"Made from `{source.url}` ({source.rows} rows)."]
+    lines = [f"# {title}", "", f"Made from `{source.url}`."]
     if manifest is None:
         lines.append("The job has not finished: shards in `data/` are whole, but not all of them are there yet.")
     else:
@@ -47,3 +64,67 @@ def dataset_card(title: str, source: Store, manifest: pa.Table | None) -> str:
         )
     lines += ["", "`python -m jobs.verify --input HERE` proves that nothing is lost or harmed.", ""]
     return _HEAD + "\n".join(lines)
+
+
+def output_report(title: str, source: Store, output: Output, manifest: pa.Table, input_column: str | None) -> Report:
+    """The report of a finished output: its counts, what was set aside and why, and a few of its pictures."""
+    total = finish.totals(manifest)
+    lines = list(quarantine_lines(output, manifest))
+    reasons = Counter(line.reason for line in lines)
+    size = sum(manifest["data_size"].to_pylist())
+    return Report(
+        title=title,
+        status="complete",
+        subtitle=output.url,
+        facts=[
+            ("inputs", f"{total.inputs:,}"),
+            ("ok", f"{total.ok:,}"),
+            ("set aside", f"{total.quarantined:,}"),
+            ("skipped", f"{total.skipped:,}"),
+            ("units", f"{total.units:,}"),
+            ("written", f"{size / 1e6:,.1f} MB"),
+            ("source", source.url),
+        ],
+        tables=[Table(title="Why", columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
+        if reasons
+        else [],
+        sheet_png=_sample_sheet(output, manifest, input_column),
+        quarantine=lines[:MOST_QUARANTINE_LINES],
+        quarantine_total=total.quarantined,
+    )
+
+
+def quarantine_lines(output: Output, manifest: pa.Table) -> Iterator[QuarantineLine]:
+    """Every quarantined row of an output, unit by unit."""
+    for name in filter(None, manifest["quarantine"].to_pylist()):
+        for row in parquet.read_columns(output.at(name), ["key", "stage", "reason", "message"]).to_pylist():
+            yield QuarantineLine(**row)
+
+
+def _sample_sheet(output: Output, manifest: pa.Table, input_column: str | None) -> bytes | None:
+    """The first pictures of the first units; beside a translation, what it was made from."""
+    samples: list[tuple[str, list[np.ndarray]]] = []
+    columns: list[str] = []
+    for unit, name in zip(manifest["unit"].to_pylist(), manifest["data"].to_pylist(), strict=True):
+        if len(samples) >= SHEET_ROWS or not name.startswith("data/"):
+            break
+        rows = parquet.read_columns(output.at(name), ["key", "image", "image_a", "image_b"])
+        columns = image_columns(rows.schema)
+        sources = _sources(output, unit, input_column)
+        for row in rows.slice(0, SHEET_ROWS - len(samples)).to_pylist():
+            pictures = [images.decode(row[c]["bytes"]).pixels for c in columns if row[c] is not None]
+            if input_column is not None:
+                pictures = [images.decode(sources[row["key"]]).pixels, *pictures]
+            samples.append((row["key"], pictures))
+    if not samples:
+        return None
+    titles = {"image": "translation" if input_column else "image", "image_a": "A", "image_b": "B"}
+    heads = ([f"input ({input_column})"] if input_column else []) + [titles[c] for c in columns]
+    return contact_sheet(heads, [p for _, p in samples], captions=[key for key, _ in samples])
+
+
+def _sources(output: Output, unit: str, input_column: str | None) -> dict[str, Any]:
+    if input_column is None:
+        return {}
+    rows = read_rows(load_unit(output, unit).ranges, [input_column]).to_pylist()
+    return {row["key"]: (row[input_column] or {}).get("bytes") for row in rows}

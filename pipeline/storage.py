@@ -187,6 +187,15 @@ def delete(url: str) -> None:
         retrying(lambda: fs.rm_file(path), url)
 
 
+def age_s(url: str, now: float) -> float | None:
+    """Seconds between the last change of the object and `now` (of time.time()); None where it is gone."""
+    fs, path = filesystem(url)
+    try:
+        return now - retrying(lambda: fs.modified(path), url).timestamp()
+    except FileNotFoundError:
+        return None
+
+
 def is_leftover(name: str) -> bool:
     """Whether an object of this name is a temporary file that a kill left behind."""
     base = name.rsplit("/", 1)[-1]

@@ -24,17 +24,22 @@ def read_files(ranges: Sequence[Range], columns: Sequence[str] | None) -> pa.Tab
     """Files as rows of `key`, `image` and `source_shard`; without fetching a byte where `image` is not asked for."""
     names = pa.array([r.shard for r in ranges], pa.string())
     table = pa.table({"key": names})
-    if columns is None or "image" in columns:
-        with ThreadPoolExecutor(min(_READ_THREADS, len(ranges))) as threads:
-            data = list(threads.map(_read, ranges))
+    wants_images = columns is None or "image" in columns
+    with ThreadPoolExecutor(max(1, min(_READ_THREADS, len(ranges)))) as threads:
+        data = list(threads.map(_read if wants_images else _check, ranges))
+    if wants_images:
         table = table.append_column("image", image_array(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
     return table.append_column("source_shard", names)
 
 
 def _read(wanted: Range) -> bytes:
+    _check(wanted)
+    return storage.read(wanted.url)
+
+
+def _check(wanted: Range) -> None:
     entry = storage.stat_file(wanted.url)
     if entry is None:
         raise SourceChangedError(f"{wanted.url} is gone since it was planned")
     if entry.version != wanted.version:
         raise SourceChangedError(f"{wanted.url} has changed since it was planned; its pictures need another output")
-    return storage.read(wanted.url)

@@ -65,7 +65,7 @@ def translate_job(config: TranslateConfig) -> Job:
         stages=_stages(config, bundle_url, bundle, direction, column, arithmetic),
         sink=Sink(config.form, extension if config.form == "folder" else ""),
     )
-    cards = store_cards(f"Translated {direction.replace('_', ' ')}", source, output)
+    cards = store_cards(f"Translated {direction}", source, output, input_column=column)
     return Job(kind="translate", source=source, recipe=recipe, limits=config.limits, work=work, cards=cards)
 
 

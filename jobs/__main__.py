@@ -1,0 +1,35 @@
+"""`transdomain NAME …`: the same as `python -m jobs.NAME …`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+JOBS = {
+    "pack": "image folders or Parquet stores into a sharded store",
+    "train": "pix2pix or CycleGAN from a store, by Ray Train",
+    "translate": "a store by a trained model, each image exactly once",
+    "evaluate": "a translated store against its targets",
+    "verify": "prove a dataset whole",
+    "benchmark": "throughput against this machine's own limits",
+    "demo": "all of it, on a small data set",
+}
+
+
+def main() -> int:
+    """Run the job that is named first on the command line."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in JOBS:
+        return importlib.import_module(f"jobs.{name}").main(sys.argv[2:])
+    width = max(map(len, JOBS))
+    lines = [f"  {job:<{width}}  {what}" for job, what in JOBS.items()]
+    text = "\n".join(["usage: transdomain JOB [OPTIONS]   (transdomain JOB --help says more)", "", *lines])
+    if name in ("-h", "--help"):
+        print(text)
+        return 0
+    print(f"transdomain: there is no job {name!r}\n\n{text}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""Score a translated paired store against its targets: L1 and PSNR, beside baselines; a report with pictures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import DONE, run_job
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.evaluation.store import evaluate
+
+
+def run(config: EvaluateConfig) -> int:
+    """Evaluate and print the report."""
+    print(evaluate(config))
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(EvaluateConfig, run, name="evaluate", description=__doc__ or "", argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

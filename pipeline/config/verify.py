@@ -1,0 +1,17 @@
+"""Configuration of `jobs.verify`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """What `jobs.verify` reads again."""
+
+    input: str
+    """Output of a job: what pack or translate wrote."""
+    source: bool = True
+    """Also compare every key with the source it was made from, which must still be there."""
+    clean: bool = False
+    """Remove what kills left behind, where it is older than a day."""

@@ -1,0 +1,145 @@
+"""Score a translated store against its targets, beside what one gets without a trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from gan_models import build_generator
+from pipeline import hardware, images, storage
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.engine.record import Output
+from pipeline.errors import UserError
+from pipeline.evaluation.metrics import PairScore, mean_image, score, summarise
+from pipeline.report.contact_sheet import contact_sheet
+from pipeline.report.content import QuarantineLine, Report, Table
+from pipeline.report.html import render_report
+from pipeline.report.text import render_text
+from pipeline.stores import Store, image_columns, open_store, parquet, read_rows
+from pipeline.translation.job import open_bundle
+from pipeline.translation.stages import Arithmetic, prepare, translate_frames
+
+TRANSLATION, MEAN, UNTRAINED = "translation", "mean training image", "untrained generator"
+
+
+@dataclass
+class Evaluation:
+    """Scores by what was scored, and the first few rows as pictures."""
+
+    scores: dict[str, list[PairScore]] = field(default_factory=dict)
+    samples: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
+
+    def summary(self) -> Mapping[str, Mapping[str, float]]:
+        return {name: summarise(scores) for name, scores in self.scores.items()}
+
+
+def evaluate(config: EvaluateConfig) -> str:
+    """Score a store, publish report.html, contact_sheet.png and scores.json, and return the report as text.
+
+    Every picture is compared at the size of its translation: a target of another size is resized to it (bicubic).
+    Raises UserError where the store has no target, or a baseline lacks what it needs.
+    """
+    store = open_store(config.input)
+    column = _target_column(store, config.target_column)
+    baselines = _Baselines(config, store, column)
+    evaluation = Evaluation()
+    for row in _rows(store, ["image", "source_image", column]):
+        translated = images.decode(row["image"]["bytes"]).pixels
+        target = images.resize(images.decode(row[column]["bytes"]).pixels, translated.shape[1], translated.shape[0])
+        source = images.decode(row["source_image"]["bytes"]).pixels if row.get("source_image") else None
+        for name, picture in ((TRANSLATION, translated), *baselines.pictures(source, translated.shape)):
+            evaluation.scores.setdefault(name, []).append(score(row["key"], picture, target))
+        if len(evaluation.samples) < config.rows:
+            evaluation.samples.append((row["key"], [*([source] if source is not None else []), translated, target]))
+    if not evaluation.samples:
+        raise UserError(f"{config.input}: holds no rows to score")
+    return _publish(config, store, column, evaluation)
+
+
+class _Baselines:
+    """What is predicted without a trained model: the mean of the training targets, an untrained generator."""
+
+    def __init__(self, config: EvaluateConfig, store: Store, column: str) -> None:
+        self.mean: np.ndarray | None = None
+        self.network: torch.nn.Module | None = None
+        if config.train:
+            train = open_store(config.train)
+            size = next(_rows(store, ["image"]))["image"]["bytes"]
+            height, width = images.decode(size).pixels.shape[:2]
+            pixels = (images.decode(row[column]["bytes"]).pixels for row in _rows(train, [column]))
+            self.mean = mean_image(images.resize(p, width, height) for p in pixels)
+        if config.bundle:
+            if "source_image" not in store.schema.names:
+                raise UserError(
+                    f"{config.input}: the untrained generator needs source_image; translate with --keep_source"
+                )
+            architecture = open_bundle(storage.absolute(config.bundle)).generator_config
+            self.multiple = architecture.size_multiple
+            self.arithmetic = Arithmetic(device=hardware.default_device(), precision="fp32", compile=False, batch=1)
+            untrained = build_generator(architecture, generator=torch.Generator().manual_seed(0))
+            self.network = prepare(untrained, self.arithmetic)
+
+    def pictures(self, source: np.ndarray | None, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
+        if self.mean is not None:
+            yield MEAN, images.resize(self.mean, shape[1], shape[0])
+        if self.network is not None and source is not None:
+            frame = images.resize(source, shape[1], shape[0])
+            yield UNTRAINED, translate_frames(self.network, [frame], self.multiple, self.arithmetic)[0][0]
+
+
+def _target_column(store: Store, wanted: str) -> str:
+    pictures = [c for c in image_columns(store.schema) if c not in ("image", "source_image")]
+    column = wanted or next((c for c in ("image_b", "image_a") if c in pictures), "")
+    if "image" not in store.schema.names or column not in image_columns(store.schema):
+        raise UserError(
+            f"{store.url}: needs `image` and a target column; image columns are "
+            f"{', '.join(image_columns(store.schema)) or 'none'}; translate a paired store, or choose --target_column"
+        )
+    return column
+
+
+def _rows(store: Store, columns: list[str]) -> Iterator[dict]:
+    for piece in store.ranges:
+        yield from read_rows([piece], columns).to_pylist()
+
+
+def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Evaluation) -> str:
+    heads = (["input"] if len(evaluation.samples[0][1]) == 3 else []) + ["translation", f"target ({column})"]
+    sheet = contact_sheet(heads, [p for _, p in evaluation.samples], captions=[key for key, _ in evaluation.samples])
+    summary = evaluation.summary()
+    rows = [
+        [name, f"{s['l1_mean']:.4f}", f"{s['l1_median']:.4f}", f"{s['psnr_mean']:.2f} dB", f"{s['psnr_median']:.2f} dB"]
+        for name, s in summary.items()
+    ]
+    aside = list(_quarantine(store.url))
+    report = Report(
+        title="Evaluation of a translated store",
+        status="complete",
+        subtitle=config.input,
+        facts=[("pairs", f"{len(evaluation.scores[TRANSLATION]):,}"), ("target", column)],
+        tables=[
+            Table(
+                title="Distance to the target (L1 on a scale of 0 to 1)",
+                columns=["prediction", "L1 mean", "L1 median", "PSNR mean", "PSNR median"],
+                rows=rows,
+            )
+        ],
+        sheet_png=sheet,
+        quarantine=aside[:200],
+        quarantine_total=len(aside),
+    )
+    output = storage.absolute(config.output)
+    storage.replace(storage.join(output, "scores.json"), json.dumps(summary, indent=1).encode())
+    storage.replace(storage.join(output, "contact_sheet.png"), sheet)
+    storage.replace(storage.join(output, "report.html"), render_report(report).encode())
+    return render_text(report) + f"\nreport: {output}/report.html"
+
+
+def _quarantine(url: str) -> Iterator[QuarantineLine]:
+    for entry in storage.list_files(Output(url).at("_quarantine"), ".parquet"):
+        for row in parquet.read_columns(entry.url, ["key", "stage", "reason", "message"]).to_pylist():
+            yield QuarantineLine(**row)

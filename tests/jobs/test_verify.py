@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from jobs import pack, translate, verify
+from pipeline import images, storage
+from tests import corpus
+
+
+@pytest.fixture(params=["pack", "parquet", "folder"])
+def output(request: pytest.FixtureRequest, any_prefix: str) -> str:
+    source, output = corpus.write_folder(storage.join(any_prefix, "in"), 6), storage.join(any_prefix, "out")
+    options = ["--input", source, "--output", output, "--local", "--limits.rows", "4"]
+    if request.param == "pack":
+        assert pack.main(options) == 0
+    else:
+        bundle = corpus.write_bundle(storage.join(any_prefix, "bundle"))
+        assert translate.main([*options, "--bundle", bundle, "--form", request.param]) == 0
+    return output
+
+
+def check(output: str, capsys: pytest.CaptureFixture[str], code: int, expected: str, *options: str) -> None:
+    assert verify.main(["--input", output, *options]) == code
+    assert expected in capsys.readouterr().out
+
+
+def an_object(output: str, prefix: str) -> str:
+    return next(e.url for e in storage.list_files(output) if e.name.startswith(prefix))
+
+
+def test_a_finished_output_is_whole(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    check(output, capsys, 0, "9 inputs = 6 ok + 3 set aside + 0 skipped, in 3 units: whole")
+
+
+def test_a_harmed_object_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    url = an_object(output, "data/")
+    data = bytearray(storage.read(url))
+    data[len(data) // 2] ^= 1
+    storage.replace(url, bytes(data))
+    check(output, capsys, 1, "is harmed")
+
+
+def test_a_missing_object_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    storage.delete(an_object(output, "data/"))
+    check(output, capsys, 1, "is missing")
+
+
+def test_a_missing_commit_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    storage.delete(an_object(output, "_transdomain/commits/"))
+    check(output, capsys, 1, "has no commit")
+
+
+def test_a_stranger_among_the_data_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    storage.replace(storage.join(output, "data/stranger.parquet"), b"x")
+    check(output, capsys, 1, "belongs to no committed unit")
+
+
+def test_a_missing_mark_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    storage.delete(storage.join(output, "_SUCCESS"))
+    check(output, capsys, 1, "_SUCCESS is missing")
+
+
+def test_a_changed_source_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = output.removesuffix("out") + "in"
+    storage.replace(f"{source}/even/000.jpg", images.encode(corpus.picture(9, 30, 30), images.Encoding()))
+    check(output, capsys, 1, "cannot be compared with its source")
+    check(output, capsys, 0, "whole", "--no_source")
+
+
+def test_leftovers_are_named_and_removed_after_a_day(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = corpus.write_folder(f"{tmp_path}/in", 2), f"{tmp_path}/out"
+    assert pack.main(["--input", source, "--output", output, "--local"]) == 0
+    for name, age in (("old", 100_000), ("new", 0)):
+        path = f"{output}/data/.{name}.parquet.0.tmp"
+        storage.replace(path, b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    check(output, capsys, 0, "removed 1 of 2 leftovers", "--clean")
+    assert storage.exists(f"{output}/data/.new.parquet.0.tmp")
+
+
+def test_what_is_no_output_is_said_in_one_line(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify.main(["--input", f"{tmp_path}"]) == 2
+    assert "not the output of a job" in capsys.readouterr().err
