@@ -1,0 +1,29 @@
+"""Train pix2pix or CycleGAN from a store of images; killed at any step, the same command goes on from there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import DONE, run_job
+from pipeline.config.train import TrainConfig
+from pipeline.training.run import prepare, run
+
+
+def train(config: TrainConfig) -> int:
+    """Run the job and print where its model is."""
+    if config.dry_run:
+        print(f"would train {prepare(config)}")
+        return DONE
+    result = run(config)
+    state = "trained" if result.fresh else "was trained already, nothing to do"
+    print(f"{result.run}: {state}: {result.steps} steps; model bundle: {result.bundle}")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(TrainConfig, train, name="train", description=__doc__ or "", argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Checkpoints: RUN/checkpoints/STEP/, complete when their record exists.
+
+A checkpoint is a few parts, each named after its content, and `record.json`, which is written last and names the parts
+with their checksums. So whatever a kill leaves behind is never taken for a checkpoint, and a process that is not quite
+dead can only write what is right under its name. Parts are read with `torch.load(weights_only=True)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipeline import storage
+
+FORMAT_VERSION = 1
+
+_RECORD = "record.json"
+
+State = Mapping[str, Any]
+"""What a part holds: tensors, numbers and strings in dictionaries and lists."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint is damaged, or of a format that this version does not know; the message names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a checkpoint is."""
+
+    step: int
+    """Steps done."""
+    parts: Mapping[str, tuple[str, str]]
+    """Object name and sha256 of each part."""
+    about: Mapping[str, Any]
+    """Whatever the trainer wants to find again before it reads a part."""
+
+
+def save(run: str, step: int, parts: Mapping[str, State], about: Mapping[str, Any]) -> Record:
+    """Publish the checkpoint of `step`. Raises what storage raises; nothing half-written is ever complete."""
+    entries = {}
+    for name, state in parts.items():
+        data = _encode(state)
+        digest = hashlib.sha256(data).hexdigest()
+        entries[name] = (f"{name}-{digest[:16]}.pt", digest)
+        storage.replace(_url(run, step, entries[name][0]), data)
+    record = Record(step=step, parts=entries, about=dict(about))
+    document = {"format_version": FORMAT_VERSION, "step": step, "parts": entries, "about": record.about}
+    storage.replace(_url(run, step, _RECORD), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
+    return record
+
+
+def newest(run: str, say: Callable[[str], None]) -> tuple[Record, dict[str, State]] | None:
+    """The newest complete checkpoint with its parts, or None where there is none.
+
+    A damaged one is named, its record removed (so that no later start is led back to it), and the one before taken.
+    One writer at a time may call this. Raises StorageError where the storage fails, which is no damage.
+    """
+    for step in reversed(steps(run)):
+        try:
+            record = read_record(run, step)
+            return record, {name: read_part(run, record, name) for name in record.parts}
+        except CheckpointError as error:
+            say(f"{error}; falling back to the checkpoint before it")
+            storage.delete(_url(run, step, _RECORD))
+    return None
+
+
+def steps(run: str) -> list[int]:
+    """The steps at which there is a record, ascending."""
+    folder = storage.join(run, "checkpoints")
+    names = [entry.name.split("/") for entry in storage.list_files(folder, suffix=_RECORD)]
+    return sorted(int(parts[0]) for parts in names if len(parts) == 2 and parts[0].isdigit())
+
+
+def read_record(run: str, step: int) -> Record:
+    """The record of the checkpoint of `step`. Raises CheckpointError where it is missing, damaged or unknown."""
+    url = _url(run, step, _RECORD)
+    try:
+        document = json.loads(storage.read(url))
+        version = document["format_version"]
+        if version == FORMAT_VERSION:
+            parts = {name: (str(file), str(digest)) for name, (file, digest) in document["parts"].items()}
+            return Record(step=document["step"], parts=parts, about=document["about"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{url}: not a readable record ({type(error).__name__})") from error
+    raise CheckpointError(f"{url}: checkpoint format {version}, and this version knows {FORMAT_VERSION}")
+
+
+def read_part(run: str, record: Record, name: str) -> State:
+    """One part of a checkpoint, on the CPU. Raises CheckpointError where it is missing or damaged."""
+    file, expected = record.parts[name]
+    url = _url(run, record.step, file)
+    data = storage.read_if_there(url)
+    if data is None:
+        raise CheckpointError(f"{url}: missing")
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise CheckpointError(f"{url}: damaged (sha256 {found[:16]}…, its record says {expected[:16]}…)")
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{url}: cannot be read ({type(error).__name__})") from error
+
+
+def prune(run: str, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, records first, and what kills have left among the older ones."""
+    kept = steps(run)[-keep:]
+    if not kept:
+        return
+    old = [
+        entry
+        for entry in storage.list_files(storage.join(run, "checkpoints"))
+        if entry.name.split("/")[0].isdigit() and int(entry.name.split("/")[0]) < kept[0]
+    ]
+    for entry in sorted(old, key=lambda entry: not entry.name.endswith(_RECORD)):
+        storage.delete(entry.url)
+
+
+def _encode(state: State) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _url(run: str, step: int, name: str) -> str:
+    return storage.join(run, f"checkpoints/{step:09d}/{name}")

@@ -1,0 +1,249 @@
+"""The training loop of one rank: from the newest checkpoint to the last step. Knows no Ray.
+
+All ranks run it at once, each in a process of its own, with torch's process group set up where they are several.
+What one rank finds wrong before the first step is told to all, so that they stop together and nobody waits.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gan_models import learning_rate_factor
+from pipeline import hardware
+from pipeline.config.train import TrainConfig
+from pipeline.stores import SourceChangedError
+from pipeline.training import checkpoint, loader, metrics
+from pipeline.training import order as ordering
+from pipeline.training.checkpoint import Record
+from pipeline.training.group import Group
+from pipeline.training.loader import ImageSet, Sources
+from pipeline.training.metrics import Journal
+from pipeline.training.order import Order
+from pipeline.training.replica import Replica
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every rank is told."""
+
+    config: TrainConfig
+    """With an absolute `output`: workers have other directories."""
+    sources: Sources
+    threads: int
+    """Of torch; they change the order of sums, and so the bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of it; the same on every rank."""
+
+    step: int = 0
+    """Steps done in all, earlier starts included."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """Of the last step; empty where this start had nothing to do."""
+    failure: str = ""
+    """Why it stopped, where trying again would stop in the same way."""
+
+
+def order_of(config: TrainConfig, sources: Sources) -> Order:
+    """The order of a run over these sources."""
+    return Order(
+        seed=config.seed,
+        images_a=sources.a.images,
+        images_b=sources.b.images,
+        paired=config.objective == "pix2pix",
+        global_batch=config.global_batch,
+    )
+
+
+def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
+    """Train to the end. `say` gets lines for people, on rank 0 only.
+
+    Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
+    """
+    say = say if group.leads else lambda line: None
+    _set_up_torch(device, task.threads)
+    images, precision, failure = _agree_on_start(task, group, device)
+    if failure or images is None:
+        return Outcome(failure=failure)
+    about = {"fingerprint": images.fingerprint, "arithmetic": _arithmetic(task, group, device, precision)}
+    record, parts = _newest_checkpoint(task.config.output, group, say)
+    if record and record.about.get("fingerprint") != about["fingerprint"]:
+        return Outcome(
+            step=record.step,
+            failure=f"{task.config.output}: the images of {task.sources.a.url} are not those that this run began with; "
+            "give it those, or begin another run with another output",
+        )
+    replica = Replica(task.config, group, device, precision)
+    if record:
+        replica.load_state(parts)
+    _announce(task, group, device, precision, record, about, say)
+    return _Steps(task, group, device, say, images, replica, about).run(record.step if record else 0)
+
+
+class _Steps:
+    """The steps of one rank, and what they leave: metrics and checkpoints."""
+
+    def __init__(
+        self,
+        task: Task,
+        group: Group,
+        device: torch.device,
+        say: Say,
+        images: ImageSet,
+        replica: Replica,
+        about: Mapping[str, Any],
+    ) -> None:
+        self.config, self.group, self.device, self.say = task.config, group, device, say
+        self.images, self.replica, self.about = images, replica, about
+        self.order = order_of(task.config, task.sources)
+        self.total = self.config.total_steps(self.order.steps_per_epoch)
+
+    def run(self, start: int) -> Outcome:
+        config = self.config
+        journal = Journal(config.output, step=start) if self.group.leads else None
+        losses: dict[str, float] = {}
+        began_s, waited_s, images = time.monotonic(), 0.0, 0
+        for step in range(start, self.total):
+            found, waited, samples = self._step(step)
+            waited_s, images, done = waited_s + waited, images + samples, step + 1
+            saves = done % config.checkpoint_every == 0 or done == self.total
+            logs = done % config.log_every == 0 or done == self.total
+            if not (logs or saves):
+                continue
+            losses = self._over_all_ranks(found)
+            if not all(map(math.isfinite, losses.values())):
+                return Outcome(step=done, losses=losses, failure=self._diverged(done, losses))
+            if logs and journal:
+                elapsed_s = time.monotonic() - began_s
+                line = self._line(done, losses, images / elapsed_s, waited_s / elapsed_s)
+                journal.add(line)
+                self.say(metrics.describe(line, self.total))
+                began_s, waited_s, images = time.monotonic(), 0.0, 0
+            if saves and journal:
+                paused_s = time.monotonic()
+                journal.write()
+                checkpoint.save(config.output, done, self.replica.state(), self.about)
+                checkpoint.prune(config.output, config.keep_checkpoints)
+                began_s += time.monotonic() - paused_s
+        return Outcome(step=max(start, self.total), losses=losses)
+
+    def _step(self, step: int) -> tuple[dict[str, torch.Tensor], float, int]:
+        """The losses of one step, the seconds that its data took, and the samples of its global batch."""
+        config = self.config
+        began_s = time.monotonic()
+        whole = ordering.global_batch(self.order, step)
+        mine = whole.part(ordering.share(len(whole), self.group.rank, self.group.workers))
+        room = config.load_size - config.crop_size
+        real = []
+        for side, pixels_NSSC, which in (("a", self.images.a, mine.a), ("b", self.images.b, mine.b)):
+            how = ordering.augmentation(self.order, mine, side, room=room, flip=config.flip)  # type: ignore[arg-type]
+            crops = loader.cut(pixels_NSSC, which, how, config.crop_size)
+            real.append(loader.to_input(crops, self.device, self.replica.memory_format))
+        waited_s = time.monotonic() - began_s
+        learning_rate = self._learning_rate(whole.epoch)
+        losses = self.replica.step(*real, step=step, samples=len(whole), learning_rate=learning_rate)
+        return losses, waited_s, len(whole)
+
+    def _learning_rate(self, epoch: int) -> float:
+        config = self.config
+        return config.learning_rate * learning_rate_factor(
+            epoch + 1, constant_epochs=config.epochs, decay_epochs=config.decay_epochs
+        )
+
+    def _over_all_ranks(self, losses: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        values = self.group.sum(torch.stack([loss.double() for loss in losses.values()]))
+        return dict(zip(losses, values.tolist(), strict=True))
+
+    def _line(self, done: int, losses: Mapping[str, float], images_per_s: float, data_wait: float) -> dict[str, Any]:
+        epoch = (done - 1) // self.order.steps_per_epoch
+        return {
+            "step": done,
+            "epoch": epoch + 1,
+            "learning_rate": self._learning_rate(epoch),
+            "losses": dict(losses),
+            "images_per_s": round(images_per_s, 3),
+            "data_wait": round(data_wait, 4),
+        }
+
+    def _diverged(self, done: int, losses: Mapping[str, float]) -> str:
+        bad = ", ".join(f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value))
+        kept = checkpoint.steps(self.config.output) if self.group.leads else []
+        last = f"the last good checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint"
+        return f"{self.config.output}: step {done}: {bad}; {last}; try a lower learning_rate, or precision fp32"
+
+
+def _set_up_torch(device: torch.device, threads: int) -> None:
+    torch.set_num_threads(threads)
+    if device.type == "cpu":
+        # On a GPU some backward passes that the networks need have no deterministic form.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
+
+
+def _agree_on_start(task: Task, group: Group, device: torch.device) -> tuple[ImageSet | None, str, str]:
+    """The images, the precision that every rank has, and what any rank finds wrong."""
+    images, precision, failure = None, "fp32", ""
+    try:
+        precision = hardware.choose_precision(task.config.precision, device.type)
+        images = loader.load_images(task.sources, task.config.load_size, task.threads)
+    except (ValueError, SourceChangedError) as error:
+        failure = str(error)
+    everywhere = group.gather((precision, failure))
+    failures = [failure for _, failure in everywhere if failure]
+    common = min((name for name, _ in everywhere), key=("fp32", "bf16").index)
+    return images, common, failures[0] if failures else ""
+
+
+def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State]]:
+    """The newest complete checkpoint, the same one on every rank."""
+    found = checkpoint.newest(run, say) if group.leads else None
+    record = group.from_leader(found[0] if found else None)
+    if record is None:
+        return None, {}
+    return record, found[1] if found else {name: checkpoint.read_part(run, record, name) for name in record.parts}
+
+
+def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) -> dict[str, Any]:
+    """What decides the last bits of the weights, beside recipe and data."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else hardware.cpu_capability(),
+        "precision": precision,
+        "threads": task.threads,
+        "workers": group.workers,
+        "torch": torch.__version__,
+    }
+
+
+def _announce(
+    task: Task,
+    group: Group,
+    device: torch.device,
+    precision: str,
+    record: Record | None,
+    about: Mapping[str, Any],
+    say: Say,
+) -> None:
+    config, order = task.config, order_of(task.config, task.sources)
+    say(
+        f"{config.objective}, {config.direction.replace('_', ' ')}: {order.samples_per_epoch} samples in "
+        f"{order.steps_per_epoch} steps an epoch, {config.total_steps(order.steps_per_epoch)} steps in all; "
+        f"{group.workers} worker(s) with {task.threads} thread(s), {precision} on {hardware.describe(device.type)}"
+    )
+    if group.workers > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
+        say("batch norm: each worker normalises with its own samples, so the number of workers changes the result")
+    if group.workers > 1 and config.generator.dropout:
+        say("dropout: its masks depend on the number of workers, and so does the result")
+    if record:
+        before, now = record.about.get("arithmetic", {}), about["arithmetic"]
+        changed = [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]
+        note = f"; not bit for bit as before, since {', '.join(changed)}" if changed else ""
+        say(f"resuming from the checkpoint of step {record.step}{note}")

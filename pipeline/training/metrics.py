@@ -1,0 +1,53 @@
+"""What a run measures: RUN/metrics.jsonl, one line a log step, and the same for people.
+
+The file is replaced whole, as no object store can append. It is written at every checkpoint, before it, and else at
+most every few seconds; a resumed run keeps the lines up to its checkpoint and goes on from there, so the file reads
+as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline import storage
+
+_MOST_OFTEN_S = 10.0
+
+
+class Journal:
+    """The metrics of a run, in memory and on storage. For one writer."""
+
+    def __init__(self, run: str, *, step: int) -> None:
+        """Go on after `step`: later lines of an earlier attempt are dropped."""
+        self._url = storage.join(run, "metrics.jsonl")
+        self._lines = [line for line in read_metrics(run) if line["step"] <= step]
+        self._written_s = time.monotonic()
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """Note `line`, and write if the last write is a while ago."""
+        self._lines.append(dict(line))
+        if time.monotonic() - self._written_s > _MOST_OFTEN_S:
+            self.write()
+
+    def write(self) -> None:
+        """Publish what has been noted."""
+        storage.replace(self._url, "".join(json.dumps(line) + "\n" for line in self._lines).encode())
+        self._written_s = time.monotonic()
+
+
+def read_metrics(run: str) -> list[dict[str, Any]]:
+    """The lines of RUN/metrics.jsonl; empty where there is none."""
+    data = storage.read_if_there(storage.join(run, "metrics.jsonl")) or b""
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def describe(line: Mapping[str, Any], total_steps: int) -> str:
+    """One line for people."""
+    losses = "  ".join(f"{name} {value:.4g}" for name, value in line["losses"].items())
+    return (
+        f"step {line['step']}/{total_steps}  epoch {line['epoch']}  {losses}  lr {line['learning_rate']:.3g}  "
+        f"{line['images_per_s']:.1f} images/s  data wait {line['data_wait']:.0%}"
+    )

@@ -1,0 +1,103 @@
+"""What a run's folder says of the run: run.json from its first start on, result.json once it has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline import storage
+from pipeline.config import UserError
+from pipeline.config.train import TrainConfig
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished run."""
+
+    run: str
+    bundle: str
+    """URL of the model bundle."""
+    steps: int
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """Of the last step."""
+    fresh: bool = True
+    """Whether this start did something."""
+
+
+def check_recipe(config: TrainConfig) -> None:
+    """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
+
+    Raises UserError showing each difference.
+    """
+    data = storage.read_if_there(_url(config, "run.json"))
+    if data is None:
+        return
+    try:
+        document = json.loads(data)
+        version, begun = document["format_version"], document["recipe"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
+    now = _plain(config.recipe())
+    changes = differences(begun, now)
+    if changes:
+        raise UserError(
+            f"{config.output}: this run began with another recipe: {'; '.join(changes)}; "
+            "go on with the recipe it has, or choose another output"
+        )
+
+
+def begin(config: TrainConfig) -> None:
+    """Note the recipe at the first start. Raises UserError where another start with another recipe was quicker."""
+    document = {"format_version": FORMAT_VERSION, "recipe": config.recipe()}
+    storage.create(_url(config, "run.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
+    check_recipe(config)
+
+
+def finish(config: TrainConfig, result: TrainResult) -> None:
+    """Note that the run has ended; the last thing written."""
+    document = {"format_version": FORMAT_VERSION} | {k: v for k, v in asdict(result).items() if k != "fresh"}
+    storage.replace(_url(config, "result.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
+
+
+def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
+    """The result of an earlier start, where that went at least as far as is wanted now."""
+    data = storage.read_if_there(_url(config, "result.json"))
+    if data is None:
+        return None
+    document = json.loads(data)
+    if document["steps"] < total_steps:
+        return None
+    return TrainResult(
+        run=config.output,
+        bundle=storage.join(config.output, "bundle"),
+        steps=document["steps"],
+        losses=document["losses"],
+        fresh=False,
+    )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What two recipes differ in, a short text each."""
+    found = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name} was {old} and is {new} now")
+    return found
+
+
+def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """As it comes back from a file: tuples are lists there."""
+    return json.loads(json.dumps(recipe))
+
+
+def _url(config: TrainConfig, name: str) -> str:
+    return storage.join(config.output, name)

@@ -1,0 +1,101 @@
+"""A training run from its configuration to its bundle: check, train, export."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from pipeline import storage
+from pipeline.config import UserError
+from pipeline.config.train import TrainConfig
+from pipeline.retry import StorageError
+from pipeline.training import checkpoint, metrics, record
+from pipeline.training.export import export_bundle
+from pipeline.training.loader import Sources, find_sources
+from pipeline.training.loop import Say, Task, order_of
+from pipeline.training.record import TrainResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run that has passed the checks."""
+
+    config: TrainConfig
+    """With absolute URLs."""
+    sources: Sources
+    total_steps: int
+
+    def __str__(self) -> str:
+        a, b, config = self.sources.a, self.sources.b, self.config
+        gigabytes = self.sources.decoded_bytes(config.load_size) / 1e9
+        return (
+            f"{config.output}: {config.objective} {config.direction.replace('_', ' ')}, {a.images} images of {a.url} "
+            f"({a.column}) and {b.images} of {b.url} ({b.column}), {gigabytes:.2f} GB decoded, "
+            f"{self.total_steps} steps of {config.global_batch}"
+        )
+
+
+def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
+    """Train as `config` says, or go on with the run that is in its output; a finished one is left as it is.
+
+    Starts Ray, or uses the one that this process is connected to. Raises UserError for all that can be found before
+    the work, TrainingError and StorageError for what happens in it.
+    """
+    plan = prepare(config)
+    if done := record.finished(plan.config, plan.total_steps):
+        return done
+    try:
+        storage.check_output(plan.config.output)
+    except (ValueError, StorageError) as error:
+        raise UserError(str(error)) from error
+    record.begin(plan.config)
+    kept = checkpoint.steps(plan.config.output)
+    if not kept or kept[-1] < plan.total_steps:
+        _train(plan)
+    return _conclude(plan, say)
+
+
+def prepare(config: TrainConfig) -> Plan:
+    """Check all that can be checked without Ray and without writing. Raises UserError naming what does not fit."""
+    for url in (config.input, config.output):
+        if storage.is_memory(url):
+            raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
+    config = dataclasses.replace(config, input=storage.absolute(config.input), output=storage.absolute(config.output))
+    record.check_recipe(config)
+    sources = find_sources(config)
+    needed = sources.decoded_bytes(config.load_size)
+    if needed > config.memory_gb * 1e9:
+        raise UserError(
+            f"{config.input}: {sources.a.images + sources.b.images} images decoded at load_size {config.load_size} "
+            f"take {needed / 1e9:.1f} GB in each worker, and memory_gb is {config.memory_gb:g}; raise memory_gb or lower "
+            "load_size"
+        )
+    return Plan(
+        config=config, sources=sources, total_steps=config.total_steps(order_of(config, sources).steps_per_epoch)
+    )
+
+
+def _train(plan: Plan) -> None:
+    # Imported here: a run that has only its bundle left to write needs no Ray, whose import alone takes seconds.
+    from pipeline import cluster
+    from pipeline.training import trainer
+
+    with cluster.connect():
+        trainer.fit(Task(config=plan.config, sources=plan.sources, threads=1))
+
+
+def _conclude(plan: Plan, say: Say) -> TrainResult:
+    config = plan.config
+    found = checkpoint.newest(config.output, say)
+    if found is None or found[0].step < plan.total_steps:
+        raise checkpoint.CheckpointError(f"{config.output}: its last checkpoint is damaged; run the same command again")
+    last, parts = found
+    lines = metrics.read_metrics(config.output)
+    result = TrainResult(
+        run=config.output,
+        bundle=export_bundle(config, plan.sources, last, parts["networks"]),
+        steps=last.step,
+        losses=lines[-1]["losses"] if lines else {},
+    )
+    record.finish(config, result)
+    return result

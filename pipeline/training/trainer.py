@@ -1,0 +1,117 @@
+"""The loop of every rank, run by Ray Train; the only module that imports it.
+
+Ray Train starts the workers, sets up torch's process group and starts all of them anew when one is lost. Checkpoints
+are our own, so its storage folder is a new temporary one for each start, and stays as good as empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import tempfile
+from typing import Any
+
+import ray.train
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+
+from pipeline import cluster, hardware
+from pipeline.training.group import Group
+from pipeline.training.loop import Outcome, Task, train
+from pipeline.training.placement import Placement, place
+
+MAX_WORKER_FAILURES = 3
+"""Deaths of workers that one start bears; each costs the steps since the last checkpoint."""
+
+_WORKER_ENVIRONMENT = hardware.MALLOC_ENVIRONMENT | {
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of find_unused_parameters, which is chosen for another reason
+}
+
+
+class TrainingError(Exception):
+    """Training ended before its last step; the message says why, and what to do."""
+
+
+def fit(task: Task) -> Outcome:
+    """Train to the end on the cluster that this process is connected to.
+
+    Raises UserError where the workers cannot be placed, TrainingError where they fail again and again.
+    """
+    placement = place(task.config, cluster.nodes())
+    if not _joined():
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nothing to watch on the one machine
+    with tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder:
+        trainer = _Trainer(
+            _train_on_worker,  # type: ignore[arg-type]  # Ray's annotations are those of its first version
+            train_loop_config={"task": dataclasses.replace(task, threads=placement.threads)},
+            scaling_config=_scaling(placement),
+            run_config=RunConfig(  # type: ignore[call-arg]
+                name="train",
+                storage_path=folder,
+                failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
+                logging_config=LoggingConfig(log_level="ERROR"),
+                worker_runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+            ),
+        )
+        try:
+            outcome = trainer.fit().return_value  # type: ignore[attr-defined]
+        except ray.train.TrainingFailedError as error:
+            raise TrainingError(
+                f"{task.config.output}: {_reason(error)}; the same command goes on from the last checkpoint"
+            ) from error
+    if outcome.failure:
+        raise TrainingError(outcome.failure)
+    return outcome
+
+
+class _Trainer(TorchTrainer):
+    """Ray's trainer without two habits of its driver side.
+
+    Both hooks are Ray's internals: should a later version not call them, the habits come back, and nothing breaks.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        """Without the detached watcher of placement groups, where Ray ends with this process.
+
+        It asks the dashboard about its controller once a second and, as the embedded Ray has none, complains each time.
+        """
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+        if _joined():
+            return callbacks
+        return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Leave Ctrl-C to the job, which says how to go on and exits with 130."""
+
+
+def _joined() -> bool:
+    """Whether Ray is a cluster of its own, and not embedded in this process."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def _train_on_worker(told: dict[str, Any]) -> Outcome:
+    context = ray.train.get_context()
+    group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
+    return train(told["task"], group, get_device(), _say)
+
+
+def _say(line: str) -> None:
+    # Not print(), which Ray Train replaces by its own logging.
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _scaling(placement: Placement) -> ScalingConfig:
+    return ScalingConfig(
+        num_workers=placement.workers, use_gpu=placement.gpus > 0, resources_per_worker=placement.demand
+    )
+
+
+def _reason(error: ray.train.TrainingFailedError) -> str:
+    """What went wrong first, in one line, without the tracebacks of every rank."""
+    failures = getattr(error, "worker_failures", {})
+    for rank, failure in sorted(failures.items()):
+        lines = [line for line in str(failure).splitlines() if line.strip()]
+        return f"worker {rank} failed {MAX_WORKER_FAILURES + 1} times, at last with {lines[-1] if lines else failure!r}"
+    return " ".join(str(error).split())
