@@ -65,7 +65,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     commits = list(finish.read_commits(output, [unit.id for unit in present]))
     with ThreadPoolExecutor(_THREADS) as threads:
         checks = threads.map(
-            lambda p: list(_check_unit(output, *p, prints, source)), zip(present, commits, strict=True)
+            lambda unit, commit: list(_check_unit(output, unit, commit, prints, source)), present, commits
         )
         faults += [fault for found in checks for fault in found]
     faults += _strangers(output, entries, commits)

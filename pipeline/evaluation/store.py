@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ def _target_column(store: Store, wanted: str) -> str:
     return column
 
 
-def _rows(store: Store, columns: list[str]) -> Iterator[dict]:
+def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:
     for piece in store.ranges:
         yield from read_rows([piece], columns).to_pylist()
 

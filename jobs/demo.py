@@ -1,0 +1,24 @@
+"""Draw (or take) a small set of pairs, pack it, train pix2pix on it, translate the held-back fifth, and report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import DONE, run_job
+from pipeline.config.demo import DemoConfig
+from pipeline.demo import demo
+
+
+def run(config: DemoConfig) -> int:
+    """Run the demonstration and print its report."""
+    print(demo(config))
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(DemoConfig, run, name="demo", description=__doc__ or "", argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
