@@ -1,0 +1,233 @@
+"""Translation, four ways, in turn: the machine's limits, the plain loop, the model alone, the whole pipeline."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from gan_models import GeneratorConfig, build_generator, save_bundle
+from pipeline import hardware, images, storage
+from pipeline.benchmark.contenders import ModelAlone, PlainLoop, running
+from pipeline.benchmark.limits import Limits
+from pipeline.config.benchmark import TranslateBenchmarkConfig
+from pipeline.config.pack import PackConfig
+from pipeline.config.translate import TranslateConfig
+from pipeline.engine import local, plan
+from pipeline.engine.budget import Budget
+from pipeline.engine.run import run
+from pipeline.engine.steps import Receipt, Task, Work
+from pipeline.errors import UserError
+from pipeline.packing import pack_jobs
+from pipeline.translation.job import translate_job
+from pipeline.translation.stages import Arithmetic
+
+log = logging.getLogger("transdomain")
+
+_DIFFERENT_PICTURES = 64
+_UNITS = 8
+
+
+class PipelineTimes(NamedTuple):
+    """One run of the pipeline."""
+
+    rate: float
+    """Images a second from the first unit's receipt to the last one's: start-up is left out, as are the first unit's
+    images."""
+    first_s: float
+    """Seconds from the call to the first receipt: plan, start Ray, load the model, first unit."""
+    wall_s: float
+    """Seconds of the whole call, with Ray's end and the final report."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians over the repetitions; rates in images/s, flops in FLOP/s."""
+
+    config: TranslateBenchmarkConfig
+    arithmetic: Arithmetic
+    machine: Mapping[str, Any]
+    flop: int
+    """Of one image through the network, multiplications and additions."""
+    matmul_flops: Mapping[str, float]
+    copy_bytes: float
+    plain: float
+    model: float
+    pipeline: PipelineTimes
+    ratios: Mapping[str, float]
+    """Medians of the ratios within each repetition, since a machine's speed may drift from one to the next."""
+    repetitions: Sequence[Mapping[str, Any]]
+
+    @property
+    def dense(self) -> float:
+        """The limit in the precision that the model computes in."""
+        return self.matmul_flops[self.arithmetic.precision]
+
+
+def measure(config: TranslateBenchmarkConfig) -> Measured:
+    """Measure in turn, as often as `config` says. Raises UserError where the machine lacks what is asked for."""
+    chosen = hardware.default_device() if config.device == "auto" else config.device
+    device: Literal["cpu", "cuda"] = "cuda" if chosen == "cuda" else "cpu"
+    config = config.resolved(device)
+    assert config.images
+    assert config.plain_images
+    architecture = GeneratorConfig(kind="resnet", width=config.width, depth=config.blocks, norm="instance")
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+        folder, bundle, store = f"{scratch}/jpeg", f"{scratch}/bundle", f"{scratch}/store"
+        _write_bundle(bundle, architecture, config.size)
+        _write_pictures(folder, config.images, config.size)
+        _pack(folder, store)
+        jobs = (_translate_config(config, store, bundle, f"{scratch}/out{i}") for i in range(config.repeats + 1))
+        arithmetic = Arithmetic(**translate_job(next(jobs)).recipe["arithmetic"])
+        precisions = hardware.supported_precisions(device)
+        threads = config.resources.threads or (hardware.available_cpus() if device == "cpu" else None)
+        plain = PlainLoop(folder, bundle, device, config.plain_images)
+        # As long as the plain loop, and no shorter than a few batches.
+        model = ModelAlone(folder, bundle, arithmetic, threads, max(2 * config.plain_images, 4 * arithmetic.batch))
+        limits = Limits(device, precisions)
+        with running(plain, {}) as plain_rate, running(model, hardware.MALLOC_ENVIRONMENT) as model_rate:
+            repetitions = []
+            for i, job in enumerate(jobs):
+                repetitions.append(_repetition(limits, precisions, plain_rate, model_rate, job))
+                log.info("repetition %d of %d is done", i + 1, config.repeats)
+    return _summary(config, arithmetic, _flop(architecture, config.size), repetitions)
+
+
+def _repetition(
+    limits: Limits,
+    precisions: Sequence[str],
+    plain_rate: Callable[[], float],
+    model_rate: Callable[[], float],
+    job: TranslateConfig,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"matmul_flops": {p: limits.matmul_flops(p) for p in precisions}}
+    found["copy_bytes"] = limits.copy_bytes()
+    found["plain"] = plain_rate()
+    before = model_rate()
+    found["pipeline"] = pipeline_times(job)
+    found["model"] = 2 / (1 / before + 1 / model_rate())
+    return found
+
+
+def pipeline_times(config: TranslateConfig) -> PipelineTimes:
+    """Run `jobs.translate` and time its receipts."""
+    arrived: list[tuple[float, Receipt]] = []
+
+    def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+        from pipeline import cluster  # not above: it imports ray, which the contenders' processes do without
+        from pipeline.engine import on_ray
+
+        with cluster.connect():
+            for receipt in on_ray.execute(works, tasks):
+                arrived.append((time.perf_counter(), receipt))
+                yield receipt
+
+    started = time.perf_counter()
+    run([translate_job(config)], execute, config.budget)
+    wall = time.perf_counter() - started
+    first, last = arrived[0][0], arrived[-1][0]
+    counted = sum(receipt.ok for _, receipt in arrived[1:])
+    return PipelineTimes(counted / (last - first), first - started, wall)
+
+
+def _summary(
+    config: TranslateBenchmarkConfig, arithmetic: Arithmetic, flop: int, repetitions: Sequence[Mapping[str, Any]]
+) -> Measured:
+    def median(value: Callable[[Mapping[str, Any]], float]) -> float:
+        return statistics.median(value(r) for r in repetitions)
+
+    matmul_flops = {p: median(lambda r, p=p: r["matmul_flops"][p]) for p in repetitions[0]["matmul_flops"]}  # type: ignore[misc]
+    times = (median(lambda r, i=i: r["pipeline"][i]) for i in range(len(PipelineTimes._fields)))  # type: ignore[misc]
+    ratios = {
+        "pipeline / plain loop": median(lambda r: r["pipeline"].rate / r["plain"]),
+        "model alone / plain loop": median(lambda r: r["model"] / r["plain"]),
+        "pipeline / model alone": median(lambda r: r["pipeline"].rate / r["model"]),
+        "model alone / dense": median(lambda r: r["model"] * flop / r["matmul_flops"][arithmetic.precision]),
+        "plain loop / dense fp32": median(lambda r: r["plain"] * flop / r["matmul_flops"]["fp32"]),
+    }
+    return Measured(
+        config=config,
+        arithmetic=arithmetic,
+        machine={
+            "device": hardware.describe(arithmetic.device),
+            "cores": hardware.available_cpus(),
+            "torch": torch.__version__,
+            "cpu_capability": hardware.cpu_capability(),
+        },
+        flop=flop,
+        matmul_flops=matmul_flops,
+        copy_bytes=median(lambda r: r["copy_bytes"]),
+        plain=median(lambda r: r["plain"]),
+        model=median(lambda r: r["model"]),
+        pipeline=PipelineTimes(*times),
+        ratios=ratios,
+        repetitions=[{**r, "pipeline": r["pipeline"]._asdict()} for r in repetitions],
+    )
+
+
+def _flop(architecture: GeneratorConfig, size: int) -> int:
+    network = build_generator(architecture).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, architecture.in_channels, size, size, device="meta"))
+    return counter.get_total_flops()
+
+
+def _translate_config(config: TranslateBenchmarkConfig, store: str, bundle: str, output: str) -> TranslateConfig:
+    assert config.images
+    batch = config.batch or (16 if config.device == "cuda" else 1)
+    rows = -(-max(1, config.images // _UNITS) // batch) * batch
+    if rows >= config.images:
+        raise UserError(
+            f"images is {config.images}: with a batch of {batch}, {2 * rows} are the fewest to measure with"
+        )
+    return TranslateConfig(
+        input=store,
+        output=output,
+        bundle=bundle,
+        device=config.device,
+        precision=config.precision,
+        compile=config.compile,
+        batch=config.batch,
+        resources=config.resources,
+        limits=plan.Limits(rows=rows),
+    )
+
+
+def _write_bundle(url: str, architecture: GeneratorConfig, size: int) -> None:
+    network = build_generator(architecture, generator=torch.Generator().manual_seed(0))
+    save_bundle(
+        lambda name, data: storage.replace(storage.join(url, name), data),
+        objective="cyclegan",
+        generators={"a_to_b": (architecture, network.state_dict())},
+        direction="a_to_b",
+        training_size=size,
+        provenance={},
+    )
+
+
+def _write_pictures(folder: str, count: int, size: int) -> None:
+    """JPEG files of smooth pictures with some noise, about as large as those of photographs."""
+    rng = np.random.default_rng(0)
+    Path(folder).mkdir()
+    files = list[bytes]()
+    for i in range(count):
+        if i < _DIFFERENT_PICTURES:
+            coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
+            noisy = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
+            files.append(images.encode(noisy, images.Encoding(quality=90)))
+        Path(folder, f"{i:06d}.jpg").write_bytes(files[i % _DIFFERENT_PICTURES])
+
+
+def _pack(folder: str, store: str) -> None:
+    run(pack_jobs(PackConfig(input=folder, output=store, local=True)), local.execute, Budget())

@@ -1,0 +1,63 @@
+"""Configuration of `jobs.benchmark`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.config.translate import Resources
+from pipeline.errors import UserError
+
+_LEAST = {"images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateBenchmarkConfig:
+    """What `jobs.benchmark translate` measures: an untrained ResNet generator with instance norm."""
+
+    images: int | None = None
+    """Images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
+    plain_images: int | None = None
+    """Images of the plain loop in one repetition; by default 4 on a CPU, 64 on a GPU."""
+    size: int = 256
+    """Their side in pixels."""
+    width: int = 64
+    """Channels of the generator's first convolution."""
+    blocks: int = 9
+    """Residual blocks of the generator."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs, in the plain loop, too."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of model and pipeline, as in jobs.translate; the plain loop is fp32."""
+    compile: bool = False
+    """As in jobs.translate."""
+    batch: int | None = None
+    """As in jobs.translate: by default 16 on a GPU, 1 on a CPU."""
+    repeats: int = 3
+    """Everything is measured this many times, in turn; medians are printed."""
+    resources: Resources = Resources()
+    """What the pipeline's stages take, as in jobs.translate."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_translate.json."""
+    quick: bool = False
+    """A tiny network, a few tiny images, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} is {value}: it must be at least {least}")
+        if self.size % 4:
+            raise UserError(f"size is {self.size}: the generator takes multiples of 4")
+
+    def resolved(self, device: Literal["cpu", "cuda"]) -> TranslateBenchmarkConfig:
+        """With every default filled in, for `device`, and small where `quick` is set."""
+        if self.quick:
+            return dataclasses.replace(
+                self, device=device, images=6, plain_images=2, size=32, width=4, blocks=1, repeats=1
+            )
+        images, plain = (8192, 64) if device == "cuda" else (32, 4)
+        return dataclasses.replace(
+            self, device=device, images=self.images or images, plain_images=self.plain_images or plain
+        )

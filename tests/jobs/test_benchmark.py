@@ -1,0 +1,53 @@
+"""The benchmark on a tiny network: that it runs, what it prints in which order, and what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gan_models import GeneratorConfig
+from jobs import benchmark
+from pipeline import hardware
+from pipeline.benchmark.translation import _flop
+
+
+def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["translate", "--quick", "--device", "cpu", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    order = ["Machine", "Its own limits", "dense matmul, fp32", "memory copy", "plain loop", "model alone", "pipeline"]
+    assert [printed.index(word) for word in order] == sorted(printed.index(word) for word in order)
+    found = json.loads((tmp_path / "benchmark_translate.json").read_text())
+    assert set(found["matmul_flops"]) == set(hardware.supported_precisions("cpu"))
+    rates = [found["plain"], found["model"], found["pipeline"]["rate"], *found["ratios"].values()]
+    assert all(rate > 0 for rate in rates)
+    assert found["ratios"]["pipeline / model alone"] == pytest.approx(found["pipeline"]["rate"] / found["model"])
+    assert found["pipeline"]["first_s"] < found["pipeline"]["wall_s"]
+
+
+def test_the_network_costs_what_was_published() -> None:
+    assert _flop(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
+        2 * 49.55e9, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["--quick"]])
+def test_it_says_which_benchmarks_there_are(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(arguments) == 2
+    assert "name one of translate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--images", "1"], "images is 1: it must be at least 2"),
+        (["--size", "30"], "size is 30"),
+        (["--images", "4", "--batch", "4", "--device", "cpu", "--width", "4", "--size", "32"], "8 are the fewest"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(["translate", *options]) == 2
+    assert expected in capsys.readouterr().err
