@@ -1,0 +1,94 @@
+"""What the kills are tried on: one input, the three things that are made of it, and what must come out each time."""
+
+from __future__ import annotations
+
+import collections
+import io
+import itertools
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.engine import crash
+from tests import corpus
+from tests.chaos import child
+
+Kind = Literal["pack", "parquet", "folder"]
+"""pack, translate into Parquet shards, translate into a folder of files."""
+KINDS: tuple[Kind, ...] = ("pack", "parquet", "folder")
+
+IN_THE_WORKER = ("before data", "after data", "after image", "after quarantine", "after commit")
+"""Points that are reached where a unit is published; the driver comes to the others."""
+
+
+def points(kind: Kind) -> list[str]:
+    """The named points that such a job comes to."""
+    return [point for point in crash.POINTS if kind == "folder" or point != "after image"]
+
+
+class Ground:
+    """13 good pictures and 3 bad ones on one store, with any number of outputs beside them."""
+
+    def __init__(self, prefix: str, scratch: Path) -> None:
+        """`scratch` is a local folder for tokens and logs, wherever `prefix` is."""
+        self.prefix, self.scratch = prefix, scratch
+        self.input = corpus.write_folder(storage.join(prefix, "in"), 13)
+        self.bundle = corpus.write_bundle(storage.join(prefix, "bundle"))
+        self.keys = sorted(entry.name for entry in storage.list_files(self.input))
+        self._clean: dict[tuple[Kind, int], Mapping[str, Any]] = {}
+
+    def new_output(self) -> str:
+        return storage.join(self.prefix, f"out-{uuid.uuid4().hex[:12]}")
+
+    def new_token(self) -> Path:
+        return self.scratch / f"token-{uuid.uuid4().hex[:12]}"
+
+    def command(self, kind: Kind, output: str, rows: int = 4) -> tuple[str, list[str]]:
+        """The job's name and its arguments, without --local; `rows` is the size of a unit."""
+        arguments = ["--input", self.input, "--output", output, "--limits.rows", str(rows)]
+        if kind == "pack":
+            return "pack", arguments
+        return "translate", [*arguments, "--bundle", self.bundle, "--form", kind]
+
+    def in_the_loop(self, kind: Kind, output: str, rows: int = 4, **environment: str) -> int:
+        """The exit code of the job in the plain loop, in a child process."""
+        job, arguments = self.command(kind, output, rows)
+        return child.run(job, [*arguments, "--local"], environment)
+
+    def check(self, kind: Kind, output: str, rows: int = 4) -> None:
+        """`output` is what a run that was never killed makes, and each input is in it exactly once."""
+        assert_same(corpus.contents(output), self._contents_of_a_clean_run(kind, rows))
+        assert sorted(keys_of(output, kind)) == self.keys
+        assert storage.exists(storage.join(output, "_SUCCESS"))
+
+    def _contents_of_a_clean_run(self, kind: Kind, rows: int) -> Mapping[str, Any]:
+        if (kind, rows) not in self._clean:
+            output = self.new_output()
+            assert self.in_the_loop(kind, output, rows) == 0
+            self._clean[kind, rows] = corpus.contents(output)
+        return self._clean[kind, rows]
+
+
+def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Equal to the bit. A failure names the objects; their bytes would say nothing."""
+    differing = [name for name in found.keys() & expected.keys() if found[name] != expected[name]]
+    assert (sorted(found.keys() - expected.keys()), sorted(expected.keys() - found.keys()), differing) == ([], [], [])
+
+
+def keys_of(output: str, kind: Kind) -> list[str]:
+    """The source key of every row that an output accounts for, as often as it does, from the objects themselves."""
+    counts: collections.Counter[str] = collections.Counter()
+    shards = storage.list_files(storage.join(output, "_transdomain/verdicts" if kind == "folder" else "data"))
+    quarantine = storage.list_files(storage.join(output, "_quarantine"))
+    for entry in itertools.chain(shards, quarantine):
+        counts.update(pq.read_table(io.BytesIO(storage.read(entry.url)), columns=["key"])["key"].to_pylist())
+    return list(counts.elements())
+
+
+def commits(output: str) -> int:
+    """How many units are committed."""
+    return len(storage.list_files(storage.join(output, "_transdomain/commits"), ".json"))

@@ -1,0 +1,27 @@
+"""SIGKILL at each named point of each job, in the plain loop, then the same command again: the same end, to the bit."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.ground import KINDS, Ground, Kind, points
+
+
+@pytest.mark.parametrize(("kind", "point"), [(kind, point) for kind in KINDS for point in points(kind)])
+def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, point: str) -> None:
+    output, token = ground.new_output(), ground.new_token()
+    crash = {"TRANSDOMAIN_CRASH": point, "TRANSDOMAIN_CRASH_TOKEN": str(token)}
+    assert ground.in_the_loop(kind, output, **crash) == -9, f"{point} was never reached"
+    assert token.exists()
+    assert ground.in_the_loop(kind, output) == 0
+    ground.check(kind, output)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_every_point_in_turn(ground: Ground, kind: Kind) -> None:
+    output = ground.new_output()
+    for point in points(kind):
+        crash = {"TRANSDOMAIN_CRASH": point, "TRANSDOMAIN_CRASH_TOKEN": str(ground.new_token())}
+        assert ground.in_the_loop(kind, output, **crash) == -9, f"{point} was never reached"
+    assert ground.in_the_loop(kind, output) == 0
+    ground.check(kind, output)
