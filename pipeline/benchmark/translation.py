@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import statistics
 import tempfile
 import time
@@ -50,6 +51,15 @@ class PipelineTimes(NamedTuple):
     """Seconds of the whole call, with Ray's end and the final report."""
 
 
+class Ratio(NamedTuple):
+    """One rate over another."""
+
+    median: float
+    """Of the ratios within each repetition, since a machine's speed may drift from one to the next."""
+    of_bests: float
+    """The best of one over the best of the other: where others use the machine, what it can do undisturbed."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """Medians over the repetitions; rates in images/s, flops in FLOP/s."""
@@ -64,14 +74,10 @@ class Measured:
     plain: float
     model: float
     pipeline: PipelineTimes
-    ratios: Mapping[str, float]
-    """Medians of the ratios within each repetition, since a machine's speed may drift from one to the next."""
+    best: Mapping[str, float]
+    """The best rate of plain, model and pipeline."""
+    ratios: Mapping[str, Ratio]
     repetitions: Sequence[Mapping[str, Any]]
-
-    @property
-    def dense(self) -> float:
-        """The limit in the precision that the model computes in."""
-        return self.matmul_flops[self.arithmetic.precision]
 
 
 def measure(config: TranslateBenchmarkConfig) -> Measured:
@@ -79,6 +85,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
     chosen = hardware.default_device() if config.device == "auto" else config.device
     device: Literal["cpu", "cuda"] = "cuda" if chosen == "cuda" else "cpu"
     config = config.resolved(device)
+    load = os.getloadavg()[0]
     assert config.images
     assert config.plain_images
     architecture = GeneratorConfig(kind="resnet", width=config.width, depth=config.blocks, norm="instance")
@@ -93,14 +100,14 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         threads = config.resources.threads or (hardware.available_cpus() if device == "cpu" else None)
         plain = PlainLoop(folder, bundle, device, config.plain_images)
         # As long as the plain loop, and no shorter than a few batches.
-        model = ModelAlone(folder, bundle, arithmetic, threads, max(2 * config.plain_images, 4 * arithmetic.batch))
+        model = ModelAlone(folder, bundle, arithmetic, threads, max(2 * config.plain_images, 2 * arithmetic.batch))
         limits = Limits(device, precisions)
         with running(plain, {}) as plain_rate, running(model, hardware.MALLOC_ENVIRONMENT) as model_rate:
             repetitions = []
             for i, job in enumerate(jobs):
                 repetitions.append(_repetition(limits, precisions, plain_rate, model_rate, job))
                 log.info("repetition %d of %d is done", i + 1, config.repeats)
-    return _summary(config, arithmetic, _flop(architecture, config.size), repetitions)
+    return _summary(config, arithmetic, load, _flop(architecture, config.size), repetitions)
 
 
 def _repetition(
@@ -112,10 +119,18 @@ def _repetition(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"matmul_flops": {p: limits.matmul_flops(p) for p in precisions}}
     found["copy_bytes"] = limits.copy_bytes()
-    found["plain"] = plain_rate()
-    before = model_rate()
+    plain, model = list[float](), list[float]()
+
+    def turn() -> None:
+        plain.append(plain_rate())
+        model.append(model_rate())
+
+    turn()
+    turn()
     found["pipeline"] = pipeline_times(job)
-    found["model"] = 2 / (1 / before + 1 / model_rate())
+    turn()
+    # Of equally many images each time, so this is all of them over all of the time.
+    found |= {"plain": statistics.harmonic_mean(plain), "model": statistics.harmonic_mean(model)}
     return found
 
 
@@ -141,19 +156,38 @@ def pipeline_times(config: TranslateConfig) -> PipelineTimes:
 
 
 def _summary(
-    config: TranslateBenchmarkConfig, arithmetic: Arithmetic, flop: int, repetitions: Sequence[Mapping[str, Any]]
+    config: TranslateBenchmarkConfig,
+    arithmetic: Arithmetic,
+    load: float,
+    flop: int,
+    repetitions: Sequence[Mapping[str, Any]],
 ) -> Measured:
     def median(value: Callable[[Mapping[str, Any]], float]) -> float:
         return statistics.median(value(r) for r in repetitions)
 
     matmul_flops = {p: median(lambda r, p=p: r["matmul_flops"][p]) for p in repetitions[0]["matmul_flops"]}  # type: ignore[misc]
     times = (median(lambda r, i=i: r["pipeline"][i]) for i in range(len(PipelineTimes._fields)))  # type: ignore[misc]
+
+    def ratio(above: Callable[[Mapping[str, Any]], float], below: Callable[[Mapping[str, Any]], float]) -> Ratio:
+        return Ratio(median(lambda r: above(r) / below(r)), max(map(above, repetitions)) / max(map(below, repetitions)))
+
+    def plain(r: Mapping[str, Any]) -> float:
+        return r["plain"]
+
+    def model(r: Mapping[str, Any]) -> float:
+        return r["model"]
+
+    def whole(r: Mapping[str, Any]) -> float:
+        return r["pipeline"].rate
+
     ratios = {
-        "pipeline / plain loop": median(lambda r: r["pipeline"].rate / r["plain"]),
-        "model alone / plain loop": median(lambda r: r["model"] / r["plain"]),
-        "pipeline / model alone": median(lambda r: r["pipeline"].rate / r["model"]),
-        "model alone / dense": median(lambda r: r["model"] * flop / r["matmul_flops"][arithmetic.precision]),
-        "plain loop / dense fp32": median(lambda r: r["plain"] * flop / r["matmul_flops"]["fp32"]),
+        "pipeline / plain loop": ratio(whole, plain),
+        "model alone / plain loop": ratio(model, plain),
+        "pipeline / model alone": ratio(whole, model),
+        f"model alone / dense {arithmetic.precision}": ratio(
+            lambda r: r["model"] * flop, lambda r: r["matmul_flops"][arithmetic.precision]
+        ),
+        "plain loop / dense fp32": ratio(lambda r: r["plain"] * flop, lambda r: r["matmul_flops"]["fp32"]),
     }
     return Measured(
         config=config,
@@ -162,6 +196,7 @@ def _summary(
             "device": hardware.describe(arithmetic.device),
             "cores": hardware.available_cpus(),
             "torch": torch.__version__,
+            "load": load,
             "cpu_capability": hardware.cpu_capability(),
         },
         flop=flop,
@@ -170,6 +205,9 @@ def _summary(
         plain=median(lambda r: r["plain"]),
         model=median(lambda r: r["model"]),
         pipeline=PipelineTimes(*times),
+        best={
+            name: max(map(rate, repetitions)) for name, rate in dict(plain=plain, model=model, pipeline=whole).items()
+        },
         ratios=ratios,
         repetitions=[{**r, "pipeline": r["pipeline"]._asdict()} for r in repetitions],
     )

@@ -19,7 +19,7 @@ class TranslateBenchmarkConfig:
     images: int | None = None
     """Images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
     plain_images: int | None = None
-    """Images of the plain loop in one repetition; by default 4 on a CPU, 64 on a GPU."""
+    """Images of the plain loop in each of its three turns of a repetition; by default 2 on a CPU, 32 on a GPU."""
     size: int = 256
     """Their side in pixels."""
     width: int = 64
@@ -57,7 +57,7 @@ class TranslateBenchmarkConfig:
             return dataclasses.replace(
                 self, device=device, images=6, plain_images=2, size=32, width=4, blocks=1, repeats=1
             )
-        images, plain = (8192, 64) if device == "cuda" else (32, 4)
+        images, plain = (8192, 32) if device == "cuda" else (32, 2)
         return dataclasses.replace(
             self, device=device, images=self.images or images, plain_images=self.plain_images or plain
         )
