@@ -107,7 +107,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
             for i, job in enumerate(jobs):
                 repetitions.append(_repetition(limits, precisions, plain_rate, model_rate, job))
                 log.info("repetition %d of %d is done", i + 1, config.repeats)
-    return _summary(config, arithmetic, load, _flop(architecture, config.size), repetitions)
+    return _summary(config, arithmetic, load, flop_of(architecture, config.size), repetitions)
 
 
 def _repetition(
@@ -206,14 +206,17 @@ def _summary(
         model=median(lambda r: r["model"]),
         pipeline=PipelineTimes(*times),
         best={
-            name: max(map(rate, repetitions)) for name, rate in dict(plain=plain, model=model, pipeline=whole).items()
+            "plain": max(map(plain, repetitions)),
+            "model": max(map(model, repetitions)),
+            "pipeline": max(map(whole, repetitions)),
         },
         ratios=ratios,
         repetitions=[{**r, "pipeline": r["pipeline"]._asdict()} for r in repetitions],
     )
 
 
-def _flop(architecture: GeneratorConfig, size: int) -> int:
+def flop_of(architecture: GeneratorConfig, size: int) -> int:
+    """Multiplications and additions of one image, size x size, through the convolutions."""
     network = build_generator(architecture).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, architecture.in_channels, size, size, device="meta"))

@@ -10,7 +10,7 @@ import pytest
 from gan_models import GeneratorConfig
 from jobs import benchmark
 from pipeline import hardware
-from pipeline.benchmark.translation import _flop
+from pipeline.benchmark.translation import flop_of
 
 
 def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,7 +19,7 @@ def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.Captur
     order = ["Machine", "Its own limits", "dense matmul, fp32", "memory copy", "plain loop", "model alone", "pipeline"]
     assert [printed.index(word) for word in order] == sorted(printed.index(word) for word in order)
     found = json.loads((tmp_path / "benchmark_translate.json").read_text())
-    assert set(found["matmul_flops"]) == set(hardware.supported_precisions("cpu"))
+    assert set(found["matmulflop_ofs"]) == set(hardware.supported_precisions("cpu"))
     rates = [found["plain"], found["model"], found["pipeline"]["rate"], *found["best"].values()]
     rates += [number for ratio in found["ratios"].values() for number in ratio.values()]
     assert all(rate > 0 for rate in rates)
@@ -29,7 +29,7 @@ def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_network_costs_what_was_published() -> None:
-    assert _flop(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
+    assert flop_of(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
         2 * 49.55e9, rel=1e-3
     )
 
