@@ -19,7 +19,7 @@ def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.Captur
     order = ["Machine", "Its own limits", "dense matmul, fp32", "memory copy", "plain loop", "model alone", "pipeline"]
     assert [printed.index(word) for word in order] == sorted(printed.index(word) for word in order)
     found = json.loads((tmp_path / "benchmark_translate.json").read_text())
-    assert set(found["matmulflop_ofs"]) == set(hardware.supported_precisions("cpu"))
+    assert set(found["matmul_flops"]) == set(hardware.supported_precisions("cpu"))
     rates = [found["plain"], found["model"], found["pipeline"]["rate"], *found["best"].values()]
     rates += [number for ratio in found["ratios"].values() for number in ratio.values()]
     assert all(rate > 0 for rate in rates)
