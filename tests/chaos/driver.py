@@ -42,7 +42,7 @@ class Driver:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"jobs.{job}", *arguments],
                 cwd=_ROOT,
-                env=inherited | own | environment,
+                env={**inherited, **own, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

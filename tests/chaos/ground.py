@@ -25,6 +25,11 @@ IN_THE_WORKER = ("before data", "after data", "after image", "after quarantine",
 """Points that are reached where a unit is published; the driver comes to the others."""
 
 
+def crash_at(point: str, token: Path) -> dict[str, str]:
+    """The environment that turns a crash point on (`hold:NAME` for waiting there)."""
+    return {"TRANSDOMAIN_CRASH": point, "TRANSDOMAIN_CRASH_TOKEN": str(token)}
+
+
 def points(kind: Kind) -> list[str]:
     """The named points that such a job comes to."""
     return [point for point in crash.POINTS if kind == "folder" or point != "after image"]
@@ -52,12 +57,13 @@ class Ground:
         arguments = ["--input", self.input, "--output", output, "--limits.rows", str(rows)]
         if kind == "pack":
             return "pack", arguments
-        return "translate", [*arguments, "--bundle", self.bundle, "--form", kind]
+        # One thread: several tests at once on few cores would wait for each other's threads most of the time.
+        return "translate", [*arguments, "--bundle", self.bundle, "--form", kind, "--resources.threads", "1"]
 
-    def in_the_loop(self, kind: Kind, output: str, rows: int = 4, **environment: str) -> int:
-        """The exit code of the job in the plain loop, in a child process."""
+    def in_the_loop(self, kind: Kind, output: str, rows: int = 4, *, crash: str = "") -> int:
+        """The exit code of the job in the plain loop, in a child process that may be killed at the point `crash`."""
         job, arguments = self.command(kind, output, rows)
-        return child.run(job, [*arguments, "--local"], environment)
+        return child.run(job, [*arguments, "--local"], crash_at(crash, self.new_token()) if crash else {})
 
     def check(self, kind: Kind, output: str, rows: int = 4) -> None:
         """`output` is what a run that was never killed makes, and each input is in it exactly once."""

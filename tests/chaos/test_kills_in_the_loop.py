@@ -9,10 +9,8 @@ from tests.chaos.ground import KINDS, Ground, Kind, points
 
 @pytest.mark.parametrize(("kind", "point"), [(kind, point) for kind in KINDS for point in points(kind)])
 def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, point: str) -> None:
-    output, token = ground.new_output(), ground.new_token()
-    crash = {"TRANSDOMAIN_CRASH": point, "TRANSDOMAIN_CRASH_TOKEN": str(token)}
-    assert ground.in_the_loop(kind, output, **crash) == -9, f"{point} was never reached"
-    assert token.exists()
+    output = ground.new_output()
+    assert ground.in_the_loop(kind, output, crash=point) == -9, f"{point} was never reached"
     assert ground.in_the_loop(kind, output) == 0
     ground.check(kind, output)
 
@@ -21,7 +19,6 @@ def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, poi
 def test_killed_at_every_point_in_turn(ground: Ground, kind: Kind) -> None:
     output = ground.new_output()
     for point in points(kind):
-        crash = {"TRANSDOMAIN_CRASH": point, "TRANSDOMAIN_CRASH_TOKEN": str(ground.new_token())}
-        assert ground.in_the_loop(kind, output, **crash) == -9, f"{point} was never reached"
+        assert ground.in_the_loop(kind, output, crash=point) == -9, f"{point} was never reached"
     assert ground.in_the_loop(kind, output) == 0
     ground.check(kind, output)

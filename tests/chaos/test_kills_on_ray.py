@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pipeline import storage
 from tests.chaos.driver import Driver
-from tests.chaos.ground import IN_THE_WORKER, Ground, Kind, commits, points
+from tests.chaos.ground import IN_THE_WORKER, Ground, Kind, commits, crash_at, points
 
 _ROWS = 1
 """The sweep's units are as small as can be, so that there are many writes to be killed between."""
@@ -23,9 +23,9 @@ _AT_ONCE = 2
 _SEED = 20240613
 
 
-def drive(ground: Ground, kind: Kind, output: str, rows: int, **environment: str) -> Driver:
+def drive(ground: Ground, kind: Kind, output: str, rows: int, environment: Mapping[str, str] | None = None) -> Driver:
     job, arguments = ground.command(kind, output, rows)
-    return Driver(job, arguments, ground.scratch / f"{output.rsplit('/', 1)[-1]}.log", environment)
+    return Driver(job, arguments, ground.scratch / f"{output.rsplit('/', 1)[-1]}.log", environment or {})
 
 
 def finish(ground: Ground, kind: Kind, output: str, rows: int) -> None:
@@ -37,8 +37,7 @@ def finish(ground: Ground, kind: Kind, output: str, rows: int) -> None:
 
 def test_a_killed_driver(ground: Ground) -> None:
     output, token = ground.new_output(), ground.new_token()
-    hold = {"TRANSDOMAIN_CRASH": "hold:after data", "TRANSDOMAIN_CRASH_TOKEN": str(token)}
-    with drive(ground, "parquet", output, 4, **hold) as driver:
+    with drive(ground, "parquet", output, 4, crash_at("hold:after data", token)) as driver:
         assert driver.wait_for(token.exists), driver.log.read_text()[-3000:]
         driver.kill()
         driver.end()
@@ -52,8 +51,7 @@ def test_a_killed_driver(ground: Ground) -> None:
 def kill_at(ground: Ground, kind: Kind, point: str) -> str:
     """The process that comes to `point` kills itself: a worker, which Ray replaces, or the driver."""
     output, token = ground.new_output(), ground.new_token()
-    crash = {"TRANSDOMAIN_CRASH": point, "TRANSDOMAIN_CRASH_TOKEN": str(token)}
-    with drive(ground, kind, output, _ROWS, **crash) as driver:
+    with drive(ground, kind, output, _ROWS, crash_at(point, token)) as driver:
         code = driver.wait()
         assert token.exists(), f"{point} was never reached"
         assert code == (0 if point in IN_THE_WORKER else -9), driver.log.read_text()[-3000:]
@@ -65,8 +63,7 @@ def kill_at(ground: Ground, kind: Kind, point: str) -> str:
 def hold_and_kill_driver(ground: Ground, kind: Kind, point: str) -> str:
     """A worker waits at `point`; meanwhile the driver is killed, and the next run begins while the worker may live."""
     output, token = ground.new_output(), ground.new_token()
-    hold = {"TRANSDOMAIN_CRASH": f"hold:{point}", "TRANSDOMAIN_CRASH_TOKEN": str(token)}
-    with drive(ground, kind, output, _ROWS, **hold) as driver:
+    with drive(ground, kind, output, _ROWS, crash_at(f"hold:{point}", token)) as driver:
         assert driver.wait_for(token.exists), f"{point} was never reached"
         driver.kill()
         done = commits(output)
