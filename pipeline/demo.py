@@ -17,7 +17,7 @@ from pipeline.drawing import draw_pairs
 from pipeline.engine.plan import Limits
 from pipeline.evaluation.store import evaluate
 from pipeline.packing import pack_jobs
-from pipeline.training.trainer import train
+from pipeline.training.run import run as train
 from pipeline.translation.job import translate_job
 from pipeline.verify import verify
 
@@ -53,14 +53,13 @@ def demo(config: DemoConfig) -> str:
     verdict = verify(translate.output)
     if verdict.faults:
         raise RuntimeError(f"{translate.output} is not whole: {verdict.faults[0]}")
-    return evaluate(
-        EvaluateConfig(
-            input=translate.output,
-            output=f"{output}/evaluation",
-            train=f"{output}/store/train",
-            bundle=translate.bundle,
-        )
+    evaluation = EvaluateConfig(
+        input=translate.output,
+        output=f"{output}/evaluation",
+        train=f"{output}/store/train",
+        bundle=translate.bundle,
     )
+    return evaluate(evaluation)
 
 
 def train_config(config: DemoConfig, output: str) -> TrainConfig:

@@ -74,7 +74,7 @@ def _map(dataset: ray.data.Dataset, stage: Stage, works: list[Work], index: int)
         return dataset.map_batches(_named(stage.name, _function(works, index)), **options)
     smallest, largest = stage.actors
     pool = ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest)
-    return dataset.map_batches(_actor(stage.name), fn_constructor_args=(works, index), compute=pool, **options)
+    return dataset.map_batches(_actor(stage.name, works, index), compute=pool, **options)
 
 
 def _function(works: list[Work], index: int) -> Callable[[pa.Table], pa.Table]:
@@ -84,9 +84,11 @@ def _function(works: list[Work], index: int) -> Callable[[pa.Table], pa.Table]:
     return run
 
 
-def _actor(name: str) -> type:
+def _actor(name: str, works: list[Work], index: int) -> type:
+    # `works` comes with the class: as a constructor's argument it could be lost from the object store, and with it the
+    # restart of an actor that died.
     class Actor:
-        def __init__(self, works: list[Work], index: int) -> None:
+        def __init__(self) -> None:
             self.step = make_step(works, index)
 
         def __call__(self, table: pa.Table) -> pa.Table:
