@@ -67,8 +67,8 @@ def prepare(config: TrainConfig) -> Plan:
     if needed > config.memory_gb * 1e9:
         raise UserError(
             f"{config.input}: {sources.a.images + sources.b.images} images decoded at load_size {config.load_size} "
-            f"take {needed / 1e9:.1f} GB in each worker, and memory_gb is {config.memory_gb:g}; raise memory_gb or lower "
-            "load_size"
+            f"take {needed / 1e9:.1f} GB in each worker, and memory_gb is {config.memory_gb:g}; raise memory_gb or "
+            "lower load_size"
         )
     return Plan(
         config=config, sources=sources, total_steps=config.total_steps(order_of(config, sources).steps_per_epoch)
