@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
 from gan_models.losses import GanLoss
+from pipeline.errors import UserError
 
 Direction = Literal["a_to_b", "b_to_a"]
 
@@ -138,16 +139,19 @@ class TrainConfig:
         if self.steps is not None:
             _check_at_least("steps", self.steps, 1)
         if not self.epochs + self.decay_epochs:
-            raise ValueError("epochs and decay_epochs are both 0: there is nothing to train; set epochs to 1 or more")
+            raise UserError("epochs and decay_epochs are both 0: there is nothing to train; set epochs to 1 or more")
         for name in ("learning_rate", "memory_gb", "cpus_per_worker"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}: it must be more than 0")
+                raise UserError(f"{name} is {value}: it must be more than 0")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas are {self.betas}: each must be at least 0 and less than 1")
+            raise UserError(f"betas are {self.betas}: each must be at least 0 and less than 1")
         self._check_shapes()
         self._check_losses()
-        self.model()
+        try:
+            self.model()
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def model(self) -> Pix2PixConfig | CycleGANConfig:
         """Networks and losses. Raises ValueError where they do not fit together."""
@@ -179,12 +183,12 @@ class TrainConfig:
 
     def _check_shapes(self) -> None:
         if self.workers > self.global_batch:
-            raise ValueError(
+            raise UserError(
                 f"workers is {self.workers} and global_batch {self.global_batch}: each worker needs a sample of each "
                 f"step; lower workers to {self.global_batch} or raise global_batch to {self.workers}"
             )
         if self.load_size < self.crop_size:
-            raise ValueError(
+            raise UserError(
                 f"load_size is {self.load_size} and crop_size {self.crop_size}: a crop must fit into the image; "
                 f"raise load_size to {self.crop_size} or more"
             )
@@ -192,13 +196,13 @@ class TrainConfig:
         if self.crop_size % multiple:
             near = max(multiple, round(self.crop_size / multiple) * multiple)
             shallower = " or lower generator.depth" if self.generator.kind == "unet" else ""
-            raise ValueError(
+            raise UserError(
                 f"crop_size is {self.crop_size}: a {self.generator.kind} of depth {self.generator.depth} needs a "
                 f"multiple of {multiple}; set it to {near}{shallower}"
             )
         for side, channels in (("in", self.generator.in_channels), ("out", self.generator.out_channels)):
             if channels != _IMAGE_CHANNELS:
-                raise ValueError(
+                raise UserError(
                     f"generator.{side}_channels is {channels}: images are read as RGB; leave it at {_IMAGE_CHANNELS}"
                 )
 
@@ -206,11 +210,11 @@ class TrainConfig:
         other = _ONLY_CYCLEGAN if self.objective == "pix2pix" else _ONLY_PIX2PIX
         for item in dataclasses.fields(self):
             if item.name in other and getattr(self, item.name) != item.default:
-                raise ValueError(
+                raise UserError(
                     f"{item.name} is {getattr(self, item.name)}: {self.objective} has no such loss; leave it out"
                 )
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:
     if value < least:
-        raise ValueError(f"{name} is {value}: it must be at least {least}")
+        raise UserError(f"{name} is {value}: it must be at least {least}")
