@@ -59,11 +59,11 @@ class Driver:
     def running(self) -> bool:
         return self._process.poll() is None
 
-    def wait(self, timeout_s: float = 180) -> int:
+    def wait(self, timeout_s: float = 240) -> int:
         """The exit code; -9 where it was killed."""
         return self._process.wait(timeout_s)
 
-    def wait_for(self, happened: Callable[[], bool], timeout_s: float = 120) -> bool:
+    def wait_for(self, happened: Callable[[], bool], timeout_s: float = 240) -> bool:
         """Until `happened`; False where the driver ended before."""
         deadline = time.monotonic() + timeout_s
         while not happened():

@@ -9,16 +9,16 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, NamedTuple
 
 import pytest
 
 from pipeline import storage
 from tests.chaos.driver import Driver
-from tests.chaos.ground import IN_THE_WORKER, Ground, Kind, commits, crash_at, points
+from tests.chaos.ground import IN_THE_WORKER, KINDS, Ground, Kind, commits, crash_at, points
 
 _ROWS = 1
 """The sweep's units are as small as can be, so that there are many writes to be killed between."""
-_MOMENTS = 10
 _AT_ONCE = 2
 _SEED = 20240613
 
@@ -71,19 +71,50 @@ def hold_and_kill_driver(ground: Ground, kind: Kind, point: str) -> str:
     return f"driver killed with a worker held at {point!r}, {done} commits there"
 
 
-def kill_driver_after(ground: Ground, kind: Kind, delay_s: float) -> str:
-    """The driver is killed `delay_s` after its plan was written; the next run begins at once."""
+class Moment(NamedTuple):
+    """Seconds after the first object of one of these appeared in the output."""
+
+    after: Literal["plan", "data"]
+    delay_s: float
+
+
+def kill_driver_at(ground: Ground, kind: Kind, moment: Moment) -> str:
+    """The driver is killed at a moment that no crash point chose; the next run begins at once."""
     output = ground.new_output()
-    plan = storage.join(output, "_transdomain/plan/000000.parquet")
     with drive(ground, kind, output, _ROWS) as driver:
-        assert driver.wait_for(lambda: storage.stat_file(plan) is not None)
-        planned = time.monotonic()
-        ended = driver.wait_for(lambda: time.monotonic() - planned > delay_s) is False
+        begun = driver.wait_for(lambda: has_begun(output, moment.after))
+        reached = time.monotonic() + moment.delay_s
+        ended = not (begun and driver.wait_for(lambda: time.monotonic() > reached))
         driver.kill()
         done = commits(output)
         finish(ground, kind, output, _ROWS)
     what = "driver had ended by itself before" if ended else "driver killed"
-    return f"{what} {delay_s:.2f} s after the plan, {done} commits there"
+    return f"{what} {moment.delay_s:.2f} s after the first {moment.after} object, {done} of 16 units committed"
+
+
+def has_begun(output: str, what: Literal["plan", "data"]) -> bool:
+    return bool(storage.list_files(storage.join(output, "_transdomain/plan" if what == "plan" else "data")))
+
+
+def draw_moments(ground: Ground, kind: Kind) -> list[Moment]:
+    """Ten moments, by the times of a clean run on Ray: three while Ray starts, seven from the first data to the end.
+
+    Drawn over the whole run, nearly all would fall into the start, where nothing is written.
+    """
+    output = ground.new_output()
+    with drive(ground, kind, output, _ROWS) as driver:
+        assert driver.wait_for(lambda: has_begun(output, "plan")), driver.log.read_text()[-3000:]
+        planned = time.monotonic()
+        assert driver.wait_for(lambda: has_begun(output, "data")), driver.log.read_text()[-3000:]
+        begun = time.monotonic()
+        success = storage.join(output, "_SUCCESS")
+        assert driver.wait_for(lambda: storage.stat_file(success) is not None), driver.log.read_text()[-3000:]
+        complete = time.monotonic()
+        assert driver.wait() == 0, driver.log.read_text()[-3000:]
+    ground.check(kind, output, _ROWS)
+    draw = random.Random(f"{_SEED} {kind} {ground.store}")
+    starting = [Moment("plan", draw.uniform(0, begun - planned)) for _ in range(3)]
+    return starting + [Moment("data", draw.uniform(0, complete - begun)) for _ in range(7)]
 
 
 def two_at_once(ground: Ground, kind: Kind) -> str:
@@ -96,27 +127,14 @@ def two_at_once(ground: Ground, kind: Kind) -> str:
     return "two drivers started at once, both ended with 0"
 
 
-def duration_of_a_clean_run(ground: Ground, kind: Kind) -> float:
-    """Seconds from the plan to the end on Ray; what comes out is what the plain loop makes."""
-    output = ground.new_output()
-    plan = storage.join(output, "_transdomain/plan/000000.parquet")
-    with drive(ground, kind, output, _ROWS) as driver:
-        assert driver.wait_for(lambda: storage.stat_file(plan) is not None)
-        planned = time.monotonic()
-        assert driver.wait() == 0, driver.log.read_text()[-3000:]
-        duration = time.monotonic() - planned
-    ground.check(kind, output, _ROWS)
-    return duration
-
-
 Case = Callable[[], str]
 
 
 def run_all(cases: Sequence[tuple[str, Case]], capsys: pytest.CaptureFixture[str]) -> None:
     """Every case, some at once; each prints its line, and a failure keeps none of the others from being tried."""
 
-    def attempt(named: tuple[str, Case]) -> str | None:
-        name, case = named
+    def attempt(job: tuple[str, Case]) -> str | None:
+        name, case = job
         started = time.monotonic()
         try:
             line, failed = f"same to the bit: {case()}", False
@@ -131,34 +149,33 @@ def run_all(cases: Sequence[tuple[str, Case]], capsys: pytest.CaptureFixture[str
     assert not failures, "\n".join(failures)
 
 
-def sweep(ground: Ground, job: str) -> list[tuple[str, Case]]:
-    """Every kill of one job on one store, by name."""
-    store = "s3" if ground.prefix.startswith("s3://") else "local"
-    kind: Kind = "pack" if job == "pack" else "parquet"
-    cases: list[tuple[str, Case]] = []
-
-    def add(kind: Kind, case: Callable[..., str], *arguments: object) -> None:
-        cases.append((f"{kind} {store} {len(cases):02d}", lambda: case(ground, kind, *arguments)))
-
-    for point in points(kind):
-        add(kind, kill_at, point)
-        if point in IN_THE_WORKER:
-            add(kind, hold_and_kill_driver, point)
-    if job == "translate":
-        for point in ("after data", "after image"):
-            add("folder", kill_at, point)
-            add("folder", hold_and_kill_driver, point)
-    add(kind, two_at_once)
-    duration = duration_of_a_clean_run(ground, kind)
-    draw = random.Random(f"{_SEED} {job} {store}")
-    for i in range(_MOMENTS):
-        moved: Kind = "folder" if job == "translate" and i % 2 else kind
-        add(moved, kill_driver_after, draw.uniform(0, duration))
-    return cases
+def named(ground: Ground, kind: Kind, case: Callable[..., str], *arguments: object) -> tuple[str, Case]:
+    return f"{kind} on {ground.store}", lambda: case(ground, kind, *arguments)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("job", ["pack", "translate"])
-def test_the_sweep(ground: Ground, job: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run_all(sweep(ground, job), capsys)
+def test_every_point(ground: Ground, job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kind: Kind = "pack" if job == "pack" else "parquet"
+    at = [(kind, point) for point in points(kind)]
+    if job == "translate":  # what a folder of files does differently
+        at += [("folder", point) for point in ("before data", "after data", "after image")]
+    cases = [named(ground, kind, kill_at, point) for kind, point in at]
+    cases += [named(ground, kind, hold_and_kill_driver, point) for kind, point in at if point in IN_THE_WORKER]
+    run_all(cases, capsys)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("job", ["pack", "translate"])
+def test_random_moments(ground: Ground, job: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kind: Kind = "pack" if job == "pack" else "parquet"
+    cases = [named(ground, kind, kill_driver_at, moment) for moment in draw_moments(ground, kind)]
+    run_all(cases, capsys)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_two_drivers_at_once(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    run_all([named(ground, kind, two_at_once) for kind in KINDS], capsys)
