@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.config import UserError
 from pipeline.config.train import TrainConfig
+from pipeline.errors import UserError
 
 Nodes = Sequence[Mapping[str, float]]
 """Resources of each node: CPU, GPU and so on."""

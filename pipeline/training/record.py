@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline import storage
-from pipeline.config import UserError
 from pipeline.config.train import TrainConfig
+from pipeline.errors import UserError
 
 FORMAT_VERSION = 1
 

@@ -1,0 +1,133 @@
+"""jobs.train through Ray Train: killed and run again, it ends with the bits of a run that was not."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from gan_models import load_bundle
+from pipeline import storage
+from pipeline.config.train import TrainConfig
+from pipeline.training import checkpoint, metrics
+from tests.chaos.driver import Driver
+from tests.conftest import new_prefix
+from tests.jobs.test_train_cli import flags
+from tests.pipeline.training import small
+
+_STEPS = 120
+
+
+def config_of(store: str, run: str, workers: int) -> TrainConfig:
+    return small.pix2pix(
+        store, run, steps=_STEPS, workers=workers, checkpoint_every=10, keep_checkpoints=3, log_every=20
+    )
+
+
+def drive(config: TrainConfig, log: Path) -> Driver:
+    cadence = ["--checkpoint_every", "10", "--log_every", "20", "--steps", str(_STEPS)]
+    # A third of a core each where there are three: one thread each, whatever the machine.
+    share = ["--cpus_per_worker", "0.5", "--workers", str(config.workers)]
+    return Driver("train", [*flags(config), *cadence, *share], log, {})
+
+
+def kill_after(config: TrainConfig, step: int, log: Path) -> None:
+    """Start the run and kill its driver once it has come as far as the checkpoint of `step`."""
+    with drive(config, log) as driver:
+        assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [step]), log.read_text()[-3000:]
+        driver.kill()
+
+
+def finish(config: TrainConfig, log: Path) -> str:
+    with drive(config, log) as driver:
+        assert driver.wait() == 0, log.read_text()[-3000:]
+    return log.read_text()
+
+
+def uninterrupted(config: TrainConfig, folder: Path) -> str:
+    """The same run without Ray, in plain processes that nobody kills."""
+    plain = config_of(config.input, str(folder / "uninterrupted"), config.workers)
+    small.train_in_processes(config.workers, [plain], folder)
+    return plain.output
+
+
+def check(config: TrainConfig, expected: str) -> None:
+    """The run has ended like the one in `expected`, and so has its bundle."""
+    small.assert_same_bits(small.final_state(config.output), small.final_state(expected))
+    found, wanted = metrics.read_metrics(config.output), metrics.read_metrics(expected)
+    assert [(line["step"], line["losses"]) for line in found] == [(line["step"], line["losses"]) for line in wanted]
+    bundle = load_bundle(lambda name: storage.read(storage.join(config.output, f"bundle/{name}")))
+    record = checkpoint.read_record(expected, _STEPS)
+    small.assert_same_bits(bundle.generator().state_dict(), checkpoint.read_part(expected, record, "networks")["g"])
+
+
+def test_a_killed_run_of_two_workers_ends_with_the_same_bits(tmp_path: Path) -> None:
+    config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
+    kill_after(config, 30, tmp_path / "killed.log")
+    said = finish(config, tmp_path / "finished.log")
+    resumed = re.search(r"resuming from the checkpoint of step (\d+)", said)
+    assert resumed
+    assert 30 <= int(resumed[1]) < _STEPS
+    assert "not bit for bit" not in said
+    assert f"trained: {_STEPS} steps" in said
+    check(config, uninterrupted(config, tmp_path))
+
+
+def test_workers_that_find_no_place_are_refused_before_the_start(tmp_path: Path) -> None:
+    config = config_of(small.write_pairs(str(tmp_path / "store"), 4), str(tmp_path / "run"), workers=1)
+    command = [*flags(config), "--cpus_per_worker", "1000"]
+    with Driver("train", command, tmp_path / "log", {}) as driver:
+        assert driver.wait() == 2
+    assert "workers is 1, each takes 1000 CPU: the cluster" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["local", "s3"])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(
+    kind: str, workers: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Two kills of the driver at random checkpoints and one between, on a disk and on S3."""
+    prefix = new_prefix(kind, request)
+    config = config_of(small.write_pairs(f"{prefix}/store", 7), f"{prefix}/run", workers)
+    chance = random.Random(f"{kind} {workers}")
+    for step in sorted(chance.sample(range(10, _STEPS - 20, 10), 2)):
+        kill_after(config, step, tmp_path / f"{step}.log")
+    with drive(config, tmp_path / "moment.log") as driver:
+        time.sleep(chance.uniform(4, 25))
+        if driver.running():
+            driver.kill()
+    finish(config, tmp_path / "finished.log")
+    check(config, uninterrupted(config, tmp_path))
+
+
+@pytest.mark.long
+def test_a_killed_worker_is_replaced_and_the_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
+    log = tmp_path / "log"
+    with drive(config, log) as driver:
+        assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [20]), log.read_text()[-3000:]
+        worker = re.search(r"RayTrainWorker pid=(\d+)", log.read_text())
+        assert worker
+        assert int(worker[1]) in driver.alive()
+        os.kill(int(worker[1]), signal.SIGKILL)
+        assert driver.wait() == 0, log.read_text()[-3000:]
+    assert "resuming from the checkpoint of step" in log.read_text()
+    check(config, uninterrupted(config, tmp_path))
+
+
+@pytest.mark.long
+def test_cyclegan_trains_by_its_recipe_file(tmp_path: Path) -> None:
+    store = small.write_unpaired(str(tmp_path / "store"), 5, 4)
+    command = ["--config", "jobs/recipes/cyclegan.yaml", "--input", store, "--output", str(tmp_path / "run")]
+    smaller = ["--generator.width", "4", "--generator.depth", "1", "--discriminator.width", "4", "--load_size", "36"]
+    length = ["--crop_size", "32", "--epochs", "1", "--decay_epochs", "1"]
+    with Driver("train", [*command, *smaller, *length], tmp_path / "log", {}) as driver:
+        assert driver.wait() == 0, (tmp_path / "log").read_text()[-3000:]
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert bundle.directions == ("a_to_b", "b_to_a")

@@ -1,0 +1,164 @@
+"""Stores and runs small enough that a training step takes milliseconds, and what two runs are compared by."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.multiprocessing as multiprocessing
+from torch import Tensor
+
+from gan_models import DiscriminatorConfig, GeneratorConfig
+from pipeline import images, storage
+from pipeline.config.train import TrainConfig
+from pipeline.stores import parquet
+from pipeline.stores.schema import image_array
+from pipeline.training import checkpoint, loader, loop
+from pipeline.training.group import Group
+from tests.corpus import picture
+
+SIZE = 36
+
+
+def write_store(url: str, *, shards: int = 1, **columns: list[np.ndarray | bytes]) -> str:
+    """A Parquet store of these image columns (arrays are encoded as PNG), keys 000, 001, …"""
+    data = {
+        name: [p if isinstance(p, bytes) else images.encode(p, images.Encoding(codec="png")) for p in pictures]
+        for name, pictures in columns.items()
+    }
+    keys = [f"{i:03d}" for i in range(len(next(iter(data.values()))))]
+    table = pa.table({"key": keys} | {name: image_array(column, keys) for name, column in data.items()})
+    for number, rows in enumerate(np.array_split(np.arange(len(keys)), shards)):
+        shard = parquet.encode_shard(table.take(pa.array(rows)), {})
+        storage.replace(storage.join(url, f"{number:06d}.parquet"), shard)
+    return url
+
+
+def write_pairs(url: str, count: int, *, size: int = SIZE) -> str:
+    """A paired store: B is the negative of A."""
+    a = [picture(i, size, size) for i in range(count)]
+    return write_store(url, image_a=a, image_b=[255 - p for p in a])
+
+
+def write_unpaired(url: str, count_a: int, count_b: int, *, size: int = SIZE) -> str:
+    """Two stores, `a` and `b`."""
+    write_store(storage.join(url, "a"), image=[picture(i, size, size) for i in range(count_a)])
+    write_store(storage.join(url, "b"), image=[255 - picture(1000 + i, size, size) for i in range(count_b)])
+    return url
+
+
+def pix2pix(store: str, run: str, **changes: Any) -> TrainConfig:
+    """The recipe of pix2pix, with dropout and batch norm, on pictures of 32² and networks of width 4."""
+    return TrainConfig(
+        **(
+            {
+                "input": store,
+                "output": run,
+                "generator": GeneratorConfig(width=4, depth=5, dropout=True),
+                "discriminator": DiscriminatorConfig(in_channels=6, width=4, layers=2, norm="batch"),
+                "global_batch": 3,
+                "load_size": SIZE,
+                "crop_size": 32,
+                "steps": 7,
+                "precision": "fp32",
+                "log_every": 1,
+                "checkpoint_every": 1,
+                "keep_checkpoints": 100,
+            }
+            | changes
+        )
+    )
+
+
+def cyclegan(store: str, run: str, **changes: Any) -> TrainConfig:
+    """The recipe of CycleGAN, with a pool that is soon full."""
+    return pix2pix(
+        store,
+        run,
+        **(
+            {
+                "objective": "cyclegan",
+                "generator": GeneratorConfig(kind="resnet", width=4, depth=1, norm="instance"),
+                "discriminator": DiscriminatorConfig(width=4, layers=2),
+                "gan_loss": "lsgan",
+                "pool_size": 4,
+            }
+            | changes
+        ),
+    )
+
+
+def train_here(config: TrainConfig) -> loop.Outcome:
+    """Train in this process, with one thread."""
+    return loop.train(_task(config), Group(), torch.device("cpu"), lambda line: None)
+
+
+def train_in_processes(workers: int, configs: list[TrainConfig], folder: Path) -> None:
+    """Train each of `configs` with `workers` processes over gloo, one thread each; the processes are reused."""
+    rendezvous = folder / f"rendezvous-{os.urandom(4).hex()}"
+    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous)), nprocs=workers)
+
+
+def _rank(rank: int, workers: int, configs: list[TrainConfig], rendezvous: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
+    for config in configs:
+        outcome = loop.train(_task(config), Group(rank=rank, workers=workers), torch.device("cpu"), lambda line: None)
+        assert not outcome.failure, outcome.failure
+    torch.distributed.destroy_process_group()
+
+
+def _task(config: TrainConfig) -> loop.Task:
+    return loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+
+
+def copy_checkpoint(source: str, step: int, target: str) -> None:
+    """A run that has come as far as the checkpoint of `step`, and no further."""
+    prefix = storage.join(source, f"checkpoints/{step:09d}")
+    for entry in storage.list_files(prefix):
+        storage.replace(storage.join(target, f"checkpoints/{step:09d}/{entry.name}"), storage.read(entry.url))
+
+
+def final_state(run: str) -> dict[str, Tensor | int | float | str | None]:
+    """Everything in the last checkpoint, flat."""
+    step = checkpoint.steps(run)[-1]
+    record = checkpoint.read_record(run, step)
+    return _flat({name: checkpoint.read_part(run, record, name) for name in record.parts})
+
+
+def assert_same_bits(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, Tensor):
+            assert torch.equal(found[name], value), name
+        else:
+            assert found[name] == value, name
+
+
+def bundle_state(run: str) -> dict[str, bytes]:
+    """The weights in a run's bundle, by file."""
+    return {e.name: storage.read(e.url) for e in storage.list_files(storage.join(run, "bundle"), ".safetensors")}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(enumerate(value))
+    else:
+        return {prefix: value}
+    return {name: leaf for key, inner in items for name, leaf in _flat(inner, f"{prefix}/{key}").items()}
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    """`pixels` as a file of Pillow's making."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
+from pipeline.config import UserError, parse
+from pipeline.config.train import TrainConfig
+
+RECIPES = Path(__file__).parents[3] / "jobs" / "recipes"
+PLACES = ["--input", "in", "--output", "out"]
+
+
+def parsed(*argv: str) -> TrainConfig:
+    return parse(TrainConfig, [*PLACES, *argv], prog="train", description="")
+
+
+def test_the_default_is_the_recipe_of_pix2pix() -> None:
+    config = parsed()
+    assert config == parsed("--config", str(RECIPES / "pix2pix.yaml"))
+    assert config.model() == Pix2PixConfig()
+    assert (config.learning_rate, config.betas, config.global_batch) == (2e-4, (0.5, 0.999), 1)
+    assert (config.load_size, config.crop_size, config.flip) == (286, 256, True)
+    assert config.total_steps(steps_per_epoch=400) == 80_000
+
+
+def test_the_other_recipe_is_that_of_cyclegan() -> None:
+    config = parsed("--config", str(RECIPES / "cyclegan.yaml"))
+    assert config.model() == CycleGANConfig()
+    assert (config.learning_rate, config.betas, config.global_batch) == (2e-4, (0.5, 0.999), 1)
+    assert (config.load_size, config.crop_size, config.flip) == (286, 256, True)
+    assert (config.epochs, config.decay_epochs) == (100, 100)
+
+
+def test_flags_reach_the_networks() -> None:
+    config = parsed("--generator.width", "32", "--generator.depth", "7", "--crop_size", "128", "--no_flip")
+    assert config.generator == GeneratorConfig(width=32, depth=7, dropout=True)
+    assert not config.flip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workers": 3, "global_batch": 2}, "workers is 3 and global_batch 2.*lower workers to 2"),
+        ({"load_size": 200}, "load_size is 200 and crop_size 256.*raise load_size to 256"),
+        ({"crop_size": 200}, "crop_size is 200: a unet of depth 8 needs a multiple of 256; set it to 256"),
+        ({"lambda_a": 5.0}, "lambda_a is 5.0: pix2pix has no such loss"),
+        ({"objective": "cyclegan", "lambda_l1": 5.0}, "lambda_l1 is 5.0: cyclegan has no such loss"),
+        ({"objective": "cyclegan"}, "discriminator.in_channels is 6.*set it to 3"),
+        ({"discriminator": DiscriminatorConfig()}, "discriminator.in_channels is 3.*set it to 6"),
+        ({"generator": GeneratorConfig(in_channels=1)}, "generator.in_channels is 1: images are read as RGB"),
+        ({"global_batch": 0}, "global_batch is 0: it must be at least 1"),
+        ({"steps": 0}, "steps is 0"),
+        ({"epochs": 0, "decay_epochs": 0}, "nothing to train"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be more than 0"),
+        ({"betas": (0.5, 1.0)}, "betas are"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_impossible_combinations_are_refused_naming_value_rule_and_fix(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TrainConfig(input="in", output="out", **changes)
+
+
+def test_on_the_command_line_they_are_the_users_errors() -> None:
+    with pytest.raises(UserError, match="lower workers to 1"):
+        parsed("--workers", "2")
+
+
+def test_steps_cap_the_length_and_are_no_part_of_the_recipe() -> None:
+    short = parsed("--steps", "10", "--workers", "1", "--log_every", "5", "--checkpoint_every", "3")
+    assert short.total_steps(steps_per_epoch=400) == 10
+    assert short.recipe() == parsed().recipe()
+    assert short.recipe() != parsed("--seed", "1").recipe()

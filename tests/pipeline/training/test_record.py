@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from gan_models import GeneratorConfig
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.training import record
+from tests.pipeline.training.small import pix2pix
+
+
+def test_the_same_recipe_goes_on_whatever_its_length_workers_and_cadence(any_prefix: str) -> None:
+    config = pix2pix("in", any_prefix)
+    record.begin(config)
+    record.begin(dataclasses.replace(config, steps=99, workers=3, log_every=2, checkpoint_every=9, keep_checkpoints=1))
+
+
+def test_a_changed_recipe_is_refused_with_each_difference() -> None:
+    run = "memory://record/changed"
+    record.begin(pix2pix("in", run))
+    changed = pix2pix("in", run, seed=5, generator=GeneratorConfig(width=8, depth=5, dropout=True))
+    with pytest.raises(UserError, match=r"generator\.width was 4 and is 8 now; seed was 0 and is 5 now"):
+        record.check_recipe(changed)
+
+
+def test_a_folder_of_something_else_is_refused() -> None:
+    storage.replace("memory://record/other/run.json", b"{}")
+    with pytest.raises(UserError, match="not one of a training run"):
+        record.check_recipe(pix2pix("in", "memory://record/other"))
+    storage.replace("memory://record/later/run.json", b'{"format_version": 2, "recipe": {}}')
+    with pytest.raises(UserError, match="run format 2"):
+        record.check_recipe(pix2pix("in", "memory://record/later"))
+
+
+def test_a_run_is_finished_where_it_went_as_far_as_is_wanted() -> None:
+    config = pix2pix("in", "memory://record/finished")
+    assert record.finished(config, 10) is None
+    result = record.TrainResult(run=config.output, bundle=f"{config.output}/bundle", steps=10, losses={"g_l1": 2.5})
+    record.finish(config, result)
+    assert record.finished(config, 10) == dataclasses.replace(result, fresh=False)
+    assert record.finished(config, 11) is None
