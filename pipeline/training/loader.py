@@ -21,7 +21,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.engine.plan import Range
 from pipeline.errors import UserError
 from pipeline.stores import Store, image_columns, open_store, read_rows
-from pipeline.training.order import Augmentation
+from pipeline.training.order import Augmentation, Order, Samples, augmentation
 
 _CHUNK_BYTES = 16_000_000
 """Encoded bytes that one thread reads at a time."""
@@ -112,6 +112,15 @@ def load_images(sources: Sources, load_size: int, threads: int) -> ImageSet:
     (a_NSSC,), digest_a = _decode_all(a.ranges, [a.column], load_size, threads)
     (b_NSSC,), digest_b = _decode_all(b.ranges, [b.column], load_size, threads)
     return ImageSet(a=a_NSSC, b=b_NSSC, fingerprint=_sha256([digest_a.encode(), digest_b.encode()]))
+
+
+def cut_batch(images: ImageSet, order: Order, samples: Samples, config: TrainConfig) -> list[Tensor]:
+    """The crops of A and of B for these samples, uint8 [n, 3, C, C] each."""
+    room, crop_size, flip = config.load_size - config.crop_size, config.crop_size, config.flip
+    return [
+        cut(images.a, samples.a, augmentation(order, samples, "a", room=room, flip=flip), crop_size),
+        cut(images.b, samples.b, augmentation(order, samples, "b", room=room, flip=flip), crop_size),
+    ]
 
 
 def cut(images_NSSC: np.ndarray, which: np.ndarray, how: Augmentation, crop_size: int) -> Tensor:

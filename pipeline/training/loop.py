@@ -7,12 +7,12 @@ What one rank finds wrong before the first step is told to all, so that they sto
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gan_models import learning_rate_factor
 from pipeline import hardware
@@ -23,7 +23,7 @@ from pipeline.training import order as ordering
 from pipeline.training.checkpoint import Record
 from pipeline.training.group import Group
 from pipeline.training.loader import ImageSet, Sources
-from pipeline.training.metrics import Journal
+from pipeline.training.metrics import Journal, Pace
 from pipeline.training.order import Order
 from pipeline.training.replica import Replica
 
@@ -86,72 +86,67 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
     if record:
         replica.load_state(parts)
     _announce(task, group, device, precision, record, about, say)
-    return _Steps(task, group, device, say, images, replica, about).run(record.step if record else 0)
+    steps = _Steps(
+        config=task.config,
+        order=order_of(task.config, task.sources),
+        group=group,
+        images=images,
+        replica=replica,
+        about=about,
+        say=say,
+    )
+    return steps.run(record.step if record else 0)
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Steps:
     """The steps of one rank, and what they leave: metrics and checkpoints."""
 
-    def __init__(
-        self,
-        task: Task,
-        group: Group,
-        device: torch.device,
-        say: Say,
-        images: ImageSet,
-        replica: Replica,
-        about: Mapping[str, Any],
-    ) -> None:
-        self.config, self.group, self.device, self.say = task.config, group, device, say
-        self.images, self.replica, self.about = images, replica, about
-        self.order = order_of(task.config, task.sources)
-        self.total = self.config.total_steps(self.order.steps_per_epoch)
+    config: TrainConfig
+    order: Order
+    group: Group
+    images: ImageSet
+    replica: Replica
+    about: Mapping[str, Any]
+    say: Say
 
     def run(self, start: int) -> Outcome:
-        config = self.config
+        """From step `start` to the end, or to where the losses leave the numbers."""
+        config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
         journal = Journal(config.output, step=start) if self.group.leads else None
         losses: dict[str, float] = {}
-        began_s, waited_s, images = time.monotonic(), 0.0, 0
-        for step in range(start, self.total):
-            found, waited, samples = self._step(step)
-            waited_s, images, done = waited_s + waited, images + samples, step + 1
-            saves = done % config.checkpoint_every == 0 or done == self.total
-            logs = done % config.log_every == 0 or done == self.total
+        pace = Pace()
+        for step in range(start, total):
+            found = self._step(step, pace)
+            done = step + 1
+            saves = done % config.checkpoint_every == 0 or done == total
+            logs = done % config.log_every == 0 or done == total
             if not (logs or saves):
                 continue
             losses = self._over_all_ranks(found)
-            if not all(map(math.isfinite, losses.values())):
+            if not all(map(math.isfinite, losses.values())) or not self.replica.is_finite():
                 return Outcome(step=done, losses=losses, failure=self._diverged(done, losses))
             if logs and journal:
-                elapsed_s = time.monotonic() - began_s
-                line = self._line(done, losses, images / elapsed_s, waited_s / elapsed_s)
+                line = self._line(step, losses) | pace.read()
                 journal.add(line)
-                self.say(metrics.describe(line, self.total))
-                began_s, waited_s, images = time.monotonic(), 0.0, 0
+                self.say(metrics.describe(line, total))
             if saves and journal:
-                paused_s = time.monotonic()
-                journal.write()
-                checkpoint.save(config.output, done, self.replica.state(), self.about)
-                checkpoint.prune(config.output, config.keep_checkpoints)
-                began_s += time.monotonic() - paused_s
-        return Outcome(step=max(start, self.total), losses=losses)
+                with pace.paused():
+                    journal.write()
+                    checkpoint.save(config.output, done, self.replica.state(), self.about)
+                    checkpoint.prune(config.output, config.keep_checkpoints)
+        return Outcome(step=max(start, total), losses=losses)
 
-    def _step(self, step: int) -> tuple[dict[str, torch.Tensor], float, int]:
-        """The losses of one step, the seconds that its data took, and the samples of its global batch."""
-        config = self.config
-        began_s = time.monotonic()
+    def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
+        """This rank's part of the losses of one step."""
         whole = ordering.global_batch(self.order, step)
         mine = whole.part(ordering.share(len(whole), self.group.rank, self.group.workers))
-        room = config.load_size - config.crop_size
-        real = []
-        for side, pixels_NSSC, which in (("a", self.images.a, mine.a), ("b", self.images.b, mine.b)):
-            how = ordering.augmentation(self.order, mine, side, room=room, flip=config.flip)  # type: ignore[arg-type]
-            crops = loader.cut(pixels_NSSC, which, how, config.crop_size)
-            real.append(loader.to_input(crops, self.device, self.replica.memory_format))
-        waited_s = time.monotonic() - began_s
-        learning_rate = self._learning_rate(whole.epoch)
-        losses = self.replica.step(*real, step=step, samples=len(whole), learning_rate=learning_rate)
-        return losses, waited_s, len(whole)
+        with pace.step(len(whole)):
+            crops = loader.cut_batch(self.images, self.order, mine, self.config)
+            real_a, real_b = (loader.to_input(c, self.replica.device, self.replica.memory_format) for c in crops)
+        return self.replica.step(
+            real_a, real_b, step=step, samples=len(whole), learning_rate=self._learning_rate(whole.epoch)
+        )
 
     def _learning_rate(self, epoch: int) -> float:
         config = self.config
@@ -159,26 +154,27 @@ class _Steps:
             epoch + 1, constant_epochs=config.epochs, decay_epochs=config.decay_epochs
         )
 
-    def _over_all_ranks(self, losses: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    def _over_all_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         values = self.group.sum(torch.stack([loss.double() for loss in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True))
 
-    def _line(self, done: int, losses: Mapping[str, float], images_per_s: float, data_wait: float) -> dict[str, Any]:
-        epoch = (done - 1) // self.order.steps_per_epoch
+    def _line(self, step: int, losses: Mapping[str, float]) -> dict[str, Any]:
+        epoch = step // self.order.steps_per_epoch
         return {
-            "step": done,
+            "step": step + 1,
             "epoch": epoch + 1,
             "learning_rate": self._learning_rate(epoch),
             "losses": dict(losses),
-            "images_per_s": round(images_per_s, 3),
-            "data_wait": round(data_wait, 4),
         }
 
     def _diverged(self, done: int, losses: Mapping[str, float]) -> str:
-        bad = ", ".join(f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value))
+        bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
         kept = checkpoint.steps(self.config.output) if self.group.leads else []
         last = f"the last good checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint"
-        return f"{self.config.output}: step {done}: {bad}; {last}; try a lower learning_rate, or precision fp32"
+        return (
+            f"{self.config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
+            "try a lower learning_rate, or precision fp32"
+        )
 
 
 def _set_up_torch(device: torch.device, threads: int) -> None:
@@ -186,7 +182,8 @@ def _set_up_torch(device: torch.device, threads: int) -> None:
     if device.type == "cpu":
         # On a GPU some backward passes that the networks need have no deterministic form.
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
+        # A debugging aid that comes with it, and costs time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _agree_on_start(task: Task, group: Group, device: torch.device) -> tuple[ImageSet | None, str, str]:

@@ -7,9 +7,10 @@ as if nothing had happened.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import storage
@@ -36,6 +37,38 @@ class Journal:
         """Publish what has been noted."""
         storage.replace(self._url, "".join(json.dumps(line) + "\n" for line in self._lines).encode())
         self._written_s = time.monotonic()
+
+
+class Pace:
+    """How fast the steps go, and which share of the time the data took, since it was last read."""
+
+    def __init__(self) -> None:
+        self._began_s, self._waited_s, self._images = time.monotonic(), 0.0, 0
+
+    @contextlib.contextmanager
+    def step(self, images: int) -> Iterator[None]:
+        """Around the wait for the data of a step."""
+        began_s = time.monotonic()
+        yield
+        self._waited_s += time.monotonic() - began_s
+        self._images += images
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is no part of training."""
+        began_s = time.monotonic()
+        yield
+        self._began_s += time.monotonic() - began_s
+
+    def read(self) -> dict[str, float]:
+        """`images_per_s` and `data_wait` (0 to 1), and begin anew."""
+        elapsed_s = time.monotonic() - self._began_s
+        found = {
+            "images_per_s": round(self._images / elapsed_s, 3),
+            "data_wait": round(self._waited_s / elapsed_s, 4),
+        }
+        self._began_s, self._waited_s, self._images = time.monotonic(), 0.0, 0
+        return found
 
 
 def read_metrics(run: str) -> list[dict[str, Any]]:

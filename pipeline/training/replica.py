@@ -79,6 +79,11 @@ class Replica:
         )
         return {name: loss * weight for name, loss in losses.items()}
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a number still; the same on every rank."""
+        parameters = self.objective.parameters(self.objective.networks)
+        return bool(torch.stack([parameter.detach().isfinite().all() for parameter in parameters]).all())
+
     def state(self) -> dict[str, Mapping[str, Any]]:
         """The parts of a checkpoint."""
         return {
