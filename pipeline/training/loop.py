@@ -7,7 +7,7 @@ What one rank finds wrong before the first step is told to all, so that they sto
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,10 +82,12 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
             failure=f"{task.config.output}: the images of {task.sources.a.url} are not those that this run began with; "
             "give it those, or begin another run with another output",
         )
+    for line in _opening(task, group, device, precision):
+        say(line)
     replica = Replica(task.config, group, device, precision)
     if record:
+        say(_resuming(record, about))
         replica.load_state(parts)
-    _announce(task, group, device, precision, record, about, say)
     steps = _Steps(
         config=task.config,
         order=order_of(task.config, task.sources),
@@ -220,27 +222,24 @@ def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) 
     }
 
 
-def _announce(
-    task: Task,
-    group: Group,
-    device: torch.device,
-    precision: str,
-    record: Record | None,
-    about: Mapping[str, Any],
-    say: Say,
-) -> None:
+def _opening(task: Task, group: Group, device: torch.device, precision: str) -> Iterator[str]:
+    """What is said at the start: what is trained on what, and what the number of workers changes."""
     config, order = task.config, order_of(task.config, task.sources)
-    say(
+    yield (
         f"{config.objective}, {config.direction.replace('_', ' ')}: {order.samples_per_epoch} samples in "
         f"{order.steps_per_epoch} steps an epoch, {config.total_steps(order.steps_per_epoch)} steps in all; "
         f"{group.workers} worker(s) with {task.threads} thread(s), {precision} on {hardware.describe(device.type)}"
     )
     if group.workers > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
-        say("batch norm: each worker normalises with its own samples, so the number of workers changes the result")
+        yield "batch norm: each worker normalises with its own samples, so the number of workers changes the result"
     if group.workers > 1 and config.generator.dropout:
-        say("dropout: its masks depend on the number of workers, and so does the result")
-    if record:
-        before, now = record.about.get("arithmetic", {}), about["arithmetic"]
-        changed = [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]
-        note = f"; not bit for bit as before, since {', '.join(changed)}" if changed else ""
-        say(f"resuming from the checkpoint of step {record.step}{note}")
+        yield "dropout: its masks depend on the number of workers, and so does the result"
+    if group.workers > 1 and config.gan_loss == "wgangp":
+        yield "gradient penalty: its points are drawn by each worker, so the number of workers changes the result"
+
+
+def _resuming(record: Record, about: Mapping[str, Any]) -> str:
+    before, now = record.about.get("arithmetic", {}), about["arithmetic"]
+    changed = [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]
+    note = f"; not bit for bit as before, since {', '.join(changed)}" if changed else ""
+    return f"resuming from the checkpoint of step {record.step}{note}"
