@@ -50,7 +50,10 @@ def initialise(network: nn.Module, rng: Generator | None = None) -> None:
     """Fill `network` in place: convolutions N(0, 0.02), biases 0, batch-norm scales N(1, 0.02), shifts 0.
 
     (Isola et al. 2017, 6.2.) The scales of the other norms start at 1. `rng` defaults to torch's global generator.
+    A network on the meta device has nothing to fill, and is left alone: drawing there would import torch's compiler.
     """
+    if any(parameter.is_meta for parameter in network.parameters()):
+        return
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02, generator=rng)

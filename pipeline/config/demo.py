@@ -17,7 +17,7 @@ class DemoConfig:
     """How many pairs are drawn."""
     size: int = 128
     """Side of the pictures that are learned, in pixels; a power of two."""
-    steps: int = 700
+    steps: int = 900
     """Training steps, of four pairs each."""
     seed: int = 0
     """Seed of the drawing, the split and the training."""
