@@ -51,6 +51,8 @@ def test_pack_keeps_every_byte_and_sets_bad_images_aside(folder: str, any_prefix
         for row in ds_rows(storage.read(entry.url))
     ]
     assert {row["key"]: row["reason"] for row in quarantine} == corpus.BROKEN
+    report = storage.read(storage.join(output, "_transdomain/report.html")).decode()
+    assert all(key in report for key in corpus.BROKEN)
     success = json.loads(storage.read(storage.join(output, "_SUCCESS")))
     assert (success["inputs"], success["ok"], success["quarantined"]) == (16, 13, 3)
 

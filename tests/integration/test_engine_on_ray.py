@@ -1,0 +1,76 @@
+"""The engine on a real local Ray: what it runs as, that it gives what the plain loop gives, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from jobs import translate
+from pipeline import cluster
+from pipeline.config.translate import Resources, TranslateConfig
+from pipeline.engine import on_ray
+from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.plan import Limits, Range, Unit
+from pipeline.engine.run import plan_only
+from pipeline.engine.steps import InFlight, Receipt, Task
+from pipeline.translation.job import translate_job
+from tests import corpus
+
+
+def test_a_unit_survives_its_block() -> None:
+    unit = Unit("000000-000007", (Range("a.png", "u/a.png", "v", 0, 1, 5), Range("b.png", "u/b.png", "w", 0, 1, 6)))
+    rows = pa.table({"key": ["a"], "pixels": pa.array([b"123"], pa.large_binary())})
+    item = InFlight(Task(2, unit.id), Batch(unit, rows, (Rejected("b", "b.png", "decode", "empty", "…"),), 0), 12.5)
+    back = on_ray.from_block(on_ray.to_block(item))
+    assert isinstance(back, InFlight)
+    assert back == item
+
+
+def test_a_unit_without_rows_and_a_receipt_survive_their_blocks() -> None:
+    unit = Unit("000000-000000", (Range("a.png", "u/a.png", "v", 0, 1, 5),))
+    empty = InFlight(Task(0, unit.id), Batch(unit, pa.table({"key": pa.array([], pa.string())}), (), 1), 0.0)
+    assert on_ray.from_block(on_ray.to_block(empty)) == empty
+    receipt = Receipt(Task(1, unit.id), "failed", error="why")
+    assert on_ray.from_block(on_ray.to_block(receipt)) == receipt
+
+
+def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = corpus.write_folder(str(tmp_path / "in"), 9)
+    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
+    common = ["--input", source, "--bundle", bundle, "--limits.rows", "4", "--resources.threads", "1"]
+    assert translate.main([*common, "--output", str(tmp_path / "loop"), "--local"]) == 0
+    with cluster.connect():
+        assert translate.main([*common, "--output", str(tmp_path / "ray")]) == 0
+        assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
+
+        config = TranslateConfig(
+            input=source,
+            output=str(tmp_path / "third"),
+            bundle=bundle,
+            limits=Limits(rows=4),
+            resources=Resources(threads=1),
+        )
+        job = translate_job(config)
+        dataset = on_ray.build([job.work], [Task(0, "000000-000000")])
+        assert plan_only([job]) == [(job.work.output.url, 12, 3)]
+        stats = dataset.materialize().stats()
+        for name in ("MapBatches(decode)", "MapBatches(translate)", "MapBatches(encode)"):
+            assert name in stats
+        assert "->MapBatches(translate)" not in stats
+        assert "MapBatches(translate)->" not in stats
+
+        capsys.readouterr()
+        greedy = [*common, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
+        assert translate.main(greedy) == 2
+        assert "stage translate (64 CPU) cannot be placed" in capsys.readouterr().err
+
+
+def test_memory_is_refused_where_workers_are_other_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    source = corpus.write_folder("memory://ray/in", 1)
+    bundle = corpus.write_bundle("memory://ray/bundle")
+    assert translate.main(["--input", source, "--bundle", bundle, "--output", "memory://ray/out"]) == 2
+    assert "memory:// is seen by one process alone" in capsys.readouterr().err
