@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def dataset_card(title: str, source: Store, manifest: pa.Table | None) -> str:
 def output_report(title: str, source: Store, output: Output, manifest: pa.Table, input_column: str | None) -> Report:
     """The report of a finished output: its counts, what was set aside and why, and a few of its pictures."""
     total = finish.totals(manifest)
-    lines = list(quarantine_lines(output, manifest))
+    lines = list(quarantine_lines(output.at(name) for name in manifest["quarantine"].to_pylist() if name))
     reasons = Counter(line.reason for line in lines)
     size = sum(manifest["data_size"].to_pylist())
     return Report(
@@ -94,10 +94,10 @@ def output_report(title: str, source: Store, output: Output, manifest: pa.Table,
     )
 
 
-def quarantine_lines(output: Output, manifest: pa.Table) -> Iterator[QuarantineLine]:
-    """Every quarantined row of an output, unit by unit."""
-    for name in filter(None, manifest["quarantine"].to_pylist()):
-        for row in parquet.read_columns(output.at(name), ["key", "stage", "reason", "message"]).to_pylist():
+def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:
+    """Every row of these quarantine shards, in their order."""
+    for url in urls:
+        for row in parquet.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist():
             yield QuarantineLine(**row)
 
 

@@ -18,6 +18,8 @@ SHADE = (24, 20, 36)
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
+    """The photograph while it is drawn."""
+
     photo: Image.Image
     side: int
     """Of `photo`, in pixels."""

@@ -14,6 +14,8 @@ Outline = tuple[tuple[float, float], ...]
 
 
 class Label(IntEnum):
+    """What a pixel of the map may be."""
+
     SKY = 0
     PAVEMENT = 1
     TREE = 2
@@ -77,6 +79,8 @@ def arch(rise: float) -> Outline:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
+    """One thing in a street: what it is, where, and on which wall."""
+
     label: Label
     box: Box
     wall: Label

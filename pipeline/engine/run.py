@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.engine import finish, progress
 from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
-from pipeline.engine.plan import Limits, Segment
+from pipeline.engine.plan import Limits, Segment, plan_units
 from pipeline.engine.record import ensure_job, load_segments, plan_new_inputs, require_same_recipe, unit_ids
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
@@ -71,8 +71,6 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
 
 def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
     """For each job: the output, and how many rows and units a run would plan. Touches nothing."""
-    from pipeline.engine.plan import plan_units
-
     described = []
     for job in jobs:
         segments = load_segments(job.work.output)

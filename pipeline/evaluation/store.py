@@ -12,15 +12,16 @@ import torch
 
 from gan_models import build_generator
 from pipeline import hardware, images, storage
+from pipeline.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.engine.record import Output
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import PairScore, mean_image, score, summarise
 from pipeline.report.contact_sheet import contact_sheet
-from pipeline.report.content import QuarantineLine, Report, Table
+from pipeline.report.content import Report, Table
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
-from pipeline.stores import Store, image_columns, open_store, parquet, read_rows
+from pipeline.stores import Store, image_columns, open_store, read_rows
 from pipeline.translation.job import open_bundle
 from pipeline.translation.stages import Arithmetic, prepare, translate_frames
 
@@ -116,7 +117,7 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
         [name, f"{s['l1_mean']:.4f}", f"{s['l1_median']:.4f}", f"{s['psnr_mean']:.2f} dB", f"{s['psnr_median']:.2f} dB"]
         for name, s in summary.items()
     ]
-    aside = list(_quarantine(store.url))
+    aside = list(quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet")))
     report = Report(
         title="Evaluation of a translated store",
         status="complete",
@@ -130,7 +131,7 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
             )
         ],
         sheet_png=sheet,
-        quarantine=aside[:200],
+        quarantine=aside[:MOST_QUARANTINE_LINES],
         quarantine_total=len(aside),
     )
     output = storage.absolute(config.output)
@@ -138,9 +139,3 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     storage.replace(storage.join(output, "contact_sheet.png"), sheet)
     storage.replace(storage.join(output, "report.html"), render_report(report).encode())
     return render_text(report) + f"\nreport: {output}/report.html"
-
-
-def _quarantine(url: str) -> Iterator[QuarantineLine]:
-    for entry in storage.list_files(Output(url).at("_quarantine"), ".parquet"):
-        for row in parquet.read_columns(entry.url, ["key", "stage", "reason", "message"]).to_pylist():
-            yield QuarantineLine(**row)

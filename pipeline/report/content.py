@@ -17,6 +17,8 @@ NUMBER = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
+    """A table of a report; every cell is text."""
+
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]

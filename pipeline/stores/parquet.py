@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
@@ -117,11 +116,6 @@ def read_columns(url: str, columns: Sequence[str]) -> pa.Table:
             return parquet.read(columns=[c for c in columns if c in parquet.schema_arrow.names])
 
     return retrying(fetch, url)
-
-
-def encoded_size(rows: pa.Table, column: str) -> int:
-    """Bytes of the encoded images in `column`."""
-    return pc.sum(pc.binary_length(pc.struct_field(rows.column(column), "bytes"))).as_py() or 0
 
 
 def _footer(entry: storage.Entry) -> pq.FileMetaData:
