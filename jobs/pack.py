@@ -9,11 +9,14 @@ from jobs.cli import DONE, run_job
 from pipeline import running
 from pipeline.config.pack import PackConfig
 from pipeline.packing import pack_jobs
+from pipeline.retry import preflight
 
 
 def pack(config: PackConfig) -> int:
     """Run the job and print how each store stands."""
-    running.run_engine(pack_jobs(config), config)
+    with preflight(config.input):
+        jobs = pack_jobs(config)
+    running.run_engine(jobs, config)
     return DONE
 
 

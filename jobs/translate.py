@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from pipeline import running
 from pipeline.config.translate import TranslateConfig
+from pipeline.retry import preflight
 from pipeline.translation.job import translate_job
 
 
 def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
-    running.run_engine([translate_job(config)], config)
+    with preflight(config.input):
+        job = translate_job(config)
+    running.run_engine([job], config)
     return DONE
 
 

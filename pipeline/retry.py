@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import tenacity
+
+from pipeline.errors import UserError
 
 T = TypeVar("T")
 
@@ -59,6 +62,20 @@ def retrying(action: Callable[[], T], url: str) -> T:
                 redact(f"{url}: {type(error).__name__}: {error} (tried {RETRY_ATTEMPTS} times)")
             ) from error
         raise
+
+
+@contextlib.contextmanager
+def preflight(url: str) -> Iterator[None]:
+    """Around what is looked at before any work: what does not answer or cannot be read is the user's to put right.
+
+    Raises UserError for what storage and the formats raise; errors that name no object are given `url`.
+    """
+    try:
+        yield
+    except (ValueError, StorageError) as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{url}: {error}") from error
 
 
 def is_transient(error: BaseException) -> bool:

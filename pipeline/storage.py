@@ -25,6 +25,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from pipeline.errors import UserError
 from pipeline.retry import StorageError, causes, error_code, retrying
 
 _memory_lock = threading.Lock()
@@ -43,12 +44,12 @@ class Entry(NamedTuple):
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `url` and the path in it. Raises ValueError for a scheme that fsspec does not know."""
+    """The filesystem of `url` and the path in it. Raises UserError for a scheme that fsspec does not know."""
     options = {"use_listings_cache": False} if urlsplit(url).scheme in ("s3", "s3a") else {}
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
     except (ValueError, ImportError) as error:
-        raise ValueError(
+        raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
         ) from None
     return fs, path
@@ -203,29 +204,26 @@ def is_leftover(name: str) -> bool:
 
 
 def check_output(url: str) -> None:
-    """Prove that objects can be created exclusively at `url`.
+    """Prove that objects can be created exclusively at `url`. Leaves nothing behind.
 
-    Raises ValueError where the filesystem has no such primitive or ignores it, StorageError where nothing can be
-    written. Leaves nothing behind.
+    Raises UserError where the filesystem has no such primitive or ignores it, or nothing can be written there.
     """
     fs, _ = filesystem(url)
     protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
     if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and "s3" not in protocols:
-        raise ValueError(
-            f"{url}: {protocols[0]} has no exclusive create that this version knows; write to a disk or S3"
-        )
+        raise UserError(f"{url}: {protocols[0]} has no exclusive create that this version knows; write to a disk or S3")
     probe = join(url, f"_transdomain/tmp/.probe-{uuid.uuid4().hex}.tmp")
     try:
-        if not create(probe, b"probe") or create(probe, b"second"):
-            raise ValueError(f"{url}: this server ignores If-None-Match, so two writers could overwrite each other")
-    except PermissionError as error:
-        raise StorageError(f"{url}: not writable ({error})") from error
-    finally:
+        exclusive = create(probe, b"probe") and not create(probe, b"second")
         delete(probe)
-        if isinstance(fs, LocalFileSystem):
-            with contextlib.suppress(OSError):  # not empty: somebody else writes here, too
-                os.rmdir(os.path.dirname(filesystem(probe)[1]))
-                os.rmdir(os.path.dirname(os.path.dirname(filesystem(probe)[1])))
+    except (OSError, StorageError) as error:
+        raise UserError(f"{url}: cannot be written ({error}); give an output that can") from error
+    if not exclusive:
+        raise UserError(f"{url}: this server ignores If-None-Match, so two writers could overwrite each other")
+    if isinstance(fs, LocalFileSystem):
+        with contextlib.suppress(OSError):  # not empty: somebody else writes here, too
+            os.rmdir(os.path.dirname(filesystem(probe)[1]))
+            os.rmdir(os.path.dirname(os.path.dirname(filesystem(probe)[1])))
 
 
 # --- exclusive creation, filesystem by filesystem ----------------------------------------------------------------

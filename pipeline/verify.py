@@ -24,7 +24,7 @@ from pipeline.engine.plan import Unit, segment_of
 from pipeline.engine.record import Output, fingerprint, load_segments, load_units
 from pipeline.errors import UserError
 from pipeline.retry import StorageError
-from pipeline.stores import SourceChangedError, read_rows
+from pipeline.stores import SourceChangedError, parquet, read_rows
 
 _THREADS = 8
 
@@ -153,10 +153,12 @@ def _check_source(unit: Unit, rows: pa.Table, aside: list[str], skipped: int) ->
 def _strangers(output: Output, entries: Sequence[storage.Entry], commits: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Objects that a reader of data/ would take for data, and no commit knows."""
     known = {commit["data"]["name"] for commit in commits}
-    if any(name.startswith("_transdomain/verdicts/") for name in known):
-        for name in list(known):
-            table = _open(storage.read_if_there(output.at(name)) or b"")[0]
-            known.update(f"data/{file}" for file in table["file_name"].to_pylist())
+    for name in [name for name in known if name.startswith("_transdomain/verdicts/")]:
+        try:
+            table = parquet.read_columns(output.at(name), ["file_name"])
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return  # a fault of its own, already named; without its list, files of that unit would look strange
+        known.update(f"data/{file}" for file in table["file_name"].to_pylist())
     for entry in entries:
         if entry.name.startswith("data/") and not storage.is_leftover(entry.name) and entry.name not in known:
             yield f"{entry.name} belongs to no committed unit"
@@ -180,6 +182,6 @@ def _keys(output: Output, commits: Sequence[dict[str, Any]]) -> Iterator[list[st
 
 def _open(data: bytes) -> tuple[pa.Table, str]:
     """A shard's rows without its pictures, and the account in its footer."""
-    parquet = pq.ParquetFile(io.BytesIO(data))
-    names = [n for n in ("key", "source_key", "file_name", "sha256") if n in parquet.schema_arrow.names]
-    return parquet.read(columns=names), parquet.metadata.metadata[FOOTER_KEY.encode()].decode()
+    shard = pq.ParquetFile(io.BytesIO(data))
+    names = [n for n in ("key", "source_key", "file_name", "sha256") if n in shard.schema_arrow.names]
+    return shard.read(columns=names), shard.metadata.metadata[FOOTER_KEY.encode()].decode()

@@ -85,9 +85,9 @@ def find_sources(config: TrainConfig) -> Sources:
     url = storage.absolute(config.input)
     inner = [storage.join(url, side) for side in ("a", "b")]
     if config.objective == "cyclegan" and all(map(storage.exists, inner)):
-        a, b = (_source(_open(side), "image") for side in inner)
+        a, b = (_source(open_store(side), "image") for side in inner)
     else:
-        store = _open(url)
+        store = open_store(url)
         missing = [column for column in ("image_a", "image_b") if column not in image_columns(store.schema)]
         if missing:
             also = ", or a prefix with one store as a/ and one as b/" if config.objective == "cyclegan" else ""
@@ -135,13 +135,6 @@ def cut(images_NSSC: np.ndarray, which: np.ndarray, how: Augmentation, crop_size
 def to_input(pixels_nCHW: Tensor, device: torch.device, memory_format: torch.memory_format) -> Tensor:
     """uint8 crops as what the networks take: fp32 in [-1, 1], on `device`."""
     return from_uint8(pixels_nCHW.to(device)).contiguous(memory_format=memory_format)
-
-
-def _open(url: str) -> Store:
-    try:
-        return open_store(url)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _source(store: Store, column: str) -> Source:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
-from pipeline.retry import StorageError
+from pipeline.retry import preflight
 from pipeline.training import checkpoint, metrics, record
 from pipeline.training.export import export_bundle
 from pipeline.training.loader import Sources, find_sources
@@ -46,8 +44,7 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
     plan = prepare(config)
     if done := record.finished(plan.config, plan.total_steps):
         return done
-    with _found_before_the_work(config.output):
-        storage.check_output(plan.config.output)
+    storage.check_output(plan.config.output)
     record.begin(plan.config)
     kept = checkpoint.steps(plan.config.output)
     if not kept or kept[-1] < plan.total_steps:
@@ -61,9 +58,9 @@ def prepare(config: TrainConfig) -> Plan:
         if storage.is_memory(url):
             raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
     config = dataclasses.replace(config, input=storage.absolute(config.input), output=storage.absolute(config.output))
-    with _found_before_the_work(config.output):
+    with preflight(config.output):
         record.check_recipe(config)
-    with _found_before_the_work(config.input):
+    with preflight(config.input):
         sources = find_sources(config)
     needed = sources.decoded_bytes(config.load_size)
     if needed > config.memory_gb * 1e9:
@@ -75,17 +72,6 @@ def prepare(config: TrainConfig) -> Plan:
     return Plan(
         config=config, sources=sources, total_steps=config.total_steps(order_of(config, sources).steps_per_epoch)
     )
-
-
-@contextlib.contextmanager
-def _found_before_the_work(url: str) -> Iterator[None]:
-    """What does not answer, cannot be read or cannot be written now is the user's to put right."""
-    try:
-        yield
-    except (ValueError, StorageError) as error:
-        raise UserError(str(error)) from error
-    except OSError as error:
-        raise UserError(f"{url}: {error}") from error
 
 
 def _train(plan: Plan) -> None:

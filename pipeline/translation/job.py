@@ -25,7 +25,7 @@ from pipeline.translation.stages import OWN_COLUMNS, Arithmetic, Decode, Encode,
 def translate_job(config: TranslateConfig) -> Job:
     """The job that `config` describes.
 
-    Raises UserError (or ValueError from the store or the bundle) naming what does not fit: a missing store, column or
+    Raises UserError naming what does not fit: a missing store, column or
     bundle, channels that the model does not take, a precision that this machine does not have.
     """
     source = open_store(config.input)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import pack, translate
-from pipeline import images, storage
+from pipeline import images, retry, storage
 from pipeline.engine import record
 from pipeline.engine.plan import Limits
 from pipeline.packing import pack_jobs
@@ -185,6 +185,30 @@ class TestBadInput:
 
     def test_missing_path(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.check(run_pack(str(tmp_path / "no"), str(tmp_path / "out")), capsys, "nothing there")
+
+    @pytest.mark.parametrize(
+        ("output", "expected"),
+        [
+            ("nosuch://x/y", "no filesystem for this URL"),
+            ("http://127.0.0.1:9/out", "no exclusive create"),
+            ("FILE/out", "cannot be written"),
+        ],
+    )
+    def test_unusable_output(
+        self, tmp_path: Path, output: str, expected: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source = corpus.write_folder(str(tmp_path / "in"), 1)
+        (tmp_path / "file").write_text("x")
+        self.check(run_pack(source, output.replace("FILE", str(tmp_path / "file"))), capsys, expected)
+
+    def test_a_server_that_does_not_answer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def unreachable(url: str, suffix: str = "") -> list[storage.Entry]:
+            raise retry.StorageError(f"{url}: ConnectionRefusedError (tried 6 times)")
+
+        monkeypatch.setattr(storage, "list_files", unreachable)
+        self.check(run_pack("s3://bucket/in", str(tmp_path / "out")), capsys, "ConnectionRefusedError")
 
     def test_empty_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "empty").mkdir()

@@ -48,6 +48,19 @@ def test_a_missing_object_is_found(output: str, capsys: pytest.CaptureFixture[st
     check(output, capsys, 1, "is missing")
 
 
+@pytest.mark.parametrize("harm", [None, b"no shard"])
+def test_a_missing_or_harmed_verdict_is_named(
+    any_prefix: str, harm: bytes | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = corpus.write_folder(storage.join(any_prefix, "in"), 3), storage.join(any_prefix, "out")
+    bundle = corpus.write_bundle(storage.join(any_prefix, "bundle"))
+    options = ["--input", source, "--output", output, "--bundle", bundle, "--form", "folder", "--local"]
+    assert translate.main(options) == 0
+    url = an_object(output, "_transdomain/verdicts/")
+    storage.delete(url) if harm is None else storage.replace(url, harm)
+    check(output, capsys, 1, f"{url.removeprefix(output + '/')} is {'missing' if harm is None else 'harmed'}")
+
+
 def test_a_missing_commit_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     storage.delete(an_object(output, "_transdomain/commits/"))
     check(output, capsys, 1, "has no commit")

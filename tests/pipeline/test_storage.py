@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import retry, storage
+from pipeline.errors import UserError
 
 
 def test_create_is_exclusive_and_whole(any_prefix: str) -> None:
@@ -139,12 +140,12 @@ def test_check_output_leaves_nothing(any_prefix: str) -> None:
 
 
 def test_a_filesystem_without_exclusive_create_is_refused() -> None:
-    with pytest.raises(ValueError, match="no exclusive create"):
+    with pytest.raises(UserError, match="no exclusive create"):
         storage.check_output("http://127.0.0.1:9/out")
 
 
 def test_an_unknown_scheme_is_one_clear_line() -> None:
-    with pytest.raises(ValueError, match="no filesystem for this URL"):
+    with pytest.raises(UserError, match="no filesystem for this URL"):
         storage.read("nosuch://x/y")
 
 
