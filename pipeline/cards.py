@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline import images
 from pipeline.engine import finish
-from pipeline.engine.plan import Segment
+from pipeline.engine.plan import Segment, first_rows
 from pipeline.engine.record import Output, load_unit
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
@@ -105,13 +105,15 @@ def _sample_sheet(output: Output, manifest: pa.Table, input_column: str | None) 
     """The first pictures of the first units; beside a translation, what it was made from."""
     samples: list[tuple[str, list[np.ndarray]]] = []
     columns: list[str] = []
-    for unit, name in zip(manifest["unit"].to_pylist(), manifest["data"].to_pylist(), strict=True):
-        if len(samples) >= SHEET_ROWS or not name.startswith("data/"):
+    for made in manifest.select(["unit", "data", "quarantined"]).to_pylist():
+        if len(samples) >= SHEET_ROWS or not made["data"].startswith("data/"):
             break
-        rows = parquet.read_columns(output.at(name), ["key", "image", "image_a", "image_b"])
+        wanted = SHEET_ROWS - len(samples)
+        rows = parquet.read_columns(output.at(made["data"]), ["key", "image", "image_a", "image_b"], first=wanted)
         columns = image_columns(rows.schema)
-        sources = _sources(output, unit, input_column)
-        for row in rows.slice(0, SHEET_ROWS - len(samples)).to_pylist():
+        # Rows keep their order, so those shown come from as many first inputs and those set aside among them.
+        sources = _sources(output, made["unit"], input_column, wanted + made["quarantined"])
+        for row in rows.to_pylist():
             pictures = [images.decode(row[c]["bytes"]).pixels for c in columns if row[c] is not None]
             if input_column is not None:
                 pictures = [images.decode(sources[row["key"]]).pixels, *pictures]
@@ -123,8 +125,8 @@ def _sample_sheet(output: Output, manifest: pa.Table, input_column: str | None) 
     return contact_sheet(heads, [p for _, p in samples], captions=[key for key, _ in samples])
 
 
-def _sources(output: Output, unit: str, input_column: str | None) -> dict[str, Any]:
+def _sources(output: Output, unit: str, input_column: str | None, count: int) -> dict[str, Any]:
     if input_column is None:
         return {}
-    rows = read_rows(load_unit(output, unit).ranges, [input_column]).to_pylist()
+    rows = read_rows(first_rows(load_unit(output, unit).ranges, count), [input_column]).to_pylist()
     return {row["key"]: (row[input_column] or {}).get("bytes") for row in rows}

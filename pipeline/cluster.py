@@ -34,8 +34,7 @@ def connect() -> Iterator[None]:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    joins = bool(os.environ.get("RAY_ADDRESS"))
-    if joins:
+    if joins():
         ray.init(log_to_driver=True, logging_level=logging.WARNING)
     else:
         # Token authentication would write a token into the home, which a later `ray start` would then demand.
@@ -54,6 +53,11 @@ def connect() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def joins() -> bool:
+    """Whether there is a cluster to join, and Ray is not embedded in this process."""
+    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def nodes() -> list[dict[str, float]]:

@@ -16,10 +16,11 @@ from pipeline.config.pack import Layout, PackConfig
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.commit import Sink
 from pipeline.engine.plan import Unit
-from pipeline.engine.record import Output, fingerprint
+from pipeline.engine.record import Output
 from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
 from pipeline.errors import UserError
+from pipeline.recipe import fingerprint
 from pipeline.stores import Store, image_columns, open_store, read_rows
 from pipeline.stores.schema import image_array
 

@@ -41,13 +41,14 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions) -> list[Outcome]:
                 raise UserError(
                     f"{url}: memory:// is seen by one process alone, and Ray's workers are others; add --local"
                 )
-        outcomes = run(jobs, _on_ray, options.budget)
+        outcomes = run(jobs, on_ray_cluster, options.budget)
     for outcome in outcomes:
         print(describe(outcome))
     return outcomes
 
 
-def _on_ray(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+def on_ray_cluster(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+    """The engine on Ray Data, on a cluster that is joined or started for it."""
     # Imported here and not above: a plain loop, and a run that has nothing left to do, need no Ray, whose import alone
     # takes seconds.
     from pipeline import cluster

@@ -21,8 +21,9 @@ from pipeline import storage
 from pipeline.engine import finish
 from pipeline.engine.account import FOOTER_KEY, counts, decode_account
 from pipeline.engine.plan import Unit, segment_of
-from pipeline.engine.record import Output, fingerprint, load_segments, load_units
+from pipeline.engine.record import Output, load_segments, load_units
 from pipeline.errors import UserError
+from pipeline.recipe import fingerprint
 from pipeline.retry import StorageError
 from pipeline.stores import SourceChangedError, parquet, read_rows
 
@@ -69,9 +70,10 @@ def verify(url: str, *, source: bool = True) -> Verdict:
         )
         faults += [fault for found in checks for fault in found]
     faults += _strangers(output, entries, commits)
-    total = finish.totals(finish.manifest_table(commits))
+    manifest = finish.manifest_table(commits)
+    total = finish.totals(manifest)
     if not faults:
-        doubled = finish.duplicate_keys(lambda: _keys(output, commits))
+        doubled = finish.duplicate_keys(lambda: finish.keys_of(output, manifest))
         faults += [f"key {key} occurs more than once" for key in doubled]
         faults += _check_mark(output, len(segments), total)
     leftovers = [entry for entry in entries if storage.is_leftover(entry.name)]
@@ -173,11 +175,6 @@ def _check_mark(output: Output, segments: int, total: finish.Totals) -> Iterator
     actual = {"segments": segments, **total._asdict()}
     if any(said[name] != value for name, value in actual.items()):
         yield f"_SUCCESS says {said}, found {actual}"
-
-
-def _keys(output: Output, commits: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
-    for commit in commits:
-        yield _open(storage.read(output.at(commit["data"]["name"])))[0]["key"].to_pylist()
 
 
 def _open(data: bytes) -> tuple[pa.Table, str]:

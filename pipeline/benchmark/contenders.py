@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gan_models import load_bundle
 from gan_models.pixels import from_uint8, to_uint8
-from pipeline import images, storage
+from pipeline import images
+from pipeline.bundles import open_bundle
 from pipeline.translation.stages import Arithmetic, Translate, translate_frames
 
 
@@ -44,7 +44,7 @@ class PlainLoop:
     count: int
 
     def prepare(self) -> Callable[[], int]:
-        network = load_bundle(lambda name: storage.read(storage.join(self.bundle, name))).generator("a_to_b")
+        network = open_bundle(self.bundle).generator("a_to_b")
         network = network.eval().to(self.device)
         names = sorted(path for path in Path(self.folder).iterdir() if path.suffix == ".jpg")[: self.count]
 

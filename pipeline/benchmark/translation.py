@@ -18,8 +18,9 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from gan_models import GeneratorConfig, build_generator, save_bundle
-from pipeline import hardware, images, storage
-from pipeline.benchmark.contenders import ModelAlone, PlainLoop, running
+from pipeline import hardware, images, running, storage
+from pipeline.benchmark import contenders
+from pipeline.benchmark.contenders import ModelAlone, PlainLoop
 from pipeline.benchmark.limits import Limits
 from pipeline.config.benchmark import TranslateBenchmarkConfig
 from pipeline.config.pack import PackConfig
@@ -30,7 +31,7 @@ from pipeline.engine.run import run
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
 from pipeline.packing import pack_jobs
-from pipeline.translation.job import translate_job
+from pipeline.translation.job import actor_threads, translate_job
 from pipeline.translation.stages import Arithmetic
 
 log = logging.getLogger("transdomain")
@@ -97,12 +98,15 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         jobs = (_translate_config(config, store, bundle, f"{scratch}/out{i}") for i in range(config.repeats + 1))
         arithmetic = Arithmetic(**translate_job(next(jobs)).recipe["arithmetic"])
         precisions = hardware.supported_precisions(device)
-        threads = config.resources.threads or (hardware.available_cpus() if device == "cpu" else None)
+        threads = actor_threads(config.resources, device)
         plain = PlainLoop(folder, bundle, device, config.plain_images)
         # As long as the plain loop, and no shorter than a few batches.
         model = ModelAlone(folder, bundle, arithmetic, threads, max(2 * config.plain_images, 2 * arithmetic.batch))
         limits = Limits(device, precisions)
-        with running(plain, {}) as plain_rate, running(model, hardware.MALLOC_ENVIRONMENT) as model_rate:
+        with (
+            contenders.running(plain, {}) as plain_rate,
+            contenders.running(model, hardware.MALLOC_ENVIRONMENT) as model_rate,
+        ):
             repetitions = []
             for i, job in enumerate(jobs):
                 repetitions.append(_repetition(limits, precisions, plain_rate, model_rate, job))
@@ -139,13 +143,9 @@ def pipeline_times(config: TranslateConfig) -> PipelineTimes:
     arrived: list[tuple[float, Receipt]] = []
 
     def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
-        from pipeline import cluster  # not above: it imports ray, which the contenders' processes do without
-        from pipeline.engine import on_ray
-
-        with cluster.connect():
-            for receipt in on_ray.execute(works, tasks):
-                arrived.append((time.perf_counter(), receipt))
-                yield receipt
+        for receipt in running.on_ray_cluster(works, tasks):
+            arrived.append((time.perf_counter(), receipt))
+            yield receipt
 
     started = time.perf_counter()
     run([translate_job(config)], execute, config.budget)

@@ -30,13 +30,9 @@ DETERMINISTIC_COLUMNS = (
 )  # fmt: skip
 """Columns of the manifest that are the same however often the job was killed."""
 
+_TEXT_COLUMNS = {"unit", "data", "data_sha256", "quarantine", "quarantine_sha256"}
 _MANIFEST = pa.schema(
-    [
-        (name, pa.string() if name.endswith("sha256") or name in ("unit", "data", "quarantine") else pa.int64())
-        if name != "quarantined"
-        else (name, pa.int64())
-        for name in DETERMINISTIC_COLUMNS
-    ]
+    [(name, pa.string() if name in _TEXT_COLUMNS else pa.int64()) for name in DETERMINISTIC_COLUMNS]
     + [("host", pa.string()), ("started", pa.float64()), ("ended", pa.float64())]
 )
 
@@ -96,7 +92,7 @@ def complete(
     planned = sum(segment.rows for segment in segments)
     if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:
         raise ValueError(f"{output.url} does not add up: {planned} rows were planned, the units account for {total}")
-    doubled = duplicate_keys(lambda: _keys_of(output, manifest))
+    doubled = duplicate_keys(lambda: keys_of(output, manifest))
     if doubled:
         raise ValueError(f"{output.url} is not complete: keys that occur more than once: {', '.join(doubled)}")
     buffer = io.BytesIO()
@@ -112,10 +108,13 @@ def complete(
     crash.point("after success")
 
 
-def is_complete(output: Output, segments: Sequence[Segment]) -> bool:
-    """Whether the output carries its mark, for all of these segments."""
+def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
+    """The counts in the output's mark, or None where it carries none that covers all of these segments."""
     mark = storage.read_if_there(output.success)
-    return mark is not None and json.loads(mark)["segments"] == len(segments)
+    if mark is None:
+        return None
+    said = json.loads(mark)
+    return Totals(*(said[name] for name in Totals._fields)) if said["segments"] == len(segments) else None
 
 
 def duplicate_keys(batches: Callable[[], Iterable[Sequence[str]]], most: int = 10) -> list[str]:
@@ -141,7 +140,8 @@ def duplicate_keys(batches: Callable[[], Iterable[Sequence[str]]], most: int = 1
     return sorted(key for key, times in seen.items() if times > 1)[:most]
 
 
-def _keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
+def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
+    """The keys of every unit, unit by unit; no other column is fetched."""
     urls = [output.at(name) for name in manifest["data"].to_pylist()]
     with ThreadPoolExecutor(_THREADS) as threads:
         for table in threads.map(lambda url: parquet.read_columns(url, ["key"]), urls):

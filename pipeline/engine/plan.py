@@ -100,7 +100,7 @@ def plan_units(ranges: Iterable[Range], limits: Limits, segment: int = 0) -> Ite
             if held and (rows + part.rows > limits.rows or size + part.size > max_bytes):
                 yield Unit(unit_id(segment, number), tuple(held))
                 number, held, rows, size = number + 1, [], 0, 0
-            _append(held, part)
+            append_range(held, part)
             rows, size = rows + part.rows, size + part.size
     if held:
         yield Unit(unit_id(segment, number), tuple(held))
@@ -118,13 +118,25 @@ def _cut(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
             yield whole._replace(start=start, stop=stop, size=size)
 
 
-def _append(held: list[Range], part: Range) -> None:
-    """Neighbouring rows of one shard are one range: a unit reads each shard once."""
+def append_range(held: list[Range], part: Range) -> None:
+    """Add `part` at the end of `held`; rows that follow on the last ones of the same shard make that range longer, so
+    that each run of a shard is read once."""
     last = held[-1] if held else None
     if last and last.url == part.url and last.stop == part.start:
         held[-1] = last._replace(stop=part.stop, size=last.size + part.size)
     else:
         held.append(part)
+
+
+def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
+    """The ranges of the first `count` rows, or of all where there are fewer."""
+    first: list[Range] = []
+    for piece in ranges:
+        if count <= 0:
+            break
+        first.append(piece._replace(stop=min(piece.stop, piece.start + count)))
+        count -= first[-1].rows
+    return first
 
 
 # --- a segment as a file ------------------------------------------------------------------------------------------

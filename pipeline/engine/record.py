@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from pipeline.engine.plan import (
     unit_id,
 )
 from pipeline.errors import UserError
+from pipeline.recipe import differences
 from pipeline.retry import retrying
 from pipeline.stores import Store
 
@@ -76,11 +76,6 @@ class Output:
     def committed(self) -> set[str]:
         """Units with a commit record, from one listing."""
         return {e.name.removesuffix(".json") for e in storage.list_files(self.at("_transdomain/commits"), ".json")}
-
-
-def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """sha256 of a recipe, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def ensure_job(output: Output, kind: str) -> None:
@@ -153,22 +148,9 @@ def plan_new_inputs(
 
 def require_same_recipe(output: Output, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raises UserError with the difference where an output was begun under another recipe."""
-    if fingerprint(recorded) == fingerprint(wanted):
-        return
-    before, after = dict(_flat(recorded)), dict(_flat(wanted))
-    changes = [
-        f"{name}: {before.get(name, 'absent')} there, {after.get(name, 'absent')} now"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-    raise UserError(f"{output.url} was begun with other settings ({'; '.join(changes)}); give another output")
-
-
-def _flat(recipe: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    flat = []
-    for name, value in recipe.items():
-        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
-    return flat
+    changes = [f"{name}: {before} there, {now} now" for name, before, now in differences(recorded, wanted)]
+    if changes:
+        raise UserError(f"{output.url} was begun with other settings ({'; '.join(changes)}); give another output")
 
 
 def _planned_shards(output: Output, segments: int) -> set[str]:

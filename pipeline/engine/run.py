@@ -62,11 +62,14 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
     completed.
     """
     segments = [_prepare(job) for job in jobs]
-    done = [finish.is_complete(job.work.output, s) for job, s in zip(jobs, segments, strict=True)]
-    tasks = [Task(i, unit) for i, job in enumerate(jobs) if not done[i] for unit in _pending(job, segments[i])]
+    done = [finish.marked_totals(job.work.output, s) for job, s in zip(jobs, segments, strict=True)]
+    tasks = [Task(i, unit) for i, job in enumerate(jobs) if done[i] is None for unit in _pending(job, segments[i])]
     if tasks:
         _carry_out(jobs, tasks, execute, budget)
-    return [_complete(job, s, fresh=not d, budget=budget) for job, s, d in zip(jobs, segments, done, strict=True)]
+    return [
+        _complete(job, s, budget) if total is None else Outcome(job.work.output.url, total, fresh=False)
+        for job, s, total in zip(jobs, segments, done, strict=True)
+    ]
 
 
 def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
@@ -128,21 +131,21 @@ def _carry_out(jobs: Sequence[Job], tasks: Sequence[Task], execute: Executor, bu
         )
 
 
-def _complete(job: Job, segments: Sequence[Segment], *, fresh: bool, budget: Budget) -> Outcome:
+def _complete(job: Job, segments: Sequence[Segment], budget: Budget) -> Outcome:
     output = job.work.output
     units = [unit for segment in segments for unit in unit_ids(segment)]
     manifest = finish.manifest_table(finish.read_commits(output, units))
     total = finish.totals(manifest)
-    if fresh:
-        if budget.on_budget == "stop" and exceeded(budget, inputs=total.inputs, quarantined=total.quarantined):
-            raise BudgetExceededError(_over_budget(total.quarantined, total.inputs, output.url))
-        finish.complete(output, segments, manifest, lambda: job.cards(segments, manifest))
-        if exceeded(budget, inputs=total.inputs, quarantined=total.quarantined):
-            raise BudgetExceededError(
-                f"{output.url} is finished, with {total.quarantined} of {total.inputs} images set aside: more than the "
-                "budget bears"
-            )
-    return Outcome(output.url, total, fresh)
+    over = exceeded(budget, inputs=total.inputs, quarantined=total.quarantined)
+    if over and budget.on_budget == "stop":
+        raise BudgetExceededError(_over_budget(total.quarantined, total.inputs, output.url))
+    finish.complete(output, segments, manifest, lambda: job.cards(segments, manifest))
+    if over:
+        raise BudgetExceededError(
+            f"{output.url} is finished, with {total.quarantined} of {total.inputs} images set aside: more than the "
+            "budget bears"
+        )
+    return Outcome(output.url, total, fresh=True)
 
 
 def _over_budget(quarantined: int, inputs: int, url: str) -> str:

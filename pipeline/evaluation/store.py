@@ -12,6 +12,7 @@ import torch
 
 from gan_models import build_generator
 from pipeline import hardware, images, storage
+from pipeline.bundles import open_bundle
 from pipeline.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.engine.record import Output
@@ -22,7 +23,6 @@ from pipeline.report.content import Report, Table
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
 from pipeline.stores import Store, image_columns, open_store, read_rows
-from pipeline.translation.job import open_bundle
 from pipeline.translation.stages import Arithmetic, prepare, translate_frames
 
 TRANSLATION, MEAN, UNTRAINED = "translation", "mean training image", "untrained generator"
@@ -70,8 +70,8 @@ class _Baselines:
         self.network: torch.nn.Module | None = None
         if config.train:
             train = open_store(config.train)
-            size = next(_rows(store, ["image"]))["image"]["bytes"]
-            height, width = images.decode(size).pixels.shape[:2]
+            first = next(_rows(store, ["image"]))["image"]["bytes"]
+            height, width = images.decode(first).pixels.shape[:2]
             pixels = (images.decode(row[column]["bytes"]).pixels for row in _rows(train, [column]))
             self.mean = mean_image(images.resize(p, width, height) for p in pixels)
         if config.bundle:

@@ -107,13 +107,20 @@ def read_footer(url: str, key: str) -> tuple[str | None, int]:
     return (value.decode() if value is not None else None), footer.num_rows
 
 
-def read_columns(url: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a whole shard; those that it lacks are left out."""
+def read_columns(url: str, columns: Sequence[str], *, first: int | None = None) -> pa.Table:
+    """Some columns of a shard, those that it lacks left out; of all rows, or of the `first` so many."""
 
     def fetch() -> pa.Table:
         with storage.open_read(url) as file:
             parquet = pq.ParquetFile(file, pre_buffer=True)
-            return parquet.read(columns=[c for c in columns if c in parquet.schema_arrow.names])
+            names = [c for c in columns if c in parquet.schema_arrow.names]
+            if first is None:
+                return parquet.read(columns=names)
+            groups, rows = list[int](), 0
+            while rows < first and len(groups) < parquet.metadata.num_row_groups:
+                rows += parquet.metadata.row_group(len(groups)).num_rows
+                groups.append(len(groups))
+            return parquet.read_row_groups(groups, columns=names).slice(0, first)
 
     return retrying(fetch, url)
 

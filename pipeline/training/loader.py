@@ -18,7 +18,7 @@ from torch import Tensor
 from gan_models.pixels import from_uint8
 from pipeline import images, storage
 from pipeline.config.train import TrainConfig
-from pipeline.engine.plan import Range
+from pipeline.engine.plan import Range, append_range, first_rows
 from pipeline.errors import UserError
 from pipeline.stores import Store, image_columns, open_store, read_rows
 from pipeline.training.order import Augmentation, Order, Samples, augmentation
@@ -45,12 +45,7 @@ class Source:
 
     def first(self, count: int) -> Source:
         """Its first `count` images, or all where it has fewer."""
-        ranges, left = [], count
-        for piece in self.ranges:
-            if left:
-                ranges.append(piece._replace(stop=min(piece.stop, piece.start + left)))
-                left -= ranges[-1].rows
-        return replace(self, ranges=ranges)
+        return replace(self, ranges=first_rows(self.ranges, count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,11 +170,7 @@ def _chunks(ranges: Sequence[Range]) -> list[list[Range]]:
             chunks.append([])
             size = 0
         size += piece.size
-        last = chunks[-1][-1] if chunks[-1] else None
-        if last and (last.url, last.stop) == (piece.url, piece.start):
-            chunks[-1][-1] = last._replace(stop=piece.stop, size=last.size + piece.size)
-        else:
-            chunks[-1].append(piece)
+        append_range(chunks[-1], piece)
     return chunks
 
 

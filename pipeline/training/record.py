@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
+from pipeline.recipe import differences
 
 FORMAT_VERSION = 1
 
@@ -43,8 +43,7 @@ def check_recipe(config: TrainConfig) -> None:
         raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
     if version != FORMAT_VERSION:
         raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
-    now = _plain(config.recipe())
-    changes = differences(begun, now)
+    changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, config.recipe())]
     if changes:
         raise UserError(
             f"{config.output}: this run began with another recipe: {'; '.join(changes)}; "
@@ -80,23 +79,6 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
         losses=document["losses"],
         fresh=False,
     )
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two recipes differ in, a short text each."""
-    found = []
-    for name in sorted({*before, *now}):
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found.append(f"{prefix}{name} was {old} and is {new} now")
-    return found
-
-
-def _plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """As it comes back from a file: tuples are lists there."""
-    return json.loads(json.dumps(recipe))
 
 
 def _url(config: TrainConfig, name: str) -> str:

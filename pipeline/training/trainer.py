@@ -39,7 +39,7 @@ def fit(task: Task) -> Outcome:
     Raises UserError where the workers cannot be placed, TrainingError where they fail again and again.
     """
     placement = place(task.config, cluster.nodes())
-    if not _joined():
+    if not cluster.joins():
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nothing to watch on the one machine
     with tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder:
         trainer = _Trainer(
@@ -77,17 +77,12 @@ class _Trainer(TorchTrainer):
         It asks the dashboard about its controller once a second and, as the embedded Ray has none, complains each time.
         """
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        if _joined():
+        if cluster.joins():
             return callbacks
         return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Leave Ctrl-C to the job, which says how to go on and exits with 130."""
-
-
-def _joined() -> bool:
-    """Whether Ray is a cluster of its own, and not embedded in this process."""
-    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def _train_on_worker(told: dict[str, Any]) -> Outcome:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import torch
 
-from gan_models import Bundle, load_bundle
+from gan_models import Bundle
 from pipeline import hardware, images, storage
+from pipeline.bundles import open_bundle
 from pipeline.cards import store_cards
-from pipeline.config.translate import TranslateConfig
+from pipeline.config.translate import Resources, TranslateConfig
 from pipeline.engine.commit import Sink
-from pipeline.engine.record import Output, fingerprint, load_segments
+from pipeline.engine.record import Output, load_segments
 from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
 from pipeline.errors import UserError
+from pipeline.recipe import fingerprint
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.translation.stages import OWN_COLUMNS, Arithmetic, Decode, Encode, Translate
 
@@ -69,16 +70,6 @@ def translate_job(config: TranslateConfig) -> Job:
     return Job(kind="translate", source=source, recipe=recipe, limits=config.limits, work=work, cards=cards)
 
 
-def open_bundle(url: str) -> Bundle:
-    """The bundle at `url`. Raises UserError where there is none, or what is there is no bundle."""
-    if storage.stat_file(storage.join(url, "config.json")) is None:
-        raise UserError(f"{url}: no model bundle there; it is the folder `bundle` of a training run")
-    try:
-        return load_bundle(lambda name: storage.read(storage.join(url, name)))
-    except ValueError as error:
-        raise UserError(f"{url}: {error}") from error
-
-
 def choose_column(source: Store, wanted: str, direction: str) -> str:
     """The image column to translate. Raises UserError where the store does not have it."""
     pictures = image_columns(source.schema)
@@ -110,9 +101,14 @@ def choose_arithmetic(config: TranslateConfig, output: Output) -> Arithmetic:
     return Arithmetic(device=device, precision=precision, compile=config.compile, batch=batch)
 
 
+def actor_threads(resources: Resources, device: str) -> int | None:
+    """Threads of an actor's arithmetic; None where they are not those of a CPU and torch is left to choose."""
+    return resources.threads or (hardware.available_cpus() if device == "cpu" else None)
+
+
 def _recorded(output: Output) -> Mapping[str, Any]:
     segments = load_segments(output)
-    return json.loads(json.dumps(segments[-1].recipe)).get("arithmetic", {}) if segments else {}
+    return segments[-1].recipe.get("arithmetic", {}) if segments else {}
 
 
 def _stages(
@@ -120,7 +116,7 @@ def _stages(
 ) -> tuple[Stage, ...]:
     resources = config.resources
     size = None if config.size == "native" else bundle.training_size
-    threads = resources.threads or (hardware.available_cpus() if arithmetic.device == "cpu" else None)
+    threads = actor_threads(resources, arithmetic.device)
     gpus = resources.actor_gpus if resources.actor_gpus is not None else float(arithmetic.device == "cuda")
     encode = Encode(config.encoding, column, config.keep_source, config.size, bundle.sha256)
     pool = (resources.actors, max(resources.actors, resources.max_actors or resources.actors))

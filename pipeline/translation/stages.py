@@ -11,9 +11,10 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-from gan_models import load_bundle, translation_mode
+from gan_models import translation_mode
 from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
-from pipeline import images, storage
+from pipeline import images
+from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Unit
@@ -70,7 +71,7 @@ class Translate:
         """Load the model from a bundle's URL. `threads` are those of a CPU's arithmetic (all cores by default)."""
         if arithmetic.device == "cpu" and threads is not None:
             torch.set_num_threads(threads)
-        loaded = load_bundle(lambda name: storage.read(storage.join(bundle, name)), generator=direction)
+        loaded = open_bundle(bundle, direction=direction)
         chosen = direction or loaded.directions[0]
         self.multiple = loaded.generator_configs[chosen].size_multiple
         self.arithmetic = arithmetic

@@ -15,7 +15,8 @@ from pipeline.engine.budget import Budget, exceeded
 from pipeline.engine.commit import ConflictError, Sink, publish
 from pipeline.engine.finish import duplicate_keys
 from pipeline.engine.plan import Range, Unit
-from pipeline.engine.record import Output, fingerprint
+from pipeline.engine.record import Output
+from pipeline.recipe import fingerprint
 from pipeline.stores.schema import image_array
 
 texts = st.text(max_size=8)
