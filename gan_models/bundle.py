@@ -1,11 +1,14 @@
-"""A model bundle: trained generators that know their architecture, as a few files.
+"""A model bundle: trained networks that know their architecture, as a few files.
 
-    config.json            what the networks are, and where they come from
-    a_to_b.safetensors     the weights of the generator of that direction; CycleGAN has b_to_a, too
-    README.md              a card for people
-    sample.png             a picture for the card, if there is one
+    config.json                        what the networks are, and where they come from
+    a_to_b.safetensors                 the weights of the generator of that direction; CycleGAN has b_to_a, too
+    a_to_b.ema.safetensors             their moving average over the training steps, where the trainer kept one
+    a_to_b.discriminator.safetensors   what judged that direction's translations, where the trainer left it
+    README.md                          a card for people
+    sample.png                         a picture for the card, if there is one
 
-A bundle is read and written through callables, so that it can lie anywhere; a local folder is understood as well.
+A bundle is read and written through callables, so that it can lie anywhere; a local folder is understood as well. It
+is the layout of a model hub, too.
 """
 
 from __future__ import annotations
@@ -14,20 +17,18 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import torch
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from gan_models.build import build_generator
 from gan_models.card import model_card
-from gan_models.config import GeneratorConfig
-from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
-from gan_models.translation import translation_mode
+from gan_models.config import DiscriminatorConfig, GeneratorConfig
+from gan_models.picture import translate_picture
+from gan_models.weights import network_with
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,6 +37,8 @@ FORMAT_VERSION = 1
 
 Direction = Literal["a_to_b", "b_to_a"]
 ObjectiveName = Literal["pix2pix", "cyclegan"]
+Reader = Callable[[str], bytes]
+Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +63,19 @@ class Bundle:
     sha256: str
     """Fingerprint of the weights and the architectures of all generators of the bundle, loaded or not."""
 
+    discriminators: Mapping[str, nn.Module] = field(default_factory=dict)
+    """By the direction whose translations they judge (pix2pix: source and translation), if they were asked for."""
+
+    discriminator_configs: Mapping[str, DiscriminatorConfig] = field(default_factory=dict)
+    """The architecture of each, by direction."""
+
     value_range: tuple[float, float] = (-1.0, 1.0)
     """Of the generators' inputs and outputs."""
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path | Reader, **settings: Any) -> Bundle:
+        """`load_bundle` under the name that users of model hubs look for."""
+        return load_bundle(source, **settings)
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -82,52 +96,47 @@ class Bundle:
 
     def __call__(self, image: Image, direction: str | None = None) -> Image:
         """The translation of a Pillow image, at its own size. Needs Pillow."""
-        from PIL import Image as PillowImage
-
-        network = self.generator(direction)
-        config = self.generator_configs[direction or self.directions[0]]
-        modes = {1: "L", 3: "RGB", 4: "RGBA"}
-        for name, channels in (("takes", config.in_channels), ("gives", config.out_channels)):
-            if channels not in modes:
-                raise ValueError(f"the generator {name} {channels} channels, and a Pillow image has 1, 3 or 4")
-        source = image.convert(modes[config.in_channels])
-        pixels = torch.frombuffer(bytearray(source.tobytes()), dtype=torch.uint8)
-        pixels_CHW = pixels.view(source.height, source.width, config.in_channels).permute(2, 0, 1)
-        first = next(network.parameters())
-        with torch.inference_mode():
-            padded_NCHW = pad_by_reflection(from_uint8(pixels_CHW[None]), config.size_multiple)
-            output_NCHW = translation_mode(network)(padded_NCHW.to(first.device, first.dtype))
-            output_HWC = to_uint8(output_NCHW[0, :, : source.height, : source.width]).permute(1, 2, 0).cpu()
-        data = bytearray(output_HWC.numel())
-        torch.frombuffer(data, dtype=torch.uint8).view(output_HWC.shape).copy_(output_HWC)
-        return PillowImage.frombytes(modes[config.out_channels], source.size, bytes(data))
+        chosen = direction or self.directions[0]
+        return translate_picture(self.generator(chosen), self.generator_configs[chosen], image)
 
 
 def save_bundle(
-    write: Callable[[str, bytes], None],
+    destination: str | Path | Callable[[str, bytes], None],
     *,
     objective: ObjectiveName,
     generators: Mapping[str, tuple[GeneratorConfig, Mapping[str, Tensor]]],
     direction: Direction,
     training_size: int,
     provenance: Mapping[str, Any],
+    ema: Mapping[str, Mapping[str, Tensor]] | None = None,
+    discriminators: Mapping[str, tuple[DiscriminatorConfig, Mapping[str, Tensor]]] | None = None,
     card_image: bytes | None = None,
 ) -> str:
-    """Write a bundle through `write(name, data)`, config.json last; returns its fingerprint.
+    """Write a bundle to a local folder or through `destination(name, data)`, config.json last; returns its fingerprint.
 
     `generators` are the architecture and the state_dict by direction (`a_to_b`, `b_to_a`); `direction` is the default
-    one. `provenance` is anything that JSON holds. `card_image` is a PNG for the card.
+    one. `ema` are moving averages of generators' weights, `discriminators` what judged the translations of a direction.
+    `provenance` is anything that JSON holds. `card_image` is a PNG for the card.
     """
-    for name in (direction, *generators):
+    ema, discriminators = ema or {}, discriminators or {}
+    for name in (direction, *generators, *discriminators):
         if name not in get_args(Direction):
             raise ValueError(f"a generator's direction is {name!r}: it must be one of {', '.join(get_args(Direction))}")
-    if direction not in generators:
-        raise ValueError(f"the direction is {direction}, and the generators are {', '.join(generators)}")
-    weights = {name: safetensors.save(_portable(state)) for name, (_, state) in generators.items()}
-    entries = {
-        name: {"architecture": dataclasses.asdict(config), "weights_sha256": _sha256(weights[name])}
-        for name, (config, _) in generators.items()
-    }
+    if direction not in generators or not ema.keys() <= generators.keys():
+        names = ", ".join({direction: None} | dict.fromkeys(ema))
+        raise ValueError(f"the direction is {names}, and the generators are {', '.join(generators)}")
+    files: dict[str, bytes] = {}
+
+    def entry(name: str, architecture: GeneratorConfig | DiscriminatorConfig, state: Mapping[str, Tensor]) -> dict:
+        files[f"{name}.safetensors"] = safetensors.save(_portable(state))
+        return {
+            "architecture": dataclasses.asdict(architecture),
+            "weights_sha256": _sha256(files[f"{name}.safetensors"]),
+        }
+
+    entries = {name: entry(name, *network) for name, network in generators.items()}
+    averages = {name: entry(f"{name}.ema", generators[name][0], state) for name, state in ema.items()}
+    judges = {name: entry(f"{name}.discriminator", *network) for name, network in discriminators.items()}
     config = {
         "format_version": FORMAT_VERSION,
         "objective": objective,
@@ -137,52 +146,75 @@ def save_bundle(
         "value_range": [-1.0, 1.0],
         "provenance": dict(provenance),
     }
-    for name, data in weights.items():
-        write(f"{name}.safetensors", data)
+    config |= {name: value for name, value in (("ema", averages), ("discriminators", judges)) if value}
+    write = destination if callable(destination) else _folder_writer(Path(destination))
+    for name, data in files.items():
+        write(name, data)
     if card_image is not None:
         write("sample.png", card_image)
     write("README.md", model_card(config, with_sample=card_image is not None).encode())
     write("config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-    return _bundle_fingerprint(entries)
+    return _fingerprint(entries | averages)
 
 
-def load_bundle(source: str | Path | Callable[[str], bytes], *, generator: str | None = None) -> Bundle:
+def load_bundle(
+    source: str | Path | Reader,
+    *,
+    generator: str | None = None,
+    ema: bool = True,
+    discriminators: bool = False,
+) -> Bundle:
     """The bundle in a local folder, or behind a callable that reads a file by its name.
 
-    `generator` loads that direction only. Whatever does not fit is a ValueError of one line: a file that is missing or
+    `generator` loads that direction only. `ema` prefers the moving average of the weights where the bundle has it.
+    `discriminators` loads those, too. Whatever does not fit is a ValueError of one line: a file that is missing or
     damaged, a format that this version does not know, a tensor too many, too few or of another shape.
     """
     place = "the bundle" if callable(source) else str(source)
     read = source if callable(source) else lambda name: (Path(source) / name).read_bytes()
     config = _read_config(read, place)
-    entries = config["generators"]
+    raw, averages, judges = config["generators"], config.get("ema", {}), config.get("discriminators", {})
+    entries = raw | averages if ema else raw
     names = sorted(entries, key=lambda name: name != config["direction"])
     if generator is not None:
         if generator not in entries:
             raise ValueError(f"{place} has no generator {generator}: it has {', '.join(names)}")
         names = [generator]
-    configs = {name: _architecture(entries[name], place) for name in names}
+    configs = {name: _architecture(GeneratorConfig, entries[name], place) for name in names}
+    files = {name: f"{name}.ema" if ema and name in averages else name for name in names}
+    judged = [name for name in names if name in judges] if discriminators else []
+    judge_configs = {name: _architecture(DiscriminatorConfig, judges[name], place) for name in judged}
     return Bundle(
         objective=config["objective"],
-        generators={
-            name: _load_generator(configs[name], entries[name], _read(read, f"{name}.safetensors", place), place, name)
-            for name in names
-        },
+        generators={name: _load(configs[name], entries[name], read, files[name], place) for name in names},
         generator_configs=configs,
         training_size=config["training_size"],
         provenance=config["provenance"],
-        sha256=_bundle_fingerprint(entries),
+        sha256=_fingerprint(entries),
+        discriminators={
+            name: _load(judge_configs[name], judges[name], read, f"{name}.discriminator", place) for name in judged
+        },
+        discriminator_configs=judge_configs,
     )
 
 
-def _read(read: Callable[[str], bytes], name: str, place: str) -> bytes:
+def _folder_writer(folder: Path) -> Callable[[str, bytes], None]:
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, data: bytes) -> None:
+        (folder / name).write_bytes(data)
+
+    return write
+
+
+def _read(read: Reader, name: str, place: str) -> bytes:
     try:
         return read(name)
     except (FileNotFoundError, NotADirectoryError, KeyError):
         raise ValueError(f"{place} is no model bundle, or not a whole one: it has no {name}") from None
 
 
-def _read_config(read: Callable[[str], bytes], place: str) -> dict[str, Any]:
+def _read_config(read: Reader, place: str) -> dict[str, Any]:
     try:
         config = json.loads(_read(read, "config.json", place))
         version = config["format_version"]
@@ -199,35 +231,27 @@ def _read_config(read: Callable[[str], bytes], place: str) -> dict[str, Any]:
     return config
 
 
-def _architecture(entry: Mapping[str, Any], place: str) -> GeneratorConfig:
+def _architecture(kind: type[Config], entry: Mapping[str, Any], place: str) -> Config:
     try:
-        return GeneratorConfig(**entry["architecture"])
+        return kind(**entry["architecture"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{place} has an architecture that this version cannot build: {error}") from None
 
 
-def _load_generator(config: GeneratorConfig, entry: Mapping[str, Any], data: bytes, place: str, name: str) -> nn.Module:
+def _load(
+    config: GeneratorConfig | DiscriminatorConfig, entry: Mapping[str, Any], read: Reader, name: str, place: str
+) -> nn.Module:
+    data = _read(read, f"{name}.safetensors", place)
     try:
         state = safetensors.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ValueError(f"{place}: {name}.safetensors is damaged: {error}") from None
-    # Built without memory first, so that loading draws nothing from torch's random generator.
-    with torch.device("meta"):
-        network = build_generator(config).eval()
-    expected = network.state_dict()
-    wrong = [f"{key} is missing" for key in expected if key not in state]
-    wrong += [f"{key} is unexpected" for key in state if key not in expected]
-    wrong += [
-        f"{key} has shape {list(state[key].shape)} and should have {list(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    if wrong:
-        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise ValueError(f"{place}: {name}.safetensors does not fit config.json: {'; '.join(wrong[:3])}{more}")
+    try:
+        network = network_with(config, state)
+    except ValueError as error:
+        raise ValueError(f"{place}: {name}.safetensors does not fit config.json: {error}") from None
     if _sha256(data) != entry.get("weights_sha256"):
         raise ValueError(f"{place}: {name}.safetensors is not the file that config.json was written for")
-    network.to_empty(device="cpu").load_state_dict(state)
     return network
 
 
@@ -236,7 +260,7 @@ def _portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def _bundle_fingerprint(entries: Mapping[str, Any]) -> str:
+def _fingerprint(entries: Mapping[str, Any]) -> str:
     return _sha256(json.dumps(entries, sort_keys=True).encode())
 
 

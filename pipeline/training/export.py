@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gan_models import CycleGANConfig, GeneratorConfig, save_bundle, translation_mode
+from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, save_bundle, translation_mode
 from gan_models.pixels import from_uint8, to_uint8
 from pipeline import images, storage
 from pipeline.config.train import Direction, TrainConfig
@@ -31,7 +31,8 @@ def export_bundle(config: TrainConfig, sources: Sources, record: Record, network
     save_bundle(
         lambda name, data: storage.replace(storage.join(url, name), data),
         objective=config.objective,
-        generators=_by_direction(config, networks),
+        generators=_generators(config, networks),
+        discriminators=_discriminators(config, networks),
         direction=config.direction,
         training_size=config.crop_size,
         provenance=_provenance(config, sources, record),
@@ -53,19 +54,33 @@ def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> 
     return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
 
 
-def _by_direction(config: TrainConfig, networks: State) -> dict[str, tuple[GeneratorConfig, Mapping[str, Any]]]:
-    """The trained source side is A of the networks, whichever side of the store it was."""
-    reverse: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
+_REVERSE: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
+
+
+def _generators(config: TrainConfig, networks: State) -> dict[str, tuple[GeneratorConfig, Mapping[str, Any]]]:
+    """By direction. The source side of the training is A of the networks, whichever side of the store it was."""
     model = config.model()
     if not isinstance(model, CycleGANConfig):
         return {config.direction: (model.generator, networks["g"])}
     forth, back = model.generator.in_channels, model.generator.out_channels
     return {
         config.direction: (model.generator, networks["g_AB"]),
-        reverse[config.direction]: (
+        _REVERSE[config.direction]: (
             replace(model.generator, in_channels=back, out_channels=forth),
             networks["g_BA"],
         ),
+    }
+
+
+def _discriminators(config: TrainConfig, networks: State) -> dict[str, tuple[DiscriminatorConfig, Mapping[str, Any]]]:
+    """By the direction whose translations they judge."""
+    model = config.model()
+    if not isinstance(model, CycleGANConfig):
+        return {config.direction: (model.discriminator, networks["d"])}
+    of_a = replace(model.discriminator, in_channels=model.generator.in_channels)
+    return {
+        config.direction: (model.discriminator, networks["d_B"]),
+        _REVERSE[config.direction]: (of_a, networks["d_A"]),
     }
 
 

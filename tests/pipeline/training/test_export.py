@@ -23,7 +23,7 @@ def exported(config: TrainConfig) -> tuple[Any, checkpoint.State]:
     assert found is not None
     record, parts = found
     url = export_bundle(config, loader.find_sources(config), record, parts["networks"])
-    return load_bundle(lambda name: storage.read(storage.join(url, name))), parts["networks"]
+    return load_bundle(lambda name: storage.read(storage.join(url, name)), discriminators=True), parts["networks"]
 
 
 def test_a_bundle_of_pix2pix_holds_the_trained_generator_and_where_it_comes_from() -> None:
@@ -33,6 +33,7 @@ def test_a_bundle_of_pix2pix_holds_the_trained_generator_and_where_it_comes_from
     assert bundle.directions == ("b_to_a",)
     assert bundle.training_size == 32
     small.assert_same_bits(bundle.generator().state_dict(), networks["g"])
+    small.assert_same_bits(bundle.discriminators["b_to_a"].state_dict(), networks["d"])
     assert bundle.provenance["step"] == 2
     assert bundle.provenance["recipe"]["learning_rate"] == 2e-4
     assert bundle.provenance["data"]["images"] == [3, 3]
@@ -58,3 +59,5 @@ def test_a_bundle_of_cyclegan_holds_both_directions_the_trained_one_first() -> N
     assert bundle.directions == ("b_to_a", "a_to_b")
     small.assert_same_bits(bundle.generator("b_to_a").state_dict(), networks["g_AB"])
     small.assert_same_bits(bundle.generator("a_to_b").state_dict(), networks["g_BA"])
+    small.assert_same_bits(bundle.discriminators["b_to_a"].state_dict(), networks["d_B"])
+    small.assert_same_bits(bundle.discriminators["a_to_b"].state_dict(), networks["d_A"])

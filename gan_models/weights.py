@@ -1,0 +1,47 @@
+"""A state_dict becomes the network that it belongs to, or an error that says all that does not fit."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gan_models.build import build_discriminator, build_generator
+from gan_models.config import DiscriminatorConfig, GeneratorConfig
+
+_MOST_NAMES = 5
+
+
+def network_with(config: GeneratorConfig | DiscriminatorConfig, state: Mapping[str, Tensor]) -> nn.Module:
+    """The network of `config` with the weights `state`, in evaluation mode, on the CPU.
+
+    Draws nothing from torch's random generator. Raises ValueError of one line that lists the tensors that are missing,
+    unexpected or of another shape; nothing is left out in silence.
+    """
+    with torch.device("meta"):
+        network = (
+            build_generator(config) if isinstance(config, GeneratorConfig) else build_discriminator(config)
+        ).eval()
+    faults = misfits(network.state_dict(), state)
+    if faults:
+        raise ValueError(faults)
+    network.to_empty(device="cpu").load_state_dict(state)
+    return network
+
+
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What of `found` does not fit `expected`, as one line; empty where all fits."""
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [f"{name} {list(found[name].shape)}" for name in found if name not in expected],
+        "mis-shaped": [
+            f"{name} {list(found[name].shape)} instead of {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in found and found[name].shape != tensor.shape
+        ],
+    }
+    return "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds.items() if names)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
