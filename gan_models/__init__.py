@@ -12,6 +12,7 @@ from gan_models.image_pool import ImagePool, PoolDecision, pool_decisions
 from gan_models.pix2pix import Pix2Pix, Pix2PixConfig
 from gan_models.schedule import learning_rate_factor
 from gan_models.translation import translation_mode
+from gan_models.winograd import with_winograd_trunk
 
 __all__ = [
     "Bundle",
@@ -30,4 +31,5 @@ __all__ = [
     "pool_decisions",
     "save_bundle",
     "translation_mode",
+    "with_winograd_trunk",
 ]

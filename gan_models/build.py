@@ -21,3 +21,8 @@ def build_discriminator(config: DiscriminatorConfig, *, generator: Generator | N
     network = PatchDiscriminator(config) if config.kind == "patch" else PixelDiscriminator(config)
     initialise(network, generator)
     return network
+
+
+def build_network(config: GeneratorConfig | DiscriminatorConfig) -> nn.Module:
+    """The generator or the discriminator of `config`, as above."""
+    return build_generator(config) if isinstance(config, GeneratorConfig) else build_discriminator(config)

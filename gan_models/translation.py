@@ -22,14 +22,18 @@ def translation_mode(generator: nn.Module, *, statistics: Statistics = "image") 
     shape and memory format the pixels of an image are bit-equal whatever its neighbours are. (Another batch size may
     let torch choose another algorithm: pad to one shape where bits count.)
     """
-    weights = {id(tensor): tensor for tensor in (*generator.parameters(), *generator.buffers())}
-    translator = copy.deepcopy(generator, weights)
+    translator = copy_with_same_weights(generator)
     if statistics == "image":
         for name, module in list(translator.named_modules()):
             if isinstance(module, nn.BatchNorm2d):
                 parent, _, child = name.rpartition(".")
                 setattr(translator.get_submodule(parent), child, _per_image(module))
     return translator.eval()
+
+
+def copy_with_same_weights(network: nn.Module) -> nn.Module:
+    """Modules of its own, to be changed, over the parameters and buffers of `network`."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())})
 
 
 def _per_image(norm: nn.BatchNorm2d) -> GroupNorm:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from gan_models.build import build_discriminator, build_generator
+from gan_models.build import build_network
 from gan_models.config import DiscriminatorConfig, GeneratorConfig
 
 _MOST_NAMES = 5
@@ -18,9 +18,7 @@ def network_with(config: GeneratorConfig | DiscriminatorConfig, state: Mapping[s
     unexpected or of another shape; nothing is left out in silence.
     """
     with torch.device("meta"):
-        network = (
-            build_generator(config) if isinstance(config, GeneratorConfig) else build_discriminator(config)
-        ).eval()
+        network = build_network(config).eval()
     faults = misfits(network.state_dict(), state)
     if faults:
         raise ValueError(faults)

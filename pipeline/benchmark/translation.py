@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
 from gan_models import GeneratorConfig, build_generator, save_bundle
+from gan_models.complexity import flop_of
 from pipeline import hardware, images, running, storage
 from pipeline.benchmark import contenders
 from pipeline.benchmark.contenders import ModelAlone, PlainLoop
@@ -213,14 +213,6 @@ def _summary(
         ratios=ratios,
         repetitions=[{**r, "pipeline": r["pipeline"]._asdict()} for r in repetitions],
     )
-
-
-def flop_of(architecture: GeneratorConfig, size: int) -> int:
-    """Multiplications and additions of one image, size x size, through the convolutions."""
-    network = build_generator(architecture).to("meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.empty(1, architecture.in_channels, size, size, device="meta"))
-    return counter.get_total_flops()
 
 
 def _translate_config(config: TranslateBenchmarkConfig, store: str, bundle: str, output: str) -> TranslateConfig:

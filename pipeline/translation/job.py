@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from gan_models import Bundle
+from gan_models import Bundle, GeneratorConfig
 from pipeline import hardware, images, storage
 from pipeline.bundles import open_bundle
 from pipeline.cards import store_cards
@@ -46,7 +46,7 @@ def translate_job(config: TranslateConfig) -> Job:
     if clashes:
         raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")
     output = Output(storage.absolute(config.output))
-    arithmetic = choose_arithmetic(config, output)
+    arithmetic = choose_arithmetic(config, architecture, output)
     recipe = {
         "model": bundle.sha256,
         "direction": direction,
@@ -83,7 +83,7 @@ def choose_column(source: Store, wanted: str, direction: str) -> str:
     return column
 
 
-def choose_arithmetic(config: TranslateConfig, output: Output) -> Arithmetic:
+def choose_arithmetic(config: TranslateConfig, architecture: GeneratorConfig, output: Output) -> Arithmetic:
     """How pixels are computed: as the output was begun, or as this machine does it best where nothing has begun.
 
     Raises UserError where this machine lacks what is recorded or asked for.
@@ -98,7 +98,15 @@ def choose_arithmetic(config: TranslateConfig, output: Output) -> Arithmetic:
     except ValueError as error:
         raise UserError(f"{output.url}: {error}") from error
     batch = config.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
-    return Arithmetic(device=device, precision=precision, compile=config.compile, batch=batch)
+    # A quarter of the multiplications, where there is no bf16 to make them cheap.
+    winograd = (device, precision, architecture.kind) == ("cpu", "fp32", "resnet")
+    return Arithmetic(
+        device=device,
+        precision=precision,
+        compile=config.compile,
+        trunk="winograd" if winograd else "direct",
+        batch=batch,
+    )
 
 
 def actor_threads(resources: Resources, device: str) -> int | None:

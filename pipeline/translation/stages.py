@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
 
-from gan_models import translation_mode
+from gan_models import translation_mode, with_winograd_trunk
 from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
 from pipeline import images
 from pipeline.bundles import open_bundle
@@ -33,6 +34,8 @@ class Arithmetic:
     device: str
     precision: str
     compile: bool
+    trunk: Literal["direct", "winograd"]
+    """How a ResNet's residual blocks convolve."""
     batch: int
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
 
@@ -129,6 +132,8 @@ def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     """`generator` as it translates: on its device, in its precision, compiled where that is asked for."""
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
     network = translation_mode(generator).to(arithmetic.device, dtype)
+    if arithmetic.trunk == "winograd":
+        network = with_winograd_trunk(network)
     if arithmetic.device == "cuda" or arithmetic.compile:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return torch.compile(network, dynamic=False) if arithmetic.compile else network  # type: ignore[return-value]
