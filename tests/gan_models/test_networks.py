@@ -6,11 +6,10 @@ from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gan_models import DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator
 from gan_models.config import Norm
-from gan_models.norms import norm_layer
 
 NORMS = get_args(Norm)
 
@@ -60,24 +59,43 @@ def test_resnet_with_dropout_names_its_second_convolution_6() -> None:
     assert "model.10.conv_block.6.weight" in network.state_dict()
 
 
+@pytest.mark.parametrize("dropout", [False, True])
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", ["unet", "resnet"])
-@pytest.mark.parametrize(("channels", "height", "width"), [((1, 3), 32, 64), ((4, 1), 64, 32)])
-def test_generator_keeps_the_size_and_learns(
-    kind: str, norm: str, channels: tuple[int, int], height: int, width: int
-) -> None:
-    config = GeneratorConfig(
-        kind=kind, norm=norm, depth=4, width=4, groups=2, in_channels=channels[0], out_channels=channels[1]
-    )
-    assert (height % config.size_multiple, width % config.size_multiple) == (0, 0)
-    network = build_generator(config)
+def test_every_generator_keeps_the_size_and_learns(kind: str, norm: str, dropout: bool) -> None:
+    depths = [2, 5, 8] if kind == "unet" else [1, 6, 9]
+    channels = [(1, 3), (3, 1), (3, 3), (4, 7)]
+    for depth, (source, target), batch in itertools.product(depths, channels, (1, 2)):
+        config = GeneratorConfig(
+            kind=kind,
+            norm=norm,
+            depth=depth,
+            width=2,
+            groups=2,
+            dropout=dropout,
+            in_channels=source,
+            out_channels=target,
+        )
+        least = max(config.size_multiple, 8)  # a reflection of 3 pixels, and a norm's need of more than one value
+        network = build_generator(config)
+        for height, width in ((least, least), (least, 2 * least), (3 * least, least)):
+            if norm == "batch" and batch == height * width // least**2 == 1:
+                continue  # a batch norm cannot train on one value a channel, which a U-Net's innermost picture is
+            output = network(torch.rand(batch, source, height, width) * 2 - 1)
+            network.zero_grad()
+            output.square().sum().backward()
 
-    output = network(torch.rand(2, channels[0], height, width) * 2 - 1)
-    output.square().sum().backward()
+            assert output.shape == (batch, target, height, width)
+            assert output.abs().max() <= 1
+            assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
-    assert output.shape == (2, channels[1], height, width)
-    assert output.abs().max() <= 1
-    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
+
+@pytest.mark.parametrize(("kind", "depth", "size"), [("unet", 7, 128), ("unet", 9, 512), ("resnet", 9, 260)])
+def test_generators_of_the_articles_sizes(kind: str, depth: int, size: int) -> None:
+    network = build_generator(GeneratorConfig(kind=kind, depth=depth, width=2, norm="instance"))
+
+    with torch.no_grad():
+        assert network(torch.zeros(1, 3, size, size)).shape == (1, 3, size, size)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -142,97 +160,3 @@ def test_an_impossible_generator_is_refused(wrong: dict[str, object], message: s
 def test_an_impossible_discriminator_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="discriminator"):
         DiscriminatorConfig(**wrong)
-
-
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
-
-
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(("x_format", "gradient_format"), list(itertools.product(LAYOUTS, LAYOUTS)))
-@pytest.mark.parametrize("batch", [1, 2, 3])
-def test_norm_gradient_agrees_with_float64(
-    norm: str, x_format: torch.memory_format, gradient_format: torch.memory_format, batch: int
-) -> None:
-    torch.manual_seed(batch)
-    layer = norm_layer(GeneratorConfig(norm=norm, width=8, groups=2), 8)
-    x = torch.randn(batch, 8, 12, 10) * 3 + 2
-    gradient = torch.randn_like(x)
-
-    actual = value_and_gradient(layer, x.to(memory_format=x_format), gradient.to(memory_format=gradient_format))
-    expected = value_and_gradient(by_definition(norm), x.double(), gradient.double())
-
-    for a, b in zip(actual, expected, strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=2e-6)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("batch", [1, 2, 3])
-def test_compiled_norm_gradient_agrees_with_float64(norm: str, layout: torch.memory_format, batch: int) -> None:
-    layer = norm_layer(GeneratorConfig(norm=norm, width=8, groups=2), 8)
-    x = torch.randn(batch, 8, 12, 10) * 3 + 2
-    gradient = torch.randn_like(x)
-
-    compiled = torch.compile(layer)
-    actual = value_and_gradient(compiled, x.to(memory_format=layout), gradient.to(memory_format=layout))
-    expected = value_and_gradient(by_definition(norm), x.double(), gradient.double())
-
-    for a, b in zip(actual, expected, strict=True):
-        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=4e-6)
-
-
-@pytest.mark.parametrize("kind", ["unet", "resnet"])
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("batch", [1, 2])
-def test_network_gradient_in_channels_last_agrees_with_float64(kind: str, norm: str, batch: int) -> None:
-    torch.manual_seed(1)
-    network = build_generator(GeneratorConfig(kind=kind, norm=norm, depth=3, width=4, groups=2))
-    x = torch.rand(batch, 3, 32, 32)
-    gradient = torch.randn_like(x)
-
-    expected = parameter_gradients(network.double(), x.double(), gradient.double())
-    network.float().to(memory_format=torch.channels_last)
-    channels_last = [t.to(memory_format=torch.channels_last) for t in (x, gradient)]
-    actual = parameter_gradients(network, *channels_last)
-
-    cosine = torch.nn.functional.cosine_similarity(actual.double(), expected, dim=0)
-    assert cosine.item() == pytest.approx(1, abs=1e-6)
-    torch.testing.assert_close(actual.double(), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
-
-
-def by_definition(norm: str) -> nn.Module:
-    """The normalisation as its article writes it, for width 8 and two groups, at its initial scale and shift."""
-    dimensions = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
-
-    def normalise(x: Tensor) -> Tensor:
-        if norm == "none":
-            return x
-        if norm == "group":
-            return torch.cat([standardised(half, (1, 2, 3)) for half in x.split(4, dim=1)], 1)
-        return standardised(x, dimensions[norm])
-
-    class Definition(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return normalise(x)
-
-    return Definition()
-
-
-def standardised(x: Tensor, dimensions: tuple[int, ...]) -> Tensor:
-    mean = x.mean(dimensions, keepdim=True)
-    variance = (x - mean).square().mean(dimensions, keepdim=True)
-    return (x - mean) / (variance + 1e-5).sqrt()
-
-
-def value_and_gradient(layer: nn.Module, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.detach().requires_grad_()
-    y = layer(x)
-    y.backward(gradient)
-    return y.detach(), x.grad
-
-
-def parameter_gradients(network: nn.Module, x: Tensor, gradient: Tensor) -> Tensor:
-    network.zero_grad()
-    network(x).backward(gradient)
-    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
