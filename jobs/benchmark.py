@@ -1,42 +1,61 @@
-"""Measure translation against this machine's own limits and against a plain loop, all in one run."""
+"""Measure translation, or the generator alone, against this machine's own limits, all in one run."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console
 
 from jobs.cli import DONE, UNUSABLE, run_job
 from pipeline import storage
-from pipeline.benchmark import table, translation
-from pipeline.config.benchmark import TranslateBenchmarkConfig
-
-NAMES = ("translate",)
+from pipeline.benchmark import forms, table, translation
+from pipeline.config.benchmark import GeneratorBenchmarkConfig, TranslateBenchmarkConfig
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
-    """Measure, print, and write the numbers where that is asked for."""
+    """The plain loop, the model alone and the whole pipeline."""
     measured = translation.measure(config)
     table.show(measured, Console())
-    if config.output is not None:
-        url = storage.join(storage.absolute(config.output), "benchmark_translate.json")
-        storage.replace(url, table.as_json(measured))
-        print(f"numbers: {url}")
-    return DONE
+    return _write("translate", table.as_json(measured), config.output)
+
+
+def generator(config: GeneratorBenchmarkConfig) -> int:
+    """One generator, in every form that the device has."""
+    measured = forms.measure(config)
+    table.show_forms(measured, Console())
+    return _write("generator", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
+
+
+BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
+    "translate": (TranslateBenchmarkConfig, translate),
+    "generator": (GeneratorBenchmarkConfig, generator),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The first word names the benchmark; its flags follow."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] not in NAMES:
+    if not arguments or arguments[0] not in BENCHMARKS:
         asked_for_help = arguments[:1] in (["-h"], ["--help"])
-        line = f"benchmark: name one of {', '.join(NAMES)}, as in: python -m jobs.benchmark {NAMES[0]} --help"
+        line = f"benchmark: name one of {', '.join(BENCHMARKS)}, as in: python -m jobs.benchmark translate --help"
         print(line, file=sys.stdout if asked_for_help else sys.stderr)
         return DONE if asked_for_help else UNUSABLE
+    config, function = BENCHMARKS[arguments[0]]
     return run_job(
-        TranslateBenchmarkConfig, translate, name="benchmark translate", description=__doc__ or "", argv=arguments[1:]
+        config, function, name=f"benchmark {arguments[0]}", description=function.__doc__ or "", argv=arguments[1:]
     )
+
+
+def _write(name: str, numbers: bytes, output: str | None) -> int:
+    if output is not None:
+        url = storage.join(storage.absolute(output), f"benchmark_{name}.json")
+        storage.replace(url, numbers)
+        print(f"numbers: {url}")
+    return DONE
 
 
 if __name__ == "__main__":

@@ -5,13 +5,27 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
+
+from pipeline import hardware
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
 _CALLS = 5
+
+
+def machine(device: str, load: float) -> dict[str, Any]:
+    """What the numbers of a benchmark belong to."""
+    return {
+        "device": hardware.describe(device),
+        "cores": hardware.available_cpus(),
+        "torch": torch.__version__,
+        "load": load,
+        "cpu_capability": hardware.cpu_capability(),
+    }
 
 
 class Limits:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.benchmark import forms
+from pipeline.benchmark.forms import MeasuredForms
 from pipeline.benchmark.translation import Measured
 
 
@@ -16,6 +20,28 @@ def show(measured: Measured, console: Console) -> None:
     """Machine, limits, speeds and ratios, in this order."""
     for table in _tables(measured):
         console.print(table)
+
+
+def show_forms(measured: MeasuredForms, console: Console) -> None:
+    """Machine, limits, and a line for each form of the generator."""
+    console.print(_machine(measured.machine))
+    console.print(_limits(measured.matmul_flops))
+    config = measured.config
+    network = f"ResNet-{config.blocks}, width {config.width}, {config.size}², {measured.flop / 1e9:.1f} GFLOP an image"
+    table = _table(f"Generator: {network}, batch {config.batch}", "", "img/s", "best", "of dense", "× the first")
+    plain = statistics.median(measured.rates[0])
+    for form, rates in zip(measured.forms, measured.rates, strict=True):
+        rate = statistics.median(rates)
+        share = rate * measured.flop / measured.matmul_flops[form.precision]
+        table.add_row(
+            forms.name(form),
+            f"{rate:.2f}",
+            f"{max(rates):.2f}",
+            f"{share:.2f} {form.precision}",
+            f"{rate / plain:.2f}",
+        )
+    table.caption = f"medians of {config.repeats}; of dense: by the multiplications of direct convolution"
+    console.print(table)
 
 
 def as_json(measured: Measured) -> bytes:
@@ -27,23 +53,14 @@ def as_json(measured: Measured) -> bytes:
 
 def _tables(measured: Measured) -> Iterator[Table]:
     config, arithmetic, machine = measured.config, measured.arithmetic, measured.machine
-    table = _table("Machine", "", "")
-    table.add_row("device", machine["device"])
-    table.add_row("cores", str(machine["cores"]))
-    table.add_row("CPU capability", machine["cpu_capability"])
-    table.add_row("torch", machine["torch"])
-    table.add_row("load before the run", f"{machine['load']:.1f}")
-    yield table
-
-    table = _table("Its own limits", "", "rate")
-    for precision, flops in measured.matmul_flops.items():
-        table.add_row(f"dense matmul, {precision}", f"{flops / 1e12:.3f} TFLOP/s")
-    table.add_row("memory copy, read + write", f"{measured.copy_bytes / 1e9:.1f} GB/s")
-    yield table
+    yield _machine(machine)
+    limits = _limits(measured.matmul_flops)
+    limits.add_row("memory copy, read + write", f"{measured.copy_bytes / 1e9:.1f} GB/s")
+    yield limits
 
     network = f"ResNet-{config.blocks}, width {config.width}, {config.size}², {measured.flop / 1e9:.1f} GFLOP an image"
     table = _table(f"Translation: {network}", "", "img/s", "best", "GFLOP/s", "of dense")
-    ours = f"{arithmetic.precision}, batch {arithmetic.batch}, {'compiled' if arithmetic.compile else 'eager'}"
+    ours = f"{forms.name(arithmetic)}, batch {arithmetic.batch}"
     rows = (
         ("plain loop: fp32, batch 1, eager", measured.plain, measured.best["plain"], "fp32"),
         (f"model alone: {ours}", measured.model, measured.best["model"], arithmetic.precision),
@@ -64,6 +81,23 @@ def _tables(measured: Measured) -> Iterator[Table]:
     for name, ratio in measured.ratios.items():
         table.add_row(name, f"{ratio.median:.2f}", f"{ratio.of_bests:.2f}")
     yield table
+
+
+def _machine(machine: Mapping[str, Any]) -> Table:
+    table = _table("Machine", "", "")
+    table.add_row("device", machine["device"])
+    table.add_row("cores", str(machine["cores"]))
+    table.add_row("CPU capability", machine["cpu_capability"])
+    table.add_row("torch", machine["torch"])
+    table.add_row("load before the run", f"{machine['load']:.1f}")
+    return table
+
+
+def _limits(matmul_flops: Mapping[str, float]) -> Table:
+    table = _table("Its own limits", "", "rate")
+    for precision, flops in matmul_flops.items():
+        table.add_row(f"dense matmul, {precision}", f"{flops / 1e12:.3f} TFLOP/s")
+    return table
 
 
 def _table(title: str, *headers: str) -> Table:

@@ -9,19 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import torch
-from PIL import Image
-
-from gan_models import GeneratorConfig, build_generator, save_bundle
+from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
-from pipeline import hardware, images, running, storage
-from pipeline.benchmark import contenders
+from pipeline import hardware, running
+from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.contenders import ModelAlone, PlainLoop
-from pipeline.benchmark.limits import Limits
+from pipeline.benchmark.limits import Limits, machine
 from pipeline.config.benchmark import TranslateBenchmarkConfig
 from pipeline.config.pack import PackConfig
 from pipeline.config.translate import TranslateConfig
@@ -36,7 +31,6 @@ from pipeline.translation.stages import Arithmetic
 
 log = logging.getLogger("transdomain")
 
-_DIFFERENT_PICTURES = 64
 _UNITS = 8
 
 
@@ -92,8 +86,8 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
     architecture = GeneratorConfig(kind="resnet", width=config.width, depth=config.blocks, norm="instance")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         folder, bundle, store = f"{scratch}/jpeg", f"{scratch}/bundle", f"{scratch}/store"
-        _write_bundle(bundle, architecture, config.size)
-        _write_pictures(folder, config.images, config.size)
+        inputs.write_bundle(bundle, architecture, config.size)
+        inputs.write_pictures(folder, config.images, config.size)
         _pack(folder, store)
         jobs = (_translate_config(config, store, bundle, f"{scratch}/out{i}") for i in range(config.repeats + 1))
         arithmetic = Arithmetic(**translate_job(next(jobs)).recipe["arithmetic"])
@@ -192,13 +186,7 @@ def _summary(
     return Measured(
         config=config,
         arithmetic=arithmetic,
-        machine={
-            "device": hardware.describe(arithmetic.device),
-            "cores": hardware.available_cpus(),
-            "torch": torch.__version__,
-            "load": load,
-            "cpu_capability": hardware.cpu_capability(),
-        },
+        machine=machine(arithmetic.device, load),
         flop=flop,
         matmul_flops=matmul_flops,
         copy_bytes=median(lambda r: r["copy_bytes"]),
@@ -234,32 +222,6 @@ def _translate_config(config: TranslateBenchmarkConfig, store: str, bundle: str,
         resources=config.resources,
         limits=plan.Limits(rows=rows),
     )
-
-
-def _write_bundle(url: str, architecture: GeneratorConfig, size: int) -> None:
-    network = build_generator(architecture, generator=torch.Generator().manual_seed(0))
-    save_bundle(
-        lambda name, data: storage.replace(storage.join(url, name), data),
-        objective="cyclegan",
-        generators={"a_to_b": (architecture, network.state_dict())},
-        direction="a_to_b",
-        training_size=size,
-        provenance={},
-    )
-
-
-def _write_pictures(folder: str, count: int, size: int) -> None:
-    """JPEG files of smooth pictures with some noise, about as large as those of photographs."""
-    rng = np.random.default_rng(0)
-    Path(folder).mkdir()
-    files = list[bytes]()
-    for i in range(count):
-        if i < _DIFFERENT_PICTURES:
-            coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-            smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
-            noisy = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
-            files.append(images.encode(noisy, images.Encoding(quality=90)))
-        Path(folder, f"{i:06d}.jpg").write_bytes(files[i % _DIFFERENT_PICTURES])
 
 
 def _pack(folder: str, store: str) -> None:

@@ -44,12 +44,7 @@ class TranslateBenchmarkConfig:
     """A tiny network, a few tiny images, once: shows that everything runs, and measures nothing."""
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} is {value}: it must be at least {least}")
-        if self.size % 4:
-            raise UserError(f"size is {self.size}: the generator takes multiples of 4")
+        _check(self)
 
     def resolved(self, device: Literal["cpu", "cuda"]) -> TranslateBenchmarkConfig:
         """With every default filled in, for `device`, and small where `quick` is set."""
@@ -61,3 +56,44 @@ class TranslateBenchmarkConfig:
         return dataclasses.replace(
             self, device=device, images=self.images or images, plain_images=self.plain_images or plain
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorBenchmarkConfig:
+    """What `jobs.benchmark generator` measures: an untrained ResNet generator in every form that the device has."""
+
+    images: int | None = None
+    """Images of one measurement; by default 4 on a CPU, 512 on a GPU."""
+    size: int = 256
+    """Their side in pixels."""
+    width: int = 64
+    """Channels of the generator's first convolution."""
+    blocks: int = 9
+    """Residual blocks of the generator."""
+    batch: int | None = None
+    """Images that go through it at once: by default 16 on a GPU, 1 on a CPU."""
+    repeats: int = 5
+    """Everything is measured this many times, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_generator.json."""
+    quick: bool = False
+    """A tiny network, eager forms only, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def resolved(self, device: Literal["cpu", "cuda"]) -> GeneratorBenchmarkConfig:
+        """With every default filled in, for `device`, and small where `quick` is set."""
+        if self.quick:
+            return dataclasses.replace(self, images=2, size=32, width=4, blocks=1, batch=1, repeats=1)
+        images, batch = (512, 16) if device == "cuda" else (4, 1)
+        return dataclasses.replace(self, images=self.images or images, batch=self.batch or batch)
+
+
+def _check(config: TranslateBenchmarkConfig | GeneratorBenchmarkConfig) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(config, name, None)
+        if value is not None and value < least:
+            raise UserError(f"{name} is {value}: it must be at least {least}")
+    if config.size % 4:
+        raise UserError(f"size is {config.size}: the generator takes multiples of 4")

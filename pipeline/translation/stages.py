@@ -27,6 +27,9 @@ OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "e
 """Columns that translation adds; `image`, `width` and `height` are replaced."""
 
 
+Trunk = Literal["direct", "winograd"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
     """All that decides, beside the weights, which pixels come out. Fixed before the first unit."""
@@ -34,7 +37,7 @@ class Arithmetic:
     device: str
     precision: str
     compile: bool
-    trunk: Literal["direct", "winograd"]
+    trunk: Trunk
     """How a ResNet's residual blocks convolve."""
     batch: int
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""

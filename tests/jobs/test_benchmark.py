@@ -28,6 +28,15 @@ def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.Captur
     assert found["pipeline"]["first_s"] < found["pipeline"]["wall_s"]
 
 
+def test_it_measures_every_form_of_the_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["generator", "--quick", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "benchmark_generator.json").read_text())
+    assert {form["trunk"] for form in found["forms"]} == {"direct", "winograd"}
+    assert all(rate > 0 for rates in found["rates"] for rate in rates)
+    assert "fp32, Winograd, eager" in printed
+
+
 def test_the_network_costs_what_was_published() -> None:
     assert flop_of(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
         2 * 49.55e9, rel=1e-3
