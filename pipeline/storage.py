@@ -181,6 +181,21 @@ def replace(url: str, data: bytes) -> None:
         retrying(lambda: fs.pipe_file(path, data), url)
 
 
+def grow(url: str, data: bytes, published: int) -> None:
+    """Publish `data`, whose first `published` bytes are at `url` already. For one writer.
+
+    On a local disk the rest is appended, so that who has the file open sees it grow, and a kill may leave a part of
+    it; elsewhere the object is replaced whole.
+    """
+    fs, path = filesystem(url)
+    if not isinstance(fs, LocalFileSystem):
+        return replace(url, data)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "ab") as file:
+        file.write(data[published:])
+    return None
+
+
 def delete(url: str) -> None:
     """Remove the object at `url`; nothing happens where there is none."""
     fs, path = filesystem(url)

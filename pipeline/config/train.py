@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
 from gan_models.losses import GanLoss
+from pipeline.config.validation import Validation
+from pipeline.config.watch import WatchConfig
 from pipeline.errors import UserError
 
 Direction = Literal["a_to_b", "b_to_a"]
@@ -21,7 +23,7 @@ _ONLY_PIX2PIX = ("lambda_l1",)
 _ONLY_CYCLEGAN = ("lambda_a", "lambda_b", "lambda_identity")
 _TRANSIENT = (
     "input", "output", "workers", "cpus_per_worker", "gpus_per_worker", "memory_gb", "checkpoint_every",
-    "keep_checkpoints", "log_every", "epochs", "decay_epochs", "steps", "dry_run",
+    "keep_checkpoints", "log_every", "validation", "watch", "epochs", "decay_epochs", "steps", "dry_run",
 )  # fmt: skip
 
 
@@ -127,6 +129,12 @@ class TrainConfig:
 
     log_every: int = 50
     """Steps from one line of metrics to the next."""
+
+    validation: Validation = field(default_factory=Validation)
+    """Measuring on held-out images, the best checkpoint, and stopping early."""
+
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    """Dashboards and sample grids."""
 
     dry_run: bool = False
     """Print the plan and touch nothing."""

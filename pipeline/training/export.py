@@ -15,7 +15,7 @@ from gan_models.pixels import from_uint8, to_uint8
 from pipeline import images, storage
 from pipeline.config.train import Direction, TrainConfig
 from pipeline.training.checkpoint import Record, State
-from pipeline.training.loader import Sources, load_images
+from pipeline.training.loader import ImageSet, Sources, load_images
 from pipeline.training.replica import build_objective
 
 _SAMPLES = 4
@@ -43,14 +43,25 @@ def export_bundle(config: TrainConfig, sources: Sources, record: Record, network
 
 def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> np.ndarray:
     """A row for each of the first few images: input, translation and, for pairs, target. uint8 [height, width, 3]."""
-    a, b = sources.a.first(_SAMPLES), sources.b.first(_SAMPLES)
-    few = load_images(Sources(a=a, b=b), config.crop_size, threads=1)
-    translate = translation_mode(generator)
+    few = sample_images(config, sources)
+    return draw_samples(generator, few.a, few.b if config.objective == "pix2pix" else None)
+
+
+def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
+    """The first few images of each side, at the size of the crops."""
+    few = Sources(a=sources.a.first(_SAMPLES), b=sources.b.first(_SAMPLES))
+    return load_images(few, config.crop_size, threads=1)
+
+
+def draw_samples(generator: nn.Module, inputs_NHWC: np.ndarray, targets_NHWC: np.ndarray | None) -> np.ndarray:
+    """A row for each input: input, translation and, where there are any, target. uint8 [height, width, 3]."""
+    device = next(generator.parameters()).device
     with torch.inference_mode():
-        output_NCHW = to_uint8(translate(from_uint8(torch.from_numpy(few.a).permute(0, 3, 1, 2))))
-    columns = [few.a, output_NCHW.permute(0, 2, 3, 1).numpy()]
-    if config.objective == "pix2pix":
-        columns.append(few.b)
+        pixels_NCHW = torch.from_numpy(inputs_NHWC).permute(0, 3, 1, 2).to(device)
+        output_NCHW = to_uint8(translation_mode(generator)(from_uint8(pixels_NCHW)))
+    columns = [inputs_NHWC, output_NCHW.permute(0, 2, 3, 1).cpu().numpy()]
+    if targets_NHWC is not None:
+        columns.append(targets_NHWC)
     return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
 
 

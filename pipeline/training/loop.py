@@ -6,8 +6,7 @@ What one rank finds wrong before the first step is told to all, so that they sto
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +17,16 @@ from gan_models import learning_rate_factor
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
 from pipeline.stores import SourceChangedError
-from pipeline.training import checkpoint, loader, metrics
+from pipeline.training import checkpoint, guards, loader
 from pipeline.training import order as ordering
 from pipeline.training.checkpoint import Record
 from pipeline.training.group import Group
 from pipeline.training.loader import ImageSet, Sources
-from pipeline.training.metrics import Journal, Pace
+from pipeline.training.metrics import Pace
 from pipeline.training.order import Order
 from pipeline.training.replica import Replica
+from pipeline.training.screen import Show, show_nothing
+from pipeline.training.watch import Watch
 
 Say = Callable[[str], None]
 
@@ -64,8 +65,8 @@ def order_of(config: TrainConfig, sources: Sources) -> Order:
     )
 
 
-def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
-    """Train to the end. `say` gets lines for people, on rank 0 only.
+def train(task: Task, group: Group, device: torch.device, say: Say, show: Show = show_nothing) -> Outcome:
+    """Train to the end. `say` gets lines for people and `show` where the run stands, on rank 0 only.
 
     Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
     """
@@ -97,7 +98,19 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
         about=about,
         say=say,
     )
-    return steps.run(record.step if record else 0)
+    total = task.config.total_steps(steps.order.steps_per_epoch)
+    with Watch(
+        task.config,
+        task.sources,
+        replica,
+        start=record.step if record else 0,
+        total=total,
+        steps_per_epoch=steps.order.steps_per_epoch,
+        history=record.about.get("validation", []) if record else [],
+        say=say,
+        show=show,
+    ) as watch:
+        return steps.run(record.step if record else 0, total, watch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,31 +125,40 @@ class _Steps:
     about: Mapping[str, Any]
     say: Say
 
-    def run(self, start: int) -> Outcome:
-        """From step `start` to the end, or to where the losses leave the numbers."""
-        config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
-        journal = Journal(config.output, step=start) if self.group.leads else None
+    def run(self, start: int, total: int, watch: Watch) -> Outcome:
+        """From step `start` to the end, or to where the losses leave the numbers or validation no longer improves."""
+        config = self.config
         losses: dict[str, float] = {}
         pace = Pace()
+        if watch.stops(start):
+            return Outcome(step=start)
         for step in range(start, total):
             found = self._step(step, pace)
             done = step + 1
-            saves = done % config.checkpoint_every == 0 or done == total
-            logs = done % config.log_every == 0 or done == total
+            watch.step(done, config.global_batch)
+            saves = done % config.checkpoint_every == 0 or done == total or watch.validates(done)
+            logs = watch.logs(done)
             if not (logs or saves):
                 continue
             losses = self._over_all_ranks(found)
-            if not all(map(math.isfinite, losses.values())) or not self.replica.is_finite():
-                return Outcome(step=done, losses=losses, failure=self._diverged(done, losses))
-            if logs and journal:
+            bad = guards.not_finite(losses)
+            if bad or not self.replica.is_finite():
+                return Outcome(step=done, losses=losses, failure=self._diverged(done, bad))
+            if logs:
+                if exploded := watch.exploded(losses):
+                    return Outcome(step=done, losses=losses, failure=self._diverged(done, exploded))
                 line = self._line(step, losses) | pace.read()
-                journal.add(line)
-                self.say(metrics.describe(line, total))
-            if saves and journal:
                 with pace.paused():
-                    journal.write()
-                    checkpoint.save(config.output, done, self.replica.state(), self.about)
+                    watch.look(line, self.replica.objective.networks)
+            if saves and self.group.leads:
+                with pace.paused():
+                    watch.write()
+                    about = {**self.about, "validation": watch.history}
+                    checkpoint.save(config.output, done, self.replica.state(), about)
                     checkpoint.prune(config.output, config.keep_checkpoints)
+            if reason := watch.stops(done):
+                self.say(f"step {done}: {reason}: stopping early")
+                return Outcome(step=done, losses=losses)
         return Outcome(step=max(start, total), losses=losses)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
@@ -169,8 +191,7 @@ class _Steps:
             "losses": dict(losses),
         }
 
-    def _diverged(self, done: int, losses: Mapping[str, float]) -> str:
-        bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+    def _diverged(self, done: int, bad: Sequence[str]) -> str:
         kept = checkpoint.steps(self.config.output) if self.group.leads else []
         last = f"the last good checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint"
         return (

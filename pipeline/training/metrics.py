@@ -80,7 +80,25 @@ def read_metrics(run: str) -> list[dict[str, Any]]:
 def describe(line: Mapping[str, Any], total_steps: int) -> str:
     """One line for people."""
     losses = "  ".join(f"{name} {value:.4g}" for name, value in line["losses"].items())
+    scores = "  ".join(f"{name} {value:.4g}" for name, value in line.get("validation", {}).items())
     return (
         f"step {line['step']}/{total_steps}  epoch {line['epoch']}  {losses}  lr {line['learning_rate']:.3g}  "
         f"{line['images_per_s']:.1f} images/s  data wait {line['data_wait']:.0%}"
+        + (f"  validation: {scores}" if scores else "")
     )
+
+
+_UNDER = {"losses": "loss", "gradient_norms": "gradient_norm", "validation": "validation"}
+
+
+def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line by flat names, as dashboards want them: `loss/g_l1`, `speed/images_per_s`, …"""
+    found: dict[str, float] = {}
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            found.update({f"{_UNDER.get(name, name)}/{key}": float(inner) for key, inner in value.items()})
+        elif name in ("images_per_s", "data_wait"):
+            found[f"speed/{name}"] = float(value)
+        elif name != "step":
+            found[name] = float(value)
+    return found

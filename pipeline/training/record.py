@@ -10,6 +10,7 @@ from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
 from pipeline.recipe import differences
+from pipeline.training.validation import History, stopped_early
 
 FORMAT_VERSION = 1
 
@@ -24,6 +25,8 @@ class TrainResult:
     steps: int
     losses: Mapping[str, float] = field(default_factory=dict)
     """Of the last step."""
+    validation: History = ()
+    """What was measured on held-out images; see `pipeline.training.validation`."""
     fresh: bool = True
     """Whether this start did something."""
 
@@ -70,15 +73,23 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
     if data is None:
         return None
     document = json.loads(data)
-    if document["steps"] < total_steps:
+    history = document.get("validation", [])
+    if not is_last(config, document["steps"], history, total_steps):
         return None
     return TrainResult(
         run=config.output,
         bundle=storage.join(config.output, "bundle"),
         steps=document["steps"],
         losses=document["losses"],
+        validation=history,
         fresh=False,
     )
+
+
+def is_last(config: TrainConfig, step: int, history: History, total_steps: int) -> bool:
+    """Whether a run that has come to `step`, with this `history` of validations, has ended."""
+    validation = config.validation
+    return step >= total_steps or bool(stopped_early(history, validation.metric, validation.patience))
 
 
 def _url(config: TrainConfig, name: str) -> str:

@@ -14,6 +14,9 @@ from pipeline.training.export import export_bundle
 from pipeline.training.loader import Sources, find_sources
 from pipeline.training.loop import Say, Task, order_of
 from pipeline.training.record import TrainResult
+from pipeline.training.screen import open_screen
+from pipeline.training.sinks import check_sinks
+from pipeline.training.validation import check_validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +49,7 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
         return done
     storage.check_output(plan.config.output)
     record.begin(plan.config)
-    kept = checkpoint.steps(plan.config.output)
-    if not kept or kept[-1] < plan.total_steps:
+    if not _is_trained(plan):
         _train(plan)
     return _conclude(plan, say)
 
@@ -58,10 +60,16 @@ def prepare(config: TrainConfig) -> Plan:
         if storage.is_memory(url):
             raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
     config = dataclasses.replace(config, input=storage.absolute(config.input), output=storage.absolute(config.output))
+    if held_out := config.validation.input:
+        validation = dataclasses.replace(config.validation, input=storage.absolute(held_out))
+        config = dataclasses.replace(config, validation=validation)
     with preflight(config.output):
         record.check_recipe(config)
+    check_sinks(config.watch)
     with preflight(config.input):
         sources = find_sources(config)
+    if config.validation.input:
+        check_validation(config)
     needed = sources.decoded_bytes(config.load_size)
     if needed > config.memory_gb * 1e9:
         raise UserError(
@@ -74,19 +82,32 @@ def prepare(config: TrainConfig) -> Plan:
     )
 
 
+def _is_trained(plan: Plan) -> bool:
+    """Whether the newest checkpoint is the end of the run, which may have been ended early by validation."""
+    kept = checkpoint.steps(plan.config.output)
+    if not kept or kept[-1] >= plan.total_steps or plan.config.validation.patience is None:
+        return bool(kept) and kept[-1] >= plan.total_steps
+    try:
+        newest = checkpoint.read_record(plan.config.output, kept[-1])
+    except checkpoint.CheckpointError:
+        return False
+    return record.is_last(plan.config, newest.step, newest.about.get("validation", []), plan.total_steps)
+
+
 def _train(plan: Plan) -> None:
     # Imported here: a run that has only its bundle left to write needs no Ray, whose import alone takes seconds.
     from pipeline import cluster
     from pipeline.training import trainer
 
     with cluster.connect():
-        trainer.fit(Task(config=plan.config, sources=plan.sources, threads=1))
+        trainer.fit(Task(config=plan.config, sources=plan.sources, threads=1), open_screen(plan.config.output))
 
 
 def _conclude(plan: Plan, say: Say) -> TrainResult:
     config = plan.config
     found = checkpoint.newest(config.output, say)
-    if found is None or found[0].step < plan.total_steps:
+    history = found[0].about.get("validation", []) if found else []
+    if found is None or not record.is_last(config, found[0].step, history, plan.total_steps):
         raise checkpoint.CheckpointError(f"{config.output}: its last checkpoint is damaged; run the same command again")
     last, parts = found
     lines = metrics.read_metrics(config.output)
@@ -95,6 +116,7 @@ def _conclude(plan: Plan, say: Say) -> TrainResult:
         bundle=export_bundle(config, plan.sources, last, parts["networks"]),
         steps=last.step,
         losses=lines[-1]["losses"] if lines else {},
+        validation=history,
     )
     record.finish(config, result)
     return result

@@ -6,12 +6,15 @@ are our own, so its storage folder is a new temporary one for each start, and st
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from typing import Any
 
+import ray
 import ray.train
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
@@ -20,9 +23,12 @@ from pipeline import cluster, hardware
 from pipeline.training.group import Group
 from pipeline.training.loop import Outcome, Task, train
 from pipeline.training.placement import Placement, place
+from pipeline.training.screen import Screen, Standing
 
 MAX_WORKER_FAILURES = 3
 """Deaths of workers that one start bears; each costs the steps since the last checkpoint."""
+
+_LOOK_EVERY_S, _LAST_LOOK_S = 0.3, 5.0
 
 _WORKER_ENVIRONMENT = hardware.MALLOC_ENVIRONMENT | {
     "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of find_unused_parameters, which is chosen for another reason
@@ -33,18 +39,19 @@ class TrainingError(Exception):
     """Training ended before its last step; the message says why, and what to do."""
 
 
-def fit(task: Task) -> Outcome:
-    """Train to the end on the cluster that this process is connected to.
+def fit(task: Task, screen: Screen) -> Outcome:
+    """Train to the end on the cluster that this process is connected to, shown on `screen`.
 
     Raises UserError where the workers cannot be placed, TrainingError where they fail again and again.
     """
     placement = place(task.config, cluster.nodes())
     if not cluster.joins():
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nothing to watch on the one machine
-    with tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder:
+    board = ray.remote(_Board).options(num_cpus=0).remote()
+    with tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder, _shown(board, screen):
         trainer = _Trainer(
             _train_on_worker,  # type: ignore[arg-type]  # Ray's annotations are those of its first version
-            train_loop_config={"task": dataclasses.replace(task, threads=placement.threads)},
+            train_loop_config={"task": dataclasses.replace(task, threads=placement.threads), "board": board},
             scaling_config=_scaling(placement),
             run_config=RunConfig(  # type: ignore[call-arg]
                 name="train",
@@ -88,13 +95,57 @@ class _Trainer(TorchTrainer):
 def _train_on_worker(told: dict[str, Any]) -> Outcome:
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
-    return train(told["task"], group, get_device(), _say)
+    board = told["board"]
+    return train(told["task"], group, get_device(), board.say.remote, board.show.remote)
 
 
-def _say(line: str) -> None:
-    # Not print(), which Ray Train replaces by its own logging.
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+class _Board:
+    """An actor on which rank 0 leaves what the driver is to show, wherever each of them runs.
+
+    Ray's own way from a worker's stdout puts the process in front of each line, and could carry no progress.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str | Standing] = []
+
+    def say(self, line: str) -> None:
+        self._lines.append(line)
+
+    def show(self, standing: Standing) -> None:
+        """A newer one takes the place of one that nobody has seen, unless that has a line of metrics."""
+        if self._lines and isinstance(last := self._lines[-1], Standing) and last.line is None:
+            self._lines.pop()
+        self._lines.append(standing)
+
+    def take(self) -> list[str | Standing]:
+        """All that is new."""
+        taken, self._lines = self._lines, []
+        return taken
+
+
+@contextlib.contextmanager
+def _shown(board: Any, screen: Screen) -> Iterator[None]:
+    """Show what is left on `board`, until the end of the block."""
+    ended = threading.Event()
+
+    def show() -> None:
+        for item in ray.get(board.take.remote()):
+            screen.say(item) if isinstance(item, str) else screen.show(item)
+
+    def follow() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # Ray is gone, and so is the run: fit() says why
+            while not ended.wait(_LOOK_EVERY_S):
+                show()
+            show()
+
+    thread = threading.Thread(target=follow, name="screen", daemon=True)
+    with screen:
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(_LAST_LOOK_S)
 
 
 def _scaling(placement: Placement) -> ScalingConfig:

@@ -1,0 +1,44 @@
+"""How a training run is measured on images that it does not learn from, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import UserError
+
+METRICS = ("kid", "l1", "ssim", "cycle_l1", "kid_back", "cycle_l1_back")
+"""`kid` stands for KID by whatever features are there; `_back` is CycleGAN's other direction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Validation between steps. It changes no bit of what is learnt."""
+
+    input: str = ""
+    """Store of held-out images, laid out like the training store; empty is no validation."""
+
+    every: int = 1000
+    """Steps from one validation to the next; each also writes a line of metrics and a checkpoint."""
+
+    images: int = 100
+    """The first this many images of the store, the same each time."""
+
+    metric: str = ""
+    """What the best checkpoint is chosen by: kid, l1, ssim, cycle_l1; by default kid, or what there is without it."""
+
+    patience: int | None = None
+    """End after this many validations in a row without a better one; by default train to the last step."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 1), ("images", 2), ("patience", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"validation.{name} is {value}: it must be at least {least}")
+        if self.metric and self.metric not in METRICS:
+            raise UserError(f"validation.metric is {self.metric!r}: known are {', '.join(METRICS)}")
+        if self.patience is not None and not self.input:
+            raise UserError("validation.patience is set, and validation.input is not: name the store to validate on")
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is one after which is validated."""
+        return bool(self.input) and step % self.every == 0

