@@ -1,4 +1,4 @@
-"""Score a translated paired store against its targets: L1 and PSNR, beside baselines; a report with pictures."""
+"""Score a translated paired store against its targets: L1, PSNR and KID, beside baselines; a report with pictures."""
 
 from __future__ import annotations
 

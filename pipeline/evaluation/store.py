@@ -17,6 +17,7 @@ from pipeline.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.engine.record import Output
 from pipeline.errors import UserError
+from pipeline.evaluation.features import Features, FeatureSet, features_are_there, kid, load_features
 from pipeline.evaluation.metrics import PairScore, mean_image, score, summarise
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import Report, Table
@@ -26,35 +27,56 @@ from pipeline.stores import Store, image_columns, open_store, read_rows
 from pipeline.translation.stages import Arithmetic, prepare, translate_frames
 
 TRANSLATION, MEAN, UNTRAINED = "translation", "mean training image", "untrained generator"
+_TARGET = "target"
 
 
 @dataclass
 class Evaluation:
-    """Scores by what was scored, and the first few rows as pictures."""
+    """Scores by what was scored, features where they are installed, and the first few rows as pictures."""
 
     scores: dict[str, list[PairScore]] = field(default_factory=dict)
     samples: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
+    features: Features | None = None
+    sets: dict[str, FeatureSet] = field(default_factory=dict)
+
+    def add(self, name: str, key: str, picture: np.ndarray, target: np.ndarray) -> None:
+        """Score what `name` has made of `key`."""
+        self.scores.setdefault(name, []).append(score(key, picture, target))
+        self.note(name, picture)
+
+    def note(self, name: str, picture: np.ndarray) -> None:
+        """Keep the features of a picture of the set `name`."""
+        if self.features:
+            self.sets.setdefault(name, FeatureSet(self.features, torch.device(hardware.default_device()))).add(picture)
 
     def summary(self) -> Mapping[str, Mapping[str, float]]:
-        return {name: summarise(scores) for name, scores in self.scores.items()}
+        found = {name: summarise(scores) for name, scores in self.scores.items()}
+        if self.features:
+            real = self.sets[_TARGET].values()
+            for name, scores in found.items():
+                if len(others := self.sets[name].values()) > 1:
+                    scores[self.features.kid_name] = kid(real, others)
+        return found
 
 
 def evaluate(config: EvaluateConfig) -> str:
     """Score a store, publish report.html, contact_sheet.png and scores.json, and return the report as text.
 
     Every picture is compared at the size of its translation: a target of another size is resized to it (bicubic).
+    KID is among the scores where its features are installed, and named after them.
     Raises UserError where the store has no target, or a baseline lacks what it needs.
     """
     store = open_store(config.input)
     column = _target_column(store, config.target_column)
     baselines = _Baselines(config, store, column)
-    evaluation = Evaluation()
+    evaluation = Evaluation(features=load_features() if features_are_there() else None)
     for row in _rows(store, ["image", "source_image", column]):
         translated = images.decode(row["image"]["bytes"]).pixels
         target = images.resize(images.decode(row[column]["bytes"]).pixels, translated.shape[1], translated.shape[0])
         source = images.decode(row["source_image"]["bytes"]).pixels if row.get("source_image") else None
         for name, picture in ((TRANSLATION, translated), *baselines.pictures(source, translated.shape)):
-            evaluation.scores.setdefault(name, []).append(score(row["key"], picture, target))
+            evaluation.add(name, row["key"], picture, target)
+        evaluation.note(_TARGET, target)
         if len(evaluation.samples) < config.rows:
             evaluation.samples.append((row["key"], [*([source] if source is not None else []), translated, target]))
     if not evaluation.samples:
@@ -119,6 +141,8 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
         [name, f"{s['l1_mean']:.4f}", f"{s['l1_median']:.4f}", f"{s['psnr_mean']:.2f} dB", f"{s['psnr_median']:.2f} dB"]
         for name, s in summary.items()
     ]
+    kid_name = evaluation.features.kid_name if evaluation.features else ""
+    kids = [[name, f"{s[kid_name]:.4f}"] for name, s in summary.items() if kid_name in s]
     aside = list(quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet")))
     report = Report(
         title="Evaluation of a translated store",
@@ -130,7 +154,8 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
                 title="Distance to the target (L1 on a scale of 0 to 1)",
                 columns=["prediction", "L1 mean", "L1 median", "PSNR mean", "PSNR median"],
                 rows=rows,
-            )
+            ),
+            *_kid_table(evaluation.features, kids),
         ],
         sheet_png=sheet,
         quarantine=aside[:MOST_QUARANTINE_LINES],
@@ -141,3 +166,12 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     storage.replace(storage.join(output, "contact_sheet.png"), sheet)
     storage.replace(storage.join(output, "report.html"), render_report(report).encode())
     return render_text(report) + f"\nreport: {output}/report.html"
+
+
+def _kid_table(features: Features | None, rows: list[list[str]]) -> list[Table]:
+    if not features or not rows:
+        return []
+    title = f"Distance of the sets of pictures (KID on {features.name}: not to be compared with published KID)"
+    return [
+        Table(title=title, columns=["prediction", "KID"], rows=[list(row) for row in zip(names, kids, strict=True)])
+    ]

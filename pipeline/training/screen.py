@@ -61,6 +61,7 @@ class Ticker:
         """Pass a line of metrics on."""
         self._rate = line["images_per_s"]
         self._tell(line["step"], line)
+        self._last_s, self._last_images = time.monotonic(), self._images  # without the time of a validation
 
     def _tell(self, done: int, line: Mapping[str, Any] | None) -> None:
         self._show(
@@ -120,10 +121,12 @@ class Bar:
     def __init__(self, run: str, stream: TextIO) -> None:
         self._bar = _BarWithLines(
             BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[pace]}"),
-            TimeRemainingColumn(elapsed_when_finished=True), TextColumn("left"),
+            TimeRemainingColumn(), TextColumn("left"),
             console=Console(file=stream), speed_estimate_period=120.0,
         )  # fmt: skip
-        self._bar.below = [f"log: {run}/metrics.jsonl"]
+        self._log = f"log: {run}/metrics.jsonl"
+        self._bar.below = ["starting the workers", self._log]
+        self._losses, self._validation = "", ""
         self._task: TaskID | None = None
 
     def __enter__(self) -> Bar:
@@ -138,16 +141,14 @@ class Bar:
 
     def show(self, standing: Standing) -> None:
         if standing.line:
-            found = [_numbers("losses", standing.line["losses"])]
-            if "validation" in standing.line:
-                self._validation = _numbers(f"validation at step {standing.step}", standing.line["validation"])
-            self._bar.below = [*found, *([self._validation] if self._validation else []), self._bar.below[-1]]
+            self._losses = _numbers("losses", standing.line["losses"])
+            if scores := standing.line.get("validation"):
+                self._validation = _numbers(f"validation at step {standing.step}", scores)
+        self._bar.below = [line for line in (self._losses, self._validation, self._log) if line]
         pace = f"epoch {standing.epoch}/{standing.epochs}  {standing.images_per_s:.1f} images/s"
         if self._task is None:  # the time left is estimated from the steps of this start alone
             self._task = self._bar.add_task("train", total=standing.total, completed=standing.step, pace=pace)
         self._bar.update(self._task, completed=standing.step, pace=pace)
-
-    _validation = ""
 
 
 class _BarWithLines(Progress):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.errors import UserError
 from pipeline.evaluation import features
 from pipeline.evaluation.features import FeatureSet, kid, load_features
-from pipeline.errors import UserError
 from tests.corpus import picture
 
 CPU = torch.device("cpu")

@@ -17,9 +17,7 @@ def test_what_is_no_number_is_named() -> None:
 
 
 def test_a_loss_far_above_its_recent_median_is_named() -> None:
-    assert exploded(STEADY, line(g_l1=1.2e4), 1000) == [
-        "g_l1 is 1.2e+04, more than 1000 times its recent median of 11"
-    ]
+    assert exploded(STEADY, line(g_l1=1.2e4), 1000) == ["g_l1 is 1.2e+04, more than 1000 times its recent median of 11"]
     assert exploded(STEADY, line(g_l1=-1.2e4), 1000)
     assert exploded(STEADY, line(g_l1=1e4), 1000) == []
 
