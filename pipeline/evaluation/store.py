@@ -172,6 +172,4 @@ def _kid_table(features: Features | None, rows: list[list[str]]) -> list[Table]:
     if not features or not rows:
         return []
     title = f"Distance of the sets of pictures (KID on {features.name}: not to be compared with published KID)"
-    return [
-        Table(title=title, columns=["prediction", "KID"], rows=[list(row) for row in zip(names, kids, strict=True)])
-    ]
+    return [Table(title=title, columns=["prediction", "KID"], rows=rows)]
