@@ -73,7 +73,7 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
     if data is None:
         return None
     document = json.loads(data)
-    history = document.get("validation", [])
+    history = tuple(document.get("validation", ()))
     if not is_last(config, document["steps"], history, total_steps):
         return None
     return TrainResult(

@@ -52,14 +52,16 @@ def check_sinks(config: WatchConfig) -> None:
             )
 
 
-def open_sinks(config: WatchConfig, run: str, *, step: int, say: Callable[[str], None]) -> list[Sink]:
-    """The sinks that `config` asks for, for the run in the folder `run`, which goes on after `step`."""
+def open_sinks(
+    config: WatchConfig, run: str, recipe: Mapping[str, Any], *, step: int, say: Callable[[str], None]
+) -> list[Sink]:
+    """The sinks that `config` asks for, for the run of this recipe in the folder `run`, which goes on after `step`."""
     check_sinks(config)
     sinks: list[Sink] = [TensorBoard(run, step=step)] if config.tensorboard else []
     if config.mlflow:
-        sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run), say))
+        sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe), say))
     if config.wandb:
-        sinks.append(Apart("Weights & Biases", lambda: WeightsAndBiases(config.wandb, run), say))
+        sinks.append(Apart("Weights & Biases", lambda: WeightsAndBiases(config.wandb, run, recipe), say))
     return sinks
 
 
@@ -139,12 +141,14 @@ def _checksum(data: bytes) -> bytes:
 class MLflow:
     """A run on a tracking server; `where` is URI#EXPERIMENT. A resumed run goes on with the run of its folder."""
 
-    def __init__(self, where: str, folder: str) -> None:
+    def __init__(self, where: str, folder: str, recipe: Mapping[str, Any]) -> None:
         import mlflow
+        from mlflow.entities import Param
 
         uri, _, experiment = where.partition("#")
         self._client = mlflow.MlflowClient(uri)
         self._run, self._last_step = self._find(experiment or "transdomain", folder)
+        self._client.log_batch(self._run, params=[Param(name, str(value)) for name, value in flat(recipe).items()])
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
@@ -181,7 +185,7 @@ class MLflow:
 class WeightsAndBiases:
     """A run of a project; `where` is PROJECT or ENTITY/PROJECT. A resumed run goes on with the run of its folder."""
 
-    def __init__(self, where: str, folder: str) -> None:
+    def __init__(self, where: str, folder: str, recipe: Mapping[str, Any]) -> None:
         import wandb
 
         entity, _, project = where.rpartition("/")
@@ -191,6 +195,7 @@ class WeightsAndBiases:
             id=_identity(folder),
             name=folder.rsplit("/", 1)[-1],
             resume="allow",
+            config=dict(recipe),
             settings=wandb.Settings(silent=True, console="off"),
         )
         self._image = wandb.Image
@@ -209,6 +214,14 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`recipe` by dotted names, as its flags have them."""
+    found: dict[str, Any] = {}
+    for name, value in recipe.items():
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return found
 
 
 def _identity(folder: str) -> str:

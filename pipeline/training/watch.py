@@ -6,6 +6,7 @@ next collective, so they must be done within that one's time limit (30 minutes u
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -59,9 +60,12 @@ class Watch:
         self._journal: Journal | None = None
         self._ticker: Ticker | None = None
         self._sinks: Sequence[Sink] = ()
+        self._closing = contextlib.ExitStack()
         if self._group.leads:
             self._journal = Journal(config.output, step=start)
-            self._sinks = open_sinks(config.watch, config.output, step=start, say=say)
+            self._sinks = open_sinks(config.watch, config.output, config.recipe(), step=start, say=say)
+            for sink in self._sinks:
+                self._closing.callback(sink.close)
             self._ticker = Ticker(show, start=start, total=total, steps_per_epoch=steps_per_epoch)
 
     def __enter__(self) -> Watch:
@@ -70,8 +74,7 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for sink in self._sinks:
-            sink.close()
+        self._closing.close()
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""

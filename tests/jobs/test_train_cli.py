@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from jobs import train
 from pipeline import storage
 from pipeline.config.train import TrainConfig
+from pipeline.config.validation import Validation
+from pipeline.training import record, run, watch
 from tests.pipeline.training import small
 
 
@@ -91,3 +94,33 @@ def test_another_recipe_under_the_same_run_is_refused_with_the_difference(
     assert train.main(flags(config)) == 0
     capsys.readouterr()
     assert "learning_rate was 0.0002 and is 0.1 now" in refused(capsys, *flags(config), "--learning_rate", "0.1")
+
+
+def test_a_run_that_validation_has_ended_is_trained_until_it_may_go_on(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": 0.5})
+    validation = Validation(input=store, every=2, patience=1)
+    config = small.pix2pix(store, str(tmp_path / "run"), validation=validation)
+    assert small.train_here(config).step == 4
+    patient = [*flags(config), "--validation.input", store, "--validation.every", "2", "--validation.patience"]
+    assert train.main([*patient, "1"]) == 0
+    assert "trained: 4 steps" in capsys.readouterr().out
+    assert train.main([*patient, "1"]) == 0
+    assert "was trained already, nothing to do: 4 steps" in capsys.readouterr().out
+    plan = run.prepare(small.pix2pix(store, config.output, validation=Validation(input=store, every=2, patience=2)))
+    assert record.finished(plan.config, plan.total_steps) is None
+
+
+def test_what_cannot_be_watched_is_refused(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = flags(small.pix2pix(store, str(tmp_path / "run")))
+    nowhere = str(tmp_path / "nowhere")
+    assert nowhere in refused(capsys, *command, "--validation.input", nowhere)
+    line = refused(capsys, *command, "--validation.input", store, "--validation.metric", "cycle_l1")
+    assert "pix2pix has kid, l1, ssim" in line
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'transdomain[wandb]'" in refused(capsys, *command, "--watch.wandb", "faces")
+    line = refused(capsys, *command, "--validation.input", store, "--validation.metric", "kid")
+    assert "pip install 'transdomain[metrics]'" in line

@@ -20,6 +20,8 @@ from pipeline.training import sinks
 from pipeline.training.sinks import Apart, MLflow, TensorBoard, WeightsAndBiases
 from tests.corpus import picture
 
+RECIPE = {"objective": "pix2pix", "generator": {"width": 64}}
+
 
 def read_back(run: str, folder: Path) -> EventAccumulator:
     """TensorBoard's view of the event files in a run on any storage."""
@@ -147,17 +149,19 @@ def test_mlflow_goes_on_with_the_run_of_the_folder(tmp_path: Path, monkeypatch: 
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     where = f"file://{tmp_path}/mlruns#faces"
-    first = MLflow(where, "/runs/one")
+    first = MLflow(where, "/runs/one", RECIPE)
     first.scalars(1, {"loss/g_l1": 0.5})
     first.scalars(2, {"loss/g_l1": 0.25})
-    second = MLflow(where, "/runs/one")
+    second = MLflow(where, "/runs/one", RECIPE)
     second.scalars(2, {"loss/g_l1": 0.25})
     second.scalars(3, {"loss/g_l1": 0.125})
     second.picture(3, "samples/g", picture(1))
     second.close()
     history = second._client.get_metric_history(second._run, "loss/g_l1")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.5), (2, 0.25), (3, 0.125)]
-    assert MLflow(where, "/runs/other")._run != second._run
+    params = second._client.get_run(second._run).data.params
+    assert params == {"objective": "pix2pix", "generator.width": "64"}
+    assert MLflow(where, "/runs/other", {})._run != second._run
 
 
 def test_wandb_goes_on_with_the_run_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,13 +176,13 @@ def test_wandb_goes_on_with_the_run_of_the_folder(monkeypatch: pytest.MonkeyPatc
 
     stand_in = types.SimpleNamespace(init=init, Image=np.shape, Settings=lambda **options: options)
     monkeypatch.setitem(sys.modules, "wandb", stand_in)  # type: ignore[arg-type]
-    first = WeightsAndBiases("team/faces", "/runs/one")
+    first = WeightsAndBiases("team/faces", "/runs/one", RECIPE)
     first.scalars(1, {"x": 1.0})
-    second = WeightsAndBiases("team/faces", "/runs/one")
+    second = WeightsAndBiases("team/faces", "/runs/one", RECIPE)
     second.scalars(1, {"x": 1.0})
     second.scalars(2, {"x": 2.0})
     second.picture(2, "samples/g", np.zeros((4, 5, 3), np.uint8))
     second.close()
     assert logged == [(1, {"x": 1.0}), (2, {"x": 2.0}), (2, {"samples/g": (4, 5, 3)})]
-    assert [(b["entity"], b["project"], b["resume"]) for b in begun] == [("team", "faces", "allow")] * 2
+    assert [(b["entity"], b["project"], b["config"]) for b in begun] == [("team", "faces", RECIPE)] * 2
     assert begun[0]["id"] == begun[1]["id"]
