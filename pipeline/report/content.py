@@ -40,6 +40,14 @@ class QuarantineLine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing of a report, as HTML that is put in as it stands; a page shows it, a terminal does not."""
+
+    title: str
+    html: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """An account of one run. All text is taken as data: keys and messages may hold anything."""
 
@@ -50,15 +58,16 @@ class Report:
     facts: Sequence[tuple[str, str]] = ()
     """Names and values, in the order of their importance."""
     tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
     sheet_png: bytes | None = None
     """A contact sheet."""
     quarantine: Sequence[QuarantineLine] = ()
     """The inputs that are shown as set aside."""
-    quarantine_total: int = 0
-    """How many were set aside, those that are not shown included."""
+    quarantine_total: int | None = 0
+    """How many were set aside, those that are not shown included; None where nothing is ever set aside."""
 
     def __post_init__(self) -> None:
-        if self.quarantine_total < len(self.quarantine):
+        if self.quarantine_total is not None and self.quarantine_total < len(self.quarantine):
             shown = len(self.quarantine)
             raise ValueError(f"quarantine_total is {self.quarantine_total}, but {shown} lines of quarantine are shown")
 
@@ -66,7 +75,7 @@ class Report:
 def quarantine_heading(report: Report) -> str:
     """How many inputs were set aside, and how many of them are shown where that is not all."""
     total, shown = report.quarantine_total, len(report.quarantine)
-    if total == 0:
+    if not total:
         return "No input was set aside"
     counted = f"{total:,} input{'s' if total > 1 else ''} set aside"
     return counted if shown == total else f"{counted}, {shown:,} shown"

@@ -4,7 +4,15 @@ from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 
-from pipeline.report.content import Report, Table, numeric_columns, printable, quarantine_heading, quarantine_rows
+from pipeline.report.content import (
+    Figure,
+    Report,
+    Table,
+    numeric_columns,
+    printable,
+    quarantine_heading,
+    quarantine_rows,
+)
 from pipeline.report.style import STYLE
 
 # What a key or a message smuggles in past the escaping still could not load or run anything.
@@ -13,7 +21,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def render_report(report: Report) -> str:
     """The whole HTML document. Every text of the report is escaped."""
-    sections = [_header(report), _facts(report), _sheet(report), *map(_table, report.tables), _quarantine(report)]
+    sections = [
+        _header(report), _facts(report), _sheet(report), *map(_figure, report.figures), *map(_table, report.tables),
+        _quarantine(report),
+    ]  # fmt: skip
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -71,12 +82,18 @@ def _sheet(report: Report) -> str:
     )
 
 
+def _figure(figure: Figure) -> str:
+    return _lines([f"<h2>{_text(figure.title)}</h2>", f'<figure class="card curves">{figure.html}</figure>'])
+
+
 def _table(table: Table) -> str:
     styles = ["number" if is_numeric else "" for is_numeric in numeric_columns(table)]
     return _lines([f"<h2>{_text(table.title)}</h2>", _grid("table", table.columns, table.rows, styles)])
 
 
 def _quarantine(report: Report) -> str:
+    if report.quarantine_total is None:
+        return ""
     heading = f"<h2>{quarantine_heading(report)}</h2>"
     if not report.quarantine:
         return heading

@@ -33,6 +33,11 @@ dt { color: var(--muted); font-size: .8rem; }
 dd { margin: 0; font-size: 1.05rem; font-weight: 550; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 figure { margin: 0; }
 figure img { display: block; width: 100%; min-width: 42rem; height: auto; background: #fafaf8; }
+.curves { padding: .8rem 1rem .6rem; max-width: 46rem; }
+.curves svg { display: block; width: 100%; height: auto; }
+.curves text { fill: var(--muted); font-size: 11px; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .4rem 0 0; color: var(--muted); font-size: .85rem; }
+.legend i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
 .scroll { overflow-x: auto; }
 .table { width: fit-content; min-width: min(100%, 34rem); max-width: 100%; }
 table { width: 100%; border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }

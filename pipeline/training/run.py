@@ -14,6 +14,7 @@ from pipeline.training.export import export_bundle
 from pipeline.training.loader import Sources, find_sources
 from pipeline.training.loop import Say, Task, order_of
 from pipeline.training.record import TrainResult
+from pipeline.training.report import training_report
 from pipeline.training.screen import open_screen
 from pipeline.training.sinks import check_sinks
 from pipeline.training.validation import check_validation
@@ -118,5 +119,8 @@ def _conclude(plan: Plan, say: Say) -> TrainResult:
         losses=lines[-1]["losses"] if lines else {},
         validation=history,
     )
+    samples = storage.read_if_there(storage.join(result.bundle, "sample.png"))
+    report = training_report(config, result, lines, samples)
+    storage.replace(storage.join(config.output, "report.html"), report.encode())
     record.finish(config, result)
     return result

@@ -80,6 +80,10 @@ def test_a_run_killed_before_its_bundle_gets_it_and_then_there_is_nothing_to_do(
     assert "trained: 7 steps" in capsys.readouterr().out
     bundle = json.loads(storage.read(f"{config.output}/bundle/config.json"))
     assert bundle["provenance"]["step"] == 7
+    page = storage.read(f"{config.output}/report.html").decode()
+    assert "<h2>Losses</h2>" in page
+    assert "g_l1" in page
+    assert "data:image/png;base64" in page
     files = {entry.name: entry.version for entry in storage.list_files(config.output)}
     assert train.main(flags(config)) == 0
     assert "was trained already, nothing to do" in capsys.readouterr().out
