@@ -11,13 +11,15 @@ Points = Sequence[tuple[float, float]]
 WIDTH, HEIGHT = 640, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 26
 _MOST_POINTS = 300
+_LOGARITHMIC = 30
 _COLOURS = ("#3b7dd8", "#d9682b", "#3a9d5d", "#b04fb5", "#c2a21b", "#2aa5a5", "#d14a61", "#7a7f87")
 
 
 def curves(series: Mapping[str, Points]) -> str:
     """One curve a series over a common scale, and a legend. What is no finite number is left out.
 
-    A long series is shown as the means of at most 300 stretches of it. Empty where there is nothing to draw.
+    The scale is logarithmic where all values are above zero and differ by more than 30 times. A long series is shown
+    as the means of at most 300 stretches of it. Empty where there is nothing to draw.
     """
     thinned = {name: _thinned([p for p in points if math.isfinite(p[1])]) for name, points in series.items()}
     thinned = {name: points for name, points in thinned.items() if points}
@@ -25,12 +27,13 @@ def curves(series: Mapping[str, Points]) -> str:
         return ""
     xs = [x for points in thinned.values() for x, _ in points]
     ys = [y for points in thinned.values() for _, y in points]
-    low, high = _widened(min(ys), max(ys))
+    scale = math.log if min(ys) > 0 and max(ys) > _LOGARITHMIC * min(ys) else float
+    low, high = _widened(scale(min(ys)), scale(max(ys)))
     left, right = _widened(min(xs), max(xs))
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = _LEFT + (x - left) / (right - left) * (WIDTH - _LEFT - _RIGHT)
-        down = HEIGHT - _BOTTOM - (y - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+        down = HEIGHT - _BOTTOM - (scale(y) - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
         return round(across, 1), round(down, 1)
 
     colours = _colours(len(thinned))
@@ -43,7 +46,10 @@ def curves(series: Mapping[str, Points]) -> str:
     ]
     svg = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-        *(_label(_LEFT - 8, y, "end", f"{value:.3g}") for value, y in ((high, _TOP + 4), (low, HEIGHT - _BOTTOM))),
+        *(
+            _label(_LEFT - 8, y, "end", f"{value:.3g}")
+            for value, y in ((max(ys), _TOP + 4), (min(ys), HEIGHT - _BOTTOM))
+        ),
         _label(_LEFT, HEIGHT - 8, "start", f"step {left:,.0f}"),
         _label(WIDTH - _RIGHT, HEIGHT - 8, "end", f"{right:,.0f}"),
         *drawn,

@@ -36,7 +36,8 @@ figure img { display: block; width: 100%; min-width: 42rem; height: auto; backgr
 .curves { padding: .8rem 1rem .6rem; max-width: 46rem; }
 .curves svg { display: block; width: 100%; height: auto; }
 .curves text { fill: var(--muted); font-size: 11px; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .4rem 0 0; color: var(--muted); font-size: .85rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .4rem 0 0; }
+.legend { color: var(--muted); font-size: .85rem; }
 .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
 .scroll { overflow-x: auto; }
 .table { width: fit-content; min-width: min(100%, 34rem); max-width: 100%; }

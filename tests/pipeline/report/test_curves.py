@@ -41,5 +41,10 @@ def test_one_point_is_a_dot_and_a_flat_curve_has_a_scale() -> None:
     assert all(0 < y < HEIGHT for _, y in line)
 
 
+def test_values_of_many_sizes_have_a_logarithmic_scale() -> None:
+    ((_, one), (_, ten), (_, hundred)) = drawn(curves({"a": [(0, 1.0), (1, 10.0), (2, 100.0)]}))[0]
+    assert one - ten == pytest.approx(ten - hundred, abs=0.2)
+
+
 def test_names_are_text() -> None:
     assert "<script>" not in curves({"<script>": [(1, 2.0), (2, 3.0)]})
