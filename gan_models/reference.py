@@ -172,9 +172,9 @@ def _unet(state: State) -> GeneratorConfig:
 
 def _patch_layers(state: State) -> int:
     """Inner convolutions stand at 2, 5, 8, …, the last one of all three further."""
-    found = [re.fullmatch(r"model\.(\d+)\.weight", name) for name in state]
-    places = [int(match[1]) for match in found if match and state[match[0]].ndim == 4]
-    return max(1, min((max(places) - 2) // 3, len(state)))
+    matches = (re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", name) for name in state)
+    last = max(int(match[1]) for match in matches if match)
+    return max(1, min((last - 2) // 3, len(state)))
 
 
 def _convolution(state: State, name: str, what: str) -> tuple[int, int]:
@@ -191,10 +191,11 @@ def _norm(bare: Config, state: State) -> dict[str, Any]:
 
     Inner convolutions have a bias under instance norm only. So the biases tell affine instance norm from batch norm,
     even where an old file tracked running statistics; a batch norm is the one with a scale and without those biases.
-    The most of each kind decides, so that a tensor too few or too many is listed as such.
+    Most of each kind decides, so that a tensor too few or too many is listed as such.
     """
     none, plain = expected_state(_under(bare, "none")), expected_state(_under(bare, "instance"))
-    biased = _most(plain.keys() - none.keys(), state)
+    biases = {name for name in plain.keys() - none.keys() if f"{name.removesuffix('bias')}weight" in state}
+    biased = bool(biases) and _most(biases, state)
     scaled = _most(expected_state(_under(bare, "instance", affine=True)).keys() - plain.keys(), state)
     if biased:
         return {"norm": "instance", "affine": scaled}

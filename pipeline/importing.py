@@ -124,7 +124,7 @@ def _find(config: ImportConfig) -> dict[str, storage.Entry]:
         )
     found = {match["role"]: entry for match, entry in named if match["epoch"] == config.epoch}
     if not found:
-        epochs = ", ".join(sorted({match["epoch"] for match, _ in named}))
+        epochs = ", ".join(sorted({match["epoch"] for match, _ in named}, key=lambda epoch: (len(epoch), epoch)))
         raise UserError(f"{config.input}: no checkpoint of epoch {config.epoch}; it has {epochs}: choose by --epoch")
     return found
 
@@ -172,9 +172,7 @@ def _check_channels(read: Mapping[str, Checkpoint], objective: Objective, config
     if "G_A" in read and "G_B" in read:
         forth, back = read["G_A"].config, read["G_B"].config
         if (forth.in_channels, forth.out_channels) != (back.out_channels, back.in_channels):
-            raise UserError(
-                f"{config.input}: one does not lead back whence the other came: {read['G_A']}; {read['G_B']}"
-            )
+            raise UserError(f"{config.input}: one does not undo the other: {read['G_A']}; {read['G_B']}")
     for role in read:
         if role.startswith("D") and objective == "cyclegan":
             judged = read[role.replace("D", "G")]
