@@ -78,10 +78,9 @@ def recognise(state: State) -> Recognised:
     bare = _architecture(state)
     config = replace(bare, **_norm(bare, state))
     state = _with_our_statistics(config, state, notes)
-    expected = expected_state(config)
-    if faults := misfits(expected, state):
+    if faults := misfits(expected_state(config), state):
         raise ValueError(f"recognised {describe(config)}, but not every tensor fits: {faults}")
-    return Recognised(config=config, state=_converted(expected, state, notes), notes=tuple(notes))
+    return Recognised(config=config, state=_converted(config, state, notes), notes=tuple(notes))
 
 
 def describe(config: Config) -> str:
@@ -165,6 +164,7 @@ def _resnet(state: State, *, blocks: int) -> GeneratorConfig:
 def _unet(state: State) -> GeneratorConfig:
     nested = [re.match(r"model\.model\.1\.model((?:\.3\.model)*)\.", name) for name in state]
     depth = max((2 + match[1].count(".3.model") for match in nested if match), default=2)
+    depth = max(2, min(depth, len(state)))  # one absurd name must not build an absurd network
     width, source = _convolution(state, "model.model.0", f"a U-Net generator with {depth} halvings")
     _, target = _convolution(state, "model.model.3", f"a U-Net generator with {depth} halvings")
     return GeneratorConfig(kind="unet", in_channels=source, out_channels=target, width=width, depth=depth)
@@ -174,7 +174,7 @@ def _patch_layers(state: State) -> int:
     """Inner convolutions stand at 2, 5, 8, …, the last one of all three further."""
     matches = (re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", name) for name in state)
     last = max(int(match[1]) for match in matches if match)
-    return max(1, min((last - 2) // 3, len(state)))
+    return max(1, min((last - 2) // 3, len(state)))  # nor here
 
 
 def _convolution(state: State, name: str, what: str) -> tuple[int, int]:
@@ -220,14 +220,14 @@ def _with_our_statistics(config: Config, state: State, notes: list[str]) -> Stat
     return state
 
 
-def _converted(expected: State, state: State, notes: list[str]) -> State:
-    """In the order, the types and the plain memory layout of `expected`; a number stays a number of its kind."""
+def _converted(config: Config, state: State, notes: list[str]) -> State:
+    """In the order, the types and the plain memory layout of our network; no integer becomes a weight, nor back."""
     changes: Counter[str] = Counter()
     converted = {}
-    for name, like in expected.items():
+    for name, like in expected_state(config).items():
         tensor, types = state[name], f"{_type(state[name])} to {_type(like)}"
         if tensor.is_floating_point() != like.is_floating_point() or tensor.is_complex():
-            raise ValueError(f"{name} is {_type(tensor)} instead of {_type(like)}")
+            raise ValueError(f"recognised {describe(config)}, but {name} is {_type(tensor)} instead of {_type(like)}")
         changes[types] += tensor.dtype != like.dtype
         converted[name] = tensor.detach().to(like.dtype).clone(memory_format=torch.contiguous_format)
     notes += [f"converted {_several(count, 'tensor')} from {types}" for types, count in changes.items() if count]

@@ -287,10 +287,8 @@ def test_other_floats_become_float32_with_a_note(dtype: torch.dtype) -> None:
 
 def test_integers_in_a_floats_place_are_refused() -> None:
     state = state_of(PATCH)
-    assert (
-        refusal(state | {"model.2.weight": state["model.2.weight"].long()})
-        == "model.2.weight is int64 instead of float32"
-    )
+    said = refusal(state | {"model.2.weight": state["model.2.weight"].long()})
+    assert said == f"recognised {describe(PATCH)}, but model.2.weight is int64 instead of float32"
 
 
 # --- what does not fit -------------------------------------------------------------------------------------------
@@ -331,6 +329,13 @@ def test_another_padding_than_the_reference_s_default_is_refused() -> None:
     for old, new in moved.items():
         state = {name.replace(old, new): tensor for name, tensor in state.items()}
     assert "unexpected: model.10.conv_block.0.weight" in refusal(state)
+
+
+def test_an_absurd_name_is_refused_like_any_other() -> None:
+    """It must not build an absurd network either, which would take all memory or all of the stack."""
+    deep = f"model.model.1.model{'.3.model' * 5000}.1.weight"
+    assert "recognised a PatchGAN" in refusal(state_of(PATCH) | {"model.999999999.weight": torch.zeros(1)})
+    assert "recognised a U-Net" in refusal(state_of(UNET) | {deep: torch.zeros(1)})
 
 
 def test_a_network_of_another_kind_is_named_by_its_first_tensors() -> None:
