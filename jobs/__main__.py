@@ -8,6 +8,7 @@ import sys
 JOBS = {
     "pack": "image folders or Parquet stores into a sharded store",
     "train": "pix2pix or CycleGAN from a store, by Ray Train",
+    "import": "published checkpoints (.pth) into a model bundle",
     "translate": "a store by a trained model, each image exactly once",
     "evaluate": "a translated store against its targets",
     "verify": "prove a dataset whole",
