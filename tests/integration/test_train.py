@@ -78,6 +78,22 @@ def test_a_killed_run_of_two_workers_ends_with_the_same_bits(tmp_path: Path) -> 
     check(config, uninterrupted(config, tmp_path))
 
 
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+def test_a_wish_to_stop_reaches_all_workers_and_loses_no_step(wish: signal.Signals, tmp_path: Path) -> None:
+    config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
+    with drive(config, tmp_path / "log") as driver:
+        assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [20]), driver.log.read_text()[-3000:]
+        driver.signal(wish)
+        assert driver.wait(30) == 130
+    said = (tmp_path / "log").read_text()
+    stopped = re.search(r"stopped with a checkpoint of step (\d+)", said)
+    assert stopped
+    assert int(stopped[1]) == checkpoint.steps(config.output)[-1] < _STEPS
+    assert "the same command goes on from here: python -m jobs.train" in said
+    assert f"resuming from the checkpoint of step {stopped[1]}" in finish(config, tmp_path / "finished.log")
+    check(config, uninterrupted(config, tmp_path))
+
+
 def test_workers_that_find_no_place_are_refused_before_the_start(tmp_path: Path) -> None:
     config = config_of(small.write_pairs(str(tmp_path / "store"), 4), str(tmp_path / "run"), workers=1)
     command = [*flags(config), "--cpus_per_worker", "1000"]
