@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.fx.experimental._config as tracing
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
@@ -46,6 +45,7 @@ _LEAST_SIDE = 64  # pixels, of what the checks translate
 def export_onnx(generator: nn.Module, config: GeneratorConfig, *, notes: Mapping[str, str] | None = None) -> bytes:
     """`generator` as one ONNX model (opset 18), its weights inside, `notes` added to its metadata.
 
+    ONNX cannot say that a size is a multiple: given another, a ResNet's picture has another size, and a U-Net fails.
     Raises ImportError of one line where a package is missing, ValueError where the weights exceed what one file holds.
     """
     require_onnx()
@@ -81,17 +81,18 @@ def export_onnx(generator: nn.Module, config: GeneratorConfig, *, notes: Mapping
 def export_program(generator: nn.Module, config: GeneratorConfig) -> ExportedProgram:
     """`generator` as a program of torch.export, on the CPU, in fp32, without gradients; `.module()` is callable.
 
-    An input of another memory format is computed on NCHW memory, for the reason that `norms.GroupNorm` gives.
+    It refuses a height or a width that the generator does not take. An input of another memory format is computed on
+    NCHW memory, for the reason that `norms.GroupNorm` gives.
     """
     multiple, least = config.size_multiple, smallest_size(config) // config.size_multiple
     sizes = {0: Dim("batch"), 2: multiple * Dim("rows", min=least), 3: multiple * Dim("columns", min=least)}
     # Sizes that differ and are not 1: none may be taken for another, or for a constant.
     example = torch.zeros(2, config.in_channels, 2 * multiple, 3 * multiple)
-    # Without this the tracer takes it that no size is 1, and refuses images of one multiple: 256² for a U-Net 256.
-    with tracing.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        program = torch.export.export(_Translator(generator), (example,), dynamic_shapes={"image": sizes})
+    program = torch.export.export(_Translator(generator), (example,), dynamic_shapes={"image": sizes})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
+    # With an example, `.module()` would check the tracer's guesses, among them that no size is one multiple: a U-Net
+    # 256 would refuse 256². Without, it checks what `sizes` says.
     program.example_inputs = None
     return program
 
