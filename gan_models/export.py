@@ -91,6 +91,9 @@ def export_program(generator: nn.Module, config: GeneratorConfig) -> ExportedPro
     program = torch.export.export(_Translator(generator), (example,), dynamic_shapes={"image": sizes})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
+    ranges = sorted(program.range_constraints.items(), key=str)  # they come out of a set, in an order of their own
+    program.range_constraints.clear()
+    program.range_constraints.update(ranges)
     # With an example, `.module()` would check the tracer's guesses, among them that no size is one multiple: a U-Net
     # 256 would refuse 256². Without, it checks what `sizes` says.
     program.example_inputs = None
