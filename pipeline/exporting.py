@@ -54,8 +54,8 @@ def export(config: ExportConfig) -> str:
         )
     return (
         f"{config.output}: {'written' if is_new else 'was there already'}: {direction} of {config.bundle}, "
-        f"{len(data) / 1e6:.1f} MB, within {difference:.1g} of the original; heights and widths are multiples of "
-        f"{architecture.size_multiple}"
+        f"{len(data) / 1e6:.1f} MB, largest difference from the original {difference:.2g}; "
+        f"heights and widths are multiples of {architecture.size_multiple}"
     )
 
 
