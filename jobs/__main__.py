@@ -11,6 +11,7 @@ JOBS = {
     "import": "published checkpoints (.pth) into a model bundle",
     "translate": "a store by a trained model, each image exactly once",
     "evaluate": "a translated store against its targets",
+    "export": "a trained generator to ONNX or torch.export, for other programs",
     "verify": "prove a dataset whole",
     "benchmark": "throughput against this machine's own limits",
     "demo": "all of it, on a small data set",
