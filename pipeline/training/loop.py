@@ -19,13 +19,15 @@ from pipeline.config.train import TrainConfig
 from pipeline.stores import SourceChangedError
 from pipeline.training import checkpoint, guards, loader
 from pipeline.training import order as ordering
-from pipeline.training.checkpoint import Record
-from pipeline.training.group import Group
+from pipeline.training.checkpoint import CheckpointError, Record
+from pipeline.training.group import Agreement, Group, Signal
+from pipeline.training.keeper import Keeper
 from pipeline.training.loader import ImageSet, Sources
 from pipeline.training.metrics import Pace
 from pipeline.training.order import Order
 from pipeline.training.replica import Replica
 from pipeline.training.screen import Show, show_nothing
+from pipeline.training.validation import best_step
 from pipeline.training.watch import Watch
 
 Say = Callable[[str], None]
@@ -52,6 +54,8 @@ class Outcome:
     """Of the last step; empty where this start had nothing to do."""
     failure: str = ""
     """Why it stopped, where trying again would stop in the same way."""
+    stopped: bool = False
+    """Whether it was asked to stop, and did, with a checkpoint of `step`."""
 
 
 def order_of(config: TrainConfig, sources: Sources) -> Order:
@@ -65,9 +69,21 @@ def order_of(config: TrainConfig, sources: Sources) -> Order:
     )
 
 
-def train(task: Task, group: Group, device: torch.device, say: Say, show: Show = show_nothing) -> Outcome:
-    """Train to the end. `say` gets lines for people and `show` where the run stands, on rank 0 only.
+def train(
+    task: Task,
+    group: Group,
+    device: torch.device,
+    say: Say,
+    show: Show = show_nothing,
+    *,
+    stop_asked: Callable[[], bool] = lambda: False,
+    preempted: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train to the end, or until `stop_asked` says so on rank 0. `say` gets lines for people and
+    `show` where the run stands, on rank 0 only.
 
+    `preempted` is asked at every log step, on every rank at once: true means that a node will soon be gone, and a
+    checkpoint is written.
     Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
     """
     say = say if group.leads else lambda line: None
@@ -97,20 +113,21 @@ def train(task: Task, group: Group, device: torch.device, say: Say, show: Show =
         replica=replica,
         about=about,
         say=say,
+        stop_asked=stop_asked,
+        preempted=preempted,
     )
-    total = task.config.total_steps(steps.order.steps_per_epoch)
     with Watch(
         task.config,
         task.sources,
         replica,
         start=record.step if record else 0,
-        total=total,
+        total=task.config.total_steps(steps.order.steps_per_epoch),
         steps_per_epoch=steps.order.steps_per_epoch,
         history=record.about.get("validation", []) if record else [],
         say=say,
         show=show,
     ) as watch:
-        return steps.run(record.step if record else 0, total, watch)
+        return steps.run(record.step if record else 0, watch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,42 +141,38 @@ class _Steps:
     replica: Replica
     about: Mapping[str, Any]
     say: Say
+    stop_asked: Callable[[], bool]
+    preempted: Callable[[], bool]
 
-    def run(self, start: int, total: int, watch: Watch) -> Outcome:
-        """From step `start` to the end, or to where the losses leave the numbers or validation no longer improves."""
-        config = self.config
+    def run(self, start: int, watch: Watch) -> Outcome:
+        """From step `start` to the end, to where validation ends it, to where it is asked to stop or cannot go on."""
+        config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
+        leader = _Leader(self, start, watch) if self.group.leads else None
+        agreement = Agreement(self.group)
         losses: dict[str, float] = {}
-        pace = Pace()
-        if watch.stops(start):
-            return Outcome(step=start)
-        for step in range(start, total):
-            found = self._step(step, pace)
-            done = step + 1
+        pace, done, agreed = Pace(), start, Signal.GO_ON
+        while done < total and agreed is Signal.GO_ON and not watch.stops(done):
+            found = self._step(done, pace)
+            done += 1
             watch.step(done, config.global_batch)
-            saves = done % config.checkpoint_every == 0 or done == total or watch.validates(done)
-            logs = watch.logs(done)
-            if not (logs or saves):
-                continue
-            losses = self._over_all_ranks(found)
-            bad = guards.not_finite(losses)
-            if bad or not self.replica.is_finite():
-                return Outcome(step=done, losses=losses, failure=self._diverged(done, bad))
-            if logs:
-                if exploded := watch.exploded(losses):
-                    return Outcome(step=done, losses=losses, failure=self._diverged(done, exploded))
-                line = self._line(step, losses) | pace.read()
+            warned = False
+            if watch.logs(done):
+                losses = self._over_all_ranks(found)
+                warned = self.preempted()
+                line = self._line(done - 1, losses) | pace.read()
                 with pace.paused():
                     watch.look(line, self.replica.objective.networks)
-            if saves and self.group.leads:
-                with pace.paused():
-                    watch.write()
-                    about = {**self.about, "validation": watch.history}
-                    checkpoint.save(config.output, done, self.replica.state(), about)
-                    checkpoint.prune(config.output, config.keep_checkpoints)
-            if reason := watch.stops(done):
-                self.say(f"step {done}: {reason}: stopping early")
-                return Outcome(step=done, losses=losses)
-        return Outcome(step=max(start, total), losses=losses)
+            with pace.paused():
+                signal = leader.after_step(done, losses, warned=warned) if leader else Signal.GO_ON
+            agreed = agreement.exchange(signal)
+        agreed = max(agreed, agreement.settle())
+        if reason := watch.stops(done):
+            self.say(f"step {done}: {reason}: stopping early")
+        failure = leader.end(done, saves=agreed is not Signal.FAIL) if leader else ""
+        failure = self.group.from_leader(failure)
+        return Outcome(
+            step=done, losses=losses, failure=failure, stopped=agreed is Signal.STOP and done < total and not reason
+        )
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
@@ -191,11 +204,60 @@ class _Steps:
             "losses": dict(losses),
         }
 
+
+class _Leader:
+    """What rank 0 does beside its steps: metrics, checkpoints, and to see when all are to stop."""
+
+    def __init__(self, steps: _Steps, start: int, watch: Watch) -> None:
+        self._steps, self._config, self._watch = steps, steps.config, watch
+        self._keeper = Keeper(self._config, steps.about, steps.say)
+        self._saved, self._rescued = start, False
+        self._failure = ""
+
+    def after_step(self, done: int, losses: Mapping[str, float], *, warned: bool) -> Signal:
+        """Write a checkpoint where one is due, or where a node will soon be gone; say how all go on.
+
+        `losses` are the last that are known, which may be some steps old.
+        """
+        try:
+            if bad := guards.not_finite(losses) or self._watch.exploded:
+                raise CheckpointError(self._diverged(done, bad))
+            if self._keeper.due(done) or self._watch.validates(done) or (warned and not self._rescued):
+                self._rescued |= warned
+                self._save(done)
+        except CheckpointError as error:
+            self._failure = str(error)
+            return Signal.FAIL
+        return Signal.STOP if self._steps.stop_asked() else Signal.GO_ON
+
+    def end(self, done: int, *, saves: bool) -> str:
+        """Write the last checkpoint and wait for it; returns what has gone wrong, if anything has."""
+        try:
+            if saves and self._saved < done:
+                self._save(done)
+            self._keeper.finish()
+        except CheckpointError as error:
+            self._failure = self._failure or str(error)
+        return self._failure
+
+    def _save(self, done: int) -> None:
+        if not self._steps.replica.is_finite():
+            raise CheckpointError(self._diverged(done, []))
+        history = self._watch.history
+        self._keeper.save(
+            done,
+            self._steps.replica.state(),
+            first=self._watch.snapshot(),
+            best=best_step(history, self._config.validation.metric),
+            about={"validation": history},
+        )
+        self._saved = done
+
     def _diverged(self, done: int, bad: Sequence[str]) -> str:
-        kept = checkpoint.steps(self.config.output) if self.group.leads else []
+        kept = checkpoint.steps(self._config.output)
         last = f"the last good checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint"
         return (
-            f"{self.config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
+            f"{self._config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
             "try a lower learning_rate, or precision fp32"
         )
 

@@ -78,6 +78,7 @@ class TensorBoard:
 
         self._folder = storage.join(run, "tensorboard")
         self._published = 0
+        self._lock = threading.Lock()  # a checkpoint writes it from a thread of its own
         self._number = max(map(_number, storage.list_files(self._folder)), default=0)
         self._begin()
         self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
@@ -87,7 +88,7 @@ class TensorBoard:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         found = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._add(step=step, summary=Summary(value=found))
+        self._note(step=step, summary=Summary(value=found))
         if time.monotonic() - self._written_s > _MOST_OFTEN_S:
             self.write()
 
@@ -98,9 +99,16 @@ class TensorBoard:
         image = Summary.Image(
             height=pixels.shape[0], width=pixels.shape[1], colorspace=pixels.shape[2], encoded_image_string=png
         )
-        self._add(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
+        self._note(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
 
     def write(self) -> None:
+        with self._lock:
+            self._publish()
+
+    def close(self) -> None:
+        self.write()
+
+    def _publish(self) -> None:
         data = self._buffer.getvalue()
         if len(data) > self._published:
             storage.grow(self._url, data, self._published)
@@ -109,15 +117,16 @@ class TensorBoard:
         if len(data) > _SEGMENT_BYTES:
             self._begin()
 
-    def close(self) -> None:
-        self.write()
-
     def _begin(self) -> None:
         """Begin the next file."""
         self._number += 1
         self._url = storage.join(self._folder, f"events.out.tfevents.{self._number:010d}")
         self._buffer, self._published = io.BytesIO(), 0
         self._add(file_version="brain.Event:2")
+
+    def _note(self, **fields: Any) -> None:
+        with self._lock:
+            self._add(**fields)
 
     def _add(self, **fields: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

@@ -35,6 +35,9 @@ class Watch:
     history: History
     """Of validations, the earlier starts' included; the same on every rank. For the record of a checkpoint."""
 
+    exploded: Sequence[str] = ()
+    """Which losses of the last line of metrics have left all bounds."""
+
     def __init__(
         self,
         config: TrainConfig,
@@ -89,18 +92,14 @@ class Watch:
         if self._ticker:
             self._ticker.step(step, images)
 
-    def exploded(self, losses: Mapping[str, float]) -> list[str]:
-        """Which losses have left all bounds; for every log step, with losses that are alike on all ranks."""
-        found = guards.exploded(self._recent, losses, self._config.watch.explosion)
-        self._recent = [*self._recent[-guards.RECENT :], dict(losses)]
-        return found
-
     def look(self, line: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
         """Complete the line of metrics of a log step and tell everyone; validate and draw where it is time.
 
         On every rank, after the step. `networks`, named as in the objective, are what is validated and drawn.
         """
-        step = line["step"]
+        step, losses = line["step"], line["losses"]
+        self.exploded = guards.exploded(self._recent, losses, self._config.watch.explosion)
+        self._recent = [*self._recent[-guards.RECENT :], dict(losses)]
         if self._journal and self._ticker:
             line = dict(line) | {"gradient_norms": gradient_norms(self._replica)} | _gpu_memory(self._replica.device)
             if self.validates(step):
@@ -122,12 +121,16 @@ class Watch:
         config = self._config.validation
         return stopped_early(self.history, config.metric, config.patience) if self.validates(step) else ""
 
-    def write(self) -> None:
-        """Publish what has been noted; before a checkpoint, so that nothing is missing after a resume from it."""
-        if self._journal:
-            self._journal.write()
-        for sink in self._sinks:
-            sink.write()
+    def snapshot(self) -> Callable[[], None]:
+        """What publishes all that has been noted, on any thread; before a checkpoint, which a resume goes on from."""
+        publish = self._journal.snapshot() if self._journal else lambda: None
+
+        def write() -> None:
+            publish()
+            for sink in self._sinks:
+                sink.write()
+
+        return write
 
     def _draws(self, step: int) -> bool:
         every = self._config.watch.sample_every

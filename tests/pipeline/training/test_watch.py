@@ -161,3 +161,19 @@ def test_where_the_run_stands_is_shown_with_its_lines(pairs: str) -> None:
     lines = [standing for standing in shown if standing.line]
     assert [(standing.step, standing.epoch, standing.epochs) for standing in lines] == [(2, 1, 2), (4, 2, 2), (5, 2, 2)]
     assert not [line for line in said if line.startswith("step ")]
+
+
+def test_the_best_checkpoint_stays_however_old(pairs: str, held_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.1, 0.2, 0.3])
+    monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
+    config = small.pix2pix(
+        pairs,
+        "memory://watch/best",
+        steps=8,
+        checkpoint_every=1,
+        keep_checkpoints=2,
+        watch=QUIET,
+        validation=Validation(input=held_out, every=2),
+    )
+    train(config)
+    assert checkpoint.steps(config.output) == [4, 7, 8]
