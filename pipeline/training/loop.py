@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_models import learning_rate_factor
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
 from pipeline.stores import SourceChangedError
-from pipeline.training import checkpoint, loader, metrics
+from pipeline.training import checkpoint, loader, metrics, warm_start
 from pipeline.training import order as ordering
 from pipeline.training.checkpoint import Record
 from pipeline.training.group import Group
@@ -74,7 +73,10 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
     images, precision, failure = _agree_on_start(task, group, device)
     if failure or images is None:
         return Outcome(failure=failure)
-    about = {"fingerprint": images.fingerprint, "arithmetic": _arithmetic(task, group, device, precision)}
+    about: dict[str, Any] = {
+        "fingerprint": images.fingerprint,
+        "arithmetic": _arithmetic(task, group, device, precision),
+    }
     record, parts = _newest_checkpoint(task.config.output, group, say)
     if record and record.about.get("fingerprint") != about["fingerprint"]:
         return Outcome(
@@ -84,13 +86,20 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
         )
     for line in _opening(task, group, device, precision):
         say(line)
-    replica = Replica(task.config, group, device, precision)
+    order = order_of(task.config, task.sources)
+    replica = Replica(task.config, group, device, precision, steps_per_epoch=order.steps_per_epoch)
     if record:
         say(_resuming(record, about))
         replica.load_state(parts)
+        about["start"] = record.about.get("start")
+    elif task.config.start_from:
+        start = warm_start.read(task.config)
+        say(f"beginning with {start}")
+        replica.load_networks(start.networks)
+        about["start"] = start.identity
     steps = _Steps(
         config=task.config,
-        order=order_of(task.config, task.sources),
+        order=order,
         group=group,
         images=images,
         replica=replica,
@@ -146,26 +155,17 @@ class _Steps:
         with pace.step(len(whole)):
             crops = loader.cut_batch(self.images, self.order, mine, self.config)
             real_a, real_b = (loader.to_input(c, self.replica.device, self.replica.memory_format) for c in crops)
-        return self.replica.step(
-            real_a, real_b, step=step, samples=len(whole), learning_rate=self._learning_rate(whole.epoch)
-        )
-
-    def _learning_rate(self, epoch: int) -> float:
-        config = self.config
-        return config.learning_rate * learning_rate_factor(
-            epoch + 1, constant_epochs=config.epochs, decay_epochs=config.decay_epochs
-        )
+        return self.replica.step(real_a, real_b, step=step, samples=len(whole))
 
     def _over_all_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         values = self.group.sum(torch.stack([loss.double() for loss in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True))
 
     def _line(self, step: int, losses: Mapping[str, float]) -> dict[str, Any]:
-        epoch = step // self.order.steps_per_epoch
         return {
             "step": step + 1,
-            "epoch": epoch + 1,
-            "learning_rate": self._learning_rate(epoch),
+            "epoch": step // self.order.steps_per_epoch + 1,
+            "learning_rate": self.replica.learning_rate(step),
             "losses": dict(losses),
         }
 
@@ -198,7 +198,7 @@ def _agree_on_start(task: Task, group: Group, device: torch.device) -> tuple[Ima
         failure = str(error)
     everywhere = group.gather((precision, failure))
     failures = [failure for _, failure in everywhere if failure]
-    common = min((name for name, _ in everywhere), key=("fp32", "bf16").index)
+    common = min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index)
     return images, common, failures[0] if failures else ""
 
 
@@ -218,6 +218,7 @@ def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) 
         "precision": precision,
         "threads": task.threads,
         "workers": group.workers,
+        "accumulate": task.config.accumulate,
         "torch": torch.__version__,
     }
 

@@ -22,7 +22,7 @@ def exported(config: TrainConfig) -> tuple[Any, checkpoint.State]:
     found = checkpoint.newest(config.output, pytest.fail)
     assert found is not None
     record, parts = found
-    url = export_bundle(config, loader.find_sources(config), record, parts["networks"])
+    url = export_bundle(config, loader.find_sources(config), record, parts)
     return load_bundle(lambda name: storage.read(storage.join(url, name)), discriminators=True), parts["networks"]
 
 
