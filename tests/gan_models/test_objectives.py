@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Adam, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from gan_models import (
     CycleGAN,
@@ -203,6 +203,67 @@ def test_a_shared_forward_changes_nothing(
     for together, apart in zip(*runs, strict=True):
         for name in together:
             torch.testing.assert_close(together[name], apart[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+@OBJECTIVES
+@pytest.mark.parametrize("accumulate", [2, 3, 9])
+@pytest.mark.parametrize("gan_loss", ["vanilla", "lsgan", "hinge"])
+def test_micro_batches_do_what_the_batch_does(
+    build: Callable[..., Objective], accumulate: int, gan_loss: GanLoss
+) -> None:
+    """Uneven ones and pools that swap included."""
+    batches = [pair(5, torch.float64) for _ in range(4)]
+    runs, states, pools = [], [], []
+    for count in (1, accumulate):
+        torch.manual_seed(1)
+        objective = build(gan_loss=gan_loss, pool_size=3)
+        for network in objective.networks.values():
+            network.double()
+        optimizers = {
+            name: SGD(objective.parameters(names), lr=1e-2)
+            for name, names in (
+                ("generators", objective.generator_names),
+                ("discriminators", objective.discriminator_names),
+            )
+        }
+        runs.append([objective.step(*batch, optimizers=optimizers, accumulate=count) for batch in batches])
+        states.append(weights(objective))
+        pools.append([pool.images for pool in objective.pools.values()])
+
+    for whole, parts in zip(*runs, strict=True):
+        assert list(whole) == list(parts)
+        for name in whole:
+            torch.testing.assert_close(parts[name], whole[name], rtol=1e-12, atol=1e-12, msg=name)
+    torch.testing.assert_close(states[1], states[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pools[1], pools[0], rtol=1e-12, atol=1e-12)
+
+
+@OBJECTIVES
+def test_micro_batches_go_through_the_networks_one_by_one(build: Callable[..., Objective]) -> None:
+    objective = build(pool_size=3)
+    counted = {name: Counted(network) for name, network in objective.networks.items()}
+    objective.forward.update(counted)
+    asked: list[int] = []
+
+    def replay(domain: str, fakes: Tensor) -> Tensor:
+        asked.append(len(fakes))
+        return fakes
+
+    objective.step(*pair(3), optimizers=optimizers_of(objective), accumulate=2, replay=replay)
+
+    passes = {name: network.passes for name, network in counted.items()}
+    if build is small_pix2pix:
+        # Once for the discriminator, and once more for the generator's own graph.
+        assert (passes, asked) == ({"g": [2, 1, 2, 1], "d": [4, 2]}, [3])
+    else:
+        assert (passes["g_AB"], passes["d_B"], asked) == ([4, 2, 2, 1], [4, 2], [3, 3])
+
+
+def test_sides_of_two_lengths_cannot_be_cut_alike() -> None:
+    objective = small_cyclegan()
+    real_a, real_b = pair(3)
+    with pytest.raises(ValueError, match="3 images of A and 2 of B cannot be cut"):
+        objective.step(real_a, real_b[:2], optimizers=optimizers_of(objective), accumulate=2)
 
 
 def test_the_generators_step_goes_through_the_bare_discriminators() -> None:
