@@ -13,7 +13,9 @@ def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, dis
     Raises UserError where there is none, or what is there is no bundle.
     """
     if storage.stat_file(storage.join(url, "config.json")) is None:
-        raise UserError(f"{url}: no model bundle there; it is the folder `bundle` of a training run")
+        raise UserError(
+            f"{url}: no model bundle there; it is the folder `bundle` of a training run, or what jobs.import wrote"
+        )
     try:
         return load_bundle(
             lambda name: storage.read(storage.join(url, name)),

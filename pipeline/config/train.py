@@ -21,8 +21,9 @@ _IMAGE_CHANNELS = 3
 _ONLY_PIX2PIX = ("lambda_l1",)
 _ONLY_CYCLEGAN = ("lambda_a", "lambda_b", "lambda_identity")
 _TRANSIENT = (
-    "input", "output", "start_from", "accumulate", "workers", "cpus_per_worker", "gpus_per_worker", "memory_gb",
-    "checkpoint_every", "keep_checkpoints", "log_every", "epochs", "decay_epochs", "steps", "dry_run",
+    "input", "output", "start_from", "accumulate", "workers", "min_workers", "cpus_per_worker", "gpus_per_worker",
+    "memory_gb", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "epochs", "decay_epochs",
+    "steps", "dry_run",
 )  # fmt: skip
 
 
@@ -130,6 +131,10 @@ class TrainConfig:
     workers: int = 1
     """Processes that share each global batch, one a GPU where there are GPUs."""
 
+    min_workers: int | None = None
+    """Go on with as few as this many where nodes are lost, and with up to `workers` again once there is room.
+    Another number of workers sees the same samples in the same batches, and rounds otherwise. By default `workers`."""
+
     cpus_per_worker: float | None = None
     """CPU cores, and torch's threads, of a worker; by default an equal share of what there is. May be a fraction."""
 
@@ -141,6 +146,9 @@ class TrainConfig:
 
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next; a kill costs no more than this."""
+
+    checkpoint_minutes: float = 15.0
+    """Minutes after which a checkpoint is written, even if those steps are not done."""
 
     keep_checkpoints: int = 3
     """The newest this many are kept."""
@@ -168,7 +176,11 @@ class TrainConfig:
             _check_at_least("steps", self.steps, 1)
         if not self.epochs + self.decay_epochs:
             raise UserError("epochs and decay_epochs are both 0: there is nothing to train; set epochs to 1 or more")
-        for name in ("learning_rate", "memory_gb", "cpus_per_worker"):
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
+            raise UserError(
+                f"min_workers is {self.min_workers} and workers {self.workers}: it must lie between 1 and that"
+            )
+        for name in ("learning_rate", "memory_gb", "cpus_per_worker", "checkpoint_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is {value}: it must be more than 0")

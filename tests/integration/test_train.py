@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import re
@@ -51,7 +52,7 @@ def finish(config: TrainConfig, log: Path) -> str:
 
 def uninterrupted(config: TrainConfig, folder: Path) -> str:
     """The same run without Ray, in plain processes that nobody kills."""
-    plain = config_of(config.input, str(folder / "uninterrupted"), config.workers)
+    plain = dataclasses.replace(config, output=str(folder / "uninterrupted"), min_workers=None)
     small.train_in_processes(config.workers, [plain], folder)
     return plain.output
 
@@ -62,7 +63,7 @@ def check(config: TrainConfig, expected: str) -> None:
     found, wanted = metrics.read_metrics(config.output), metrics.read_metrics(expected)
     assert [(line["step"], line["losses"]) for line in found] == [(line["step"], line["losses"]) for line in wanted]
     bundle = load_bundle(lambda name: storage.read(storage.join(config.output, f"bundle/{name}")))
-    record = checkpoint.read_record(expected, _STEPS)
+    record = checkpoint.read_record(expected, checkpoint.steps(expected)[-1])
     small.assert_same_bits(bundle.generator().state_dict(), checkpoint.read_part(expected, record, "networks")["g"])
 
 
@@ -75,6 +76,22 @@ def test_a_killed_run_of_two_workers_ends_with_the_same_bits(tmp_path: Path) -> 
     assert 30 <= int(resumed[1]) < _STEPS
     assert "not bit for bit" not in said
     assert f"trained: {_STEPS} steps" in said
+    check(config, uninterrupted(config, tmp_path))
+
+
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+def test_a_wish_to_stop_reaches_all_workers_and_loses_no_step(wish: signal.Signals, tmp_path: Path) -> None:
+    config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
+    with drive(config, tmp_path / "log") as driver:
+        assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [20]), driver.log.read_text()[-3000:]
+        driver.signal(wish)
+        assert driver.wait(30) == 130
+    said = (tmp_path / "log").read_text()
+    stopped = re.search(r"stopped with a checkpoint of step (\d+)", said)
+    assert stopped
+    assert int(stopped[1]) == checkpoint.steps(config.output)[-1] < _STEPS
+    assert "the same command goes on from here: python -m jobs.train" in said
+    assert f"resuming from the checkpoint of step {stopped[1]}" in finish(config, tmp_path / "finished.log")
     check(config, uninterrupted(config, tmp_path))
 
 

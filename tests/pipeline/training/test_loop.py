@@ -119,6 +119,30 @@ def test_old_checkpoints_go_and_the_last_step_has_one(pairs: str) -> None:
     assert checkpoint.steps(run) == [6, 7]
 
 
+def test_a_run_that_is_asked_to_stop_loses_no_step(pairs: str) -> None:
+    through, stopped = "memory://loop/unstopped", "memory://loop/stopped"
+    small.train_here(small.pix2pix(pairs, through))
+    config = small.pix2pix(pairs, stopped, checkpoint_every=100, log_every=100)
+    outcome = small.train_here(config, stop_asked=small.after(4))
+    assert (outcome.step, outcome.stopped, outcome.failure) == (4, True, "")
+    assert checkpoint.steps(stopped) == [4]
+    assert small.train_here(config).step == 7
+    small.assert_same_bits(small.final_state(stopped), small.final_state(through))
+
+
+def test_all_workers_stop_after_the_same_step(tmp_path: Path) -> None:
+    pairs = small.write_pairs(str(tmp_path / "pairs"), 7)
+    config = small.pix2pix(pairs, str(tmp_path / "run"), steps=60, checkpoint_every=100, **INSTANCE)
+    small.train_in_processes(2, [config], tmp_path, stop_after=5)
+    assert checkpoint.steps(config.output) == [6]  # what rank 0 wants after a step, all know after the next
+
+
+def test_a_warning_of_a_preemption_writes_one_checkpoint(pairs: str) -> None:
+    run = "memory://loop/preempted"
+    small.train_here(small.pix2pix(pairs, run, checkpoint_every=100), preempted=small.after(3))
+    assert checkpoint.steps(run) == [3, 7]
+
+
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_ends_the_same(pairs: str) -> None:
     through, damaged = "memory://loop/undamaged", "memory://loop/damaged"
     small.train_here(small.pix2pix(pairs, through))
