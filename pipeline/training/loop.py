@@ -296,6 +296,8 @@ def _opening(task: Task, group: Group, device: torch.device, precision: str) -> 
     )
     if group.workers > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
         yield "batch norm: each worker normalises with its own samples, so the number of workers changes the result"
+    if config.accumulate > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
+        yield "batch norm: each micro-batch is normalised by itself, so their number changes the result"
     if group.workers > 1 and config.generator.dropout:
         yield "dropout: its masks depend on the number of workers, and so does the result"
     if group.workers > 1 and config.gan_loss == "wgangp":

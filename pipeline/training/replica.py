@@ -5,8 +5,9 @@ What is notable here:
   batch. A rank without a sample computes a black one with weight 0.
 - Networks are wrapped one by one. `find_unused_parameters` is on, not because any is unused, but because it keeps
   DDP from rebuilding its buckets after the first step: a resumed run would sum in another order than one that went
-  through, and end with other bits. `forward_sync_buffers` is off: a batch norm that is used twice before one backward
-  does not bear it.
+  through, and end with other bits. It costs a walk through each graph and one more small reduction: 1 to 2 ms in the
+  step of a network (gloo, 2 processes), 3% of a step of 50 ms and nothing that shows in one of a second.
+  `forward_sync_buffers` is off: a batch norm that is used twice before one backward does not bear it.
 - The image pools are alike on every rank: each sees the translations of all ranks, in the order of the global batch.
 - Nothing random is kept from step to step. Dropout's generator is seeded anew from (seed, step, rank), so there is no
   random state to save, and a step can be repeated by itself.

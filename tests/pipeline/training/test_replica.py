@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
@@ -59,6 +61,31 @@ def test_an_overflow_leaves_the_weights_as_they_are() -> None:
     train(trained, 0, 1)
     small.assert_same_bits(small.flat(trained.state()["networks"]), before)
     assert trained.is_finite()
+
+
+@RECIPES
+def test_micro_batches_are_reduced_once_for_each_optimisers_step(
+    make: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    reduced: list[str] = []
+
+    def hook(network, bucket):  # type: ignore[no-untyped-def]  # DDP refuses annotations that are strings
+        reduced.append(network)
+        done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        done.set_result(bucket.buffer())
+        return done
+
+    try:
+        trained = replica(make("in", "out", global_batch=2, accumulate=2), "fp32")
+        for name, network in trained.objective.networks.items():
+            wrapped = DistributedDataParallel(network, find_unused_parameters=True, forward_sync_buffers=False)
+            wrapped.register_comm_hook(name, hook)
+            trained.objective.forward[name] = wrapped
+        train(trained, 0, 2)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert sorted(reduced) == sorted(2 * list(trained.objective.networks))
 
 
 def test_fp32_has_no_scale() -> None:
