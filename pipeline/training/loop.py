@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_models import learning_rate_factor
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
 from pipeline.stores import SourceChangedError
-from pipeline.training import checkpoint, guards, loader
+from pipeline.training import checkpoint, guards, loader, warm_start
 from pipeline.training import order as ordering
 from pipeline.training.checkpoint import CheckpointError, Record
 from pipeline.training.group import Agreement, Group, Signal
@@ -91,7 +90,10 @@ def train(
     images, precision, failure = _agree_on_start(task, group, device)
     if failure or images is None:
         return Outcome(failure=failure)
-    about = {"fingerprint": images.fingerprint, "arithmetic": _arithmetic(task, group, device, precision)}
+    about: dict[str, Any] = {
+        "fingerprint": images.fingerprint,
+        "arithmetic": _arithmetic(task, group, device, precision),
+    }
     record, parts = _newest_checkpoint(task.config.output, group, say)
     if record and record.about.get("fingerprint") != about["fingerprint"]:
         return Outcome(
@@ -101,13 +103,20 @@ def train(
         )
     for line in _opening(task, group, device, precision):
         say(line)
-    replica = Replica(task.config, group, device, precision)
+    order = order_of(task.config, task.sources)
+    replica = Replica(task.config, group, device, precision, steps_per_epoch=order.steps_per_epoch)
     if record:
         say(_resuming(record, about))
         replica.load_state(parts)
+        about["start"] = record.about.get("start")
+    elif task.config.start_from:
+        start = warm_start.read(task.config)
+        say(f"beginning with {start}")
+        replica.load_networks(start.networks)
+        about["start"] = start.identity
     steps = _Steps(
         config=task.config,
-        order=order_of(task.config, task.sources),
+        order=order,
         group=group,
         images=images,
         replica=replica,
@@ -181,26 +190,17 @@ class _Steps:
         with pace.step(len(whole)):
             crops = loader.cut_batch(self.images, self.order, mine, self.config)
             real_a, real_b = (loader.to_input(c, self.replica.device, self.replica.memory_format) for c in crops)
-        return self.replica.step(
-            real_a, real_b, step=step, samples=len(whole), learning_rate=self._learning_rate(whole.epoch)
-        )
-
-    def _learning_rate(self, epoch: int) -> float:
-        config = self.config
-        return config.learning_rate * learning_rate_factor(
-            epoch + 1, constant_epochs=config.epochs, decay_epochs=config.decay_epochs
-        )
+        return self.replica.step(real_a, real_b, step=step, samples=len(whole))
 
     def _over_all_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         values = self.group.sum(torch.stack([loss.double() for loss in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True))
 
     def _line(self, step: int, losses: Mapping[str, float]) -> dict[str, Any]:
-        epoch = step // self.order.steps_per_epoch
         return {
             "step": step + 1,
-            "epoch": epoch + 1,
-            "learning_rate": self._learning_rate(epoch),
+            "epoch": step // self.order.steps_per_epoch + 1,
+            "learning_rate": self.replica.learning_rate(step),
             "losses": dict(losses),
         }
 
@@ -281,7 +281,7 @@ def _agree_on_start(task: Task, group: Group, device: torch.device) -> tuple[Ima
         failure = str(error)
     everywhere = group.gather((precision, failure))
     failures = [failure for _, failure in everywhere if failure]
-    common = min((name for name, _ in everywhere), key=("fp32", "bf16").index)
+    common = min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index)
     return images, common, failures[0] if failures else ""
 
 
@@ -301,6 +301,7 @@ def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) 
         "precision": precision,
         "threads": task.threads,
         "workers": group.workers,
+        "accumulate": task.config.accumulate,
         "torch": torch.__version__,
     }
 
@@ -315,6 +316,8 @@ def _opening(task: Task, group: Group, device: torch.device, precision: str) -> 
     )
     if group.workers > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
         yield "batch norm: each worker normalises with its own samples, so the number of workers changes the result"
+    if config.accumulate > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
+        yield "batch norm: each micro-batch is normalised by itself, so their number changes the result"
     if group.workers > 1 and config.generator.dropout:
         yield "dropout: its masks depend on the number of workers, and so does the result"
     if group.workers > 1 and config.gan_loss == "wgangp":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from pipeline import storage
 from pipeline.config.train import TrainConfig
@@ -31,22 +32,19 @@ class TrainResult:
     """Whether this start did something."""
 
 
-def check_recipe(config: TrainConfig) -> None:
+Start = Mapping[str, Any]
+"""Which weights a run begins with, as `warm_start.Start.identity` says it; empty for random ones."""
+
+
+def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
     """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
 
     Raises UserError showing each difference.
     """
-    data = storage.read_if_there(_url(config, "run.json"))
-    if data is None:
+    begun = _begun(config)
+    if begun is None:
         return
-    try:
-        document = json.loads(data)
-        version, begun = document["format_version"], document["recipe"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
-    if version != FORMAT_VERSION:
-        raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
-    changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, config.recipe())]
+    changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, _recipe(config, start))]
     if changes:
         raise UserError(
             f"{config.output}: this run began with another recipe: {'; '.join(changes)}; "
@@ -54,11 +52,16 @@ def check_recipe(config: TrainConfig) -> None:
         )
 
 
-def begin(config: TrainConfig) -> None:
+def begun_with(config: TrainConfig) -> Start:
+    """The weights that the run in `config.output` began with; empty where they were random, or there is no run."""
+    return (_begun(config) or {}).get("start_from", {})
+
+
+def begin(config: TrainConfig, start: Start | None = None) -> None:
     """Note the recipe at the first start. Raises UserError where another start with another recipe was quicker."""
-    document = {"format_version": FORMAT_VERSION, "recipe": config.recipe()}
+    document = {"format_version": FORMAT_VERSION, "recipe": _recipe(config, start)}
     storage.create(_url(config, "run.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
-    check_recipe(config)
+    check_recipe(config, start)
 
 
 def finish(config: TrainConfig, result: TrainResult) -> None:
@@ -84,6 +87,25 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
         validation=history,
         fresh=False,
     )
+
+
+def _recipe(config: TrainConfig, start: Start | None) -> dict[str, Any]:
+    return config.recipe() | ({"start_from": dict(start)} if start else {})
+
+
+def _begun(config: TrainConfig) -> Mapping[str, Any] | None:
+    """The recipe that the run in `config.output` began with, if there is a run."""
+    data = storage.read_if_there(_url(config, "run.json"))
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+        version, begun = document["format_version"], document["recipe"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
+    return begun
 
 
 def is_last(config: TrainConfig, step: int, history: History, total_steps: int) -> bool:

@@ -7,6 +7,7 @@ next collective, so they must be done within that one's time limit (30 minutes u
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -102,6 +103,8 @@ class Watch:
         self._recent = [*self._recent[-guards.RECENT :], dict(losses)]
         if self._journal and self._ticker:
             line = dict(line) | {"gradient_norms": gradient_norms(self._replica)} | _gpu_memory(self._replica.device)
+            if self.validates(step) or self._draws(step):
+                networks = _averaged(self._replica, networks)
             if self.validates(step):
                 scores = self._validate(networks)
                 line["validation"] = scores
@@ -178,6 +181,18 @@ def gradient_norms(replica: Replica) -> dict[str, float]:
     ):
         gradients = [p.grad for p in replica.objective.parameters(names) if p.grad is not None]
         found[kind] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    return found
+
+
+def _averaged(replica: Replica, networks: Mapping[str, nn.Module]) -> Mapping[str, nn.Module]:
+    """`networks`, with copies of the generators in which the moving averages stand, where there are any.
+
+    They are what a reader of the bundle gets, and so what has to be good.
+    """
+    found = dict(networks)
+    for name, weights in replica.averages.items():
+        found[name] = copy.deepcopy(networks[name])
+        found[name].load_state_dict(weights)
     return found
 
 

@@ -140,7 +140,7 @@ def final_state(run: str) -> dict[str, Tensor | int | float | str | None]:
     """Everything in the last checkpoint, flat."""
     step = checkpoint.steps(run)[-1]
     record = checkpoint.read_record(run, step)
-    return _flat({name: checkpoint.read_part(run, record, name) for name in record.parts})
+    return flat({name: checkpoint.read_part(run, record, name) for name in record.parts})
 
 
 def assert_same_bits(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -157,14 +157,15 @@ def bundle_state(run: str) -> dict[str, bytes]:
     return {e.name: storage.read(e.url) for e in storage.list_files(storage.join(run, "bundle"), ".safetensors")}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries and lists, by path."""
     if isinstance(value, Mapping):
         items = list(value.items())
     elif isinstance(value, list | tuple):
         items = list(enumerate(value))
     else:
         return {prefix: value}
-    return {name: leaf for key, inner in items for name, leaf in _flat(inner, f"{prefix}/{key}").items()}
+    return {name: leaf for key, inner in items for name, leaf in flat(inner, f"{prefix}/{key}").items()}
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:

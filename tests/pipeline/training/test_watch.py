@@ -93,7 +93,7 @@ def test_gradient_norms_are_those_of_the_last_update(pairs: str) -> None:
     assert outcome.step == 2
     for line in metrics.read_metrics(config.output):
         assert all(value > 0 for value in line["gradient_norms"].values())
-    replica = loop.Replica(config, Group(), torch.device("cpu"), "fp32")
+    replica = loop.Replica(config, Group(), torch.device("cpu"), "fp32", steps_per_epoch=3)
     for parameter in replica.objective.networks["g"].parameters():
         parameter.grad = torch.full_like(parameter, 2.0)
     count = sum(p.numel() for p in replica.objective.networks["g"].parameters())
