@@ -177,3 +177,21 @@ def test_the_best_checkpoint_stays_however_old(pairs: str, held_out: str, monkey
     )
     train(config)
     assert checkpoint.steps(config.output) == [4, 7, 8]
+
+
+def test_a_moving_average_is_what_is_validated_where_there_is_one(pairs: str, held_out: str) -> None:
+    """Other numbers than those of the last weights, and no other weights for it."""
+    measured = []
+    for name, ema in (("last", None), ("average", 0.9)):
+        options: dict[str, Any] = {"ema": ema} if ema else {}
+        config = small.pix2pix(
+            pairs,
+            f"memory://watch/{name}",
+            steps=4,
+            watch=QUIET,
+            validation=Validation(input=held_out, every=4),
+            **options,
+        )
+        train(config)
+        measured.append(metrics.read_metrics(config.output)[-1]["validation"]["l1"])
+    assert measured[0] != measured[1]
