@@ -59,7 +59,7 @@ def global_batch(lanes: Lanes, step: int) -> Samples:
     """
     order = lanes.order
     epoch, index = divmod(step, order.steps_per_epoch)
-    count = min(order.global_batch, order.samples_per_epoch - index * order.global_batch)
+    count = order.samples_in(step)
     a = _rows(lanes, "a", epoch, index, count)
     b = a if order.paired else _rows(lanes, "b", epoch, index, count)
     return Samples(epoch, a if order.images_a >= order.images_b else b, a, b)

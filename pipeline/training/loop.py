@@ -17,15 +17,15 @@ from torch import Tensor
 from gan_models import learning_rate_factor
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
-from pipeline.stores import SourceChangedError
-from pipeline.training import checkpoint, loader, metrics
-from pipeline.training import order as ordering
+from pipeline.training import checkpoint, metrics
 from pipeline.training.checkpoint import Record
+from pipeline.training.feed import Data, Feed, open_data
 from pipeline.training.group import Group
-from pipeline.training.loader import ImageSet, Sources
+from pipeline.training.loader import Sources
 from pipeline.training.metrics import Journal, Pace
 from pipeline.training.order import Order
 from pipeline.training.replica import Replica
+from pipeline.training.waiting import Watch
 
 Say = Callable[[str], None]
 
@@ -69,12 +69,13 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
 
     Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
     """
+    watch = Watch(say, who=f"worker {group.rank}: " if group.workers > 1 else "")
     say = say if group.leads else lambda line: None
     _set_up_torch(device, task.threads)
-    images, precision, failure = _agree_on_start(task, group, device)
-    if failure or images is None:
+    data, precision, failure = _agree_on_start(task, group, device, watch, say)
+    if failure or data is None:
         return Outcome(failure=failure)
-    about = {"fingerprint": images.fingerprint, "arithmetic": _arithmetic(task, group, device, precision)}
+    about = {"fingerprint": data.fingerprint, "arithmetic": _arithmetic(task, group, device, precision)}
     record, parts = _newest_checkpoint(task.config.output, group, say)
     if record and record.about.get("fingerprint") != about["fingerprint"]:
         return Outcome(
@@ -88,16 +89,18 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
     if record:
         say(_resuming(record, about))
         replica.load_state(parts)
-    steps = _Steps(
-        config=task.config,
-        order=order_of(task.config, task.sources),
-        group=group,
-        images=images,
-        replica=replica,
-        about=about,
-        say=say,
-    )
-    return steps.run(record.step if record else 0)
+    order = order_of(task.config, task.sources)
+    with Feed(data, task.config, order, device, watch) as feed:
+        steps = _Steps(
+            config=task.config,
+            order=order,
+            group=group,
+            feed=feed,
+            replica=replica,
+            about=about,
+            say=say,
+        )
+        return steps.run(record.step if record else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +110,7 @@ class _Steps:
     config: TrainConfig
     order: Order
     group: Group
-    images: ImageSet
+    feed: Feed
     replica: Replica
     about: Mapping[str, Any]
     say: Say
@@ -141,13 +144,14 @@ class _Steps:
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
-        whole = ordering.global_batch(self.order, step)
-        mine = whole.part(ordering.share(len(whole), self.group.rank, self.group.workers))
-        with pace.step(len(whole)):
-            crops = loader.cut_batch(self.images, self.order, mine, self.config)
-            real_a, real_b = (loader.to_input(c, self.replica.device, self.replica.memory_format) for c in crops)
+        with pace.step(self.order.samples_in(step)):
+            batch = self.feed.batch(step)
         return self.replica.step(
-            real_a, real_b, step=step, samples=len(whole), learning_rate=self._learning_rate(whole.epoch)
+            batch.real_a,
+            batch.real_b,
+            step=step,
+            samples=batch.samples,
+            learning_rate=self._learning_rate(batch.epoch),
         )
 
     def _learning_rate(self, epoch: int) -> float:
@@ -188,18 +192,21 @@ def _set_up_torch(device: torch.device, threads: int) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _agree_on_start(task: Task, group: Group, device: torch.device) -> tuple[ImageSet | None, str, str]:
-    """The images, the precision that every rank has, and what any rank finds wrong."""
-    images, precision, failure = None, "fp32", ""
+def _agree_on_start(
+    task: Task, group: Group, device: torch.device, watch: Watch, say: Say
+) -> tuple[Data | None, str, str]:
+    """The data, the precision that every rank has, and what any rank finds wrong."""
+    precision, failure = "fp32", ""
     try:
         precision = hardware.choose_precision(task.config.precision, device.type)
-        images = loader.load_images(task.sources, task.config.load_size, task.threads)
-    except (ValueError, SourceChangedError) as error:
+    except ValueError as error:
         failure = str(error)
     everywhere = group.gather((precision, failure))
-    failures = [failure for _, failure in everywhere if failure]
-    common = min((name for name, _ in everywhere), key=("fp32", "bf16").index)
-    return images, common, failures[0] if failures else ""
+    if failures := [failure for _, failure in everywhere if failure]:
+        return None, precision, failures[0]
+    order = order_of(task.config, task.sources)
+    data, failure = open_data(task.config, task.sources, order, group, threads=task.threads, say=say, watch=watch)
+    return data, min((name for name, _ in everywhere), key=("fp32", "bf16").index), failure
 
 
 def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State]]:

@@ -42,6 +42,10 @@ class Order:
         """Global batches of an epoch; the last one may be short."""
         return -(-self.samples_per_epoch // self.global_batch)
 
+    def samples_in(self, step: int) -> int:
+        """Samples of the global batch of `step`."""
+        return min(self.global_batch, self.samples_per_epoch - step % self.steps_per_epoch * self.global_batch)
+
 
 @dataclass(frozen=True)
 class Samples:

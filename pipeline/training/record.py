@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from pipeline import storage
 from pipeline.config.train import TrainConfig
@@ -28,14 +29,12 @@ class TrainResult:
     """Whether this start did something."""
 
 
-def check_recipe(config: TrainConfig) -> None:
-    """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
-
-    Raises UserError showing each difference.
-    """
+def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
+    """The recipe that the run in `config.output` began with; None where there is no run. Raises UserError where what
+    is there is not of a run that this version knows."""
     data = storage.read_if_there(_url(config, "run.json"))
     if data is None:
-        return
+        return None
     try:
         document = json.loads(data)
         version, begun = document["format_version"], document["recipe"]
@@ -43,6 +42,17 @@ def check_recipe(config: TrainConfig) -> None:
         raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
     if version != FORMAT_VERSION:
         raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
+    return begun
+
+
+def check_recipe(config: TrainConfig) -> None:
+    """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
+
+    Raises UserError showing each difference.
+    """
+    begun = begun_recipe(config)
+    if begun is None:
+        return
     changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, config.recipe())]
     if changes:
         raise UserError(

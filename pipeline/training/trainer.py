@@ -87,7 +87,7 @@ class _Trainer(TorchTrainer):
 
 def _train_on_worker(told: dict[str, Any]) -> Outcome:
     context = ray.train.get_context()
-    group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
+    group = Group(rank=context.get_world_rank(), workers=context.get_world_size(), node=context.get_node_rank())
     return train(told["task"], group, get_device(), _say)
 
 
