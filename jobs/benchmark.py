@@ -1,4 +1,4 @@
-"""Measure translation, the generator alone, or a training run's loader against this machine's own limits, in one run."""
+"""Measure translation, the generator alone or a training run's loader against this machine's own limits, in one run."""
 
 from __future__ import annotations
 
