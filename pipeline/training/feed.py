@@ -4,7 +4,7 @@ A thread collects what is read and decoded and cuts or copies it; at most a few 
 function of (order, step) alone, whatever was asked for before.
 
 To a GPU go whole images, as uint8 through pinned memory and on a stream of their own; crop, flip and normalisation are
-done there. On a CPU the thread cuts the crops, and the training thread, which has torch's threads, normalises them.
+done there. On a CPU the thread does all of it without torch's threads, which belong to the training step.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class Feed:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A step as far as the thread takes it: on a CPU uint8 crops, on a GPU what the networks take."""
+    """What the networks take; on a GPU, what they can take once `done` has come."""
 
     whole: Samples
     a: Tensor
@@ -169,7 +169,8 @@ class _Cutting:
     def prepare(self, pictures: Pictures) -> _Prepared:
         """In the thread that works ahead."""
         if self._stream is None:
-            a, b = (loader.cut(*self._how(pictures, side), self._crop_size) for side in ("a", "b"))
+            crops = [loader.cut(*self._how(pictures, side), self._crop_size) for side in ("a", "b")]
+            a, b = (loader.to_input_on_one_thread(pixels, self._memory_format) for pixels in crops)
             return _Prepared(pictures.whole, a, b)
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             a, b = (self._to_gpu(pictures, side) for side in ("a", "b"))
@@ -177,15 +178,13 @@ class _Cutting:
 
     def finish(self, prepared: _Prepared) -> Batch:
         """In the training thread."""
-        a, b = prepared.a, prepared.b
         if prepared.done:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(prepared.done)
-            for tensor in (a, b):
+            for tensor in (prepared.a, prepared.b):
                 tensor.record_stream(current)  # else their memory could be used again before they have been read
-        else:
-            a, b = (loader.to_input(crops, self._device, self._memory_format) for crops in (a, b))
-        return Batch(epoch=prepared.whole.epoch, samples=len(prepared.whole), real_a=a, real_b=b)
+        whole = prepared.whole
+        return Batch(epoch=whole.epoch, samples=len(whole), real_a=prepared.a, real_b=prepared.b)
 
     def _how(self, pictures: Pictures, side: Side) -> tuple[list[np.ndarray], ordering.Augmentation]:
         how = ordering.augmentation(self._order, pictures.mine, side, room=self._room, flip=self._flip)

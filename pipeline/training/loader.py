@@ -28,6 +28,9 @@ _CHUNK_BYTES = 16_000_000
 """Encoded bytes that one thread reads at a time."""
 
 
+_VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
+
+
 class TrainingDataError(ValueError):
     """The set cannot be trained on; the message names the store and the image."""
 
@@ -191,6 +194,14 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 def to_input(pixels_nCHW: Tensor, device: torch.device, memory_format: torch.memory_format) -> Tensor:
     """uint8 crops as what the networks take: fp32 in [-1, 1], on `device`."""
     return from_uint8(pixels_nCHW.to(device)).contiguous(memory_format=memory_format)
+
+
+def to_input_on_one_thread(pixels_nCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """The same as `to_input` gives on a CPU, by a table: torch's threads, which a training step has use for, are not
+    called."""
+    if memory_format == torch.channels_last:
+        return torch.from_numpy(np.take(_VALUES, pixels_nCHW.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.take(_VALUES, np.ascontiguousarray(pixels_nCHW.numpy())))
 
 
 def _source(store: Store, column: str) -> Source:

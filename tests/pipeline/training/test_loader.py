@@ -118,3 +118,13 @@ def test_pixels_become_values_from_minus_one_to_one(memory_format: torch.memory_
     values = loader.to_input(pixels, torch.device("cpu"), memory_format)
     assert values.is_contiguous(memory_format=memory_format)
     assert values[0, :, 0, 0].tolist() == pytest.approx([-1.0, -0.6, 1.0])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("count", [1, 3])
+def test_one_thread_makes_the_same_values_in_the_same_layout(count: int, memory_format: torch.memory_format) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)).permute(0, 3, 1, 2)
+    expected = loader.to_input(pixels, torch.device("cpu"), memory_format)
+    found = loader.to_input_on_one_thread(pixels, memory_format)
+    assert torch.equal(found, expected)
+    assert (found.stride(), found.dtype) == (expected.stride(), expected.dtype)
