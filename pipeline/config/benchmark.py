@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 
 _LEAST = {
     "images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1, "pairs": 1,
-    "global_batch": 1, "shuffle_buffer": 1, "steps": 1,
+    "global_batch": 1, "shuffle_buffer": 1, "steps": 1, "source_size": 8,
 }  # fmt: skip
 
 
