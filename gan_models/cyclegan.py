@@ -9,6 +9,7 @@ Shapes: every image batch is [N, C, H, W] in [-1, 1].
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import get_args
 
 import torch
@@ -22,6 +23,7 @@ from gan_models.losses import GanLoss
 from gan_models.objective import (
     Autocast,
     Domain,
+    MicroBatch,
     Objective,
     Optimizers,
     Replay,
@@ -30,7 +32,9 @@ from gan_models.objective import (
     check_images,
     frozen,
     keeps_samples_apart,
+    micro_batches,
     plain_update,
+    tally,
 )
 
 
@@ -113,30 +117,49 @@ class CycleGAN(Objective):
         update: Update = plain_update,
         autocast: Autocast = nullcontext,
         replay: Replay | None = None,
+        accumulate: int = 1,
     ) -> dict[str, Tensor]:
         """One training step on images that need not belong together: the generators, then the discriminators.
 
         Returns the losses as they were, weighted, detached, 0-dim: `d_A`, `g_AB` (what d_B makes of its fakes),
         `cycle_A`, `identity_A`, `d_B`, `g_BA`, `cycle_B`, `identity_B`. A discriminator's is half of real and fake,
-        and of the penalty under `wgangp`. `update` is called with a loss and its optimiser, twice. `autocast` gives a
-        context for a forward. `replay(domain, fakes)` takes the place of the own pools; B's fakes are asked for first.
+        and of the penalty under `wgangp`. `update` is called with losses and their optimiser, twice. `autocast` gives
+        a context for a forward. `replay(domain, fakes)` takes the place of the own pools; B's fakes are asked for
+        first. `accumulate` cuts the batch into so many micro-batches: memory for one of them, the result that of the
+        batch, within rounding (but for batch norm, dropout, and the points of `wgangp`, which are drawn anew).
         """
         self._check(real_a, real_b)
+        batches = micro_batches(real_a, real_b, accumulate)
+        fakes_a: list[Tensor] = []
+        fakes_b: list[Tensor] = []
+        found: dict[str, Tensor] = {}
+
         # Each forward has an autocast context of its own: inside one, cast weights are cached, and stale once updated.
-        with autocast(), frozen(self.networks[name] for name in self.discriminator_names):
-            fake_a, fake_b, of_generators = self._generator_losses(real_a, real_b)
-        update(torch.stack(list(of_generators.values())).sum(), optimizers["generators"])
+        def of_generators(batch: MicroBatch) -> Tensor:
+            with autocast(), frozen(self.networks[name] for name in self.discriminator_names):
+                fake_a, fake_b, parts = self._generator_losses(batch.real_a, batch.real_b)
+            fakes_a.append(fake_a.detach())
+            fakes_b.append(fake_b.detach())
+            tally(found, parts, batch.share)
+            return batch.share * torch.stack(list(parts.values())).sum()
 
-        replay = replay or self.query_pool
-        with autocast():
-            d_b = self._discriminator_loss("B", real_b, fake_b.detach(), replay)
-            d_a = self._discriminator_loss("A", real_a, fake_a.detach(), replay)
-        update(d_a + d_b, optimizers["discriminators"])
+        def of_discriminators(batch: MicroBatch, seen_b: Tensor, seen_a: Tensor) -> Tensor:
+            with autocast():
+                d_b = self._discriminator_loss("B", batch.real_b, seen_b)
+                d_a = self._discriminator_loss("A", batch.real_a, seen_a)
+            tally(found, {"d_A": d_a, "d_B": d_b}, batch.share)
+            return batch.share * (d_a + d_b)
 
+        update([partial(of_generators, batch) for batch in batches], optimizers["generators"])
+        seen_b = self.seen_by_discriminator("B", fakes_b, replay)
+        seen_a = self.seen_by_discriminator("A", fakes_a, replay)
+        update(
+            [partial(of_discriminators, *each) for each in zip(batches, seen_b, seen_a, strict=True)],
+            optimizers["discriminators"],
+        )
         self.steps += 1
-        found = of_generators | {"d_A": d_a, "d_B": d_b}
         order = ("d_A", "g_AB", "cycle_A", "identity_A", "d_B", "g_BA", "cycle_B", "identity_B")
-        return {name: found[name].detach() for name in order}
+        return {name: found[name] for name in order}
 
     def _generator_losses(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The fakes of A and of B, and the generators' losses by name."""
@@ -170,10 +193,8 @@ class CycleGAN(Objective):
                 found[f"identity_{domain}"] = torch.zeros_like(found["g_AB"])
         return fake_a, fake_b, found
 
-    def _discriminator_loss(self, domain: Domain, real: Tensor, fake: Tensor, replay: Replay) -> Tensor:
+    def _discriminator_loss(self, domain: Domain, real: Tensor, fake: Tensor) -> Tensor:
         kind, discriminator = self.config.gan_loss, self.forward[f"d_{domain}"]
-        if self.config.pool_size:
-            fake = replay(domain, fake)
         together = keeps_samples_apart(self.config.discriminator)
         of_real, of_fake = apply_to_each(discriminator, [real, fake], together=together)
         loss = losses.discriminator_loss(kind, of_real, real=True)

@@ -1,8 +1,8 @@
 """What pix2pix and CycleGAN have in common: named networks, image pools, and how a loss becomes an update."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from gan_models.image_pool import ImagePool, pool_decisions
 Domain = Literal["A", "B"]
 Autocast = Callable[[], AbstractContextManager[Any]]
 Replay = Callable[[Domain, Tensor], Tensor]
-Update = Callable[[Tensor, Optimizer], None]
+Losses = Sequence[Callable[[], Tensor]]
+"""One loss for each micro-batch, computed when it is asked for; their sum is the loss of the whole batch."""
+Update = Callable[[Losses, Optimizer], None]
 
 
 class Optimizers(Protocol):
@@ -23,11 +25,42 @@ class Optimizers(Protocol):
     def __getitem__(self, name: Literal["generators", "discriminators"], /) -> Optimizer: ...
 
 
-def plain_update(loss: Tensor, optimizer: Optimizer) -> None:
-    """One optimiser step down the gradient of `loss`."""
+def plain_update(losses: Losses, optimizer: Optimizer) -> None:
+    """One optimiser step down the gradient of the sum of `losses`, with one of their graphs in memory at a time."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    for compute in losses:
+        compute().backward()
     optimizer.step()
+
+
+class MicroBatch(NamedTuple):
+    """A part of a batch, whose graph is in memory by itself; n samples of N."""
+
+    real_a: Tensor
+    """[n, C, H, W]"""
+    real_b: Tensor
+    """[n, C, H, W]"""
+    share: float
+    """n / N, the weight of its mean loss in that of the batch."""
+
+
+def micro_batches(real_a: Tensor, real_b: Tensor, count: int) -> list[MicroBatch]:
+    """The batch in `count` parts, as even as can be; in fewer where it has fewer samples."""
+    samples = len(real_a)
+    count = max(1, min(count, samples))
+    if count == 1:
+        return [MicroBatch(real_a, real_b, 1.0)]
+    if len(real_b) != samples:
+        raise ValueError(f"{samples} images of A and {len(real_b)} of B cannot be cut into the same micro-batches")
+    parts = zip(real_a.tensor_split(count), real_b.tensor_split(count), strict=True)
+    return [MicroBatch(part_a, part_b, len(part_a) / samples) for part_a, part_b in parts]
+
+
+def tally(found: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:
+    """Add a micro-batch's losses, detached and by its share, to those `found` so far."""
+    for name, loss in losses.items():
+        part = share * loss.detach()
+        found[name] = found[name] + part if name in found else part
 
 
 class Objective:
@@ -79,6 +112,17 @@ class Objective:
         """What the discriminator of `domain` sees for these fakes, by this process's own pool."""
         pool = self.pools[domain]
         return pool.query(fake_NCHW, pool_decisions(self.pool_seed, self.steps, domain, len(fake_NCHW), pool.size))
+
+    def seen_by_discriminator(self, domain: Domain, fakes: Sequence[Tensor], replay: Replay | None) -> list[Tensor]:
+        """What the discriminator of `domain` sees for the fakes of each micro-batch, detached.
+
+        The pool is asked once for all of them, so that it goes on as it would without micro-batches.
+        """
+        fakes = [fake.detach() for fake in fakes]
+        if not self.pools[domain].size:
+            return fakes
+        whole = fakes[0] if len(fakes) == 1 else torch.cat(fakes)
+        return list((replay or self.query_pool)(domain, whole).split([len(fake) for fake in fakes]))
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides weights and optimisers."""

@@ -5,6 +5,7 @@ Shapes: a real_a, real_b and fake_b are [N, C, H, W] in [-1, 1]; a pair is [N, C
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import get_args
 
 import torch
@@ -17,6 +18,7 @@ from gan_models.image_pool import ImagePool
 from gan_models.losses import GanLoss
 from gan_models.objective import (
     Autocast,
+    MicroBatch,
     Objective,
     Optimizers,
     Replay,
@@ -25,7 +27,9 @@ from gan_models.objective import (
     check_images,
     frozen,
     keeps_samples_apart,
+    micro_batches,
     plain_update,
+    tally,
 )
 
 
@@ -89,34 +93,52 @@ class Pix2Pix(Objective):
         update: Update = plain_update,
         autocast: Autocast = nullcontext,
         replay: Replay | None = None,
+        accumulate: int = 1,
     ) -> dict[str, Tensor]:
         """One training step on pairs: the discriminator first, then the generator against the updated one.
 
         Returns the losses as they were, weighted, detached, 0-dim: `g_gan`, `g_l1`, `d_real`, `d_fake`, and
-        `d_penalty` under `wgangp`. `update` is called with a loss and its optimiser, twice. `autocast` gives a context
-        for a forward. `replay("B", pairs)` takes the place of the own pool, if there is one.
+        `d_penalty` under `wgangp`. `update` is called with losses and their optimiser, twice. `autocast` gives a
+        context for a forward. `replay("B", pairs)` takes the place of the own pool, if there is one.
+
+        `accumulate` cuts the batch into so many micro-batches: memory for one of them, the result that of the batch,
+        within rounding. The generator then translates twice, since no graph waits for the discriminator: dropout draws
+        new masks for the second pass, and a batch norm's running statistics take in both (and a micro-batch at a time).
         """
         self._check(real_a, real_b)
+        batches = micro_batches(real_a, real_b, accumulate)
+        whole = len(batches) == 1
+        found: dict[str, Tensor] = {}
         # Each forward has an autocast context of its own: inside one, cast weights are cached, and stale once updated.
-        with autocast():
-            fake_b = self.forward["g"](real_a)
-            found = self._discriminator_losses(real_a, real_b, fake_b.detach(), replay or self.query_pool)
-        update(0.5 * torch.stack(list(found.values())).sum(), optimizers["discriminators"])
+        with autocast(), torch.set_grad_enabled(whole):
+            fakes = [self.forward["g"](batch.real_a) for batch in batches]
+            pairs = [torch.cat([batch.real_a, fake], 1) for batch, fake in zip(batches, fakes, strict=True)]
+            judged = self.seen_by_discriminator("B", pairs, replay)
 
-        with autocast(), frozen([self.networks["d"]]):
-            found |= self._generator_losses(real_a, real_b, fake_b)
-        update(found["g_gan"] + found["g_l1"], optimizers["generators"])
+        def of_discriminator(batch: MicroBatch, fake_pair: Tensor) -> Tensor:
+            with autocast():
+                parts = self._discriminator_losses(torch.cat([batch.real_a, batch.real_b], 1), fake_pair)
+            tally(found, parts, batch.share)
+            return batch.share * 0.5 * torch.stack(list(parts.values())).sum()
 
+        def of_generator(batch: MicroBatch) -> Tensor:
+            with autocast(), frozen([self.networks["d"]]):
+                fake_b = fakes[0] if whole else self.forward["g"](batch.real_a)
+                parts = self._generator_losses(batch.real_a, batch.real_b, fake_b)
+            tally(found, parts, batch.share)
+            return batch.share * (parts["g_gan"] + parts["g_l1"])
+
+        update(
+            [partial(of_discriminator, *each) for each in zip(batches, judged, strict=True)],
+            optimizers["discriminators"],
+        )
+        update([partial(of_generator, batch) for batch in batches], optimizers["generators"])
         self.steps += 1
-        return {name: loss.detach() for name, loss in found.items()}
+        return found
 
-    def _discriminator_losses(
-        self, real_a: Tensor, real_b: Tensor, fake_b: Tensor, replay: Replay
-    ) -> dict[str, Tensor]:
+    def _discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Of pairs, [N, C_a + C_b, H, W]."""
         kind, discriminator = self.config.gan_loss, self.forward["d"]
-        real, fake = torch.cat([real_a, real_b], 1), torch.cat([real_a, fake_b], 1)
-        if self.config.pool_size:
-            fake = replay("B", fake)
         together = keeps_samples_apart(self.config.discriminator)
         # The fake first: a batch norm's running statistics remember the order.
         of_fake, of_real = apply_to_each(discriminator, [fake, real], together=together)

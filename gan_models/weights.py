@@ -17,13 +17,17 @@ def network_with(config: GeneratorConfig | DiscriminatorConfig, state: Mapping[s
     Draws nothing from torch's random generator. Raises ValueError of one line that lists the tensors that are missing,
     unexpected or of another shape; nothing is left out in silence.
     """
-    with torch.device("meta"):
-        network = build_network(config).eval()
+    network = _outline(config)
     faults = misfits(network.state_dict(), state)
     if faults:
         raise ValueError(faults)
     network.to_empty(device="cpu").load_state_dict(state)
     return network
+
+
+def expected_state(config: GeneratorConfig | DiscriminatorConfig) -> dict[str, Tensor]:
+    """Names, shapes and types of the weights of `config`'s network, in order, without memory (on the meta device)."""
+    return _outline(config).state_dict()
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -38,6 +42,11 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
         ],
     }
     return "; ".join(f"{kind}: {_some(names)}" for kind, names in kinds.items() if names)
+
+
+def _outline(config: GeneratorConfig | DiscriminatorConfig) -> nn.Module:
+    with torch.device("meta"):
+        return build_network(config).eval()
 
 
 def _some(names: Sequence[str]) -> str:

@@ -8,8 +8,10 @@ import sys
 JOBS = {
     "pack": "image folders or Parquet stores into a sharded store",
     "train": "pix2pix or CycleGAN from a store, by Ray Train",
+    "import": "published checkpoints (.pth) into a model bundle",
     "translate": "a store by a trained model, each image exactly once",
     "evaluate": "a translated store against its targets",
+    "export": "a trained generator to ONNX or torch.export, for other programs",
     "verify": "prove a dataset whole",
     "benchmark": "throughput against this machine's own limits",
     "demo": "all of it, on a small data set",

@@ -28,10 +28,15 @@ def supported_precisions(device: str) -> tuple[str, ...]:
 
 
 def choose_precision(requested: str, device: str) -> str:
-    """`auto` becomes bf16 where the hardware has it, else fp32. Raises ValueError for what the device lacks."""
+    """`auto` becomes bf16 where the hardware has it, else fp32. Raises ValueError for what the device lacks.
+
+    fp16 is for those who ask for it, on a GPU: its range is too small for gradients that are not scaled.
+    """
     supported = supported_precisions(device)
     if requested == "auto":
         return supported[-1]
+    if requested == "fp16" and device == "cuda":
+        return requested
     if requested not in supported:
         raise ValueError(
             f"precision {requested} is not in the hardware of this {device} ({describe(device)}); "

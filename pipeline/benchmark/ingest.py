@@ -94,8 +94,9 @@ def _measurements(
     """What is measured, by name, in the order of the table."""
     assert config.pairs
     assert config.steps
-    replica, steps = Replica(recipe, Group(), device, precision), config.steps
-    all_steps = _EPOCHS * -(-config.pairs // config.global_batch)
+    per_epoch = -(-config.pairs // config.global_batch)
+    replica, steps = Replica(recipe, Group(), device, precision, steps_per_epoch=per_epoch), config.steps
+    all_steps = _EPOCHS * per_epoch
 
     def decode(data: bytes) -> None:
         images.resize(images.decode(data).pixels, recipe.load_size, recipe.load_size)
@@ -113,7 +114,7 @@ def _measurements(
         trained = 0
         for step in which:
             batch = feed.batch(step) if step else first
-            replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples, learning_rate=0.0)
+            replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
             trained += 2 * batch.samples
         return trained
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
 from gan_models.losses import GanLoss
+from pipeline.config.schedule import Schedule
 from pipeline.errors import UserError
 
 Direction = Literal["a_to_b", "b_to_a"]
@@ -20,12 +21,14 @@ _IMAGE_CHANNELS = 3
 _ONLY_PIX2PIX = ("lambda_l1",)
 _ONLY_CYCLEGAN = ("lambda_a", "lambda_b", "lambda_identity")
 _AT_LEAST_ONE = (
-    "global_batch", "workers", "crop_size", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_buffer",
+    "global_batch", "accumulate", "workers", "crop_size", "checkpoint_every", "keep_checkpoints", "log_every",
+    "shuffle_buffer",
 )  # fmt: skip
 _OF_STREAMING = ("streaming", "shuffle_buffer")
 _TRANSIENT = (
-    "input", "output", "workers", "cpus_per_worker", "gpus_per_worker", "memory_gb", "checkpoint_every",
-    "keep_checkpoints", "log_every", "epochs", "decay_epochs", "steps", "dry_run",
+    "input", "output", "start_from", "accumulate", "workers", "min_workers", "cpus_per_worker", "gpus_per_worker",
+    "memory_gb", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "epochs", "decay_epochs",
+    "steps", "dry_run",
 )  # fmt: skip
 
 
@@ -94,16 +97,35 @@ class TrainConfig:
     """Stop after this many steps, even if epochs are left; the learning rate follows the epochs all the same."""
 
     learning_rate: float = 2e-4
-    """Of Adam, for generators and discriminators."""
+    """Of Adam, for generators and discriminators; what `schedule` multiplies."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    """How the learning rate changes over the run, and with the batch."""
 
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's decay rates of the moments."""
 
+    ema: float = 0.0
+    """Decay, in a step, of a moving average of the generators' weights, which the bundle then offers first: 0.999 is
+    an average over about the last thousand steps. 0 leaves it out, as the published recipes do."""
+
+    accumulate: int = 1
+    """Micro-batches that a worker's share of a global batch is computed in, one after another: memory for one, the
+    result that of the whole, but for batch norm and dropout. pix2pix then translates twice."""
+
+    start_from: str = ""
+    """Model bundle whose networks a new run begins with, instead of random ones; one that goes on does not read it.
+    Generators by their direction, and discriminators where the bundle has some of the same objective."""
+
+    freeze: tuple[str, ...] = ()
+    """Networks (g, d; g_AB, g_BA, d_A, d_B) or parts of them (g.model.1) that do not learn."""
+
     seed: int = 0
     """Decides initial weights, order, crops, flips, dropout and pools."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the forward passes; auto is bf16 where the hardware has it, else fp32. Weights are fp32 always."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the forward passes; auto is bf16 where the hardware has it, else fp32. Weights are fp32 always. fp16, with
+    scaled losses, is for GPUs without bf16."""
 
     compile: bool = False
     """Compile the networks: half a minute at the start, faster steps on hardware with bf16."""
@@ -113,6 +135,10 @@ class TrainConfig:
 
     workers: int = 1
     """Processes that share each global batch, one a GPU where there are GPUs."""
+
+    min_workers: int | None = None
+    """Go on with as few as this many where nodes are lost, and with up to `workers` again once there is room.
+    Another number of workers sees the same samples in the same batches, and rounds otherwise. By default `workers`."""
 
     cpus_per_worker: float | None = None
     """CPU cores, and torch's threads, of a worker; by default an equal share of what there is. May be a fraction."""
@@ -133,6 +159,9 @@ class TrainConfig:
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next; a kill costs no more than this."""
 
+    checkpoint_minutes: float = 15.0
+    """Minutes after which a checkpoint is written, even if those steps are not done."""
+
     keep_checkpoints: int = 3
     """The newest this many are kept."""
 
@@ -151,12 +180,18 @@ class TrainConfig:
             _check_at_least("steps", self.steps, 1)
         if not self.epochs + self.decay_epochs:
             raise UserError("epochs and decay_epochs are both 0: there is nothing to train; set epochs to 1 or more")
-        for name in ("learning_rate", "memory_gb", "cpus_per_worker"):
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
+            raise UserError(
+                f"min_workers is {self.min_workers} and workers {self.workers}: it must lie between 1 and that"
+            )
+        for name in ("learning_rate", "memory_gb", "cpus_per_worker", "checkpoint_minutes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} is {value}: it must be more than 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"betas are {self.betas}: each must be at least 0 and less than 1")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"ema is {self.ema}: a decay must be at least 0 (no average) and less than 1")
         self._check_shapes()
         self._check_losses()
         try:
@@ -182,8 +217,9 @@ class TrainConfig:
     def recipe(self) -> dict[str, Any]:
         """All that decides what is learnt, as plain data: what must not change when a run goes on.
 
-        Where the data lies is no part of it (which images they are is checked by themselves), nor are workers,
-        cadence, logging and the total length. Streaming, which has an order of its own, is there where it is decided.
+        Where data and first weights lie is no part of it (which images they are is checked by themselves, and so are
+        the weights), nor are workers, micro-batches, cadence, logging and the total length. Streaming, which has an
+        order of its own, is there where it is decided.
         """
         left_out = _TRANSIENT if self.streaming == "stream" else _TRANSIENT + _OF_STREAMING
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
@@ -198,6 +234,12 @@ class TrainConfig:
             raise UserError(
                 f"workers is {self.workers} and global_batch {self.global_batch}: each worker needs a sample of each "
                 f"step; lower workers to {self.global_batch} or raise global_batch to {self.workers}"
+            )
+        most = -(-self.global_batch // self.workers)
+        if self.accumulate > most:
+            raise UserError(
+                f"accumulate is {self.accumulate}: a worker has {most} of the {self.global_batch} samples of a global "
+                f"batch, and each micro-batch needs one; lower accumulate to {most} or raise global_batch"
             )
         if self.load_size < self.crop_size:
             raise UserError(
@@ -219,6 +261,11 @@ class TrainConfig:
                 )
 
     def _check_losses(self) -> None:
+        if self.precision == "fp16" and self.gan_loss == "wgangp":
+            raise UserError(
+                "precision is fp16 and gan_loss wgangp: gradients inside the penalty are not scaled and would vanish; "
+                "set precision to bf16 or fp32"
+            )
         other = _ONLY_CYCLEGAN if self.objective == "pix2pix" else _ONLY_PIX2PIX
         for item in dataclasses.fields(self):
             if item.name in other and getattr(self, item.name) != item.default:

@@ -110,15 +110,19 @@ def read_part(run: str, record: Record, name: str) -> State:
         raise CheckpointError(f"{url}: cannot be read ({type(error).__name__})") from error
 
 
-def prune(run: str, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, records first, and what kills have left among the older ones."""
-    kept = steps(run)[-keep:]
-    if not kept:
+def prune(run: str, keep: int, *, best: int | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints and that of step `best`, and what kills have left among the others.
+
+    Records go first, so that none is ever complete in name only.
+    """
+    found = steps(run)
+    kept = {*found[-keep:], best}
+    if not found:
         return
     old = [
         entry
         for entry in storage.list_files(storage.join(run, "checkpoints"))
-        if entry.name.split("/")[0].isdigit() and int(entry.name.split("/")[0]) < kept[0]
+        if (folder := entry.name.split("/")[0]).isdigit() and int(folder) not in kept and int(folder) < found[-1]
     ]
     for entry in sorted(old, key=lambda entry: not entry.name.endswith(_RECORD)):
         storage.delete(entry.url)

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, save_bundle, translation_mode
+from gan_models import save_bundle, translation_mode
 from gan_models.pixels import from_uint8, to_uint8
 from pipeline import images, storage
-from pipeline.config.train import Direction, TrainConfig
+from pipeline.config.train import TrainConfig
 from pipeline.training.checkpoint import Record, State
 from pipeline.training.loader import Sources, load_images
+from pipeline.training.places import places
 from pipeline.training.replica import build_objective
 
 _SAMPLES = 4
 
 
-def export_bundle(config: TrainConfig, sources: Sources, record: Record, networks: State) -> str:
-    """Write RUN/bundle from the `networks` of a checkpoint; returns its URL. config.json is written last."""
+def export_bundle(config: TrainConfig, sources: Sources, record: Record, parts: Mapping[str, State]) -> str:
+    """Write RUN/bundle from the `parts` of a checkpoint: `networks` and, where it is there, `ema`; returns its URL.
+
+    The card's pictures are made with what a reader of the bundle gets first, the moving average where there is one.
+    config.json is written last.
+    """
     url = storage.join(config.output, "bundle")
+    networks, averages, ours = parts["networks"], parts.get("ema", {}), places(config)
     objective = build_objective(config.model(), config.seed)
     for name in objective.generator_names:
-        objective.networks[name].load_state_dict(networks[name])
+        objective.networks[name].load_state_dict({**networks, **averages}[name])
     first = objective.networks[objective.generator_names[0]]
     save_bundle(
         lambda name, data: storage.replace(storage.join(url, name), data),
         objective=config.objective,
-        generators=_generators(config, networks),
-        discriminators=_discriminators(config, networks),
+        generators={place.direction: (place.generator_config, networks[place.generator]) for place in ours},
+        ema={place.direction: averages[place.generator] for place in ours if averages},
+        discriminators={place.direction: (place.discriminator_config, networks[place.discriminator]) for place in ours},
         direction=config.direction,
         training_size=config.crop_size,
         provenance=_provenance(config, sources, record),
@@ -54,39 +60,10 @@ def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> 
     return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
 
 
-_REVERSE: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
-
-
-def _generators(config: TrainConfig, networks: State) -> dict[str, tuple[GeneratorConfig, Mapping[str, Any]]]:
-    """By direction. The source side of the training is A of the networks, whichever side of the store it was."""
-    model = config.model()
-    if not isinstance(model, CycleGANConfig):
-        return {config.direction: (model.generator, networks["g"])}
-    forth, back = model.generator.in_channels, model.generator.out_channels
-    return {
-        config.direction: (model.generator, networks["g_AB"]),
-        _REVERSE[config.direction]: (
-            replace(model.generator, in_channels=back, out_channels=forth),
-            networks["g_BA"],
-        ),
-    }
-
-
-def _discriminators(config: TrainConfig, networks: State) -> dict[str, tuple[DiscriminatorConfig, Mapping[str, Any]]]:
-    """By the direction whose translations they judge."""
-    model = config.model()
-    if not isinstance(model, CycleGANConfig):
-        return {config.direction: (model.discriminator, networks["d"])}
-    of_a = replace(model.discriminator, in_channels=model.generator.in_channels)
-    return {
-        config.direction: (model.discriminator, networks["d_B"]),
-        _REVERSE[config.direction]: (of_a, networks["d_A"]),
-    }
-
-
 def _provenance(config: TrainConfig, sources: Sources, record: Record) -> dict[str, Any]:
     return {
         "recipe": config.recipe(),
+        "start": record.about.get("start"),
         "step": record.step,
         "epochs": [config.epochs, config.decay_epochs],
         "data": {

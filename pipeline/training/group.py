@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+class Signal(IntEnum):
+    """What the leader wants all ranks to do after a step; the larger one wins."""
+
+    GO_ON = 0
+    STOP = 1
+    FAIL = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +71,35 @@ class Group:
         received = [torch.empty_like(padded) for _ in shares]
         dist.all_gather(received, padded)
         return torch.cat([part[: share.stop - share.start] for part, share in zip(received, shares, strict=True)])
+
+
+class Agreement:
+    """All ranks do the same after the same step. What the leader says after one step is known to all after the next.
+
+    So the exchange goes on beside the step in between, and costs it nothing. Alone, it is known at once.
+    """
+
+    def __init__(self, group: Group) -> None:
+        """Every rank must make one at the same time."""
+        # A group of its own, on the CPU: the default one may be the GPUs', where reading a value holds up the step.
+        self._group = dist.new_group(backend="gloo") if group.workers > 1 else None
+        self._pending: tuple[dist.Work, Tensor] | None = None
+
+    def exchange(self, signal: Signal) -> Signal:
+        """The largest signal that any rank gave after the step before. Every rank must call it after every step."""
+        if self._group is None:
+            return signal
+        before, value = self._pending, torch.tensor([int(signal)])
+        self._pending = (dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._group, async_op=True), value)
+        return Signal.GO_ON if before is None else _received(before)
+
+    def settle(self) -> Signal:
+        """What was given after the last step. Every rank must call it once, at the end."""
+        before, self._pending = self._pending, None
+        return Signal.GO_ON if before is None else _received(before)
+
+
+def _received(pending: tuple[dist.Work, Tensor]) -> Signal:
+    work, value = pending
+    work.wait()
+    return Signal(int(value))

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_models import learning_rate_factor
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
-from pipeline.training import checkpoint, metrics
-from pipeline.training.checkpoint import Record
+from pipeline.training import checkpoint, metrics, warm_start
+from pipeline.training.checkpoint import CheckpointError, Record
 from pipeline.training.feed import Data, Feed, open_data
-from pipeline.training.group import Group
+from pipeline.training.group import Agreement, Group, Signal
+from pipeline.training.keeper import Keeper
 from pipeline.training.loader import Sources
 from pipeline.training.metrics import Journal, Pace
 from pipeline.training.order import Order
@@ -51,6 +51,8 @@ class Outcome:
     """Of the last step; empty where this start had nothing to do."""
     failure: str = ""
     """Why it stopped, where trying again would stop in the same way."""
+    stopped: bool = False
+    """Whether it was asked to stop, and did, with a checkpoint of `step`."""
 
 
 def order_of(config: TrainConfig, sources: Sources) -> Order:
@@ -64,9 +66,19 @@ def order_of(config: TrainConfig, sources: Sources) -> Order:
     )
 
 
-def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
-    """Train to the end. `say` gets lines for people, on rank 0 only.
+def train(
+    task: Task,
+    group: Group,
+    device: torch.device,
+    say: Say,
+    *,
+    stop_asked: Callable[[], bool] = lambda: False,
+    preempted: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train to the end, or until `stop_asked` says so on rank 0. `say` gets lines for people, on rank 0 only.
 
+    `preempted` is asked at every log step, on every rank at once: true means that a node will soon be gone, and a
+    checkpoint is written.
     Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
     """
     watch = Watch(say, who=f"worker {group.rank}: " if group.workers > 1 else "")
@@ -75,7 +87,10 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
     data, precision, failure = _agree_on_start(task, group, device, watch, say)
     if failure or data is None:
         return Outcome(failure=failure)
-    about = {"fingerprint": data.fingerprint, "arithmetic": _arithmetic(task, group, device, precision)}
+    about: dict[str, Any] = {
+        "fingerprint": data.fingerprint,
+        "arithmetic": _arithmetic(task, group, device, precision),
+    }
     record, parts = _newest_checkpoint(task.config.output, group, say)
     if record and record.about.get("fingerprint") != about["fingerprint"]:
         return Outcome(
@@ -85,20 +100,28 @@ def train(task: Task, group: Group, device: torch.device, say: Say) -> Outcome:
         )
     for line in _opening(task, group, device, precision):
         say(line)
-    replica = Replica(task.config, group, device, precision)
+    order = order_of(task.config, task.sources)
+    replica = Replica(task.config, group, device, precision, steps_per_epoch=order.steps_per_epoch)
     if record:
         say(_resuming(record, about))
         replica.load_state(parts)
-    order = order_of(task.config, task.sources)
-    with Feed(data, task.config, order, device, watch) as feed:
+        about["start"] = record.about.get("start")
+    elif task.config.start_from:
+        start = warm_start.read(task.config)
+        say(f"beginning with {start}")
+        replica.load_networks(start.networks)
+        about["start"] = start.identity
+    with Feed(data, task.config, order_of(task.config, task.sources), device, watch) as feed:
         steps = _Steps(
             config=task.config,
-            order=order,
+            order=order_of(task.config, task.sources),
             group=group,
             feed=feed,
             replica=replica,
             about=about,
             say=say,
+            stop_asked=stop_asked,
+            preempted=preempted,
         )
         return steps.run(record.step if record else 0)
 
@@ -114,71 +137,106 @@ class _Steps:
     replica: Replica
     about: Mapping[str, Any]
     say: Say
+    stop_asked: Callable[[], bool]
+    preempted: Callable[[], bool]
 
     def run(self, start: int) -> Outcome:
-        """From step `start` to the end, or to where the losses leave the numbers."""
+        """From step `start` to the end, to where all ranks are asked to stop, or to where it cannot go on."""
         config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
-        journal = Journal(config.output, step=start) if self.group.leads else None
+        leader = _Leader(self, start) if self.group.leads else None
+        agreement = Agreement(self.group)
         losses: dict[str, float] = {}
-        pace = Pace()
-        for step in range(start, total):
-            found = self._step(step, pace)
-            done = step + 1
-            saves = done % config.checkpoint_every == 0 or done == total
-            logs = done % config.log_every == 0 or done == total
-            if not (logs or saves):
-                continue
-            losses = self._over_all_ranks(found)
-            if not all(map(math.isfinite, losses.values())) or not self.replica.is_finite():
-                return Outcome(step=done, losses=losses, failure=self._diverged(done, losses))
-            if logs and journal:
-                line = self._line(step, losses) | pace.read()
-                journal.add(line)
-                self.say(metrics.describe(line, total))
-            if saves and journal:
-                with pace.paused():
-                    journal.write()
-                    checkpoint.save(config.output, done, self.replica.state(), self.about)
-                    checkpoint.prune(config.output, config.keep_checkpoints)
-        return Outcome(step=max(start, total), losses=losses)
+        pace, done, agreed = Pace(), start, Signal.GO_ON
+        while done < total and agreed is Signal.GO_ON:
+            found = self._step(done, pace)
+            done += 1
+            warned = False
+            if done % config.log_every == 0 or done == total:
+                losses = self._over_all_ranks(found)
+                warned = self.preempted()
+                if leader:
+                    leader.log(self._line(done - 1, losses) | pace.read())
+            with pace.paused():
+                signal = leader.after_step(done, losses, warned=warned) if leader else Signal.GO_ON
+            agreed = agreement.exchange(signal)
+        agreed = max(agreed, agreement.settle())
+        failure = leader.end(done, saves=agreed is not Signal.FAIL) if leader else ""
+        failure = self.group.from_leader(failure)
+        return Outcome(step=done, losses=losses, failure=failure, stopped=agreed is Signal.STOP and done < total)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
         with pace.step(self.order.samples_in(step)):
             batch = self.feed.batch(step)
-        return self.replica.step(
-            batch.real_a,
-            batch.real_b,
-            step=step,
-            samples=batch.samples,
-            learning_rate=self._learning_rate(batch.epoch),
-        )
-
-    def _learning_rate(self, epoch: int) -> float:
-        config = self.config
-        return config.learning_rate * learning_rate_factor(
-            epoch + 1, constant_epochs=config.epochs, decay_epochs=config.decay_epochs
-        )
+        return self.replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
 
     def _over_all_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         values = self.group.sum(torch.stack([loss.double() for loss in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True))
 
     def _line(self, step: int, losses: Mapping[str, float]) -> dict[str, Any]:
-        epoch = step // self.order.steps_per_epoch
         return {
             "step": step + 1,
-            "epoch": epoch + 1,
-            "learning_rate": self._learning_rate(epoch),
+            "epoch": step // self.order.steps_per_epoch + 1,
+            "learning_rate": self.replica.learning_rate(step),
             "losses": dict(losses),
         }
 
+
+class _Leader:
+    """What rank 0 does beside its steps: metrics, checkpoints, and to see when all are to stop."""
+
+    def __init__(self, steps: _Steps, start: int) -> None:
+        self._steps, self._config = steps, steps.config
+        self._total = steps.config.total_steps(steps.order.steps_per_epoch)
+        self._journal = Journal(self._config.output, step=start)
+        self._keeper = Keeper(self._config, steps.about, steps.say)
+        self._saved, self._rescued = start, False
+        self._failure = ""
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Note a line of metrics."""
+        self._journal.add(line)
+        self._steps.say(metrics.describe(line, self._total))
+
+    def after_step(self, done: int, losses: Mapping[str, float], *, warned: bool) -> Signal:
+        """Write a checkpoint where one is due, or where a node will soon be gone; say how all go on.
+
+        `losses` are the last that are known, which may be some steps old.
+        """
+        try:
+            if not all(map(math.isfinite, losses.values())):
+                raise CheckpointError(self._diverged(done, losses))
+            if self._keeper.due(done) or (warned and not self._rescued):
+                self._rescued |= warned
+                self._save(done)
+        except CheckpointError as error:
+            self._failure = str(error)
+            return Signal.FAIL
+        return Signal.STOP if self._steps.stop_asked() else Signal.GO_ON
+
+    def end(self, done: int, *, saves: bool) -> str:
+        """Write the last checkpoint and wait for it; returns what has gone wrong, if anything has."""
+        try:
+            if saves and self._saved < done:
+                self._save(done)
+            self._keeper.finish()
+        except CheckpointError as error:
+            self._failure = self._failure or str(error)
+        return self._failure
+
+    def _save(self, done: int) -> None:
+        if not self._steps.replica.is_finite():
+            raise CheckpointError(self._diverged(done, {}))
+        self._keeper.save(done, self._steps.replica.state(), first=self._journal.snapshot())
+        self._saved = done
+
     def _diverged(self, done: int, losses: Mapping[str, float]) -> str:
         bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
-        kept = checkpoint.steps(self.config.output) if self.group.leads else []
+        kept = checkpoint.steps(self._config.output)
         last = f"the last good checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint"
         return (
-            f"{self.config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
+            f"{self._config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
             "try a lower learning_rate, or precision fp32"
         )
 
@@ -206,7 +264,7 @@ def _agree_on_start(
         return None, precision, failures[0]
     order = order_of(task.config, task.sources)
     data, failure = open_data(task.config, task.sources, order, group, threads=task.threads, say=say, watch=watch)
-    return data, min((name for name, _ in everywhere), key=("fp32", "bf16").index), failure
+    return data, min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index), failure
 
 
 def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State]]:
@@ -225,6 +283,7 @@ def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) 
         "precision": precision,
         "threads": task.threads,
         "workers": group.workers,
+        "accumulate": task.config.accumulate,
         "torch": torch.__version__,
     }
 
@@ -239,6 +298,8 @@ def _opening(task: Task, group: Group, device: torch.device, precision: str) -> 
     )
     if group.workers > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
         yield "batch norm: each worker normalises with its own samples, so the number of workers changes the result"
+    if config.accumulate > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
+        yield "batch norm: each micro-batch is normalised by itself, so their number changes the result"
     if group.workers > 1 and config.generator.dropout:
         yield "dropout: its masks depend on the number of workers, and so does the result"
     if group.workers > 1 and config.gan_loss == "wgangp":

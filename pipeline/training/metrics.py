@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pipeline import storage
@@ -35,8 +35,13 @@ class Journal:
 
     def write(self) -> None:
         """Publish what has been noted."""
-        storage.replace(self._url, "".join(json.dumps(line) + "\n" for line in self._lines).encode())
+        self.snapshot()()
+
+    def snapshot(self) -> Callable[[], None]:
+        """What publishes the lines noted so far; may be called later, on another thread."""
+        data = "".join(json.dumps(line) + "\n" for line in self._lines).encode()
         self._written_s = time.monotonic()
+        return lambda: storage.replace(self._url, data)
 
 
 class Pace:

@@ -17,6 +17,8 @@ class Placement:
     """What each worker takes."""
 
     workers: int
+    least: int
+    """Workers that must find a place at the start."""
     cpus: float
     gpus: int
 
@@ -44,13 +46,14 @@ def place(config: TrainConfig, nodes: Nodes) -> Placement:
         most = int(max((node.get("CPU", 0) for node in nodes), default=0))
         fitting = (c for c in range(most, 0, -1) if _room(nodes, {"CPU": c, "GPU": gpus}) >= config.workers)
         cpus = next(fitting, 1)
-    placement = Placement(workers=config.workers, cpus=cpus, gpus=gpus)
+    placement = Placement(workers=config.workers, least=config.min_workers or config.workers, cpus=cpus, gpus=gpus)
     room = _room(nodes, placement.demand)
-    if room < config.workers:
+    if room < placement.least:
         has = ", ".join(f"{sum(node.get(r, 0) for node in nodes):g} {r}" for r in ("CPU", "GPU"))
         takes = ", ".join(f"{amount:g} {resource}" for resource, amount in placement.demand.items())
         raise UserError(
-            f"workers is {config.workers}, each takes {takes}: the cluster ({has} on {len(nodes)} node(s)) has room "
+            f"{'min_workers' if config.min_workers else 'workers'} is {placement.least}, each takes {takes}: "
+            f"the cluster ({has} on {len(nodes)} node(s)) has room "
             f"for {room}; lower workers, cpus_per_worker or gpus_per_worker, or use a larger cluster"
         )
     return placement

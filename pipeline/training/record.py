@@ -29,6 +29,10 @@ class TrainResult:
     """Whether this start did something."""
 
 
+Start = Mapping[str, Any]
+"""Which weights a run begins with, as `warm_start.Start.identity` says it; empty for random ones."""
+
+
 def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
     """The recipe that the run in `config.output` began with; None where there is no run. Raises UserError where what
     is there is not of a run that this version knows."""
@@ -45,7 +49,7 @@ def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
     return begun
 
 
-def check_recipe(config: TrainConfig) -> None:
+def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
     """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
 
     Raises UserError showing each difference.
@@ -53,7 +57,7 @@ def check_recipe(config: TrainConfig) -> None:
     begun = begun_recipe(config)
     if begun is None:
         return
-    changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, config.recipe())]
+    changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, _recipe(config, start))]
     if changes:
         raise UserError(
             f"{config.output}: this run began with another recipe: {'; '.join(changes)}; "
@@ -61,11 +65,16 @@ def check_recipe(config: TrainConfig) -> None:
         )
 
 
-def begin(config: TrainConfig) -> None:
+def begun_with(config: TrainConfig) -> Start:
+    """The weights that the run in `config.output` began with; empty where they were random, or there is no run."""
+    return (begun_recipe(config) or {}).get("start_from", {})
+
+
+def begin(config: TrainConfig, start: Start | None = None) -> None:
     """Note the recipe at the first start. Raises UserError where another start with another recipe was quicker."""
-    document = {"format_version": FORMAT_VERSION, "recipe": config.recipe()}
+    document = {"format_version": FORMAT_VERSION, "recipe": _recipe(config, start)}
     storage.create(_url(config, "run.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
-    check_recipe(config)
+    check_recipe(config, start)
 
 
 def finish(config: TrainConfig, result: TrainResult) -> None:
@@ -89,6 +98,10 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
         losses=document["losses"],
         fresh=False,
     )
+
+
+def _recipe(config: TrainConfig, start: Start | None) -> dict[str, Any]:
+    return config.recipe() | ({"start_from": dict(start)} if start else {})
 
 
 def _url(config: TrainConfig, name: str) -> str:

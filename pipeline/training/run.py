@@ -11,11 +11,13 @@ from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
 from pipeline.retry import preflight
-from pipeline.training import checkpoint, metrics, record
+from pipeline.training import checkpoint, metrics, record, warm_start
 from pipeline.training.export import export_bundle
+from pipeline.training.freezing import freeze
 from pipeline.training.loader import Sources, find_sources
 from pipeline.training.loop import Say, Task, order_of
 from pipeline.training.record import TrainResult
+from pipeline.training.replica import build_objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class Plan:
     """With absolute URLs."""
     sources: Sources
     total_steps: int
+    start: record.Start
+    """The weights that it begins with, or has begun with."""
 
     def __str__(self) -> str:
         a, b, config = self.sources.a, self.sources.b, self.config
@@ -48,7 +52,7 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
     if done := record.finished(plan.config, plan.total_steps):
         return done
     storage.check_output(plan.config.output)
-    record.begin(plan.config)
+    record.begin(plan.config, plan.start)
     kept = checkpoint.steps(plan.config.output)
     if not kept or kept[-1] < plan.total_steps:
         _train(plan)
@@ -57,20 +61,44 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
 
 def prepare(config: TrainConfig) -> Plan:
     """Check all that can be checked without Ray and without writing. Raises UserError naming what does not fit."""
-    for url in (config.input, config.output):
+    for url in (config.input, config.output, config.start_from):
         if storage.is_memory(url):
             raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
-    config = dataclasses.replace(config, input=storage.absolute(config.input), output=storage.absolute(config.output))
+    config = dataclasses.replace(
+        config,
+        input=storage.absolute(config.input),
+        output=storage.absolute(config.output),
+        start_from=config.start_from and storage.absolute(config.start_from),
+    )
+    _check_freeze(config)
     with preflight(config.output):
         begun = record.begun_recipe(config)
+        start = _start(config)
     with preflight(config.input):
         sources = find_sources(config)
     config = dataclasses.replace(config, streaming=_streaming(config, sources, begun))
     with preflight(config.output):
-        record.check_recipe(config)
-    return Plan(
-        config=config, sources=sources, total_steps=config.total_steps(order_of(config, sources).steps_per_epoch)
-    )
+        record.check_recipe(config, start)
+    total_steps = config.total_steps(order_of(config, sources).steps_per_epoch)
+    return Plan(config=config, sources=sources, total_steps=total_steps, start=start)
+
+
+def _start(config: TrainConfig) -> record.Start:
+    """What the run begins with. A run with a checkpoint does not need its first bundle any more."""
+    if not config.start_from:
+        return {}
+    gone = storage.stat_file(storage.join(config.start_from, "config.json")) is None
+    if gone and checkpoint.steps(config.output):
+        return record.begun_with(config)
+    return warm_start.read(config).identity
+
+
+def _check_freeze(config: TrainConfig) -> None:
+    if config.freeze:
+        try:
+            freeze(build_objective(config.model(), config.seed).networks, config.freeze)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] | None) -> Literal["memory", "stream"]:
@@ -112,7 +140,7 @@ def _conclude(plan: Plan, say: Say) -> TrainResult:
     lines = metrics.read_metrics(config.output)
     result = TrainResult(
         run=config.output,
-        bundle=export_bundle(config, plan.sources, last, parts["networks"]),
+        bundle=export_bundle(config, plan.sources, last, parts),
         steps=last.step,
         losses=lines[-1]["losses"] if lines else {},
     )

@@ -6,10 +6,16 @@ are our own, so its storage folder is a new temporary one for each start, and st
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import ray.train
@@ -20,6 +26,8 @@ from pipeline import cluster, hardware
 from pipeline.training.group import Group
 from pipeline.training.loop import Outcome, Task, train
 from pipeline.training.placement import Placement, place
+
+STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
 
 MAX_WORKER_FAILURES = 3
 """Deaths of workers that one start bears; each costs the steps since the last checkpoint."""
@@ -36,15 +44,18 @@ class TrainingError(Exception):
 def fit(task: Task) -> Outcome:
     """Train to the end on the cluster that this process is connected to.
 
-    Raises UserError where the workers cannot be placed, TrainingError where they fail again and again.
+    A first SIGINT or SIGTERM stops all workers after one step, with a checkpoint, and raises KeyboardInterrupt; a
+    second one ends at once. Raises UserError where the workers cannot be placed, TrainingError where they fail again
+    and again.
     """
     placement = place(task.config, cluster.nodes())
     if not cluster.joins():
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nothing to watch on the one machine
-    with tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder:
+    stop = _Stop.remote()  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder, _passing_on(stop):
         trainer = _Trainer(
             _train_on_worker,  # type: ignore[arg-type]  # Ray's annotations are those of its first version
-            train_loop_config={"task": dataclasses.replace(task, threads=placement.threads)},
+            train_loop_config={"task": dataclasses.replace(task, threads=placement.threads), "stop": stop},
             scaling_config=_scaling(placement),
             run_config=RunConfig(  # type: ignore[call-arg]
                 name="train",
@@ -62,7 +73,58 @@ def fit(task: Task) -> Outcome:
             ) from error
     if outcome.failure:
         raise TrainingError(outcome.failure)
+    if outcome.stopped:
+        _say(f"stopped with a checkpoint of step {outcome.step}")
+        raise KeyboardInterrupt
     return outcome
+
+
+@ray.remote(num_cpus=0)
+class _Stop:
+    """A wish that reaches the workers wherever they are."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+
+    async def ask(self) -> None:
+        self._asked.set()
+
+    async def wait(self) -> bool:
+        """True once the wish is there."""
+        return await self._asked.wait()
+
+
+@contextlib.contextmanager
+def _passing_on(stop: Any) -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM asks the workers to stop; the second ends this process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    asked, over = threading.Event(), threading.Event()
+
+    def pass_on() -> None:
+        asked.wait()
+        if not over.is_set():
+            stop.ask.remote()
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, lambda *_: os._exit(128 + signum))
+        print(STOPPING, file=sys.stderr, flush=True)
+        asked.set()
+
+    # Not from the handler itself, which may interrupt Ray at any point.
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    before = {each: signal.signal(each, first) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        over.set()
+        asked.set()
+        thread.join()
 
 
 class _Trainer(TorchTrainer):
@@ -88,7 +150,26 @@ class _Trainer(TorchTrainer):
 def _train_on_worker(told: dict[str, Any]) -> Outcome:
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size(), node=context.get_node_rank())
-    return train(told["task"], group, get_device(), _say)
+    wish = told["stop"].wait.remote() if group.leads else None
+
+    def stop_asked() -> bool:
+        nonlocal wish
+        if wish is None or not ray.wait([wish], timeout=0)[0]:
+            return False
+        try:
+            return ray.get(wish)
+        except ray.exceptions.RayError:  # the actor's node is gone, and with it the way for a wish
+            wish = None
+            return False
+
+    return train(told["task"], group, get_device(), _say, stop_asked=stop_asked, preempted=_preempted)
+
+
+def _preempted() -> bool:
+    """Whether a node with a worker of this run is about to be taken away. Every worker must ask at once."""
+    if os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") == "0":
+        return False
+    return ray.train.get_preemption_info() is not None
 
 
 def _say(line: str) -> None:
@@ -98,8 +179,11 @@ def _say(line: str) -> None:
 
 
 def _scaling(placement: Placement) -> ScalingConfig:
+    elastic = placement.least < placement.workers
     return ScalingConfig(
-        num_workers=placement.workers, use_gpu=placement.gpus > 0, resources_per_worker=placement.demand
+        num_workers=(placement.least, placement.workers) if elastic else placement.workers,  # type: ignore[arg-type]
+        use_gpu=placement.gpus > 0,
+        resources_per_worker=placement.demand,
     )
 
 

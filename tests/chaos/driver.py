@@ -74,6 +74,10 @@ class Driver:
             time.sleep(0.05)
         return True
 
+    def signal(self, number: signal.Signals) -> None:
+        """To the driver alone."""
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """SIGKILL to the driver alone; its Ray has to notice by itself."""
         self.alive()  # while the driver lives, its whole tree can be seen

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Adam, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from gan_models import (
     CycleGAN,
@@ -26,7 +27,7 @@ from gan_models import (
     pool_decisions,
 )
 from gan_models.losses import GanLoss
-from gan_models.objective import plain_update
+from gan_models.objective import Losses, plain_update
 
 Objective = Pix2Pix | CycleGAN
 SIDE = 32
@@ -113,12 +114,13 @@ def test_order_of_updates_and_what_each_one_changes(build: Callable[[], Objectiv
     optimizers = optimizers_of(objective)
     seen: list[str] = []
 
-    def update(loss: Tensor, optimizer: Optimizer) -> None:
+    def update(losses: Losses, optimizer: Optimizer) -> None:
         seen.append(next(name for name, other in optimizers.items() if other is optimizer))
         mine = objective.generator_names if seen[-1] == "generators" else objective.discriminator_names
         for network in objective.networks.values():
             network.zero_grad()
-        loss.backward()
+        for compute in losses:
+            compute().backward()
         for name, network in objective.networks.items():
             touched = any(p.grad is not None and p.grad.any() for p in network.parameters())
             assert touched == (name in mine), name
@@ -201,6 +203,67 @@ def test_a_shared_forward_changes_nothing(
     for together, apart in zip(*runs, strict=True):
         for name in together:
             torch.testing.assert_close(together[name], apart[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+@OBJECTIVES
+@pytest.mark.parametrize("accumulate", [2, 3, 9])
+@pytest.mark.parametrize("gan_loss", ["vanilla", "lsgan", "hinge"])
+def test_micro_batches_do_what_the_batch_does(
+    build: Callable[..., Objective], accumulate: int, gan_loss: GanLoss
+) -> None:
+    """Uneven ones and pools that swap included."""
+    batches = [pair(5, torch.float64) for _ in range(4)]
+    runs, states, pools = [], [], []
+    for count in (1, accumulate):
+        torch.manual_seed(1)
+        objective = build(gan_loss=gan_loss, pool_size=3)
+        for network in objective.networks.values():
+            network.double()
+        optimizers = {
+            name: SGD(objective.parameters(names), lr=1e-2)
+            for name, names in (
+                ("generators", objective.generator_names),
+                ("discriminators", objective.discriminator_names),
+            )
+        }
+        runs.append([objective.step(*batch, optimizers=optimizers, accumulate=count) for batch in batches])
+        states.append(weights(objective))
+        pools.append([pool.images for pool in objective.pools.values()])
+
+    for whole, parts in zip(*runs, strict=True):
+        assert list(whole) == list(parts)
+        for name in whole:
+            torch.testing.assert_close(parts[name], whole[name], rtol=1e-12, atol=1e-12, msg=name)
+    torch.testing.assert_close(states[1], states[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pools[1], pools[0], rtol=1e-12, atol=1e-12)
+
+
+@OBJECTIVES
+def test_micro_batches_go_through_the_networks_one_by_one(build: Callable[..., Objective]) -> None:
+    objective = build(pool_size=3)
+    counted = {name: Counted(network) for name, network in objective.networks.items()}
+    objective.forward.update(counted)
+    asked: list[int] = []
+
+    def replay(domain: str, fakes: Tensor) -> Tensor:
+        asked.append(len(fakes))
+        return fakes
+
+    objective.step(*pair(3), optimizers=optimizers_of(objective), accumulate=2, replay=replay)
+
+    passes = {name: network.passes for name, network in counted.items()}
+    if build is small_pix2pix:
+        # Once for the discriminator, and once more for the generator's own graph.
+        assert (passes, asked) == ({"g": [2, 1, 2, 1], "d": [4, 2]}, [3])
+    else:
+        assert (passes["g_AB"], passes["d_B"], asked) == ([4, 2, 2, 1], [4, 2], [3, 3])
+
+
+def test_sides_of_two_lengths_cannot_be_cut_alike() -> None:
+    objective = small_cyclegan()
+    real_a, real_b = pair(3)
+    with pytest.raises(ValueError, match="3 images of A and 2 of B cannot be cut"):
+        objective.step(real_a, real_b[:2], optimizers=optimizers_of(objective), accumulate=2)
 
 
 def test_the_generators_step_goes_through_the_bare_discriminators() -> None:
@@ -357,14 +420,19 @@ def test_autocast_is_around_forwards_and_not_around_updates(build: Callable[[], 
         with torch.autocast("cpu", dtype=torch.bfloat16):
             yield
 
-    def update(loss: Tensor, optimizer: Optimizer) -> None:
-        assert not torch.is_autocast_enabled("cpu")
-        assert loss.dtype == torch.float32
-        plain_update(loss, optimizer)
+    def update(losses: Losses, optimizer: Optimizer) -> None:
+        def checked(compute: Callable[[], Tensor]) -> Tensor:
+            loss = compute()
+            assert not torch.is_autocast_enabled("cpu")
+            assert loss.dtype == torch.float32
+            return loss
+
+        plain_update([functools.partial(checked, compute) for compute in losses], optimizer)
 
     losses = objective.step(*pair(), optimizers=optimizers_of(objective), update=update, autocast=autocast)
 
-    assert entered == 2
+    # pix2pix's fake comes before both updates, those of CycleGAN in the first.
+    assert entered == (3 if build is small_pix2pix else 2)
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
 
 

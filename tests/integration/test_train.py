@@ -53,7 +53,7 @@ def finish(config: TrainConfig, log: Path) -> str:
 
 def uninterrupted(config: TrainConfig, folder: Path) -> str:
     """The same run without Ray, in plain processes that nobody kills."""
-    plain = dataclasses.replace(config, output=str(folder / "uninterrupted"))
+    plain = dataclasses.replace(config, output=str(folder / "uninterrupted"), min_workers=None)
     small.train_in_processes(config.workers, [plain], folder)
     return plain.output
 
@@ -64,7 +64,7 @@ def check(config: TrainConfig, expected: str) -> None:
     found, wanted = metrics.read_metrics(config.output), metrics.read_metrics(expected)
     assert [(line["step"], line["losses"]) for line in found] == [(line["step"], line["losses"]) for line in wanted]
     bundle = load_bundle(lambda name: storage.read(storage.join(config.output, f"bundle/{name}")))
-    record = checkpoint.read_record(expected, _STEPS)
+    record = checkpoint.read_record(expected, checkpoint.steps(expected)[-1])
     small.assert_same_bits(bundle.generator().state_dict(), checkpoint.read_part(expected, record, "networks")["g"])
 
 
@@ -86,6 +86,22 @@ def test_a_killed_run_over_a_streamed_set_ends_with_the_same_bits(tmp_path: Path
     config = config_of(store, str(tmp_path / "run"), workers=2, streaming="stream", shuffle_buffer=2)
     kill_after(config, 30, tmp_path / "killed.log")
     assert "6 images are shuffled among each other" in finish(config, tmp_path / "finished.log")
+    check(config, uninterrupted(config, tmp_path))
+
+
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
+def test_a_wish_to_stop_reaches_all_workers_and_loses_no_step(wish: signal.Signals, tmp_path: Path) -> None:
+    config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
+    with drive(config, tmp_path / "log") as driver:
+        assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [20]), driver.log.read_text()[-3000:]
+        driver.signal(wish)
+        assert driver.wait(30) == 130
+    said = (tmp_path / "log").read_text()
+    stopped = re.search(r"stopped with a checkpoint of step (\d+)", said)
+    assert stopped
+    assert int(stopped[1]) == checkpoint.steps(config.output)[-1] < _STEPS
+    assert "the same command goes on from here: python -m jobs.train" in said
+    assert f"resuming from the checkpoint of step {stopped[1]}" in finish(config, tmp_path / "finished.log")
     check(config, uninterrupted(config, tmp_path))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,22 +95,33 @@ def cyclegan(store: str, run: str, **changes: Any) -> TrainConfig:
     )
 
 
-def train_here(config: TrainConfig) -> loop.Outcome:
+def train_here(config: TrainConfig, **wishes: Callable[[], bool]) -> loop.Outcome:
     """Train in this process, with one thread."""
-    return loop.train(_task(config), Group(), torch.device("cpu"), lambda line: None)
+    return loop.train(_task(config), Group(), torch.device("cpu"), lambda line: None, **wishes)
 
 
-def train_in_processes(workers: int, configs: list[TrainConfig], folder: Path) -> None:
-    """Train each of `configs` with `workers` processes over gloo, one thread each; the processes are reused."""
+def train_in_processes(workers: int, configs: list[TrainConfig], folder: Path, *, stop_after: int = 0) -> None:
+    """Train each of `configs` with `workers` processes over gloo, one thread each; the processes are reused.
+
+    `stop_after`, if not 0, is the number of steps after which rank 0 is asked to stop.
+    """
     rendezvous = folder / f"rendezvous-{os.urandom(4).hex()}"
-    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous)), nprocs=workers)
+    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous), stop_after), nprocs=workers)
 
 
-def _rank(rank: int, workers: int, configs: list[TrainConfig], rendezvous: str) -> None:
+def after(steps: int) -> Callable[[], bool]:
+    """A wish that comes once it has been asked for `steps` times."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= steps > 0
+
+
+def _rank(rank: int, workers: int, configs: list[TrainConfig], rendezvous: str, stop_after: int) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
     for config in configs:
-        outcome = loop.train(_task(config), Group(rank=rank, workers=workers), torch.device("cpu"), lambda line: None)
+        group = Group(rank=rank, workers=workers)
+        outcome = loop.train(_task(config), group, torch.device("cpu"), lambda line: None, stop_asked=after(stop_after))
         assert not outcome.failure, outcome.failure
+        assert outcome.stopped is bool(stop_after)
     torch.distributed.destroy_process_group()
 
 
@@ -128,7 +140,7 @@ def final_state(run: str) -> dict[str, Tensor | int | float | str | None]:
     """Everything in the last checkpoint, flat."""
     step = checkpoint.steps(run)[-1]
     record = checkpoint.read_record(run, step)
-    return _flat({name: checkpoint.read_part(run, record, name) for name in record.parts})
+    return flat({name: checkpoint.read_part(run, record, name) for name in record.parts})
 
 
 def assert_same_bits(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -145,14 +157,15 @@ def bundle_state(run: str) -> dict[str, bytes]:
     return {e.name: storage.read(e.url) for e in storage.list_files(storage.join(run, "bundle"), ".safetensors")}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dictionaries and lists, by path."""
     if isinstance(value, Mapping):
         items = list(value.items())
     elif isinstance(value, list | tuple):
         items = list(enumerate(value))
     else:
         return {prefix: value}
-    return {name: leaf for key, inner in items for name, leaf in _flat(inner, f"{prefix}/{key}").items()}
+    return {name: leaf for key, inner in items for name, leaf in flat(inner, f"{prefix}/{key}").items()}
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:

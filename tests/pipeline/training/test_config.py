@@ -6,9 +6,11 @@ import pytest
 
 from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
 from pipeline.config import UserError, parse
+from pipeline.config.schedule import Schedule
 from pipeline.config.train import TrainConfig
 
 RECIPES = Path(__file__).parents[3] / "jobs" / "recipes"
+INSTANCE = {"discriminator": DiscriminatorConfig(in_channels=6)}
 PLACES = ["--input", "in", "--output", "out"]
 
 
@@ -56,11 +58,63 @@ def test_flags_reach_the_networks() -> None:
         ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be more than 0"),
         ({"betas": (0.5, 1.0)}, "betas are"),
         ({"seed": -1}, "seed is -1"),
+        ({"ema": 1.0}, "ema is 1.0: a decay must be at least 0 .* and less than 1"),
+        ({"accumulate": 0}, "accumulate is 0: it must be at least 1"),
+        ({"accumulate": 3, "global_batch": 4, "workers": 2}, "a worker has 2 of the 4 samples.*lower accumulate to 2"),
+        (
+            {"precision": "fp16", "gan_loss": "wgangp", **INSTANCE},
+            "precision is fp16 and gan_loss wgangp.*set precision",
+        ),
     ],
 )
 def test_impossible_combinations_are_refused_naming_value_rule_and_fix(changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         TrainConfig(input="in", output="out", **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "step", "gamma": 1.0}, "schedule.gamma is 1.0: it must be more than 0 and less than 1"),
+        ({"kind": "step", "step_epochs": 0}, "schedule.step_epochs is 0: it must be at least 1"),
+        ({"kind": "plateau", "threshold": 1.0}, "schedule.threshold is 1.0"),
+        ({"kind": "plateau", "patience": -1}, "schedule.patience is -1"),
+        ({"warmup_steps": -1}, "schedule.warmup_steps is -1"),
+        ({"gamma": 0.5}, "schedule.gamma is 0.5: a linear schedule has no such thing; .* set schedule.kind to step"),
+        ({"kind": "step", "patience": 2}, "schedule.patience is 2: a step schedule .* set schedule.kind to plateau"),
+        ({"reference_batch": 4}, "schedule.reference_batch is 4 without a rule.*set schedule.batch_rule to sqrt"),
+    ],
+)
+def test_impossible_schedules_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Schedule(**changes)
+
+
+def test_schedule_and_frozen_parts_are_flags() -> None:
+    config = parsed("--schedule.kind", "cosine", "--schedule.by", "steps", "--freeze", "d", "g.model.model.0")
+    assert config.schedule == Schedule(kind="cosine", by="steps")
+    assert config.freeze == ("d", "g.model.model.0")
+
+
+def test_the_defaults_leave_out_what_the_articles_do_not_have() -> None:
+    config = parsed()
+    assert (config.schedule, config.ema, config.accumulate) == (Schedule(), 0, 1)
+    assert (config.start_from, config.freeze) == ("", ())
+
+
+@pytest.mark.parametrize("recipe", ["pix2pix", "cyclegan"])
+def test_the_fast_recipe_has_the_networks_and_losses_of_the_published_one(recipe: str) -> None:
+    fast, published = (parsed("--config", str(RECIPES / f"{name}.yaml")) for name in (f"{recipe}_fast", recipe))
+    assert fast.model() == published.model()
+    assert fast.global_batch > published.global_batch
+    assert (fast.epochs, fast.decay_epochs) == (published.epochs, published.decay_epochs)
+
+
+def test_where_a_run_begins_and_how_it_is_cut_are_no_part_of_the_recipe() -> None:
+    base = ["--global_batch", "2", "--ema", "0.9"]
+    same = parsed(*base, "--start_from", "somewhere", "--accumulate", "2")
+    assert same.recipe() == parsed(*base).recipe()
+    assert same.recipe() != parsed(*base, "--schedule.warmup_steps", "5").recipe()
 
 
 def test_on_the_command_line_they_are_the_users_errors() -> None:

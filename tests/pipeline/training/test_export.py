@@ -22,7 +22,7 @@ def exported(config: TrainConfig) -> tuple[Any, checkpoint.State]:
     found = checkpoint.newest(config.output, pytest.fail)
     assert found is not None
     record, parts = found
-    url = export_bundle(config, loader.find_sources(config), record, parts["networks"])
+    url = export_bundle(config, loader.find_sources(config), record, parts)
     return load_bundle(lambda name: storage.read(storage.join(url, name)), discriminators=True), parts["networks"]
 
 
@@ -43,6 +43,18 @@ def test_a_bundle_of_pix2pix_holds_the_trained_generator_and_where_it_comes_from
     # Direction b_to_a: what goes in is image_b, and the target on the right is image_a.
     assert np.array_equal(grid[:32, :32], images.resize(255 - small.picture(0, small.SIZE, small.SIZE), 32, 32))
     assert np.array_equal(grid[:32, 64:], images.resize(small.picture(0, small.SIZE, small.SIZE), 32, 32))
+
+
+def test_a_moving_average_is_what_a_reader_of_the_bundle_gets() -> None:
+    store = small.write_pairs("memory://export/averaged", 2)
+    bundle, networks = exported(small.pix2pix(store, "memory://export/ema", steps=2, ema=0.5, learning_rate=1e-2))
+    record = checkpoint.read_record("memory://export/ema", 2)
+    average = checkpoint.read_part("memory://export/ema", record, "ema")["g"]
+    small.assert_same_bits(bundle.generator().state_dict(), average)
+    assert not average["model.model.0.weight"].equal(networks["g"]["model.model.0.weight"])
+    grid = images.decode(storage.read("memory://export/ema/bundle/sample.png")).pixels
+    translated = np.asarray(bundle(Image.fromarray(grid[:32, :32])))
+    assert np.abs(translated.astype(int) - grid[:32, 32:64]).max() <= 1
 
 
 def test_the_grid_shows_what_the_bundle_translates() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import storage
+from pipeline.config.schedule import Schedule
 from pipeline.config.train import TrainConfig
 from pipeline.training import checkpoint, metrics
 from tests.pipeline.training import small
@@ -49,6 +52,49 @@ def test_a_run_resumed_at_any_step_ends_with_the_same_bits(objective: str, pairs
         ]
 
 
+EVERYTHING: dict[str, Any] = {
+    "ema": 0.9,
+    "accumulate": 2,
+    "schedule": Schedule(
+        kind="plateau", patience=0, threshold=0.9, plateau_factor=0.5, warmup_steps=4, batch_rule="sqrt"
+    ),
+}
+"""Every option that has a state, with a plateau that begins in the second epoch."""
+
+
+@pytest.mark.parametrize("objective", ["pix2pix", "cyclegan"])
+def test_averages_micro_batches_and_the_schedules_state_are_resumed_to_the_bit(
+    objective: str, pairs: str, unpaired: str
+) -> None:
+    make, store = (small.pix2pix, pairs) if objective == "pix2pix" else (small.cyclegan, unpaired)
+    through = f"memory://loop/everything/{objective}/through"
+    small.train_here(make(store, through, steps=8, **EVERYTHING))
+    expected, lines = small.final_state(through), metrics.read_metrics(through)
+    full = 2e-4 * 3**0.5
+    rates = [full / 4, full / 2, full * 3 / 4, full, full, full, full / 2, full / 2]
+    assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
+    for step in range(1, 8):
+        resumed = f"memory://loop/everything/{objective}/{step}"
+        small.copy_checkpoint(through, step, resumed)
+        small.train_here(make(store, resumed, steps=8, **EVERYTHING))
+        small.assert_same_bits(small.final_state(resumed), expected)
+        assert [line["learning_rate"] for line in metrics.read_metrics(resumed)] == [
+            line["learning_rate"] for line in lines[step:]
+        ]
+
+
+def test_the_average_is_that_of_the_generators_after_each_step(pairs: str) -> None:
+    run = "memory://loop/average"
+    small.train_here(small.pix2pix(pairs, run, steps=6, ema=0.2, learning_rate=1e-2))
+    records = [checkpoint.read_record(run, step) for step in range(1, 7)]
+    weights = [checkpoint.read_part(run, record, "networks")["g"]["model.model.0.weight"] for record in records]
+    averages = [checkpoint.read_part(run, record, "ema")["g"]["model.model.0.weight"] for record in records]
+    for step in range(2, 7):
+        decay = min(0.2, (1 + step) / (10 + step))
+        expected = decay * averages[step - 2] + (1 - decay) * weights[step - 1]
+        torch.testing.assert_close(averages[step - 1], expected, rtol=1e-5, atol=1e-7)
+
+
 def test_training_learns(pairs: str) -> None:
     """The L1 of a small U-Net on seven pairs falls to less than two thirds."""
     run = "memory://loop/learns"
@@ -71,6 +117,30 @@ def test_old_checkpoints_go_and_the_last_step_has_one(pairs: str) -> None:
     run = "memory://loop/kept"
     small.train_here(small.pix2pix(pairs, run, steps=7, checkpoint_every=2, keep_checkpoints=2))
     assert checkpoint.steps(run) == [6, 7]
+
+
+def test_a_run_that_is_asked_to_stop_loses_no_step(pairs: str) -> None:
+    through, stopped = "memory://loop/unstopped", "memory://loop/stopped"
+    small.train_here(small.pix2pix(pairs, through))
+    config = small.pix2pix(pairs, stopped, checkpoint_every=100, log_every=100)
+    outcome = small.train_here(config, stop_asked=small.after(4))
+    assert (outcome.step, outcome.stopped, outcome.failure) == (4, True, "")
+    assert checkpoint.steps(stopped) == [4]
+    assert small.train_here(config).step == 7
+    small.assert_same_bits(small.final_state(stopped), small.final_state(through))
+
+
+def test_all_workers_stop_after_the_same_step(tmp_path: Path) -> None:
+    pairs = small.write_pairs(str(tmp_path / "pairs"), 7)
+    config = small.pix2pix(pairs, str(tmp_path / "run"), steps=60, checkpoint_every=100, **INSTANCE)
+    small.train_in_processes(2, [config], tmp_path, stop_after=5)
+    assert checkpoint.steps(config.output) == [6]  # what rank 0 wants after a step, all know after the next
+
+
+def test_a_warning_of_a_preemption_writes_one_checkpoint(pairs: str) -> None:
+    run = "memory://loop/preempted"
+    small.train_here(small.pix2pix(pairs, run, checkpoint_every=100), preempted=small.after(3))
+    assert checkpoint.steps(run) == [3, 7]
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_ends_the_same(pairs: str) -> None:
@@ -119,6 +189,7 @@ def test_an_undecodable_image_stops_the_run_and_is_named() -> None:
     assert "image_a of '001' cannot be decoded" in outcome.failure
 
 
+PLATEAU = Schedule(kind="plateau", patience=0, threshold=0.9, warmup_steps=2)
 INSTANCE = {
     "generator": GeneratorConfig(width=4, depth=5, norm="instance"),
     "discriminator": DiscriminatorConfig(in_channels=6, width=4, layers=2),
@@ -126,17 +197,22 @@ INSTANCE = {
 
 
 def several_workers_agree_with_one(workers: int, folder: Path) -> None:
-    """And a run of several workers that is resumed ends with the same bits.
+    """And a run of several workers that is resumed ends with the same bits; with averages and micro-batches, too.
 
     Seven samples in global batches of three: shares are uneven, and in the last batch of an epoch some rank has none.
     """
     pairs = small.write_pairs(str(folder / "pairs"), 7)
     unpaired = small.write_unpaired(str(folder / "unpaired"), 7, 5)
 
+    # The larger share of each of these is cut in two or more.
+    more: dict[str, Any] = {"ema": 0.9, "accumulate": 2, "global_batch": 2 * workers, "schedule": PLATEAU}
+
     def recipes(name: str, **changes: int) -> list[TrainConfig]:
         return [
             small.pix2pix(pairs, str(folder / f"pix2pix-{name}"), **INSTANCE, **changes),
             small.cyclegan(unpaired, str(folder / f"cyclegan-{name}"), **changes),
+            small.pix2pix(pairs, str(folder / f"pix2pix-more-{name}"), **INSTANCE, **more, **changes),
+            small.cyclegan(unpaired, str(folder / f"cyclegan-more-{name}"), **more, **changes),
         ]
 
     for config in recipes("alone"):
@@ -144,11 +220,25 @@ def several_workers_agree_with_one(workers: int, folder: Path) -> None:
     small.train_in_processes(workers, recipes("through") + recipes("resumed", steps=4) + recipes("resumed"), folder)
     for alone, through, resumed in zip(*map(recipes, ("alone", "through", "resumed")), strict=True):
         small.assert_same_bits(small.final_state(resumed.output), small.final_state(through.output))
+        if alone.ema:
+            assert_averages_agree(through.output, alone.output)
         expected, found = metrics.read_metrics(alone.output), metrics.read_metrics(through.output)
         assert [line["step"] for line in found] == [line["step"] for line in expected]
         for line, other in zip(expected, found, strict=True):
             # Rounding grows from step to step: training is chaotic in fp32.
             assert other["losses"] == pytest.approx(line["losses"], rel=1e-5 if line["step"] <= 3 else 1e-2)
+            assert other["learning_rate"] == line["learning_rate"]
+
+
+def assert_averages_agree(run: str, other: str) -> None:
+    """After the first step, of which rounding leaves most."""
+    found, expected = (checkpoint.read_part(r, checkpoint.read_record(r, 1), "ema") for r in (run, other))
+    assert found.keys() == expected.keys()
+    for network, tensors in expected.items():
+        weights = {key: tensor for key, tensor in tensors.items() if key.endswith("weight")}
+        assert weights
+        for key, tensor in weights.items():
+            torch.testing.assert_close(found[network][key], tensor, rtol=0, atol=1e-5, msg=f"{network} {key}")
 
 
 def test_two_workers_agree_with_one(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ GPU_NODES = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 4.0}]
 @pytest.mark.parametrize(
     ("workers", "nodes", "expected"),
     [
-        (1, LAPTOP, Placement(workers=1, cpus=2, gpus=0)),
-        (2, LAPTOP, Placement(workers=2, cpus=1, gpus=0)),
-        (3, [{"CPU": 8.0}, {"CPU": 8.0}], Placement(workers=3, cpus=4, gpus=0)),
-        (8, GPU_NODES, Placement(workers=8, cpus=4, gpus=1)),
+        (1, LAPTOP, Placement(workers=1, least=1, cpus=2, gpus=0)),
+        (2, LAPTOP, Placement(workers=2, least=2, cpus=1, gpus=0)),
+        (3, [{"CPU": 8.0}, {"CPU": 8.0}], Placement(workers=3, least=3, cpus=4, gpus=0)),
+        (8, GPU_NODES, Placement(workers=8, least=8, cpus=4, gpus=1)),
     ],
 )
 def test_workers_share_what_there_is(workers: int, nodes: Nodes, expected: Placement) -> None:

@@ -1,0 +1,36 @@
+"""Turn checkpoints of the reference implementation (.pth) into a model bundle; what does not fit exactly is refused."""
+
+# ruff: noqa: N999 (a job is called by its name, and this one's is a keyword)
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import DONE, run_job
+from pipeline.config.import_ import ImportConfig
+from pipeline.importing import prepare
+
+
+def run(config: ImportConfig) -> int:
+    """Print what was recognised, write the bundle, and print its fingerprint."""
+    plan = prepare(config)
+    for checkpoint in plan.checkpoints:
+        print(checkpoint)
+        for note in checkpoint.recognised.notes:
+            print(f"  {note}")
+    if plan.is_there:
+        print(f"{plan}: there already, nothing to do")
+    elif config.dry_run:
+        print(f"{plan}: a dry run, nothing written")
+    else:
+        plan.write()
+        print(f"{plan}: written")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(ImportConfig, run, name="import", description=__doc__ or "", argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
