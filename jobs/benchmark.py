@@ -1,4 +1,4 @@
-"""Measure translation, or the generator alone, against this machine's own limits, all in one run."""
+"""Measure translation, the generator alone or a training run's loader against this machine's own limits, in one run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rich.console import Console
 from jobs.cli import DONE, UNUSABLE, run_job
 from pipeline import storage
 from pipeline.benchmark import forms, table, translation
-from pipeline.config.benchmark import GeneratorBenchmarkConfig, TranslateBenchmarkConfig
+from pipeline.benchmark import ingest as ingesting
+from pipeline.config.benchmark import GeneratorBenchmarkConfig, IngestBenchmarkConfig, TranslateBenchmarkConfig
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
@@ -30,9 +31,17 @@ def generator(config: GeneratorBenchmarkConfig) -> int:
     return _write("generator", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
 
 
+def ingest(config: IngestBenchmarkConfig) -> int:
+    """The loader of a training run, in memory and streamed, beside what the training step consumes."""
+    measured = ingesting.measure(config)
+    table.show_ingest(measured, Console())
+    return _write("ingest", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
+
+
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "translate": (TranslateBenchmarkConfig, translate),
     "generator": (GeneratorBenchmarkConfig, generator),
+    "ingest": (IngestBenchmarkConfig, ingest),
 }
 
 

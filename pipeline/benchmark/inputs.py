@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from PIL import Image
 
 from gan_models import GeneratorConfig, build_generator, save_bundle
 from pipeline import images, storage
+from pipeline.stores import parquet
+from pipeline.stores.schema import image_array
 
 _DIFFERENT_PICTURES = 64
+_PAIRS_IN_A_SHARD = 256
 
 
 def write_bundle(url: str, architecture: GeneratorConfig, size: int) -> None:
@@ -28,14 +33,33 @@ def write_bundle(url: str, architecture: GeneratorConfig, size: int) -> None:
 
 
 def write_pictures(folder: str, count: int, size: int) -> None:
+    """JPEG files, see `pictures`."""
+    Path(folder).mkdir()
+    files = pictures(min(count, _DIFFERENT_PICTURES), size)
+    for i in range(count):
+        Path(folder, f"{i:06d}.jpg").write_bytes(files[i % len(files)])
+
+
+def write_pairs(url: str, files: Sequence[bytes], count: int) -> None:
+    """A paired store of `count` rows of these pictures, in shards of 256."""
+    for first in range(0, count, _PAIRS_IN_A_SHARD):
+        rows = range(first, min(first + _PAIRS_IN_A_SHARD, count))
+        keys = [f"{i:06d}" for i in rows]
+        sides = {
+            f"image_{side}": image_array([files[(i + shift) % len(files)] for i in rows], keys)
+            for side, shift in (("a", 0), ("b", 1))
+        }
+        shard = parquet.encode_shard(pa.table({"key": keys} | sides), {})
+        storage.replace(storage.join(url, f"{first:06d}.parquet"), shard)
+
+
+def pictures(count: int, size: int) -> list[bytes]:
     """JPEG files of smooth pictures with some noise, about as large as those of photographs."""
     rng = np.random.default_rng(0)
-    Path(folder).mkdir()
     files = list[bytes]()
-    for i in range(count):
-        if i < _DIFFERENT_PICTURES:
-            coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-            smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
-            noisy = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
-            files.append(images.encode(noisy, images.Encoding(quality=90)))
-        Path(folder, f"{i:06d}.jpg").write_bytes(files[i % _DIFFERENT_PICTURES])
+    for _ in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
+        noisy = (smooth + rng.normal(0, 6, smooth.shape)).clip(0, 255).astype(np.uint8)
+        files.append(images.encode(noisy, images.Encoding(quality=90)))
+    return files

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline.benchmark import forms
 from pipeline.benchmark.forms import MeasuredForms
+from pipeline.benchmark.ingest import MeasuredIngest
 from pipeline.benchmark.translation import Measured
 
 
@@ -41,6 +42,21 @@ def show_forms(measured: MeasuredForms, console: Console) -> None:
             f"{rate / plain:.2f}",
         )
     table.caption = f"medians of {config.repeats}; of dense: by the multiplications of direct convolution"
+    console.print(table)
+
+
+def show_ingest(measured: MeasuredIngest, console: Console) -> None:
+    """Machine, and a line for each rate beside the training step's."""
+    config = measured.config
+    console.print(_machine(measured.machine))
+    step = f"pix2pix {config.size}², {config.global_batch} pairs a step, {measured.precision}"
+    table = _table(f"Ingest: {step}", "", "img/s", "best", "× the step")
+    for name, rates in measured.rates.items():
+        table.add_row(name, f"{measured.median(name):.1f}", f"{max(rates):.1f}", f"{measured.of_step(name):.2f}")
+    table.caption = (
+        f"medians of {config.repeats}; both images of a pair are counted. {config.pairs} pairs of JPEG pictures of "
+        f"{config.source_size}² in a Parquet store on a local disk. The loader alone leaves the step out"
+    )
     console.print(table)
 
 

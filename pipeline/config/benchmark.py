@@ -9,7 +9,10 @@ from typing import Literal
 from pipeline.config.translate import Resources
 from pipeline.errors import UserError
 
-_LEAST = {"images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1}
+_LEAST = {
+    "images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1, "pairs": 1,
+    "global_batch": 1, "shuffle_buffer": 1, "steps": 1, "source_size": 8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,43 @@ class GeneratorBenchmarkConfig:
         return dataclasses.replace(self, images=self.images or images, batch=self.batch or batch)
 
 
-def _check(config: TranslateBenchmarkConfig | GeneratorBenchmarkConfig) -> None:
+@dataclass(frozen=True, kw_only=True)
+class IngestBenchmarkConfig:
+    """What `jobs.benchmark ingest` measures: the loader of a training run beside the step of the demonstration."""
+
+    pairs: int | None = None
+    """Pairs of pictures in the store: by default 256 on a CPU, 8192 on a GPU."""
+    source_size: int = 256
+    """Side of the stored JPEG pictures in pixels."""
+    size: int = 128
+    """Side of the crops that are trained on in pixels, a power of two; pictures are loaded at 286/256 of it."""
+    global_batch: int = 4
+    """Pairs in one step."""
+    steps: int | None = None
+    """Steps in one measurement of training: by default 8 on a CPU, 200 on a GPU."""
+    shuffle_buffer: int = 128
+    """As in jobs.train."""
+    repeats: int = 3
+    """Everything is measured this many times, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_ingest.json."""
+    quick: bool = False
+    """A few tiny pictures, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.size < 16 or self.size & (self.size - 1):
+            raise UserError(f"size is {self.size}: the demonstration's network takes powers of two from 16 on")
+
+    def resolved(self, device: Literal["cpu", "cuda"]) -> IngestBenchmarkConfig:
+        """With every default filled in, for `device`, and small where `quick` is set."""
+        if self.quick:
+            return dataclasses.replace(self, pairs=8, source_size=40, size=32, steps=2, repeats=1)
+        pairs, steps = (8192, 200) if device == "cuda" else (256, 8)
+        return dataclasses.replace(self, pairs=self.pairs or pairs, steps=self.steps or steps)
+
+
+def _check(config: TranslateBenchmarkConfig | GeneratorBenchmarkConfig | IngestBenchmarkConfig) -> None:
     for name, least in _LEAST.items():
         value = getattr(config, name, None)
         if value is not None and value < least:

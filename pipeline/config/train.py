@@ -22,6 +22,11 @@ Direction = Literal["a_to_b", "b_to_a"]
 _IMAGE_CHANNELS = 3
 _ONLY_PIX2PIX = ("lambda_l1",)
 _ONLY_CYCLEGAN = ("lambda_a", "lambda_b", "lambda_identity")
+_AT_LEAST_ONE = (
+    "global_batch", "accumulate", "workers", "crop_size", "checkpoint_every", "keep_checkpoints", "log_every",
+    "shuffle_buffer",
+)  # fmt: skip
+_OF_STREAMING = ("streaming", "shuffle_buffer")
 _TRANSIENT = (
     "input", "output", "start_from", "accumulate", "workers", "min_workers", "cpus_per_worker", "gpus_per_worker",
     "memory_gb", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "validation", "watch",
@@ -144,7 +149,14 @@ class TrainConfig:
     """By default 1 where the cluster has a GPU, else 0."""
 
     memory_gb: float = 4.0
-    """The decoded set may take this much of a worker's memory (10^9 bytes)."""
+    """The decoded set may take this much of a node's memory (10^9 bytes); its workers share it."""
+
+    streaming: Literal["auto", "memory", "stream"] = "auto"
+    """memory decodes the set once a node, stream reads it anew in each epoch, in an order of its own; auto streams
+    what memory_gb does not hold, and goes on as a run began."""
+
+    shuffle_buffer: int = 128
+    """Encoded images that each position of the global batch shuffles, on each side, where the set is streamed."""
 
     checkpoint_every: int = 1000
     """Steps from one checkpoint to the next; a kill costs no more than this."""
@@ -168,15 +180,7 @@ class TrainConfig:
     """Print the plan and touch nothing."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "global_batch",
-            "accumulate",
-            "workers",
-            "crop_size",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "log_every",
-        ):
+        for name in _AT_LEAST_ONE:
             _check_at_least(name, getattr(self, name), 1)
         for name in ("epochs", "decay_epochs", "seed"):
             _check_at_least(name, getattr(self, name), 0)
@@ -222,9 +226,11 @@ class TrainConfig:
         """All that decides what is learnt, as plain data: what must not change when a run goes on.
 
         Where data and first weights lie is no part of it (which images they are is checked by themselves, and so are
-        the weights), nor are workers, micro-batches, cadence, logging and the total length.
+        the weights), nor are workers, micro-batches, cadence, logging and the total length. Streaming, which has an
+        order of its own, is there where it is decided.
         """
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _TRANSIENT}
+        left_out = _TRANSIENT if self.streaming == "stream" else _TRANSIENT + _OF_STREAMING
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """The steps of the whole run."""

@@ -31,6 +31,8 @@ class Group:
 
     rank: int = 0
     workers: int = 1
+    node: int = 0
+    """The machine that this process is on; those of one number share memory."""
 
     @property
     def leads(self) -> bool:

@@ -1,4 +1,4 @@
-"""From a store to batches: the set is decoded once into uint8 and held in memory; crops are cut from it.
+"""From a store to pictures: what a run learns from is found, read and decoded to uint8, and crops are cut from it.
 
 Shapes: S is the load size, C the crop size, n the number of samples of a rank.
 """
@@ -6,9 +6,10 @@ Shapes: S is the load size, C the crop size, n the number of samples of a rank.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +22,13 @@ from pipeline.config.train import TrainConfig
 from pipeline.engine.plan import Range, append_range, first_rows
 from pipeline.errors import UserError
 from pipeline.stores import Store, image_columns, open_store, read_rows
-from pipeline.training.order import Augmentation, Order, Samples, augmentation
+from pipeline.training.order import Augmentation
 
 _CHUNK_BYTES = 16_000_000
 """Encoded bytes that one thread reads at a time."""
+
+
+_VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
 
 
 class TrainingDataError(ValueError):
@@ -100,36 +104,104 @@ def load_images(sources: Sources, load_size: int, threads: int) -> ImageSet:
     Raises TrainingDataError naming the image that cannot be decoded (packing has removed such images), and what
     reading raises.
     """
+    a_NSSC, b_NSSC = (np.empty((n, load_size, load_size, 3), np.uint8) for n in (sources.a.images, sources.b.images))
+    with ThreadPoolExecutor(threads) as pool:
+        digests = list(pool.map(lambda chunk: decode_chunk(chunk, a_NSSC, b_NSSC), chunks_of(sources)))
+    return ImageSet(a=a_NSSC, b=b_NSSC, fingerprint=fingerprint_of(sources, digests))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Consecutive rows that are read and decoded at once."""
+
+    ranges: Sequence[Range]
+    a: str | None
+    """Column of A's images, None where these rows are not of A."""
+    b: str | None
+    start: int
+    """Number of the first of these rows on its side."""
+
+
+def chunks_of(sources: Sources) -> list[Chunk]:
+    """All rows, first those of A; both columns of a row together where they are in one store."""
     a, b = sources.a, sources.b
     if a.ranges == b.ranges:
-        sides, digest = _decode_all(a.ranges, [a.column, b.column], load_size, threads)
-        return ImageSet(a=sides[0], b=sides[1], fingerprint=digest)
-    (a_NSSC,), digest_a = _decode_all(a.ranges, [a.column], load_size, threads)
-    (b_NSSC,), digest_b = _decode_all(b.ranges, [b.column], load_size, threads)
-    return ImageSet(a=a_NSSC, b=b_NSSC, fingerprint=_sha256([digest_a.encode(), digest_b.encode()]))
+        return list(_chunks(a.ranges, a.column, b.column))
+    return [*_chunks(a.ranges, a.column, None), *_chunks(b.ranges, None, b.column)]
 
 
-def cut_batch(images: ImageSet, order: Order, samples: Samples, config: TrainConfig) -> list[Tensor]:
-    """The crops of A and of B for these samples, uint8 [n, 3, C, C] each."""
-    room, crop_size, flip = config.load_size - config.crop_size, config.crop_size, config.flip
-    return [
-        cut(images.a, samples.a, augmentation(order, samples, "a", room=room, flip=flip), crop_size),
-        cut(images.b, samples.b, augmentation(order, samples, "b", room=room, flip=flip), crop_size),
-    ]
+def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[bytes]:
+    """Decode the rows of a chunk into their places; a digest for each row, of key and encoded bytes."""
+    targets = [(column, side) for column, side in ((chunk.a, a_NSSC), (chunk.b, b_NSSC)) if column]
+    table = read_rows(chunk.ranges, [column for column, _ in targets])
+    digests = []
+    for i, row in enumerate(_rows(table)):
+        digest = hashlib.sha256(row["key"].encode())
+        for column, images_NSSC in targets:
+            data = (row[column] or {}).get("bytes") or b""
+            digest.update(len(data).to_bytes(8, "big") + data)
+            where = (row["source_shard"], column, row["key"])
+            images_NSSC[chunk.start + i] = decode_image(data, images_NSSC.shape[1], where)
+        digests.append(digest.digest())
+    return digests
 
 
-def cut(images_NSSC: np.ndarray, which: np.ndarray, how: Augmentation, crop_size: int) -> Tensor:
+def fingerprint_of(sources: Sources, digests: Sequence[Sequence[bytes]]) -> str:
+    """Of the whole set, from the digests of all chunks, in order."""
+    rows = [digest for chunk in digests for digest in chunk]
+    if sources.a.ranges == sources.b.ranges:
+        return _sha256(rows)
+    sides = rows[: sources.a.images], rows[sources.a.images :]
+    return _sha256([_sha256(side).encode() for side in sides])
+
+
+def decode_image(data: bytes, load_size: int, where: tuple[str, str, str]) -> np.ndarray:
+    """An image resized to uint8 [S, S, 3]. Raises TrainingDataError naming `where`: shard, column and key."""
+    try:
+        return images.resize(images.decode(data).pixels, load_size, load_size)
+    except images.BadImage as bad:
+        shard, column, key = where
+        raise TrainingDataError(
+            f"{shard}: {column} of {key!r} cannot be decoded ({bad.reason}: {bad}); "
+            "pack the images anew with jobs.pack, which sets such images aside"
+        ) from bad
+
+
+def cut(images_nSSC: Sequence[np.ndarray] | np.ndarray, how: Augmentation, crop_size: int) -> Tensor:
     """The crops of the samples, uint8 [n, 3, C, C]; of one black image where there is no sample."""
     crops = [
         image[top : top + crop_size, left : left + crop_size][:, :: -1 if flip else 1]
-        for image, top, left, flip in zip(images_NSSC[which], how.top, how.left, how.flip, strict=True)
+        for image, top, left, flip in zip(images_nSSC, how.top, how.left, how.flip, strict=True)
     ] or [np.zeros((crop_size, crop_size, 3), np.uint8)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+
+
+def cut_on_device(pixels_nSSC: Tensor, how: Augmentation, crop_size: int) -> Tensor:
+    """The same as `cut` gives, of a tensor on any device, where n is not 0."""
+    device, along = pixels_nSSC.device, np.arange(crop_size)
+    rows_nC = how.top[:, None] + along
+    columns_nC = how.left[:, None] + np.where(how.flip[:, None], along[::-1], along)
+    rows, columns = (to_device(torch.from_numpy(which), device) for which in (rows_nC, columns_nC))
+    sample = torch.arange(len(pixels_nSSC), device=device)
+    return pixels_nSSC[sample[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """`values` on `device`; to a GPU by way of pinned memory, without waiting for the copy."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def to_input(pixels_nCHW: Tensor, device: torch.device, memory_format: torch.memory_format) -> Tensor:
     """uint8 crops as what the networks take: fp32 in [-1, 1], on `device`."""
     return from_uint8(pixels_nCHW.to(device)).contiguous(memory_format=memory_format)
+
+
+def to_input_on_one_thread(pixels_nCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
+    """The same as `to_input` gives on a CPU, by a table: torch's threads, which a training step has use for, are not
+    called."""
+    if memory_format == torch.channels_last:
+        return torch.from_numpy(np.take(_VALUES, pixels_nCHW.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.take(_VALUES, np.ascontiguousarray(pixels_nCHW.numpy())))
 
 
 def _source(store: Store, column: str) -> Source:
@@ -143,54 +215,23 @@ def _source(store: Store, column: str) -> Source:
     return Source(url=store.url, column=column, ranges=list(store.ranges))
 
 
-def _decode_all(
-    ranges: Sequence[Range], columns: Sequence[str], size: int, threads: int
-) -> tuple[list[np.ndarray], str]:
-    """A uint8 array [N, S, S, 3] for each column, and a digest of what was decoded."""
-    rows = sum(r.rows for r in ranges)
-    pixels = [np.empty((rows, size, size, 3), np.uint8) for _ in columns]
-    chunks = _chunks(ranges)
-    starts = np.cumsum([0, *(sum(r.rows for r in chunk) for chunk in chunks)])
-
-    def decode_chunk(chunk: Sequence[Range], start: int) -> list[bytes]:
-        table = read_rows(chunk, columns)
-        return [_decode_row(row, columns, size, pixels, start + i) for i, row in enumerate(_rows(table))]
-
-    with ThreadPoolExecutor(threads) as pool:
-        digests = [digest for part in pool.map(decode_chunk, chunks, starts) for digest in part]
-    return pixels, _sha256(digests)
-
-
-def _chunks(ranges: Sequence[Range]) -> list[list[Range]]:
+def _chunks(ranges: Sequence[Range], a: str | None, b: str | None) -> Iterator[Chunk]:
     """Consecutive ranges, together up to the size of a chunk; those of one shard are joined, to be one read."""
-    chunks: list[list[Range]] = []
-    size = _CHUNK_BYTES
+    held, size, start = list[Range](), 0, 0
     for piece in ranges:
-        if size + piece.size > _CHUNK_BYTES:
-            chunks.append([])
-            size = 0
+        if held and size + piece.size > _CHUNK_BYTES:
+            yield Chunk(ranges=held, a=a, b=b, start=start)
+            start += sum(r.rows for r in held)
+            held, size = [], 0
         size += piece.size
-        append_range(chunks[-1], piece)
-    return chunks
+        append_range(held, piece)
+    if held:
+        yield Chunk(ranges=held, a=a, b=b, start=start)
 
 
-def _rows(table: pa.Table) -> list[dict]:
-    return [row for batch in table.to_batches(max_chunksize=64) for row in batch.to_pylist()]
-
-
-def _decode_row(row: dict, columns: Sequence[str], size: int, pixels: Sequence[np.ndarray], place: int) -> bytes:
-    digest = hashlib.sha256(row["key"].encode())
-    for column, images_NSSC in zip(columns, pixels, strict=True):
-        data = (row[column] or {}).get("bytes") or b""
-        digest.update(len(data).to_bytes(8, "big") + data)
-        try:
-            images_NSSC[place] = images.resize(images.decode(data).pixels, size, size)
-        except images.BadImage as bad:
-            raise TrainingDataError(
-                f"{row['source_shard']}: {column} of {row['key']!r} cannot be decoded ({bad.reason}: {bad}); "
-                "pack the images anew with jobs.pack, which sets such images aside"
-            ) from bad
-    return digest.digest()
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=64):
+        yield from batch.to_pylist()
 
 
 def _sha256(parts: Sequence[bytes]) -> str:

@@ -15,18 +15,18 @@ from torch import Tensor
 
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
-from pipeline.stores import SourceChangedError
-from pipeline.training import checkpoint, guards, loader, warm_start
-from pipeline.training import order as ordering
+from pipeline.training import checkpoint, guards, warm_start
 from pipeline.training.checkpoint import CheckpointError, Record
+from pipeline.training.feed import Data, Feed, open_data
 from pipeline.training.group import Agreement, Group, Signal
 from pipeline.training.keeper import Keeper
-from pipeline.training.loader import ImageSet, Sources
+from pipeline.training.loader import Sources
 from pipeline.training.metrics import Pace
 from pipeline.training.order import Order
 from pipeline.training.replica import Replica
 from pipeline.training.screen import Show, show_nothing
 from pipeline.training.validation import best_step
+from pipeline.training.waiting import Waiting
 from pipeline.training.watch import Watch
 
 Say = Callable[[str], None]
@@ -85,13 +85,14 @@ def train(
     checkpoint is written.
     Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
     """
+    waiting = Waiting(say, who=f"worker {group.rank}: " if group.workers > 1 else "")
     say = say if group.leads else lambda line: None
     _set_up_torch(device, task.threads)
-    images, precision, failure = _agree_on_start(task, group, device)
-    if failure or images is None:
+    data, precision, failure = _agree_on_start(task, group, device, waiting, say)
+    if failure or data is None:
         return Outcome(failure=failure)
     about: dict[str, Any] = {
-        "fingerprint": images.fingerprint,
+        "fingerprint": data.fingerprint,
         "arithmetic": _arithmetic(task, group, device, precision),
     }
     record, parts = _newest_checkpoint(task.config.output, group, say)
@@ -114,29 +115,33 @@ def train(
         say(f"beginning with {start}")
         replica.load_networks(start.networks)
         about["start"] = start.identity
-    steps = _Steps(
-        config=task.config,
-        order=order,
-        group=group,
-        images=images,
-        replica=replica,
-        about=about,
-        say=say,
-        stop_asked=stop_asked,
-        preempted=preempted,
-    )
-    with Watch(
-        task.config,
-        task.sources,
-        replica,
-        start=record.step if record else 0,
-        total=task.config.total_steps(steps.order.steps_per_epoch),
-        steps_per_epoch=steps.order.steps_per_epoch,
-        history=record.about.get("validation", []) if record else [],
-        say=say,
-        show=show,
-    ) as watch:
-        return steps.run(record.step if record else 0, watch)
+    began = record.step if record else 0
+    with (
+        Feed(data, task.config, order, device, waiting) as feed,
+        Watch(
+            task.config,
+            task.sources,
+            replica,
+            start=began,
+            total=task.config.total_steps(order.steps_per_epoch),
+            steps_per_epoch=order.steps_per_epoch,
+            history=record.about.get("validation", []) if record else [],
+            say=say,
+            show=show,
+        ) as watch,
+    ):
+        steps = _Steps(
+            config=task.config,
+            order=order,
+            group=group,
+            feed=feed,
+            replica=replica,
+            about=about,
+            say=say,
+            stop_asked=stop_asked,
+            preempted=preempted,
+        )
+        return steps.run(began, watch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +151,7 @@ class _Steps:
     config: TrainConfig
     order: Order
     group: Group
-    images: ImageSet
+    feed: Feed
     replica: Replica
     about: Mapping[str, Any]
     say: Say
@@ -185,12 +190,9 @@ class _Steps:
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
-        whole = ordering.global_batch(self.order, step)
-        mine = whole.part(ordering.share(len(whole), self.group.rank, self.group.workers))
-        with pace.step(len(whole)):
-            crops = loader.cut_batch(self.images, self.order, mine, self.config)
-            real_a, real_b = (loader.to_input(c, self.replica.device, self.replica.memory_format) for c in crops)
-        return self.replica.step(real_a, real_b, step=step, samples=len(whole))
+        with pace.step(self.order.samples_in(step)):
+            batch = self.feed.batch(step)
+        return self.replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
 
     def _over_all_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         values = self.group.sum(torch.stack([loss.double() for loss in losses.values()]))
@@ -271,18 +273,21 @@ def _set_up_torch(device: torch.device, threads: int) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _agree_on_start(task: Task, group: Group, device: torch.device) -> tuple[ImageSet | None, str, str]:
-    """The images, the precision that every rank has, and what any rank finds wrong."""
-    images, precision, failure = None, "fp32", ""
+def _agree_on_start(
+    task: Task, group: Group, device: torch.device, waiting: Waiting, say: Say
+) -> tuple[Data | None, str, str]:
+    """The data, the precision that every rank has, and what any rank finds wrong."""
+    precision, failure = "fp32", ""
     try:
         precision = hardware.choose_precision(task.config.precision, device.type)
-        images = loader.load_images(task.sources, task.config.load_size, task.threads)
-    except (ValueError, SourceChangedError) as error:
+    except ValueError as error:
         failure = str(error)
     everywhere = group.gather((precision, failure))
-    failures = [failure for _, failure in everywhere if failure]
-    common = min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index)
-    return images, common, failures[0] if failures else ""
+    if failures := [failure for _, failure in everywhere if failure]:
+        return None, precision, failures[0]
+    order = order_of(task.config, task.sources)
+    data, failure = open_data(task.config, task.sources, order, group, threads=task.threads, say=say, waiting=waiting)
+    return data, min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index), failure
 
 
 def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State]]:

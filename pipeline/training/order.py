@@ -42,6 +42,10 @@ class Order:
         """Global batches of an epoch; the last one may be short."""
         return -(-self.samples_per_epoch // self.global_batch)
 
+    def samples_in(self, step: int) -> int:
+        """Samples of the global batch of `step`."""
+        return min(self.global_batch, self.samples_per_epoch - step % self.steps_per_epoch * self.global_batch)
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -106,7 +110,7 @@ def augmentation(order: Order, samples: Samples, side: Side, *, room: int, flip:
 
     Both halves of a pair get the same; unpaired images of B get their own.
     """
-    own = 0 if order.paired or side == "a" else len(_Draw)
+    own = 0 if order.paired or side == "a" else _OF_B
     seed, epoch, number = order.seed, samples.epoch, samples.number
     return Augmentation(
         top=_below(room + 1, seed, _Draw.TOP + own, epoch, number),
@@ -117,11 +121,15 @@ def augmentation(order: Order, samples: Samples, side: Side, *, room: int, flip:
 
 def step_seed(seed: int, step: int, rank: int) -> int:
     """What torch's generator of `rank` is seeded with before `step`, for dropout; 63 bits."""
-    return int(_hash(seed, _Draw.STEP, step, np.array([rank]))[0] >> np.uint64(1))
+    return int(counter_hash(seed, _Draw.STEP, step, np.array([rank]))[0] >> np.uint64(1))
+
+
+_OF_B = 6
+"""Added to the purpose of a draw for unpaired images of B."""
 
 
 class _Draw(IntEnum):
-    """What a random number is for; each purpose has numbers of its own."""
+    """What a random number is for; each purpose has numbers of its own. 6 to 11 are those of B."""
 
     ORDER = 0
     PARTNER = 1
@@ -133,18 +141,20 @@ class _Draw(IntEnum):
 
 @functools.lru_cache(maxsize=2)  # pure, but to sort a large set at every step would be a waste
 def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    order = np.argsort(_hash(seed, _Draw.ORDER, epoch, np.arange(count)), kind="stable")
+    order = np.argsort(counter_hash(seed, _Draw.ORDER, epoch, np.arange(count)), kind="stable")
     order.flags.writeable = False
     return order
 
 
 def _below(limit: int, seed: int, draw: int, epoch: int, number: np.ndarray) -> np.ndarray:
     """int64 in [0, limit), one for each number."""
-    return (_hash(seed, draw, epoch, number) % np.uint64(limit)).astype(np.int64)
+    return (counter_hash(seed, draw, epoch, number) % np.uint64(limit)).astype(np.int64)
 
 
-def _hash(seed: int, draw: int, epoch: int, number: np.ndarray) -> np.ndarray:
-    """uint64 of the shape of `number`: each word of the counter is mixed in by the finaliser of SplitMix64.
+def counter_hash(seed: int, draw: int, epoch: int, number: np.ndarray) -> np.ndarray:
+    """A random number for each counter, uint64 of the shape of `number`.
+
+    Each word of the counter is mixed in by the finaliser of SplitMix64.
 
     (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16.)
     """

@@ -36,12 +36,28 @@ Start = Mapping[str, Any]
 """Which weights a run begins with, as `warm_start.Start.identity` says it; empty for random ones."""
 
 
+def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
+    """The recipe that the run in `config.output` began with; None where there is no run. Raises UserError where what
+    is there is not of a run that this version knows."""
+    data = storage.read_if_there(_url(config, "run.json"))
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+        version, begun = document["format_version"], document["recipe"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
+    return begun
+
+
 def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
     """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
 
     Raises UserError showing each difference.
     """
-    begun = _begun(config)
+    begun = begun_recipe(config)
     if begun is None:
         return
     changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, _recipe(config, start))]
@@ -54,7 +70,7 @@ def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
 
 def begun_with(config: TrainConfig) -> Start:
     """The weights that the run in `config.output` began with; empty where they were random, or there is no run."""
-    return (_begun(config) or {}).get("start_from", {})
+    return (begun_recipe(config) or {}).get("start_from", {})
 
 
 def begin(config: TrainConfig, start: Start | None = None) -> None:
@@ -91,21 +107,6 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
 
 def _recipe(config: TrainConfig, start: Start | None) -> dict[str, Any]:
     return config.recipe() | ({"start_from": dict(start)} if start else {})
-
-
-def _begun(config: TrainConfig) -> Mapping[str, Any] | None:
-    """The recipe that the run in `config.output` began with, if there is a run."""
-    data = storage.read_if_there(_url(config, "run.json"))
-    if data is None:
-        return None
-    try:
-        document = json.loads(data)
-        version, begun = document["format_version"], document["recipe"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
-    if version != FORMAT_VERSION:
-        raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
-    return begun
 
 
 def is_last(config: TrainConfig, step: int, history: History, total_steps: int) -> bool:

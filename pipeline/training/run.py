@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from pipeline import storage
 from pipeline.config.train import TrainConfig
@@ -36,9 +38,10 @@ class Plan:
     def __str__(self) -> str:
         a, b, config = self.sources.a, self.sources.b, self.config
         gigabytes = self.sources.decoded_bytes(config.load_size) / 1e9
+        held = "streamed" if config.streaming == "stream" else f"{gigabytes:.2f} GB decoded on each node"
         return (
             f"{config.output}: {config.objective} {config.direction.replace('_', ' ')}, {a.images} images of {a.url} "
-            f"({a.column}) and {b.images} of {b.url} ({b.column}), {gigabytes:.2f} GB decoded, "
+            f"({a.column}) and {b.images} of {b.url} ({b.column}), {held}, "
             f"{self.total_steps} steps of {config.global_batch}"
         )
 
@@ -75,20 +78,16 @@ def prepare(config: TrainConfig) -> Plan:
         config = dataclasses.replace(config, validation=validation)
     _check_freeze(config)
     with preflight(config.output):
+        begun = record.begun_recipe(config)
         start = _start(config)
-        record.check_recipe(config, start)
     check_sinks(config.watch)
     with preflight(config.input):
         sources = find_sources(config)
     if config.validation.input:
         check_validation(config)
-    needed = sources.decoded_bytes(config.load_size)
-    if needed > config.memory_gb * 1e9:
-        raise UserError(
-            f"{config.input}: {sources.a.images + sources.b.images} images decoded at load_size {config.load_size} "
-            f"take {needed / 1e9:.1f} GB in each worker, and memory_gb is {config.memory_gb:g}; raise memory_gb or "
-            "lower load_size"
-        )
+    config = dataclasses.replace(config, streaming=_streaming(config, sources, begun))
+    with preflight(config.output):
+        record.check_recipe(config, start)
     total_steps = config.total_steps(order_of(config, sources).steps_per_epoch)
     return Plan(config=config, sources=sources, total_steps=total_steps, start=start)
 
@@ -121,6 +120,27 @@ def _is_trained(plan: Plan) -> bool:
     except checkpoint.CheckpointError:
         return False
     return record.is_last(plan.config, newest.step, newest.about.get("validation", []), plan.total_steps)
+
+
+def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] | None) -> Literal["memory", "stream"]:
+    """What `auto` means for this set, or for the run that has begun.
+
+    Raises UserError where the set should be in memory and memory_gb does not hold it.
+    """
+    needed = sources.decoded_bytes(config.load_size)
+    fits = needed <= config.memory_gb * 1e9
+    chosen = config.streaming
+    if chosen == "auto":
+        streams = begun.get("streaming") == "stream" if begun else not fits
+        chosen = "stream" if streams else "memory"
+    if chosen == "memory" and not fits:
+        other = "begin another run, which is streamed" if begun else "leave streaming at auto"
+        raise UserError(
+            f"{config.input}: {sources.a.images + sources.b.images} images decoded at load_size {config.load_size} "
+            f"take {needed / 1e9:.1f} GB on each node, and memory_gb is {config.memory_gb:g}; raise memory_gb, "
+            f"lower load_size or {other}"
+        )
+    return chosen
 
 
 def _train(plan: Plan) -> None:

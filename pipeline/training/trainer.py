@@ -161,7 +161,7 @@ class _Trainer(TorchTrainer):
 
 def _train_on_worker(told: dict[str, Any]) -> Outcome:
     context = ray.train.get_context()
-    group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
+    group = Group(rank=context.get_world_rank(), workers=context.get_world_size(), node=context.get_node_rank())
     wish = told["stop"].wait.remote() if group.leads else None
 
     def stop_asked() -> bool:

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,17 +25,17 @@ from tests.pipeline.training import small
 _STEPS = 120
 
 
-def config_of(store: str, run: str, workers: int) -> TrainConfig:
-    return small.pix2pix(
-        store, run, steps=_STEPS, workers=workers, checkpoint_every=10, keep_checkpoints=3, log_every=20
-    )
+def config_of(store: str, run: str, workers: int, **changes: Any) -> TrainConfig:
+    cadence = {"steps": _STEPS, "checkpoint_every": 10, "keep_checkpoints": 3, "log_every": 20}
+    return small.pix2pix(store, run, workers=workers, **cadence, **changes)
 
 
 def drive(config: TrainConfig, log: Path) -> Driver:
     cadence = ["--checkpoint_every", "10", "--log_every", "20", "--steps", str(_STEPS)]
     # A third of a core each where there are three: one thread each, whatever the machine.
     share = ["--cpus_per_worker", "0.5", "--workers", str(config.workers)]
-    return Driver("train", [*flags(config), *cadence, *share], log, {})
+    data = ["--streaming", config.streaming, "--shuffle_buffer", str(config.shuffle_buffer)]
+    return Driver("train", [*flags(config), *cadence, *share, *data], log, {})
 
 
 def kill_after(config: TrainConfig, step: int, log: Path) -> None:
@@ -81,6 +82,15 @@ def test_a_killed_run_of_two_workers_ends_with_the_same_bits(tmp_path: Path) -> 
     assert 30 <= int(resumed[1]) < _STEPS
     assert "not bit for bit" not in said
     assert f"trained: {_STEPS} steps" in said
+    check(config, uninterrupted(config, tmp_path))
+
+
+@pytest.mark.long
+def test_a_killed_run_over_a_streamed_set_ends_with_the_same_bits(tmp_path: Path) -> None:
+    store = small.write_pairs(str(tmp_path / "store"), 7)
+    config = config_of(store, str(tmp_path / "run"), workers=2, streaming="stream", shuffle_buffer=2)
+    kill_after(config, 30, tmp_path / "killed.log")
+    assert "6 images are shuffled among each other" in finish(config, tmp_path / "finished.log")
     check(config, uninterrupted(config, tmp_path))
 
 

@@ -37,6 +37,16 @@ def test_it_measures_every_form_of_the_generator(tmp_path: Path, capsys: pytest.
     assert "fp32, Winograd, eager" in printed
 
 
+def test_it_measures_the_loader_beside_the_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["ingest", "--quick", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    order = ["Machine", "decode and resize", "loader alone, in memory", "loader alone, streamed", "training step alone"]
+    assert [printed.index(word) for word in order] == sorted(printed.index(word) for word in order)
+    found = json.loads((tmp_path / "benchmark_ingest.json").read_text())
+    assert len(found["rates"]) == 6
+    assert all(rate > 0 for rates in found["rates"].values() for rate in rates)
+
+
 def test_the_network_costs_what_was_published() -> None:
     assert flop_of(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
         2 * 49.55e9, rel=1e-3
@@ -62,3 +72,8 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     assert benchmark.main(["translate", *options]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_step_that_the_demonstration_has_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["ingest", "--size", "100"]) == 2
+    assert "powers of two" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(
     assert "memory://" in refused(capsys, *command, "--output", "memory://run")
     assert "lower workers to 3" in refused(capsys, *command, "--workers", "4")
     assert "needs a multiple of 32" in refused(capsys, *command, "--crop_size", "30")
-    assert "raise memory_gb" in refused(capsys, *command, "--memory_gb", "0.00001")
+    assert "raise memory_gb" in refused(capsys, *command, "--memory_gb", "0.00001", "--streaming", "memory")
     assert "did you mean" in refused(capsys, *command, "--checkpoint_evry", "3")
     assert not (tmp_path / "run").exists()
 

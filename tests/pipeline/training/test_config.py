@@ -122,6 +122,13 @@ def test_on_the_command_line_they_are_the_users_errors() -> None:
         parsed("--workers", "2")
 
 
+def test_streaming_has_an_order_of_its_own_and_so_is_part_of_the_recipe() -> None:
+    streamed = parsed("--streaming", "stream", "--shuffle_buffer", "9").recipe()
+    assert (streamed["streaming"], streamed["shuffle_buffer"]) == ("stream", 9)
+    assert parsed("--streaming", "memory", "--shuffle_buffer", "9").recipe() == parsed().recipe()
+    assert "streaming" not in parsed().recipe()
+
+
 def test_steps_cap_the_length_and_are_no_part_of_the_recipe() -> None:
     short = parsed("--steps", "10", "--workers", "1", "--log_every", "5", "--checkpoint_every", "3")
     assert short.total_steps(steps_per_epoch=400) == 10

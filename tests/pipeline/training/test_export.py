@@ -73,3 +73,24 @@ def test_a_bundle_of_cyclegan_holds_both_directions_the_trained_one_first() -> N
     small.assert_same_bits(bundle.generator("a_to_b").state_dict(), networks["g_BA"])
     small.assert_same_bits(bundle.discriminators["b_to_a"].state_dict(), networks["d_B"])
     small.assert_same_bits(bundle.discriminators["a_to_b"].state_dict(), networks["d_A"])
+
+
+def test_the_card_of_a_streamed_run_has_its_pictures_and_few_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = small.write_store(
+        "memory://export/streamed",
+        shards=6,
+        image_a=[small.picture(i) for i in range(12)],
+        image_b=[small.picture(i) for i in range(12)],
+    )
+    read: list[str] = []
+    read_rows = loader.read_rows
+    config = small.pix2pix(store, "memory://export/streamed_run", steps=2, streaming="stream")
+    small.train_here(config)
+    monkeypatch.setattr(loader, "read_rows", lambda ranges, columns: read.extend(r.shard for r in ranges) or read_rows(
+        ranges, columns
+    ))  # fmt: skip
+    bundle, _ = exported(config)
+    assert bundle.provenance["recipe"]["streaming"] == "stream"
+    assert read == ["000000.parquet", "000001.parquet"]
+    grid = images.decode(storage.read("memory://export/streamed_run/bundle/sample.png")).pixels
+    assert grid.shape == (4 * 32, 3 * 32, 3)

@@ -98,15 +98,16 @@ def test_the_first_images_of_a_source() -> None:
 def test_crops_and_flips_are_those_asked_for() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 10, 3), np.uint8)
     how = Augmentation(top=np.array([0, 2, 3]), left=np.array([1, 0, 3]), flip=np.array([False, True, True]))
-    crops = loader.cut(pixels, np.array([3, 0, 2]), how, 7)
+    crops = loader.cut(pixels[[3, 0, 2]], how, 7)
     expected = [pixels[3, 0:7, 1:8], pixels[0, 2:9, 0:7][:, ::-1], pixels[2, 3:10, 3:10][:, ::-1]]
     assert np.array_equal(crops.numpy(), np.stack(expected).transpose(0, 3, 1, 2))
+    assert torch.equal(loader.cut_on_device(torch.from_numpy(pixels[[3, 0, 2]]), how, 7), crops)
 
 
 def test_a_rank_without_a_sample_gets_a_black_one() -> None:
     none = np.array([], np.int64)
     how = Augmentation(top=none, left=none, flip=none.astype(bool))
-    crops = loader.cut(np.full((4, 10, 10, 3), 200, np.uint8), none, how, 7)
+    crops = loader.cut([], how, 7)
     assert crops.shape == (1, 3, 7, 7)
     assert not crops.any()
 
@@ -117,3 +118,13 @@ def test_pixels_become_values_from_minus_one_to_one(memory_format: torch.memory_
     values = loader.to_input(pixels, torch.device("cpu"), memory_format)
     assert values.is_contiguous(memory_format=memory_format)
     assert values[0, :, 0, 0].tolist() == pytest.approx([-1.0, -0.6, 1.0])
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("count", [1, 3])
+def test_one_thread_makes_the_same_values_in_the_same_layout(count: int, memory_format: torch.memory_format) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)).permute(0, 3, 1, 2)
+    expected = loader.to_input(pixels, torch.device("cpu"), memory_format)
+    found = loader.to_input_on_one_thread(pixels, memory_format)
+    assert torch.equal(found, expected)
+    assert (found.stride(), found.dtype) == (expected.stride(), expected.dtype)

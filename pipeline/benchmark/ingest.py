@@ -1,0 +1,160 @@
+"""The loader of a training run, in memory and streamed, beside what the training step consumes and what decoding
+allows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from pipeline import demo, hardware, images
+from pipeline.benchmark import inputs
+from pipeline.benchmark.limits import machine
+from pipeline.config.benchmark import IngestBenchmarkConfig
+from pipeline.config.demo import DemoConfig
+from pipeline.config.train import TrainConfig
+from pipeline.training import loader, loop
+from pipeline.training.feed import Feed, open_data
+from pipeline.training.group import Group
+from pipeline.training.replica import Replica
+from pipeline.training.waiting import Waiting
+
+log = logging.getLogger("transdomain")
+
+STEP = "training step alone"
+_WAYS: dict[str, Literal["memory", "stream"]] = {"in memory": "memory", "streamed": "stream"}
+_EPOCHS = 2
+"""That the loader alone runs through in one measurement."""
+
+
+@dataclass(frozen=True)
+class MeasuredIngest:
+    """Images a second, both sides of a pair counted, one number a repetition."""
+
+    config: IngestBenchmarkConfig
+    machine: Mapping[str, Any]
+    precision: str
+    threads: int
+    """Of torch, and of decoding."""
+    rates: Mapping[str, Sequence[float]]
+
+    def median(self, name: str) -> float:
+        """Of one of the rates."""
+        return statistics.median(self.rates[name])
+
+    def of_step(self, name: str) -> float:
+        """One rate over that of the training step alone, the median of the ratios within each repetition."""
+        return statistics.median(rate / step for rate, step in zip(self.rates[name], self.rates[STEP], strict=True))
+
+
+def measure(config: IngestBenchmarkConfig) -> MeasuredIngest:
+    """Measure in turn, as often as `config` says, all in this process."""
+    device = torch.device(hardware.default_device())
+    config = config.resolved("cuda" if device.type == "cuda" else "cpu")
+    about, threads = machine(device.type, os.getloadavg()[0]), hardware.available_cpus()
+    torch.set_num_threads(threads)
+    precision = hardware.choose_precision("auto", device.type)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, contextlib.ExitStack() as stack:
+        assert config.pairs
+        pictures = inputs.pictures(min(2 * config.pairs, 64), config.source_size)
+        inputs.write_pairs(f"{scratch}/store", pictures, config.pairs)
+        recipe = _recipe(config, scratch)
+        feeds = {name: stack.enter_context(_open(recipe, way, device, threads)) for name, way in _WAYS.items()}
+        measurements = dict(_measurements(config, recipe, pictures, feeds, device, precision, threads))
+        for name, rate in measurements.items():
+            log.info("warming up: %s", name)
+            rate()
+        rates: dict[str, list[float]] = {name: [] for name in measurements}
+        for i in range(config.repeats):
+            for name, rate in measurements.items():
+                rates[name].append(rate())
+            log.info("repetition %d of %d is done", i + 1, config.repeats)
+    return MeasuredIngest(config, about, precision, threads, rates)
+
+
+def _measurements(
+    config: IngestBenchmarkConfig,
+    recipe: TrainConfig,
+    pictures: Sequence[bytes],
+    feeds: Mapping[str, Feed],
+    device: torch.device,
+    precision: str,
+    threads: int,
+) -> Iterator[tuple[str, Callable[[], float]]]:
+    """What is measured, by name, in the order of the table."""
+    assert config.pairs
+    assert config.steps
+    per_epoch = -(-config.pairs // config.global_batch)
+    replica, steps = Replica(recipe, Group(), device, precision, steps_per_epoch=per_epoch), config.steps
+    all_steps = _EPOCHS * per_epoch
+
+    def decode(data: bytes) -> None:
+        images.resize(images.decode(data).pixels, recipe.load_size, recipe.load_size)
+
+    decoded = [pictures[i % len(pictures)] for i in range(config.pairs)]
+
+    def decoding() -> int:
+        with ThreadPoolExecutor(threads) as pool:
+            return len(list(pool.map(decode, decoded)))
+
+    def loading(feed: Feed) -> int:
+        return sum(2 * feed.batch(step).samples for step in range(all_steps))
+
+    def train(feed: Feed, which: Sequence[int]) -> int:
+        trained = 0
+        for step in which:
+            batch = feed.batch(step) if step else first
+            replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
+            trained += 2 * batch.samples
+        return trained
+
+    first = feeds["in memory"].batch(0)
+    yield f"decode and resize alone, {threads} thread(s)", lambda: _rate(decoding, device)
+    for name, feed in feeds.items():
+        yield f"loader alone, {name}", lambda feed=feed: _rate(lambda: loading(feed), device)  # type: ignore[misc]
+    yield STEP, lambda: _rate(lambda: train(feeds["in memory"], [0] * steps), device)
+    for name, feed in feeds.items():
+        yield f"training, {name}", lambda feed=feed: _rate(lambda: train(feed, range(1, steps + 1)), device)  # type: ignore[misc]
+
+
+def _rate(action: Callable[[], int], device: torch.device) -> float:
+    """Images a second."""
+    began_s = time.perf_counter()
+    count = action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return count / (time.perf_counter() - began_s)
+
+
+def _recipe(config: IngestBenchmarkConfig, scratch: str) -> TrainConfig:
+    """That of the demonstration."""
+    assert config.steps
+    recipe = demo.train_config(DemoConfig(size=config.size), scratch)
+    return dataclasses.replace(
+        recipe,
+        input=f"{scratch}/store",
+        global_batch=config.global_batch,
+        shuffle_buffer=config.shuffle_buffer,
+        steps=None,
+        epochs=_EPOCHS + config.steps,
+    )
+
+
+def _open(recipe: TrainConfig, way: Literal["memory", "stream"], device: torch.device, threads: int) -> Feed:
+    recipe = dataclasses.replace(recipe, streaming=way)
+    sources, waiting = loader.find_sources(recipe), Waiting(log.info)
+    order = loop.order_of(recipe, sources)
+    data, failure = open_data(recipe, sources, order, Group(), threads=threads, say=log.info, waiting=waiting)
+    if data is None:
+        raise RuntimeError(failure)
+    return Feed(data, recipe, order, device, waiting)

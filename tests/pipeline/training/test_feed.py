@@ -1,0 +1,435 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from gan_models import DiscriminatorConfig, GeneratorConfig
+from pipeline.config.train import TrainConfig
+from pipeline.stores import parquet
+from pipeline.training import feed, loader, loop, metrics, node, stream
+from pipeline.training import lanes as laning
+from pipeline.training import order as ordering
+from pipeline.training.feed import Batch, Feed
+from pipeline.training.group import Group
+from pipeline.training.waiting import Waiting
+from tests.conftest import new_prefix
+from tests.pipeline.training import small
+
+CPU, ALONE = torch.device("cpu"), Group()
+
+
+def open_feed(
+    config: TrainConfig, group: Group = ALONE, *, say: Callable[[str], None] = print, every_s: float = 60
+) -> Feed:
+    """As the loop opens it, for one rank that has its node to itself."""
+    sources, waiting = loader.find_sources(config), Waiting(say, every_s=every_s)
+    order = loop.order_of(config, sources)
+    if config.streaming == "stream":
+        data, failure = feed.open_data(config, sources, order, group, threads=2, say=say, waiting=waiting)
+    else:
+        images, failure = node.load_shared(sources, config.load_size, Group(), 2, waiting=waiting, say=say)
+        data = feed.InMemory(images=images, order=order, group=group) if images else None
+    assert data, failure
+    return Feed(data, config, order, CPU, waiting)
+
+
+def batches(config: TrainConfig, steps: range, group: Group = ALONE) -> list[Batch]:
+    with open_feed(config, group) as opened:
+        return [opened.batch(step) for step in steps]
+
+
+def same(found: Batch, expected: Batch) -> bool:
+    return torch.equal(found.real_a, expected.real_a) and torch.equal(found.real_b, expected.real_b)
+
+
+@pytest.fixture(params=["memory", "stream"])
+def way(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def pairs() -> str:
+    return small.write_pairs("memory://feed/pairs", 7)
+
+
+@pytest.fixture(scope="module")
+def unpaired() -> str:
+    return small.write_unpaired("memory://feed/unpaired", 7, 5)
+
+
+@pytest.fixture
+def recipes(pairs: str, unpaired: str, way: str) -> list[TrainConfig]:
+    changes: dict[str, Any] = {"streaming": way, "shuffle_buffer": 2, "steps": 9}
+    return [
+        small.pix2pix(pairs, "memory://feed/run", **changes),
+        small.cyclegan(unpaired, "memory://feed/run", **changes),
+    ]
+
+
+def test_batches_hold_the_images_of_the_order_cropped_and_flipped(pairs: str) -> None:
+    config = small.pix2pix(pairs, "memory://feed/run")
+    sources = loader.find_sources(config)
+    images, order = loader.load_images(sources, small.SIZE, threads=1), loop.order_of(config, sources)
+    for step, batch in enumerate(batches(config, range(4))):
+        samples = ordering.global_batch(order, step)
+        how = ordering.augmentation(order, samples, "a", room=4, flip=True)
+        crops = loader.cut(images.a[samples.a], how, 32)
+        assert torch.equal(batch.real_a, loader.to_input(crops, CPU, torch.contiguous_format))
+        assert (batch.epoch, batch.samples) == (samples.epoch, len(samples))
+
+
+def test_a_batch_does_not_depend_on_what_was_asked_for_before(recipes: list[TrainConfig]) -> None:
+    for config in recipes:
+        through = batches(config, range(9))
+        with open_feed(config) as opened:
+            for step in (7, 8, 2, 2, 0, 5):
+                assert same(opened.batch(step), through[step])
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_ranks_share_the_batch_of_one(workers: int, recipes: list[TrainConfig]) -> None:
+    for config in recipes:
+        whole = batches(config, range(6))
+        parts = [batches(config, range(6), Group(rank=rank, workers=workers)) for rank in range(workers)]
+        for step, expected in enumerate(whole):
+            shares = ordering.shares(expected.samples, workers)
+            for side in ("real_a", "real_b"):
+                tensors = [
+                    getattr(part[step], side)[: share.stop - share.start]
+                    for part, share in zip(parts, shares, strict=True)
+                ]
+                assert torch.equal(torch.cat(tensors), getattr(expected, side))
+
+
+def test_both_halves_of_a_streamed_pair_stay_together(pairs: str) -> None:
+    """B is the negative of A."""
+    for batch in batches(small.pix2pix(pairs, "memory://feed/run", streaming="stream"), range(3)):
+        assert (batch.real_a + batch.real_b).abs().max() < 1e-6
+
+
+def test_an_error_in_a_thread_reaches_the_one_who_asks() -> None:
+    good = small.picture(0)
+    store = small.write_store("memory://feed/bad", image_a=[good] * 3, image_b=[good, good, b"no picture"])
+    with open_feed(small.pix2pix(store, "memory://feed/run", streaming="stream", global_batch=1)) as opened:
+        assert isinstance(opened._data, stream.Stream)
+        lanes = opened._data.lanes
+        first = next(step for step in range(3) if laning.global_batch(lanes, step).a == [2])
+        for step in range(first):
+            opened.batch(step)
+        with pytest.raises(loader.TrainingDataError, match=r"image_b of '002' cannot be decoded"):
+            opened.batch(first)
+
+
+def test_nothing_is_beyond_the_last_step(recipes: list[TrainConfig]) -> None:
+    with open_feed(recipes[0]) as opened:
+        opened.batch(8)
+        with pytest.raises(IndexError):
+            opened.batch(9)
+
+
+def test_closing_ends_the_threads(recipes: list[TrainConfig]) -> None:
+    before = set(threading.enumerate())
+    for config in recipes:
+        batches(config, range(2))
+    deadline = time.monotonic() + 10
+    while {t for t in threading.enumerate() if t.name.startswith("training-")} - before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# --- a storage that counts, and one that hangs ------------------------------------------------------------------------
+
+
+class Counting(AbstractFileSystem):
+    """A disk, not known as local, that counts the bytes that are read from it, and hangs while `going` is cleared."""
+
+    protocol = "counting"
+    read_bytes = 0
+    going = threading.Event()
+    lock = threading.Lock()
+    disk = LocalFileSystem()
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+        return self.disk.ls(path, detail, **options)
+
+    def info(self, path: str, **options: Any) -> Any:
+        return self.disk.info(path, **options)
+
+    def _open(self, path: str, mode: str = "rb", *args: Any, **options: Any) -> Any:
+        return _CountingFile(path)
+
+
+class _CountingFile(io.FileIO):
+    def readinto(self, buffer: Any) -> int:
+        Counting.going.wait()
+        count = super().readinto(buffer)
+        with Counting.lock:
+            Counting.read_bytes += count
+        return count
+
+    def read(self, size: int | None = -1) -> bytes:
+        Counting.going.wait()
+        data = super().read(-1 if size is None else size)
+        with Counting.lock:
+            Counting.read_bytes += len(data)
+        return data
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Iterator[str]:
+    fsspec.register_implementation("counting", Counting, clobber=True)
+    Counting.read_bytes = 0
+    Counting.going.set()
+    yield f"counting://{tmp_path}/store"
+    Counting.going.set()
+
+
+def padded(number: int, size: int) -> bytes:
+    """A small picture in a file of `size` bytes: what comes after the end of a PNG is ignored."""
+    data = small.encoded(small.picture(number, 8, 8))
+    return data + np.random.default_rng(number).bytes(size - len(data))
+
+
+@pytest.mark.parametrize("objective", ["pix2pix", "cyclegan"])
+def test_streaming_reads_each_byte_about_once_an_epoch_over_all_workers(
+    objective: str, counting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their number; and all see what one would. (About: a row group more for each border between two
+    workers' lanes, and here with each row group of 1 MB a footer of 64 kB.)"""
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1_000_000)
+    count, size, local = (250 if objective == "pix2pix" else 490), 100_000, counting.removeprefix("counting://")
+    pictures = [padded(i, size) for i in range(count)]
+    if objective == "pix2pix":
+        small.write_store(local, shards=2, image_a=pictures, image_b=pictures[::-1])
+    else:
+        small.write_store(f"{local}/a", image=pictures)
+        small.write_store(f"{local}/b", image=pictures[::-1])
+    make = small.pix2pix if objective == "pix2pix" else small.cyclegan
+    steps = range(-(-count // 6))
+    config = make(counting, "memory://feed/run", streaming="stream", shuffle_buffer=8, global_batch=6, steps=len(steps))
+    whole: list[Batch] = []
+    for workers in (1, 2, 3, 5):
+        opened = [open_feed(config, Group(rank=rank, workers=workers)) for rank in range(workers)]
+        Counting.read_bytes = 0
+        parts = [[each.batch(step) for step in steps] for each in opened]
+        for each in opened:
+            each.close()
+        print(f"{workers} worker(s) read {Counting.read_bytes / (2 * count * size):.3f} of the set")
+        assert Counting.read_bytes < 1.2 * 2 * count * size, workers
+        assert Counting.read_bytes > 2 * count * size
+        whole = whole or parts[0]
+        for step, expected in enumerate(whole):
+            shares = ordering.shares(expected.samples, workers)
+            found = [part[step].real_a[: s.stop - s.start] for part, s in zip(parts, shares, strict=True)]
+            assert torch.equal(torch.cat(found), expected.real_a)
+
+
+def test_resuming_in_an_epoch_reads_what_is_left_of_it_and_the_buffers(counting: str) -> None:
+    count, size, local = 240, 100_000, counting.removeprefix("counting://")
+    small.write_store(local, image_a=[padded(i, size) for i in range(count)], image_b=[padded(0, 5000)] * count)
+    config = small.pix2pix(
+        counting, "memory://feed/run", streaming="stream", shuffle_buffer=8, global_batch=2, steps=120
+    )
+    with open_feed(config) as opened:
+        Counting.read_bytes = 0
+        for step in range(90, 120):
+            opened.batch(step)
+        groups = len(loader.find_sources(config).a.ranges)
+        # A quarter of the epoch, and for each lane the buffer that step 90 is in and the row group around it.
+        assert Counting.read_bytes < (count / 4 + 2 * 8 + 2 * count / groups) * (size + 5000) * 1.2
+
+
+def test_a_storage_that_hangs_is_named_and_named_again(counting: str) -> None:
+    small.write_pairs(counting.removeprefix("counting://"), 6)
+    said: list[str] = []
+    config = small.pix2pix(counting, "memory://feed/run", streaming="stream", steps=2)
+    with open_feed(config, say=said.append, every_s=0.2) as opened:
+        Counting.going.clear()
+        threading.Timer(0.9, Counting.going.set).start()
+        opened.batch(0)
+    stalls = [line for line in said if line.startswith("no images for")]
+    assert len(stalls) >= 3
+    assert all("reading counting://" in line and "000000.parquet since" in line for line in stalls)
+
+
+def test_a_feed_of_a_storage_that_hangs_can_be_closed(counting: str) -> None:
+    small.write_pairs(counting.removeprefix("counting://"), 6)
+    opened = open_feed(small.pix2pix(counting, "memory://feed/run", streaming="stream", steps=2))
+    Counting.going.clear()
+    opened._ahead = feed._Ahead(opened._prepared(0), 1)  # as `batch` begins
+    began_s = time.monotonic()
+    opened.close()
+    assert time.monotonic() - began_s < 5
+    Counting.going.set()
+
+
+def test_a_stopped_server_is_named(request: pytest.FixtureRequest) -> None:
+    """A real S3 server that is stopped, not one that refuses, both while the set is loaded and while it is streamed."""
+    store = small.write_pairs(new_prefix("s3", request), 6)
+    request.getfixturevalue("s3_server")
+    server = _server_process()
+    for way in ("stream", "memory"):
+        said: list[str] = []
+        config = small.pix2pix(store, "memory://feed/run", streaming=way, steps=2)
+        sources, waiting = loader.find_sources(config), Waiting(said.append, every_s=0.5)
+        order = loop.order_of(config, sources)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            threading.Timer(1.7, os.kill, (server, signal.SIGCONT)).start()
+            data, failure = feed.open_data(config, sources, order, Group(), threads=1, say=said.append, waiting=waiting)
+            assert data, failure
+            with Feed(data, config, order, CPU, waiting) as opened:
+                opened.batch(0)
+        finally:
+            os.kill(server, signal.SIGCONT)
+        stalls = [line for line in said if line.startswith("no images for")]
+        assert len(stalls) >= 2
+        assert f"reading {store}/000000.parquet" in stalls[0]
+
+
+def _server_process() -> int:
+    """The child of this process that is the server."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return next(int(pid) for pid in children if b"weed" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+# --- the loop over a streamed set, and memory that workers share ------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["pix2pix", "cyclegan"])
+def test_a_streamed_run_resumed_at_any_step_ends_with_the_same_bits(objective: str, pairs: str, unpaired: str) -> None:
+    def recipe(run: str) -> TrainConfig:
+        make, store = (small.pix2pix, pairs) if objective == "pix2pix" else (small.cyclegan, unpaired)
+        return make(store, run, streaming="stream", shuffle_buffer=2)
+
+    through = f"memory://feed/{objective}/through"
+    small.train_here(recipe(through))
+    expected = small.final_state(through)
+    for step in range(1, 7):
+        resumed = f"memory://feed/{objective}/{step}"
+        small.copy_checkpoint(through, step, resumed)
+        assert small.train_here(recipe(resumed)).step == 7
+        small.assert_same_bits(small.final_state(resumed), expected)
+
+
+def test_two_workers_of_a_streamed_run_agree_with_one(tmp_path: Path) -> None:
+    pairs = small.write_pairs(str(tmp_path / "pairs"), 7)
+    plain: dict[str, Any] = {
+        "generator": GeneratorConfig(width=4, depth=5, norm="instance"),
+        "discriminator": DiscriminatorConfig(in_channels=6, width=4, layers=2),
+    }
+    alone, two = (
+        small.pix2pix(pairs, str(tmp_path / name), streaming="stream", shuffle_buffer=2, steps=3, **plain)
+        for name in ("alone", "two")
+    )
+    small.train_here(alone)
+    small.train_in_processes(2, [two], tmp_path)
+    for line, other in zip(*(metrics.read_metrics(config.output) for config in (alone, two)), strict=True):
+        assert other["losses"] == pytest.approx(line["losses"], rel=1e-5)
+
+
+def test_another_streamed_set_under_the_same_run_is_refused(pairs: str) -> None:
+    run = "memory://feed/others"
+    small.train_here(small.pix2pix(pairs, run, streaming="stream", steps=2))
+    others = small.write_pairs("memory://feed/other_pairs", 8)
+    outcome = small.train_here(small.pix2pix(others, run, streaming="stream", steps=4))
+    assert "not those that this run began with" in outcome.failure
+
+
+def _load_on_node(rank: int, workers: int, store: str, folder: str) -> None:
+    """A rank that loads the set, notes what it sees and where its memory is, and is killed."""
+    rendezvous = f"file://{folder}/rendezvous"
+    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=workers)
+    sources = loader.find_sources(small.pix2pix(store, "memory://feed/run"))
+    group, waiting = Group(rank=rank, workers=workers), Waiting(print)
+    images, failure = node.load_shared(sources, small.SIZE, group, 1, waiting=waiting, say=print)
+    assert images, failure
+    mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "transdomain" in line]
+    torch.distributed.barrier()
+    np.savez(
+        f"{folder}/{rank}.npz", a=images.a, b=images.b, print=images.fingerprint, inodes=[line[4] for line in mapped]
+    )
+    torch.distributed.barrier()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("room", ["memory", "disk"])
+def test_the_workers_of_a_node_share_one_copy_and_a_kill_leaves_nothing(
+    room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = small.write_store(
+        str(tmp_path / "store"),
+        shards=5,
+        image_a=[small.picture(i) for i in range(9)],
+        image_b=[small.picture(i + 50) for i in range(9)],
+    )
+    monkeypatch.setattr(loader, "_CHUNK_BYTES", 1)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    before = set(os.listdir("/dev/shm"))
+    expected = loader.load_images(loader.find_sources(small.pix2pix(store, "memory://feed/run")), small.SIZE, threads=1)
+    target = _load_on_node if room == "memory" else _load_on_a_node_without_memory
+    context = torch.multiprocessing.get_context("spawn")
+    processes = [context.Process(target=target, args=(rank, 3, store, str(tmp_path))) for rank in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+    found = [np.load(tmp_path / f"{rank}.npz") for rank in range(3)]
+    for rank in found:
+        assert np.array_equal(rank["a"], expected.a)
+        assert np.array_equal(rank["b"], expected.b)
+        assert str(rank["print"]) == expected.fingerprint
+    assert len({inode for rank in found for inode in rank["inodes"].tolist()}) == 1
+    assert set(os.listdir("/dev/shm")) == before
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def _load_on_a_node_without_memory(rank: int, workers: int, store: str, folder: str) -> None:
+    node.available_memory = lambda: 1000
+    _load_on_node(rank, workers, store, folder)
+
+
+def test_a_set_larger_than_free_memory_is_kept_on_disk_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "available_memory", lambda: 1000)
+    said: list[str] = []
+    memory = node.allocate(5000, said.append)
+    node.attach(memory.path, 5000)[:] = 7
+    assert node.attach(memory.path, 5000).sum() == 35000
+    memory.release()
+    assert len(said) == 1
+    assert "it is kept in a temporary file" in said[0]
+
+
+def test_an_image_that_cannot_be_decoded_stops_every_worker(tmp_path: Path) -> None:
+    good = small.picture(0)
+    store = small.write_store(
+        str(tmp_path / "store"), shards=3, image_a=[good, good, b"no picture"], image_b=[good] * 3
+    )
+    config = small.pix2pix(store, str(tmp_path / "run"))
+    with pytest.raises(Exception, match=r"image_a of '002' cannot be decoded"):
+        small.train_in_processes(2, [config], tmp_path)
+
+
+def test_the_fingerprint_of_a_streamed_set_is_that_of_its_listing(tmp_path: Path) -> None:
+    pictures = [small.picture(i) for i in range(4)]
+    store = small.write_store(str(tmp_path / "store"), image_a=pictures, image_b=pictures)
+    config = small.pix2pix(store, "memory://feed/run")
+    prints = [stream.listing_fingerprint(loader.find_sources(config)) for _ in range(2)]
+    small.write_store(store, image_a=pictures, image_b=[255 - p for p in pictures])
+    prints.append(stream.listing_fingerprint(loader.find_sources(config)))
+    assert prints[0] == prints[1] != prints[2]

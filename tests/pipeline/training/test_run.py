@@ -1,0 +1,57 @@
+"""What is decided before the work: whether a set is held in memory or streamed, and that a run goes on as it began."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config.train import TrainConfig
+from pipeline.errors import UserError
+from pipeline.training import record
+from pipeline.training.run import Plan, prepare
+from tests.pipeline.training import small
+
+SET_GB = 2 * 4 * small.SIZE**2 * 3 / 1e9
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return small.pix2pix(small.write_pairs(str(tmp_path / "store"), 4), str(tmp_path / "run"))
+
+
+def planned(config: TrainConfig, **changes: Any) -> Plan:
+    """The plan of the same run, changed."""
+    return prepare(replace(config, **changes))
+
+
+def test_a_set_that_does_not_fit_is_streamed_and_one_that_fits_is_not(config: TrainConfig) -> None:
+    fits, too_large = planned(config, memory_gb=SET_GB), planned(config, memory_gb=0.99 * SET_GB)
+    assert (fits.config.streaming, too_large.config.streaming) == ("memory", "stream")
+    assert "decoded on each node" in str(fits)
+    assert "streamed" in str(too_large)
+
+
+def test_memory_that_does_not_suffice_is_refused_where_it_is_asked_for(config: TrainConfig) -> None:
+    with pytest.raises(
+        UserError, match=r"take 0\.0 GB on each node.*raise memory_gb, lower load_size or leave streaming at auto"
+    ):
+        planned(config, memory_gb=0.5 * SET_GB, streaming="memory")
+
+
+def test_a_run_goes_on_as_it_began_whatever_memory_there_is(config: TrainConfig) -> None:
+    record.begin(planned(config, memory_gb=0.5 * SET_GB).config)
+    assert planned(config, memory_gb=100.0).config.streaming == "stream"
+    with pytest.raises(UserError, match="streaming was stream and is absent now"):
+        planned(config, streaming="memory")
+    with pytest.raises(UserError, match="shuffle_buffer was 128 and is 7 now"):
+        planned(config, shuffle_buffer=7)
+
+
+def test_a_run_that_began_in_memory_is_not_streamed_later(config: TrainConfig) -> None:
+    record.begin(planned(config).config)
+    assert planned(config, shuffle_buffer=7).config.streaming == "memory"
+    with pytest.raises(UserError, match="begin another run, which is streamed"):
+        planned(config, memory_gb=0.5 * SET_GB)
