@@ -18,6 +18,8 @@ def train(config: TrainConfig) -> int:
     result = run(config)
     state = "trained" if result.fresh else "was trained already, nothing to do"
     print(f"{result.run}: {state}: {result.steps} steps; model bundle: {result.bundle}")
+    if result.best_bundle:
+        print(f"best by validation: {result.best_bundle}")
     return DONE
 
 

@@ -21,20 +21,22 @@ from pipeline.training.replica import build_objective
 _SAMPLES = 4
 
 
-def export_bundle(config: TrainConfig, sources: Sources, record: Record, parts: Mapping[str, State]) -> str:
-    """Write RUN/bundle from the `parts` of a checkpoint: `networks` and, where it is there, `ema`; returns its URL.
+def export_bundle(
+    config: TrainConfig, sources: Sources, record: Record, parts: Mapping[str, State], *, name: str = "bundle"
+) -> str:
+    """Write RUN/NAME from the `parts` of a checkpoint: `networks` and, where it is there, `ema`; returns its URL.
 
     The card's pictures are made with what a reader of the bundle gets first, the moving average where there is one.
     config.json is written last.
     """
-    url = storage.join(config.output, "bundle")
+    url = storage.join(config.output, name)
     networks, averages, ours = parts["networks"], parts.get("ema", {}), places(config)
     objective = build_objective(config.model(), config.seed)
-    for name in objective.generator_names:
-        objective.networks[name].load_state_dict({**networks, **averages}[name])
+    for network in objective.generator_names:
+        objective.networks[network].load_state_dict({**networks, **averages}[network])
     first = objective.networks[objective.generator_names[0]]
     save_bundle(
-        lambda name, data: storage.replace(storage.join(url, name), data),
+        lambda file, data: storage.replace(storage.join(url, file), data),
         objective=config.objective,
         generators={place.direction: (place.generator_config, networks[place.generator]) for place in ours},
         ema={place.direction: averages[place.generator] for place in ours if averages},

@@ -22,7 +22,9 @@ class TrainResult:
 
     run: str
     bundle: str
-    """URL of the model bundle."""
+    """URL of the model bundle, of the last step."""
+    best_bundle: str = ""
+    """URL of the bundle that validation found best; empty where that is the last, or nothing was validated."""
     steps: int
     losses: Mapping[str, float] = field(default_factory=dict)
     """Of the last step."""
@@ -98,6 +100,7 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
     return TrainResult(
         run=config.output,
         bundle=storage.join(config.output, "bundle"),
+        best_bundle=document.get("best_bundle") and storage.join(config.output, "bundle_best"),
         steps=document["steps"],
         losses=document["losses"],
         validation=history,

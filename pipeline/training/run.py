@@ -21,7 +21,7 @@ from pipeline.training.replica import build_objective
 from pipeline.training.report import training_report
 from pipeline.training.screen import open_screen
 from pipeline.training.sinks import check_sinks
-from pipeline.training.validation import check_validation
+from pipeline.training.validation import best_step, check_validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
     record.begin(plan.config, plan.start)
     if not _is_trained(plan):
         _train(plan)
-    return _conclude(plan, say)
+    return conclude(plan, say)
 
 
 def prepare(config: TrainConfig) -> Plan:
@@ -152,7 +152,26 @@ def _train(plan: Plan) -> None:
         trainer.fit(Task(config=plan.config, sources=plan.sources, threads=1), open_screen(plan.config.output))
 
 
-def _conclude(plan: Plan, say: Say) -> TrainResult:
+def _export_best(plan: Plan, last: checkpoint.Record, say: Say) -> str:
+    """The bundle of the best step, where that is another than the last; empty where it is not, or is gone."""
+    config = plan.config
+    step = best_step(last.about.get("validation", []), config.validation.metric)
+    if step is None or step == last.step:
+        return ""
+    try:
+        best = checkpoint.read_record(config.output, step)
+        parts = {name: checkpoint.read_part(config.output, best, name) for name in best.parts}
+    except checkpoint.CheckpointError as error:
+        say(f"no bundle of the best step: {error}")
+        return ""
+    return export_bundle(config, plan.sources, best, parts, name="bundle_best")
+
+
+def conclude(plan: Plan, say: Say) -> TrainResult:
+    """Write what a run leaves once its last checkpoint is there: bundles, report, result.
+
+    Raises CheckpointError where that checkpoint is damaged.
+    """
     config = plan.config
     found = checkpoint.newest(config.output, say)
     history = found[0].about.get("validation", []) if found else []
@@ -163,9 +182,10 @@ def _conclude(plan: Plan, say: Say) -> TrainResult:
     result = TrainResult(
         run=config.output,
         bundle=export_bundle(config, plan.sources, last, parts),
+        best_bundle=_export_best(plan, last, say),
         steps=last.step,
         losses=lines[-1]["losses"] if lines else {},
-        validation=history,
+        validation=tuple(history),
     )
     samples = storage.read_if_there(storage.join(result.bundle, "sample.png"))
     report = training_report(config, result, lines, samples)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from gan_models import load_bundle
 from pipeline.config.train import TrainConfig
+from pipeline.config.validation import Validation
 from pipeline.errors import UserError
-from pipeline.training import record
-from pipeline.training.run import Plan, prepare
+from pipeline.training import checkpoint, record, watch
+from pipeline.training.run import Plan, conclude, prepare
 from tests.pipeline.training import small
 
 SET_GB = 2 * 4 * small.SIZE**2 * 3 / 1e9
@@ -55,3 +57,24 @@ def test_a_run_that_began_in_memory_is_not_streamed_later(config: TrainConfig) -
     assert planned(config, shuffle_buffer=7).config.streaming == "memory"
     with pytest.raises(UserError, match="begin another run, which is streamed"):
         planned(config, memory_gb=0.5 * SET_GB)
+
+
+def test_the_best_step_has_a_bundle_of_its_own(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.1, 0.2])
+    monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
+    config = replace(config, steps=6, keep_checkpoints=1, validation=Validation(input=config.input, every=2))
+    plan = prepare(config)
+    record.begin(plan.config)
+    small.train_here(plan.config)
+
+    result = conclude(plan, pytest.fail)
+
+    assert checkpoint.steps(plan.config.output) == [4, 6]
+    for url, step in ((result.bundle, 6), (result.best_bundle, 4)):
+        bundle, networks = (
+            load_bundle(url),
+            checkpoint.read_part(config.output, checkpoint.read_record(config.output, step), "networks"),
+        )
+        small.assert_same_bits(bundle.generator().state_dict(), networks["g"])
+        assert bundle.provenance["step"] == step
+    assert record.finished(plan.config, 6) == replace(result, fresh=False)
