@@ -1,4 +1,4 @@
-"""Measure translation, the generator alone or a training run's loader against this machine's own limits, in one run."""
+"""Measure translation, its generator, a training step or its loader against this machine's own limits, in one run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from jobs.cli import DONE, UNUSABLE, run_job
 from pipeline import storage
 from pipeline.benchmark import forms, table, translation
 from pipeline.benchmark import ingest as ingesting
-from pipeline.config.benchmark import GeneratorBenchmarkConfig, IngestBenchmarkConfig, TranslateBenchmarkConfig
+from pipeline.benchmark import step as stepping
+from pipeline.config.benchmark import (
+    GeneratorBenchmarkConfig,
+    IngestBenchmarkConfig,
+    StepBenchmarkConfig,
+    TranslateBenchmarkConfig,
+)
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
@@ -31,6 +37,13 @@ def generator(config: GeneratorBenchmarkConfig) -> int:
     return _write("generator", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
 
 
+def step(config: StepBenchmarkConfig) -> int:
+    """One training step of a recipe, in every arithmetic that the device has."""
+    measured = stepping.measure(config)
+    table.show_steps(measured, Console())
+    return _write("step", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
+
+
 def ingest(config: IngestBenchmarkConfig) -> int:
     """The loader of a training run, in memory and streamed, beside what the training step consumes."""
     measured = ingesting.measure(config)
@@ -41,6 +54,7 @@ def ingest(config: IngestBenchmarkConfig) -> int:
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "translate": (TranslateBenchmarkConfig, translate),
     "generator": (GeneratorBenchmarkConfig, generator),
+    "step": (StepBenchmarkConfig, step),
     "ingest": (IngestBenchmarkConfig, ingest),
 }
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from pipeline.benchmark import forms
 from pipeline.benchmark.forms import MeasuredForms
 from pipeline.benchmark.ingest import MeasuredIngest
+from pipeline.benchmark.step import MeasuredSteps
 from pipeline.benchmark.translation import Measured
 
 
@@ -42,6 +43,21 @@ def show_forms(measured: MeasuredForms, console: Console) -> None:
             f"{rate / plain:.2f}",
         )
     table.caption = f"medians of {config.repeats}; of dense: by the multiplications of direct convolution"
+    console.print(table)
+
+
+def show_steps(measured: MeasuredSteps, console: Console) -> None:
+    """Machine, limits, and a line for each form of the step."""
+    console.print(_machine(measured.machine))
+    console.print(_limits(measured.matmul_flops))
+    config = measured.config
+    title = f"Training step: {measured.objective}, {measured.crop_size}², batch {config.global_batch}"
+    table = _table(title, "", "s/step", "best", "× the first")
+    plain = statistics.median(measured.seconds[0])
+    for form, seconds in zip(measured.forms, measured.seconds, strict=True):
+        step = statistics.median(seconds)
+        table.add_row(str(form), f"{step:.3f}", f"{min(seconds):.3f}", f"{plain / step:.2f}")
+    table.caption = f"medians of {len(measured.seconds[0])}; {config.recipe}"
     console.print(table)
 
 

@@ -94,6 +94,25 @@ class GeneratorBenchmarkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepBenchmarkConfig:
+    """What `jobs.benchmark step` measures: one training step of a recipe."""
+
+    recipe: str = "jobs/recipes/cyclegan.yaml"
+    """Recipe file, as for jobs.train."""
+    global_batch: int | None = None
+    """Images, or pairs, in one step; by default the recipe's."""
+    repeats: int = 5
+    """Everything is measured this many times, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_step.json."""
+    quick: bool = False
+    """Tiny networks, eager forms only, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check_least(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class IngestBenchmarkConfig:
     """What `jobs.benchmark ingest` measures: the loader of a training run beside the step of the demonstration."""
 
@@ -130,9 +149,13 @@ class IngestBenchmarkConfig:
 
 
 def _check(config: TranslateBenchmarkConfig | GeneratorBenchmarkConfig | IngestBenchmarkConfig) -> None:
+    _check_least(config)
+    if config.size % 4:
+        raise UserError(f"size is {config.size}: the generator takes multiples of 4")
+
+
+def _check_least(config: object) -> None:
     for name, least in _LEAST.items():
         value = getattr(config, name, None)
         if value is not None and value < least:
             raise UserError(f"{name} is {value}: it must be at least {least}")
-    if config.size % 4:
-        raise UserError(f"size is {config.size}: the generator takes multiples of 4")

@@ -47,6 +47,16 @@ def test_it_measures_the_loader_beside_the_step(tmp_path: Path, capsys: pytest.C
     assert all(rate > 0 for rates in found["rates"].values() for rate in rates)
 
 
+@pytest.mark.parametrize("recipe", ["cyclegan", "pix2pix_fast"])
+def test_it_measures_every_form_of_a_step(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--recipe", f"jobs/recipes/{recipe}.yaml", "--output", str(tmp_path)]
+    assert benchmark.main(["step", "--quick", *options]) == 0
+    assert "fp32, eager" in capsys.readouterr().out
+    found = json.loads((tmp_path / "benchmark_step.json").read_text())
+    assert [form["precision"] for form in found["forms"]] == list(hardware.supported_precisions("cpu"))
+    assert all(second > 0 for seconds in found["seconds"] for second in seconds)
+
+
 def test_the_network_costs_what_was_published() -> None:
     assert flop_of(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
         2 * 49.55e9, rel=1e-3

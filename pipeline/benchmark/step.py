@@ -1,0 +1,123 @@
+"""One training step of a recipe in every arithmetic that this machine has in hardware, beside the eager fp32 step."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from pipeline import hardware
+from pipeline.benchmark.limits import Limits, machine
+from pipeline.config.benchmark import StepBenchmarkConfig
+from pipeline.config.parse import parse
+from pipeline.config.train import TrainConfig
+from pipeline.training.group import Group
+from pipeline.training.replica import Replica
+
+log = logging.getLogger("transdomain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepForm:
+    """How a step is computed; images are NHWC where that is compiled or on a GPU, as it pays there."""
+
+    precision: Literal["fp32", "bf16"]
+    compile: bool
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {'compiled' if self.compile else 'eager'}"
+
+
+@dataclass(frozen=True)
+class MeasuredSteps:
+    """Seconds a step by form, one a repetition; flops in FLOP/s, medians."""
+
+    config: StepBenchmarkConfig
+    machine: Mapping[str, Any]
+    objective: str
+    crop_size: int
+    matmul_flops: Mapping[str, float]
+    forms: Sequence[StepForm]
+    seconds: Sequence[Sequence[float]]
+
+
+def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
+    """Measure in turn, as often as `config` says. Raises UserError for a recipe that jobs.train would not take."""
+    device: Literal["cpu", "cuda"] = "cuda" if hardware.default_device() == "cuda" else "cpu"
+    about = machine(device, os.getloadavg()[0])
+    recipe = parse(
+        TrainConfig,
+        ["--config", config.recipe, "--input", "none", "--output", "none"],
+        prog="benchmark step",
+        description="",
+    )
+    if config.quick:
+        recipe = _small(recipe)
+    batch = config.global_batch or recipe.global_batch
+    torch.set_num_threads(hardware.available_cpus())
+    precisions = hardware.supported_precisions(device)
+    forms = [
+        StepForm(precision="bf16" if precision == "bf16" else "fp32", compile=compiled)
+        for precision, compiled in itertools.product(precisions, (False,) if config.quick else (False, True))
+    ]
+    steps = []
+    for form in forms:
+        log.info("preparing %s", form)
+        steps.append(_prepare(recipe, form, batch, device))
+    limits = Limits(device, precisions)
+    seconds: list[list[float]] = [[] for _ in forms]
+    flops: dict[str, list[float]] = {precision: [] for precision in precisions}
+    for i in range(1 if config.quick else config.repeats):
+        for precision in precisions:
+            flops[precision].append(limits.matmul_flops(precision))
+        for found, step in zip(seconds, steps, strict=True):
+            found.append(step())
+        log.info("repetition %d is done", i + 1)
+    medians = {precision: statistics.median(found) for precision, found in flops.items()}
+    config = dataclasses.replace(config, global_batch=batch)
+    return MeasuredSteps(config, about, recipe.objective, recipe.crop_size, medians, forms, seconds)
+
+
+def _prepare(recipe: TrainConfig, form: StepForm, batch: int, device: str) -> Callable[[], float]:
+    """A step of its own networks, run twice already; what it gives is the seconds of one more."""
+    nhwc = form.compile or device == "cuda"
+    recipe = dataclasses.replace(recipe, compile=form.compile, channels_last=nhwc, global_batch=batch)
+    replica = Replica(recipe, Group(), torch.device(device), form.precision, steps_per_epoch=1000)
+    size, channels = recipe.crop_size, recipe.generator.in_channels
+    random = torch.Generator().manual_seed(0)
+    real_a, real_b = (
+        (torch.rand(batch, channels, size, size, generator=random) * 2 - 1).to(
+            device, memory_format=replica.memory_format
+        )
+        for _ in range(2)
+    )
+    done = itertools.count()
+
+    def step() -> float:
+        began_s = time.perf_counter()
+        replica.step(real_a, real_b, step=next(done), samples=batch)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began_s
+
+    step()
+    step()
+    return step
+
+
+def _small(recipe: TrainConfig) -> TrainConfig:
+    return dataclasses.replace(
+        recipe,
+        generator=dataclasses.replace(recipe.generator, width=4, depth=2),
+        discriminator=dataclasses.replace(recipe.discriminator, width=4),
+        load_size=36,
+        crop_size=32,
+    )
