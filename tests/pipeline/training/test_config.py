@@ -103,10 +103,10 @@ def test_the_defaults_leave_out_what_the_articles_do_not_have() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["pix2pix", "cyclegan"])
-def test_the_fast_recipe_has_the_networks_and_losses_of_the_published_one(recipe: str) -> None:
+def test_the_fast_recipe_differs_from_the_published_one_in_its_arithmetic_alone(recipe: str) -> None:
     fast, published = (parsed("--config", str(RECIPES / f"{name}.yaml")) for name in (f"{recipe}_fast", recipe))
-    assert fast.model() == published.model()
-    assert fast.global_batch > published.global_batch
+    changed = {name for name, value in fast.recipe().items() if value != published.recipe()[name]}
+    assert changed == {"ema", "channels_last"}
     assert (fast.epochs, fast.decay_epochs) == (published.epochs, published.decay_epochs)
 
 
