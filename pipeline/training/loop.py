@@ -132,6 +132,8 @@ def train(
             show=show,
         ) as watch,
     ):
+        if failure := watch.ready():
+            return Outcome(step=began, failure=failure)
         steps = _Steps(
             config=task.config,
             order=order,

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from pipeline.config.train import TrainConfig
+from pipeline.errors import UserError
+from pipeline.stores import SourceChangedError
 from pipeline.training import guards, metrics
 from pipeline.training.export import draw_samples, sample_images
 from pipeline.training.group import Group
@@ -80,6 +82,16 @@ class Watch:
     ) -> None:
         self._closing.close()
 
+    def ready(self) -> str:
+        """Read what is validated on; what is wrong with it, empty where nothing is. On every rank, before the steps."""
+        failure = ""
+        if self._group.leads and self._config.validation.input:
+            try:
+                self._validator = Validator(self._config, self._replica.device)
+            except (ValueError, UserError, SourceChangedError) as error:
+                failure = str(error)
+        return self._group.from_leader(failure)
+
     def validates(self, step: int) -> bool:
         """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""
         return self._config.validation.due(step) or (step == self._total and bool(self._config.validation.input))
@@ -140,7 +152,7 @@ class Watch:
         return bool(every) and step % every == 0
 
     def _validate(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
-        self._validator = self._validator or Validator(self._config, self._replica.device)
+        assert self._validator
         return self._validator.measure(networks)
 
     def _draw(self, step: int, networks: Mapping[str, nn.Module]) -> None:

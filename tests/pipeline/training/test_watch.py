@@ -87,6 +87,16 @@ def test_watching_changes_no_bit_and_each_step_is_seen_once_after_a_resume(
             assert [image.step for image in events.Images(f"samples/{generator}")] == [3, 6]
 
 
+def test_a_held_out_image_that_cannot_be_decoded_is_named_before_the_first_step(pairs: str) -> None:
+    bad = small.write_store("memory://watch/bad", image_a=[b"no picture"] * 2, image_b=[b"no picture"] * 2)
+    config = small.pix2pix(
+        pairs, "memory://watch/undecodable", watch=QUIET, validation=Validation(input=bad, every=5, images=2)
+    )
+    outcome, _, _ = train(config)
+    assert outcome.step == 0
+    assert "memory://watch/bad/000000.parquet: image_a of '000' cannot be decoded" in outcome.failure
+
+
 def test_gradient_norms_are_those_of_the_last_update(pairs: str) -> None:
     config = small.pix2pix(pairs, "memory://watch/norms", steps=2, watch=QUIET)
     outcome, _, _ = train(config)
