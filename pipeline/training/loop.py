@@ -164,7 +164,7 @@ class _Steps:
 
     def run(self, start: int, watch: Watch) -> Outcome:
         """From step `start` to the end, to where validation ends it, to where it is asked to stop or cannot go on."""
-        config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
+        _config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
         leader = _Leader(self, start, watch) if self.group.leads else None
         agreement = Agreement(self.group)
         losses: dict[str, float] = {}
@@ -172,7 +172,7 @@ class _Steps:
         while done < total and agreed is Signal.GO_ON and not watch.stops(done):
             found = self._step(done, pace)
             done += 1
-            watch.step(done, config.global_batch)
+            watch.step(done, self.order.samples_in(done - 1))
             warned = False
             if watch.logs(done):
                 losses = self._over_all_ranks(found)
@@ -294,9 +294,7 @@ def _agree_on_start(
     return data, min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index), failure
 
 
-def _newest_checkpoint(
-    run: str, group: Group, say: Say
-) -> tuple[Record | None, Mapping[str, checkpoint.State], str]:
+def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State], str]:
     """The newest complete checkpoint, the same one on every rank; or, on every rank, why it cannot be gone on with."""
     found, failure = None, ""
     if group.leads:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
+from pipeline.retry import StorageError, redact
 from pipeline.stores import SourceChangedError
 from pipeline.training import guards, metrics
 from pipeline.training.export import draw_samples, sample_images
@@ -71,7 +72,7 @@ class Watch:
             self._journal = Journal(config.output, step=start)
             self._sinks = open_sinks(config.watch, config.output, config.recipe(), step=start, say=say)
             for sink in self._sinks:
-                self._closing.callback(sink.close)
+                self._closing.callback(self._close, sink)
             self._ticker = Ticker(show, start=start, total=total, steps_per_epoch=steps_per_epoch)
 
     def __enter__(self) -> Watch:
@@ -122,9 +123,11 @@ class Watch:
                 line["validation"] = scores
                 self.history = [*self.history, {"step": step} | scores]
             self._warn_of_idle_discriminators(step)
-            self._journal.add(line)
+            with self._bearing():
+                self._journal.add(line)
             for sink in self._sinks:
-                sink.scalars(step, metrics.scalars(line))
+                with self._bearing():
+                    sink.scalars(step, metrics.scalars(line))
             if self._draws(step):
                 self._draw(step, networks)
             self._ticker.line(line)
@@ -146,6 +149,19 @@ class Watch:
                 sink.write()
 
         return write
+
+    def _close(self, sink: Sink) -> None:
+        with self._bearing():
+            sink.close()
+
+    @contextlib.contextmanager
+    def _bearing(self) -> Iterator[None]:
+        """Around what is written between checkpoints: if it fails it is said, and the next write has it, too."""
+        try:
+            yield
+        except (OSError, StorageError) as error:
+            reason = redact(" ".join(f"{type(error).__name__}: {error}".split()))
+            self._say(f"{self._config.output}: metrics could not be written ({reason}); training goes on")
 
     def _draws(self, step: int) -> bool:
         every = self._config.watch.sample_every
