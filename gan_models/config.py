@@ -54,6 +54,11 @@ class GeneratorConfig:
         """Height and width of an input must be multiples of this, so that the output has the input's size."""
         return 2**self.depth if self.kind == "unet" else 4
 
+    @property
+    def least_size(self) -> int:
+        """Height and width that an input must have at least: a ResNet's blocks pad by reflection, which 1×1 has not."""
+        return self.size_multiple if self.kind == "unet" else 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
@@ -85,6 +90,11 @@ class DiscriminatorConfig:
         check_at_least("discriminator.in_channels", self.in_channels, 1)
         check_at_least("discriminator.layers", self.layers, 1)
         _check_norm("discriminator", self.norm, self.width, self.groups, self.affine)
+
+    @property
+    def least_size(self) -> int:
+        """Height and width that an input must have at least, so that there is an output, and 2×2 in the last norm."""
+        return 2 if self.kind == "pixel" else 3 * 2**self.layers
 
     @property
     def receptive_field(self) -> int:

@@ -185,14 +185,17 @@ def grow(url: str, data: bytes, published: int) -> None:
     """Publish `data`, whose first `published` bytes are at `url` already. For one writer.
 
     On a local disk the rest is appended, so that who has the file open sees it grow, and a kill may leave a part of
-    it; elsewhere the object is replaced whole.
+    it; elsewhere the object is replaced whole. What an attempt that failed has appended is written over, and a file
+    that somebody has removed is written whole.
     """
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         return replace(url, data)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "ab") as file:
-        file.write(data[published:])
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
+        start = published if os.fstat(file.fileno()).st_size >= published else 0
+        file.seek(start)
+        file.write(data[start:])
     return None
 
 

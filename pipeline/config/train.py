@@ -262,6 +262,13 @@ class TrainConfig:
                 f"crop_size is {self.crop_size}: a {self.generator.kind} of depth {self.generator.depth} needs a "
                 f"multiple of {multiple}; set it to {near}{shallower}"
             )
+        for name, network in (("generator", self.generator), ("discriminator", self.discriminator)):
+            if self.crop_size < network.least_size:
+                fewer = " or lower discriminator.layers" if isinstance(network, DiscriminatorConfig) else ""
+                raise UserError(
+                    f"crop_size is {self.crop_size}: this {name} needs {network.least_size} pixels at least; "
+                    f"raise crop_size{fewer}"
+                )
         for side, channels in (("in", self.generator.in_channels), ("out", self.generator.out_channels)):
             if channels != _IMAGE_CHANNELS:
                 raise UserError(

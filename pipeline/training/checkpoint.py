@@ -31,6 +31,10 @@ class CheckpointError(Exception):
     """A checkpoint is damaged, or of a format that this version does not know; the message names it."""
 
 
+class UnknownFormatError(CheckpointError):
+    """A checkpoint of a format that this version does not know: not damaged, and somebody else's to read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """What a checkpoint is."""
@@ -61,12 +65,15 @@ def newest(run: str, say: Callable[[str], None]) -> tuple[Record, dict[str, Stat
     """The newest complete checkpoint with its parts, or None where there is none.
 
     A damaged one is named, its record removed (so that no later start is led back to it), and the one before taken.
-    One writer at a time may call this. Raises StorageError where the storage fails, which is no damage.
+    One writer at a time may call this. Raises StorageError where the storage fails, and UnknownFormatError, neither of
+    which is damage.
     """
     for step in reversed(steps(run)):
         try:
             record = read_record(run, step)
             return record, {name: read_part(run, record, name) for name in record.parts}
+        except UnknownFormatError:
+            raise
         except CheckpointError as error:
             say(f"{error}; falling back to the checkpoint before it")
             storage.delete(_url(run, step, _RECORD))
@@ -91,7 +98,10 @@ def read_record(run: str, step: int) -> Record:
             return Record(step=document["step"], parts=parts, about=document["about"])
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{url}: not a readable record ({type(error).__name__})") from error
-    raise CheckpointError(f"{url}: checkpoint format {version}, and this version knows {FORMAT_VERSION}")
+    raise UnknownFormatError(
+        f"{url}: checkpoint format {version}, and this version knows {FORMAT_VERSION}; "
+        "go on with the version that wrote it, or choose another output"
+    )
 
 
 def read_part(run: str, record: Record, name: str) -> State:

@@ -134,13 +134,14 @@ def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[b
     """Decode the rows of a chunk into their places; a digest for each row, of key and encoded bytes."""
     targets = [(column, side) for column, side in ((chunk.a, a_NSSC), (chunk.b, b_NSSC)) if column]
     table = read_rows(chunk.ranges, [column for column, _ in targets])
+    urls = {r.shard: r.url for r in chunk.ranges}
     digests = []
     for i, row in enumerate(_rows(table)):
         digest = hashlib.sha256(row["key"].encode())
         for column, images_NSSC in targets:
             data = (row[column] or {}).get("bytes") or b""
             digest.update(len(data).to_bytes(8, "big") + data)
-            where = (row["source_shard"], column, row["key"])
+            where = (urls[row["source_shard"]], column, row["key"])
             images_NSSC[chunk.start + i] = decode_image(data, images_NSSC.shape[1], where)
         digests.append(digest.digest())
     return digests
@@ -156,7 +157,7 @@ def fingerprint_of(sources: Sources, digests: Sequence[Sequence[bytes]]) -> str:
 
 
 def decode_image(data: bytes, load_size: int, where: tuple[str, str, str]) -> np.ndarray:
-    """An image resized to uint8 [S, S, 3]. Raises TrainingDataError naming `where`: shard, column and key."""
+    """An image resized to uint8 [S, S, 3]. Raises TrainingDataError naming `where`: the shard's URL, column and key."""
     try:
         return images.resize(images.decode(data).pixels, load_size, load_size)
     except images.BadImage as bad:

@@ -95,7 +95,9 @@ def train(
         "fingerprint": data.fingerprint,
         "arithmetic": _arithmetic(task, group, device, precision),
     }
-    record, parts = _newest_checkpoint(task.config.output, group, say)
+    record, parts, failure = _newest_checkpoint(task.config.output, group, say)
+    if failure:
+        return Outcome(failure=failure)
     if record and record.about.get("fingerprint") != about["fingerprint"]:
         return Outcome(
             step=record.step,
@@ -130,6 +132,8 @@ def train(
             show=show,
         ) as watch,
     ):
+        if failure := watch.ready():
+            return Outcome(step=began, failure=failure)
         steps = _Steps(
             config=task.config,
             order=order,
@@ -160,7 +164,7 @@ class _Steps:
 
     def run(self, start: int, watch: Watch) -> Outcome:
         """From step `start` to the end, to where validation ends it, to where it is asked to stop or cannot go on."""
-        config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
+        _config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
         leader = _Leader(self, start, watch) if self.group.leads else None
         agreement = Agreement(self.group)
         losses: dict[str, float] = {}
@@ -168,7 +172,7 @@ class _Steps:
         while done < total and agreed is Signal.GO_ON and not watch.stops(done):
             found = self._step(done, pace)
             done += 1
-            watch.step(done, config.global_batch)
+            watch.step(done, self.order.samples_in(done - 1))
             warned = False
             if watch.logs(done):
                 losses = self._over_all_ranks(found)
@@ -290,13 +294,18 @@ def _agree_on_start(
     return data, min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index), failure
 
 
-def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State]]:
-    """The newest complete checkpoint, the same one on every rank."""
-    found = checkpoint.newest(run, say) if group.leads else None
-    record = group.from_leader(found[0] if found else None)
+def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State], str]:
+    """The newest complete checkpoint, the same one on every rank; or, on every rank, why it cannot be gone on with."""
+    found, failure = None, ""
+    if group.leads:
+        try:
+            found = checkpoint.newest(run, say)
+        except checkpoint.UnknownFormatError as error:
+            failure = str(error)
+    record, failure = group.from_leader((found[0] if found else None, failure))
     if record is None:
-        return None, {}
-    return record, found[1] if found else {name: checkpoint.read_part(run, record, name) for name in record.parts}
+        return None, {}, failure
+    return record, found[1] if found else {name: checkpoint.read_part(run, record, name) for name in record.parts}, ""
 
 
 def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) -> dict[str, Any]:

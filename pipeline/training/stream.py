@@ -157,9 +157,10 @@ class Stream:
 
     def _decode(self, rows: Future[pa.Table], image: _Wanted) -> np.ndarray:
         row = rows.result().slice(image.row, 1).to_pylist()[0]
-        column = self._source(image.side).column
-        data = (row[column] or {}).get("bytes") or b""
-        return decode_image(data, self._load_size, (row["source_shard"], column, row["key"]))
+        source = self._source(image.side)
+        data = (row[source.column] or {}).get("bytes") or b""
+        where = (source.ranges[image.group].url, source.column, row["key"])
+        return decode_image(data, self._load_size, where)
 
     def _held_bytes(self) -> float:
         """About the most encoded bytes that this rank holds."""

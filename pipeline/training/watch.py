@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +16,9 @@ import torch
 from torch import nn
 
 from pipeline.config.train import TrainConfig
+from pipeline.errors import UserError
+from pipeline.retry import StorageError, redact
+from pipeline.stores import SourceChangedError
 from pipeline.training import guards, metrics
 from pipeline.training.export import draw_samples, sample_images
 from pipeline.training.group import Group
@@ -69,7 +72,7 @@ class Watch:
             self._journal = Journal(config.output, step=start)
             self._sinks = open_sinks(config.watch, config.output, config.recipe(), step=start, say=say)
             for sink in self._sinks:
-                self._closing.callback(sink.close)
+                self._closing.callback(self._close, sink)
             self._ticker = Ticker(show, start=start, total=total, steps_per_epoch=steps_per_epoch)
 
     def __enter__(self) -> Watch:
@@ -79,6 +82,16 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closing.close()
+
+    def ready(self) -> str:
+        """Read what is validated on; what is wrong with it, empty where nothing is. On every rank, before the steps."""
+        failure = ""
+        if self._group.leads and self._config.validation.input:
+            try:
+                self._validator = Validator(self._config, self._replica.device)
+            except (ValueError, UserError, SourceChangedError) as error:
+                failure = str(error)
+        return self._group.from_leader(failure)
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""
@@ -110,9 +123,11 @@ class Watch:
                 line["validation"] = scores
                 self.history = [*self.history, {"step": step} | scores]
             self._warn_of_idle_discriminators(step)
-            self._journal.add(line)
+            with self._bearing():
+                self._journal.add(line)
             for sink in self._sinks:
-                sink.scalars(step, metrics.scalars(line))
+                with self._bearing():
+                    sink.scalars(step, metrics.scalars(line))
             if self._draws(step):
                 self._draw(step, networks)
             self._ticker.line(line)
@@ -135,12 +150,25 @@ class Watch:
 
         return write
 
+    def _close(self, sink: Sink) -> None:
+        with self._bearing():
+            sink.close()
+
+    @contextlib.contextmanager
+    def _bearing(self) -> Iterator[None]:
+        """Around what is written between checkpoints: if it fails it is said, and the next write has it, too."""
+        try:
+            yield
+        except (OSError, StorageError) as error:
+            reason = redact(" ".join(f"{type(error).__name__}: {error}".split()))
+            self._say(f"{self._config.output}: metrics could not be written ({reason}); training goes on")
+
     def _draws(self, step: int) -> bool:
         every = self._config.watch.sample_every
         return bool(every) and step % every == 0
 
     def _validate(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
-        self._validator = self._validator or Validator(self._config, self._replica.device)
+        assert self._validator
         return self._validator.measure(networks)
 
     def _draw(self, step: int, networks: Mapping[str, nn.Module]) -> None:

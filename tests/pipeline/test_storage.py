@@ -182,3 +182,14 @@ def test_credentials_do_not_reach_a_message(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_leftover_is_known_by_its_name() -> None:
     assert storage.is_leftover("data/.a.parquet.0123.tmp")
     assert not storage.is_leftover("data/a.parquet")
+
+
+def test_what_grows_is_whole_after_an_attempt_that_failed_halfway_and_after_a_removal(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    storage.grow(str(file), b"abc", 0)
+    file.write_bytes(b"abcde")  # the disk was full
+    storage.grow(str(file), b"abcdefg", 3)
+    assert file.read_bytes() == b"abcdefg"
+    file.unlink()
+    storage.grow(str(file), b"abcdefgh", 7)
+    assert file.read_bytes() == b"abcdefgh"

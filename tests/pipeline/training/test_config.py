@@ -47,6 +47,14 @@ def test_flags_reach_the_networks() -> None:
         ({"workers": 3, "global_batch": 2}, "workers is 3 and global_batch 2.*lower workers to 2"),
         ({"load_size": 200}, "load_size is 200 and crop_size 256.*raise load_size to 256"),
         ({"crop_size": 200}, "crop_size is 200: a unet of depth 8 needs a multiple of 256; set it to 256"),
+        (
+            {"crop_size": 16, "generator": GeneratorConfig(depth=4)},
+            "crop_size is 16: this discriminator needs 24 pixels at least; raise crop_size or lower",
+        ),
+        (
+            {"crop_size": 4, "generator": GeneratorConfig(kind="resnet", depth=1)},
+            "crop_size is 4: this generator needs 8 pixels at least; raise crop_size$",
+        ),
         ({"lambda_a": 5.0}, "lambda_a is 5.0: pix2pix has no such loss"),
         ({"objective": "cyclegan", "lambda_l1": 5.0}, "lambda_l1 is 5.0: cyclegan has no such loss"),
         ({"objective": "cyclegan"}, "discriminator.in_channels is 6.*set it to 3"),

@@ -130,6 +130,15 @@ def test_a_run_that_is_asked_to_stop_loses_no_step(pairs: str) -> None:
     small.assert_same_bits(small.final_state(stopped), small.final_state(through))
 
 
+def test_a_checkpoint_of_a_later_format_is_no_reason_to_begin_anew(pairs: str) -> None:
+    config = small.pix2pix(pairs, "memory://loop/later", steps=2)
+    small.train_here(config)
+    url = storage.join(config.output, "checkpoints/000000002/record.json")
+    storage.replace(url, storage.read(url).replace(b'"format_version": 1', b'"format_version": 9'))
+    assert "checkpoint format 9" in small.train_here(config).failure
+    assert checkpoint.steps(config.output) == [1, 2]
+
+
 def test_all_workers_stop_after_the_same_step(tmp_path: Path) -> None:
     pairs = small.write_pairs(str(tmp_path / "pairs"), 7)
     config = small.pix2pix(pairs, str(tmp_path / "run"), steps=60, checkpoint_every=100, **INSTANCE)

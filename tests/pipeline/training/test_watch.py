@@ -87,6 +87,16 @@ def test_watching_changes_no_bit_and_each_step_is_seen_once_after_a_resume(
             assert [image.step for image in events.Images(f"samples/{generator}")] == [3, 6]
 
 
+def test_a_held_out_image_that_cannot_be_decoded_is_named_before_the_first_step(pairs: str) -> None:
+    bad = small.write_store("memory://watch/bad", image_a=[b"no picture"] * 2, image_b=[b"no picture"] * 2)
+    config = small.pix2pix(
+        pairs, "memory://watch/undecodable", watch=QUIET, validation=Validation(input=bad, every=5, images=2)
+    )
+    outcome, _, _ = train(config)
+    assert outcome.step == 0
+    assert "memory://watch/bad/000000.parquet: image_a of '000' cannot be decoded" in outcome.failure
+
+
 def test_gradient_norms_are_those_of_the_last_update(pairs: str) -> None:
     config = small.pix2pix(pairs, "memory://watch/norms", steps=2, watch=QUIET)
     outcome, _, _ = train(config)
@@ -161,6 +171,34 @@ def test_where_the_run_stands_is_shown_with_its_lines(pairs: str) -> None:
     lines = [standing for standing in shown if standing.line]
     assert [(standing.step, standing.epoch, standing.epochs) for standing in lines] == [(2, 1, 2), (4, 2, 2), (5, 2, 2)]
     assert not [line for line in said if line.startswith("step ")]
+
+
+def test_the_speed_that_is_shown_counts_a_short_batch_as_what_it_is(
+    pairs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(watch.Watch, "step", lambda self, step, images: seen.append((step, images)))
+    train(small.pix2pix(pairs, "memory://watch/short", steps=4, watch=QUIET))
+    assert seen == [(1, 3), (2, 3), (3, 1), (4, 3)]
+
+
+def test_metrics_that_cannot_be_written_between_checkpoints_are_said_and_written_with_the_next(
+    pairs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_MOST_OFTEN_S", -1.0)
+    replace, failures = metrics.storage.replace, iter([True, True])
+
+    def failing(url: str, data: bytes) -> None:
+        if url.endswith("metrics.jsonl") and next(failures, False):
+            raise OSError(28, "No space left on device")
+        replace(url, data)
+
+    monkeypatch.setattr(metrics.storage, "replace", failing)
+    config = small.pix2pix(pairs, "memory://watch/full", steps=5, checkpoint_every=5, watch=QUIET)
+    outcome, said, _ = train(config)
+    assert (outcome.step, outcome.failure) == (5, "")
+    assert len([line for line in said if "No space left on device); training goes on" in line]) == 2
+    assert [line["step"] for line in metrics.read_metrics(config.output)] == [1, 2, 3, 4, 5]
 
 
 def test_the_best_checkpoint_stays_however_old(pairs: str, held_out: str, monkeypatch: pytest.MonkeyPatch) -> None:
