@@ -5,7 +5,7 @@ Both are the generator in translation mode: each image's own statistics, no drop
     image        [batch, in, height, width] fp32 in [-1, 1]
     translation  [batch, out, height, width] fp32 in [-1, 1]
 
-Batch, height and width are free. Height and width are multiples of `size_multiple`, and at least `smallest_size`: one
+Batch, height and width are free. Height and width are multiples of `size_multiple`, and at least `least_size`: one
 multiple for a U-Net, whose innermost picture may be a single pixel (no norm sees that one), two for a ResNet, whose
 residual blocks mirror one pixel at each edge and so need two. Both files carry what `_metadata` lists. The same weights
 give the same bytes, as long as the versions of torch and onnxscript are the same.
@@ -84,7 +84,7 @@ def export_program(generator: nn.Module, config: GeneratorConfig) -> ExportedPro
     It refuses a height or a width that the generator does not take. An input of another memory format is computed on
     NCHW memory, for the reason that `norms.GroupNorm` gives.
     """
-    multiple, least = config.size_multiple, smallest_size(config) // config.size_multiple
+    multiple, least = config.size_multiple, config.least_size // config.size_multiple
     sizes = {0: Dim("batch"), 2: multiple * Dim("rows", min=least), 3: multiple * Dim("columns", min=least)}
     # Sizes that differ and are not 1: none may be taken for another, or for a constant.
     example = torch.zeros(2, config.in_channels, 2 * multiple, 3 * multiple)
@@ -128,11 +128,6 @@ def check_pt2(data: bytes, generator: nn.Module, config: GeneratorConfig) -> flo
     return _largest_difference(torch.export.load(io.BytesIO(data)).module(), generator, config)
 
 
-def smallest_size(config: GeneratorConfig) -> int:
-    """Least height and width of an input, in pixels."""
-    return config.size_multiple * (1 if config.kind == "unet" else 2)
-
-
 def require_onnx() -> None:
     """Raise ImportError of one line where a package that ONNX needs is missing."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
@@ -159,7 +154,7 @@ def _metadata(generator: nn.Module, config: GeneratorConfig, notes: Mapping[str,
         "architecture": json.dumps(dataclasses.asdict(config)),
         "value_range": "[-1.0, 1.0]",
         "size_multiple": str(config.size_multiple),
-        "smallest_size": str(smallest_size(config)),
+        "least_size": str(config.least_size),
         # The fingerprint that a bundle's config.json has for the same weights.
         "weights_sha256": hashlib.sha256(safetensors.save(state)).hexdigest(),
         **(notes or {}),

@@ -164,7 +164,7 @@ class _Steps:
 
     def run(self, start: int, watch: Watch) -> Outcome:
         """From step `start` to the end, to where validation ends it, to where it is asked to stop or cannot go on."""
-        _config, total = self.config, self.config.total_steps(self.order.steps_per_epoch)
+        total = self.config.total_steps(self.order.steps_per_epoch)
         leader = _Leader(self, start, watch) if self.group.leads else None
         agreement = Agreement(self.group)
         losses: dict[str, float] = {}

@@ -29,7 +29,6 @@ from gan_models import (
     save_bundle,
     translation_mode,
 )
-from gan_models.export import smallest_size
 
 QUICK, LONG = ("batch", "instance"), ("layer", "group", "none")
 SWEEP = [
@@ -61,7 +60,7 @@ def trained(config: GeneratorConfig) -> nn.Module:
 
 
 def inputs(config: GeneratorConfig) -> list[torch.Tensor]:
-    least, multiple = smallest_size(config), config.size_multiple
+    least, multiple = config.least_size, config.size_multiple
     return [
         torch.rand(batch, config.in_channels, least + rows * multiple, least + columns * multiple) * 2 - 1
         for batch, rows, columns in SHAPES
@@ -184,7 +183,7 @@ def test_both_files_say_what_they_are() -> None:
     assert json.loads(metadata["architecture"]) == dataclasses.asdict(config)
     assert metadata["weights_sha256"] == json.loads(files["config.json"])["generators"]["a_to_b"]["weights_sha256"]
     assert json.loads(metadata["value_range"]) == [-1, 1]
-    assert (metadata["size_multiple"], metadata["smallest_size"], metadata["direction"]) == ("8", "8", "a_to_b")
+    assert (metadata["size_multiple"], metadata["least_size"], metadata["direction"]) == ("8", "8", "a_to_b")
     for value, channels in ((model.graph.input[0], 3), (model.graph.output[0], 3)):
         dims = value.type.tensor_type.shape.dim
         assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", channels, "height", "width"]
