@@ -116,8 +116,9 @@ class TrainConfig:
     result that of the whole, but for batch norm and dropout. pix2pix then translates twice."""
 
     start_from: str = ""
-    """Model bundle whose networks a new run begins with, instead of random ones; one that goes on does not read it.
-    Generators by their direction, and discriminators where the bundle has some of the same objective."""
+    """Model bundle whose networks a new run begins with, instead of random ones. One that goes on needs it no more,
+    but where it is still there it must be the same. Generators by their direction, and discriminators where the bundle
+    has some of the same objective."""
 
     freeze: tuple[str, ...] = ()
     """Networks (g, d; g_AB, g_BA, d_A, d_B) or parts of them (g.model.1) that do not learn."""

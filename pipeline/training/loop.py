@@ -25,7 +25,7 @@ from pipeline.training.metrics import Pace
 from pipeline.training.order import Order
 from pipeline.training.replica import Replica
 from pipeline.training.screen import Show, show_nothing
-from pipeline.training.validation import best_step
+from pipeline.training.validation import best_step, history_of, validated_on
 from pipeline.training.waiting import Waiting
 from pipeline.training.watch import Watch
 
@@ -117,7 +117,8 @@ def train(
         say(f"beginning with {start}")
         replica.load_networks(start.networks)
         about["start"] = start.identity
-    began = record.step if record else 0
+    began, before = (record.step, record.about) if record else (0, {})
+    about["validated_on"] = validated_on(task.config) or before.get("validated_on")
     with (
         Feed(data, task.config, order, device, waiting) as feed,
         Watch(
@@ -127,7 +128,7 @@ def train(
             start=began,
             total=task.config.total_steps(order.steps_per_epoch),
             steps_per_epoch=order.steps_per_epoch,
-            history=record.about.get("validation", []) if record else [],
+            history=history_of(task.config, before),
             say=say,
             show=show,
         ) as watch,

@@ -21,7 +21,7 @@ from pipeline.training.replica import build_objective
 from pipeline.training.report import training_report
 from pipeline.training.screen import open_screen
 from pipeline.training.sinks import check_sinks
-from pipeline.training.validation import best_step, check_validation
+from pipeline.training.validation import best_step, check_validation, history_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ def _is_trained(plan: Plan) -> bool:
         newest = checkpoint.read_record(plan.config.output, kept[-1])
     except checkpoint.CheckpointError:
         return False
-    return record.is_last(plan.config, newest.step, newest.about.get("validation", []), plan.total_steps)
+    return record.is_last(plan.config, newest.step, history_of(plan.config, newest.about), plan.total_steps)
 
 
 def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] | None) -> Literal["memory", "stream"]:

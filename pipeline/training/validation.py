@@ -1,7 +1,7 @@
 """Validation: a run measured on held-out images, which checkpoint is best, and when to stop.
 
 A history is plain data, one entry a validation, oldest first: {"step": 1000, "l1": 0.12, …}. It is kept in the
-checkpoints, so a resumed run decides as one that went through.
+checkpoints, so a resumed run decides as one that went through. With other images it begins anew.
 """
 
 from __future__ import annotations
@@ -29,6 +29,17 @@ History = Sequence[Mapping[str, Any]]
 _HIGHER_IS_BETTER = ("ssim",)
 _PREFERRED = ("kid", "l1", "cycle_l1")
 _BATCH = 8
+
+
+def validated_on(config: TrainConfig) -> list[Any] | None:
+    """Which images a history is of, for the record beside it; None without validation."""
+    return [config.validation.input, config.validation.images] if config.validation.input else None
+
+
+def history_of(config: TrainConfig, about: Mapping[str, Any]) -> History:
+    """The history in a checkpoint's record; empty where it is of other images, whose numbers do not compare."""
+    before, now = about.get("validated_on"), validated_on(config)
+    return about.get("validation", []) if now is None or before in (None, now) else []
 
 
 def choose_metric(entry: Mapping[str, Any], metric: str = "") -> str | None:

@@ -147,6 +147,23 @@ def test_a_run_that_no_longer_improves_ends_early_and_is_finished(
     assert not record.is_last(small.pix2pix(pairs, config.output), 8, history, 20)
 
 
+def test_other_held_out_images_begin_a_history_of_their_own(
+    pairs: str, held_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of before were easier, and what was reached on them would end the run."""
+    scores = iter([0.1, 0.11, 0.5, 0.4, 0.3, 0.2])
+    monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
+    run = "memory://watch/others"
+    easy, hard = Validation(input=pairs, every=2), Validation(input=held_out, every=2, patience=1)
+    train(small.pix2pix(pairs, run, steps=4, watch=QUIET, validation=easy))
+    assert train(small.pix2pix(pairs, run, steps=8, watch=QUIET))[0].step == 8
+    assert len(checkpoint.read_record(run, 8).about["validation"]) == 2
+    outcome, _, _ = train(small.pix2pix(pairs, run, steps=16, watch=QUIET, validation=hard))
+    assert outcome.step == 16
+    history = checkpoint.read_record(run, 16).about["validation"]
+    assert [(entry["step"], entry["l1"]) for entry in history] == [(10, 0.5), (12, 0.4), (14, 0.3), (16, 0.2)]
+
+
 def test_an_explosion_stops_the_run_with_the_last_good_checkpoint(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch.guards, "_LEAST_HISTORY", 3)
     explodes = WatchConfig(tensorboard=False, explosion=1.0000001)
