@@ -265,7 +265,7 @@ class _Leader:
         last = f"the last good checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint"
         return (
             f"{self._config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
-            "try a lower learning_rate, or precision fp32"
+            "begin another run, with a lower learning_rate or precision fp32"
         )
 
 

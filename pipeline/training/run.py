@@ -153,9 +153,10 @@ def _train(plan: Plan) -> None:
 
 
 def _export_best(plan: Plan, last: checkpoint.Record, say: Say) -> str:
-    """The bundle of the best step, where that is another than the last; empty where it is not, or is gone."""
+    """The bundle of the best step that is kept, where that is another than the last; empty where it is not."""
     config = plan.config
-    step = best_step(last.about.get("validation", []), config.validation.metric)
+    kept = checkpoint.steps(config.output)
+    step = best_step(last.about.get("validation", []), config.validation.metric, among=kept)
     if step is None or step == last.step:
         return ""
     try:
