@@ -31,7 +31,7 @@ def config_of(store: str, run: str, workers: int, **changes: Any) -> TrainConfig
 
 
 def drive(config: TrainConfig, log: Path) -> Driver:
-    cadence = ["--checkpoint_every", "10", "--log_every", "20", "--steps", str(_STEPS)]
+    cadence = ["--checkpoint_every", "10", "--log_every", "20", "--steps", str(config.steps)]
     # A third of a core each where there are three: one thread each, whatever the machine.
     share = ["--cpus_per_worker", "0.5", "--workers", str(config.workers)]
     data = ["--streaming", config.streaming, "--shuffle_buffer", str(config.shuffle_buffer)]
@@ -83,20 +83,21 @@ def stop_after(config: TrainConfig, step: int, log: Path, wish: signal.Signals) 
     assert "the same command goes on from here: python -m jobs.train" in said
     stopped = re.search(r"stopped with a checkpoint of step (\d+)", said)
     assert stopped
-    assert int(stopped[1]) == checkpoint.steps(config.output)[-1] < _STEPS
+    assert int(stopped[1]) == checkpoint.steps(config.output)[-1] < config.steps
     return int(stopped[1])
 
 
 def test_a_run_of_two_workers_that_is_stopped_and_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
     config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
+    config = dataclasses.replace(config, steps=250)  # a wish and a kill take a while, in which it goes on
     stopped = stop_after(config, 20, tmp_path / "stopped.log", signal.SIGTERM)
     kill_after(config, stopped // 10 * 10 + 20, tmp_path / "killed.log")
     said = finish(config, tmp_path / "finished.log")
     resumed = re.search(r"resuming from the checkpoint of step (\d+)", said)
     assert resumed
-    assert stopped < int(resumed[1]) < _STEPS
+    assert stopped < int(resumed[1]) < config.steps
     assert "not bit for bit" not in said
-    assert f"trained: {_STEPS} steps" in said
+    assert f"trained: {config.steps} steps" in said
     check(config, uninterrupted(config, tmp_path))
 
 
