@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 
 Direction = Literal["a_to_b", "b_to_a"]
+OPPOSITE: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
 ObjectiveName = Literal["pix2pix", "cyclegan"]
 Reader = Callable[[str], bytes]
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)

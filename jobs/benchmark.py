@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -27,28 +27,28 @@ def translate(config: TranslateBenchmarkConfig) -> int:
     """The plain loop, the model alone and the whole pipeline."""
     measured = translation.measure(config)
     table.show(measured, Console())
-    return _write("translate", table.as_json(measured), config.output)
+    return _write("translate", table.fields(measured), config.output)
 
 
 def generator(config: GeneratorBenchmarkConfig) -> int:
     """One generator, in every form that the device has."""
     measured = forms.measure(config)
     table.show_forms(measured, Console())
-    return _write("generator", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
+    return _write("generator", dataclasses.asdict(measured), config.output)
 
 
 def step(config: StepBenchmarkConfig) -> int:
     """One training step of a recipe, in every arithmetic that the device has."""
     measured = stepping.measure(config)
     table.show_steps(measured, Console())
-    return _write("step", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
+    return _write("step", dataclasses.asdict(measured), config.output)
 
 
 def ingest(config: IngestBenchmarkConfig) -> int:
     """The loader of a training run, in memory and streamed, beside what the training step consumes."""
     measured = ingesting.measure(config)
     table.show_ingest(measured, Console())
-    return _write("ingest", json.dumps(dataclasses.asdict(measured), indent=2).encode() + b"\n", config.output)
+    return _write("ingest", dataclasses.asdict(measured), config.output)
 
 
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
@@ -73,10 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _write(name: str, numbers: bytes, output: str | None) -> int:
+def _write(name: str, numbers: Mapping[str, Any], output: str | None) -> int:
     if output is not None:
         url = storage.join(storage.absolute(output), f"benchmark_{name}.json")
-        storage.replace(url, numbers)
+        storage.replace(url, json.dumps(numbers, indent=2).encode() + b"\n")
         print(f"numbers: {url}")
     return DONE
 

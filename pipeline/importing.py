@@ -11,9 +11,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from gan_models import GeneratorConfig, save_bundle
+from gan_models.bundle import OPPOSITE, Direction, ObjectiveName
 from gan_models.reference import Recognised, describe, read_checkpoint, recognise
 from pipeline import storage
 from pipeline.config.import_ import ImportConfig
@@ -21,11 +22,7 @@ from pipeline.errors import UserError
 from pipeline.recipe import differences
 from pipeline.retry import preflight
 
-Direction = Literal["a_to_b", "b_to_a"]
-Objective = Literal["pix2pix", "cyclegan"]
-
 _NAME = re.compile(r"(?P<epoch>latest|\d+|iter_\d+)_net_(?P<role>[GD](?:_[AB])?)\.pth")
-_OTHER: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class Import:
     """A bundle, ready to be written."""
 
     url: str
-    objective: Objective
+    objective: ObjectiveName
     checkpoints: tuple[Checkpoint, ...]
     directions: tuple[Direction, ...]
     """What it translates, the default first."""
@@ -153,7 +150,7 @@ def _check_roles(read: Mapping[str, Checkpoint], config: ImportConfig) -> None:
             raise UserError(f"{config.input}: {read[role].name} judges what {judged} makes, and there is no {judged}")
 
 
-def _objective(read: Mapping[str, Checkpoint]) -> Objective:
+def _objective(read: Mapping[str, Checkpoint]) -> ObjectiveName:
     """A lone G is pix2pix's where its discriminator sees source and target, or, without one, where it is a U-Net.
 
     (The published CycleGAN models are a lone G, too, and ResNets.)
@@ -167,7 +164,7 @@ def _objective(read: Mapping[str, Checkpoint]) -> Objective:
     return "pix2pix" if generator.kind == "unet" else "cyclegan"
 
 
-def _check_channels(read: Mapping[str, Checkpoint], objective: Objective, config: ImportConfig) -> None:
+def _check_channels(read: Mapping[str, Checkpoint], objective: ObjectiveName, config: ImportConfig) -> None:
     """Each generator begins where the other ends, and a discriminator sees what its generator makes."""
     if "G_A" in read and "G_B" in read:
         forth, back = read["G_A"].config, read["G_B"].config
@@ -190,7 +187,7 @@ def _check_size(read: Mapping[str, Checkpoint], config: ImportConfig) -> None:
 
 
 def _direction(role: str, config: ImportConfig) -> Direction:
-    return _OTHER[config.direction] if role.endswith("_B") else config.direction
+    return OPPOSITE[config.direction] if role.endswith("_B") else config.direction
 
 
 def _by_direction(read: Mapping[str, Checkpoint], kind: str, config: ImportConfig) -> dict[str, tuple[Any, Any]]:

@@ -30,9 +30,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Chang
 
     Compared as they come back from a file, where a tuple is a list.
     """
-    old, new = _flat(json.loads(json.dumps(before))), _flat(json.loads(json.dumps(now)))
+    old, new = flat(json.loads(json.dumps(before))), flat(json.loads(json.dumps(now)))
     # As text, which is what the fingerprint is of: to Python, False equals 0.
-    old_text, new_text = ({name: json.dumps(value) for name, value in flat.items()} for flat in (old, new))
+    old_text, new_text = ({name: json.dumps(value) for name, value in each.items()} for each in (old, new))
     return [
         Change(name, old.get(name, ABSENT), new.get(name, ABSENT))
         for name in sorted(old.keys() | new.keys())
@@ -40,8 +40,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Chang
     ]
 
 
-def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`recipe` by dotted names, as its flags have them."""
+    found: dict[str, Any] = {}
     for name, value in recipe.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return found

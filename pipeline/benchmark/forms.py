@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -16,7 +15,7 @@ from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
 from pipeline import hardware
 from pipeline.benchmark import contenders, inputs
-from pipeline.benchmark.limits import Limits, machine
+from pipeline.benchmark.limits import Limits, in_turn, machine
 from pipeline.config.benchmark import GeneratorBenchmarkConfig
 from pipeline.translation.stages import Arithmetic, Trunk
 
@@ -42,33 +41,27 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
     config = config.resolved(device)
     assert config.images
     assert config.batch
-    about = machine(device, os.getloadavg()[0])
+    about = machine(device)
     architecture = GeneratorConfig(kind="resnet", width=config.width, depth=config.blocks, norm="instance")
     precisions = hardware.supported_precisions(device)
     forms = list(_forms(device, precisions, config.batch))
     if config.quick:
         forms = [form for form in forms if not form.compile]
     limits = Limits(device, precisions)
-    rates: list[list[float]] = [[] for _ in forms]
-    matmul_flops: dict[str, list[float]] = {p: [] for p in precisions}
     threads = hardware.available_cpus() if device == "cpu" else None
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, ExitStack() as stack:
         folder, bundle = f"{scratch}/jpeg", f"{scratch}/bundle"
         inputs.write_bundle(bundle, architecture, config.size)
         inputs.write_pictures(folder, config.images, config.size)
-        running = []
+        rates: dict[Arithmetic, Callable[[], float]] = {}
         for form in forms:
             log.info("preparing %s", name(form))
             contender = contenders.ModelAlone(folder, bundle, form, threads, config.images)
-            running.append(stack.enter_context(contenders.running(contender, hardware.MALLOC_ENVIRONMENT)))
-        for i in range(config.repeats):
-            for precision in precisions:
-                matmul_flops[precision].append(limits.matmul_flops(precision))
-            for found, rate in zip(rates, running, strict=True):
-                found.append(rate())
-            log.info("repetition %d of %d is done", i + 1, config.repeats)
-    medians = {precision: statistics.median(found) for precision, found in matmul_flops.items()}
-    return MeasuredForms(config, about, flop_of(architecture, config.size), medians, forms, rates)
+            rates[form] = stack.enter_context(contenders.running(contender, hardware.MALLOC_ENVIRONMENT))
+        found = in_turn({**limits.measurements(), **rates}, config.repeats)
+    medians = {precision: statistics.median(found[precision]) for precision in precisions}
+    flop = flop_of(architecture, config.size)
+    return MeasuredForms(config, about, flop, medians, forms, [found[form] for form in forms])
 
 
 def name(form: Arithmetic) -> str:

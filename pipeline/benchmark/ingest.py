@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ import torch
 
 from pipeline import demo, hardware, images
 from pipeline.benchmark import inputs
-from pipeline.benchmark.limits import machine
+from pipeline.benchmark.limits import in_turn, machine
 from pipeline.config.benchmark import IngestBenchmarkConfig
 from pipeline.config.demo import DemoConfig
 from pipeline.config.train import TrainConfig
@@ -61,7 +60,7 @@ def measure(config: IngestBenchmarkConfig) -> MeasuredIngest:
     """Measure in turn, as often as `config` says, all in this process."""
     device = torch.device(hardware.default_device())
     config = config.resolved("cuda" if device.type == "cuda" else "cpu")
-    about, threads = machine(device.type, os.getloadavg()[0]), hardware.available_cpus()
+    about, threads = machine(device.type), hardware.available_cpus()
     torch.set_num_threads(threads)
     precision = hardware.choose_precision("auto", device.type)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, contextlib.ExitStack() as stack:
@@ -74,11 +73,7 @@ def measure(config: IngestBenchmarkConfig) -> MeasuredIngest:
         for name, rate in measurements.items():
             log.info("warming up: %s", name)
             rate()
-        rates: dict[str, list[float]] = {name: [] for name in measurements}
-        for i in range(config.repeats):
-            for name, rate in measurements.items():
-                rates[name].append(rate())
-            log.info("repetition %d of %d is done", i + 1, config.repeats)
+        rates = in_turn(measurements, config.repeats)
     return MeasuredIngest(config, about, precision, threads, rates)
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import os
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 
 from pipeline import hardware
+
+log = logging.getLogger("transdomain")
+
+K = TypeVar("K")
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SIDE = {"cpu": 2048, "cuda": 8192}
@@ -17,15 +24,25 @@ _COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
 _CALLS = 5
 
 
-def machine(device: str, load: float) -> dict[str, Any]:
-    """What the numbers of a benchmark belong to."""
+def machine(device: str) -> dict[str, Any]:
+    """What the numbers of a benchmark belong to; asked before it puts a load on the machine itself."""
     return {
         "device": hardware.describe(device),
         "cores": hardware.available_cpus(),
         "torch": torch.__version__,
-        "load": load,
+        "load": os.getloadavg()[0],
         "cpu_capability": hardware.cpu_capability(),
     }
+
+
+def in_turn(measurements: Mapping[K, Callable[[], float]], repeats: int) -> dict[K, list[float]]:
+    """Each of `measurements` after the other, `repeats` times over; what each gave, one number a repetition."""
+    found: dict[K, list[float]] = {name: [] for name in measurements}
+    for i in range(repeats):
+        for name, measurement in measurements.items():
+            found[name].append(measurement())
+        log.info("repetition %d of %d is done", i + 1, repeats)
+    return found
 
 
 class Limits:
@@ -43,6 +60,10 @@ class Limits:
         """FLOP/s of a square product."""
         left, right = self.operands[precision]
         return self.flop / self._seconds(lambda: torch.mm(left, right))
+
+    def measurements(self) -> dict[str, Callable[[], float]]:
+        """`matmul_flops` of each precision, to be measured in turn with others."""
+        return {precision: functools.partial(self.matmul_flops, precision) for precision in self.operands}
 
     def copy_bytes(self) -> float:
         """Bytes a second, read and written ones counted."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from pipeline import hardware
-from pipeline.benchmark.limits import Limits, machine
+from pipeline.benchmark.limits import Limits, in_turn, machine
 from pipeline.config.benchmark import StepBenchmarkConfig
 from pipeline.config.parse import parse
 from pipeline.config.train import TrainConfig
@@ -52,7 +51,7 @@ class MeasuredSteps:
 def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     """Measure in turn, as often as `config` says. Raises UserError for a recipe that jobs.train would not take."""
     device: Literal["cpu", "cuda"] = "cuda" if hardware.default_device() == "cuda" else "cpu"
-    about = machine(device, os.getloadavg()[0])
+    about = machine(device)
     recipe = parse(
         TrainConfig,
         ["--config", config.recipe, "--input", "none", "--output", "none"],
@@ -68,21 +67,14 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
         StepForm(precision="bf16" if precision == "bf16" else "fp32", compile=compiled)
         for precision, compiled in itertools.product(precisions, (False,) if config.quick else (False, True))
     ]
-    steps = []
+    steps: dict[StepForm, Callable[[], float]] = {}
     for form in forms:
         log.info("preparing %s", form)
-        steps.append(_prepare(recipe, form, batch, device))
+        steps[form] = _prepare(recipe, form, batch, device)
     limits = Limits(device, precisions)
-    seconds: list[list[float]] = [[] for _ in forms]
-    flops: dict[str, list[float]] = {precision: [] for precision in precisions}
-    for i in range(1 if config.quick else config.repeats):
-        for precision in precisions:
-            flops[precision].append(limits.matmul_flops(precision))
-        for found, step in zip(seconds, steps, strict=True):
-            found.append(step())
-        log.info("repetition %d is done", i + 1)
-    medians = {precision: statistics.median(found) for precision, found in flops.items()}
-    config = dataclasses.replace(config, global_batch=batch)
+    found = in_turn({**limits.measurements(), **steps}, 1 if config.quick else config.repeats)
+    medians = {precision: statistics.median(found[precision]) for precision in precisions}
+    config, seconds = dataclasses.replace(config, global_batch=batch), [found[form] for form in forms]
     return MeasuredSteps(config, about, recipe.objective, recipe.crop_size, medians, forms, seconds)
 
 

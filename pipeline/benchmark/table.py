@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -76,11 +75,10 @@ def show_ingest(measured: MeasuredIngest, console: Console) -> None:
     console.print(table)
 
 
-def as_json(measured: Measured) -> bytes:
+def fields(measured: Measured) -> dict[str, Any]:
     """Everything that was measured, with every repetition."""
     ratios = {name: ratio._asdict() for name, ratio in measured.ratios.items()}
-    fields = dataclasses.asdict(measured) | {"pipeline": measured.pipeline._asdict(), "ratios": ratios}
-    return json.dumps(fields, indent=2).encode() + b"\n"
+    return dataclasses.asdict(measured) | {"pipeline": measured.pipeline._asdict(), "ratios": ratios}
 
 
 def _tables(measured: Measured) -> Iterator[Table]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import statistics
 import tempfile
 import time
@@ -80,7 +79,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
     chosen = hardware.default_device() if config.device == "auto" else config.device
     device: Literal["cpu", "cuda"] = "cuda" if chosen == "cuda" else "cpu"
     config = config.resolved(device)
-    load = os.getloadavg()[0]
+    about = machine(device)
     assert config.images
     assert config.plain_images
     architecture = GeneratorConfig(kind="resnet", width=config.width, depth=config.blocks, norm="instance")
@@ -105,7 +104,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
             for i, job in enumerate(jobs):
                 repetitions.append(_repetition(limits, precisions, plain_rate, model_rate, job))
                 log.info("repetition %d of %d is done", i + 1, config.repeats)
-    return _summary(config, arithmetic, load, flop_of(architecture, config.size), repetitions)
+    return _summary(config, arithmetic, about, flop_of(architecture, config.size), repetitions)
 
 
 def _repetition(
@@ -152,7 +151,7 @@ def pipeline_times(config: TranslateConfig) -> PipelineTimes:
 def _summary(
     config: TranslateBenchmarkConfig,
     arithmetic: Arithmetic,
-    load: float,
+    about: Mapping[str, Any],
     flop: int,
     repetitions: Sequence[Mapping[str, Any]],
 ) -> Measured:
@@ -186,7 +185,7 @@ def _summary(
     return Measured(
         config=config,
         arithmetic=arithmetic,
-        machine=machine(arithmetic.device, load),
+        machine=about,
         flop=flop,
         matmul_flops=matmul_flops,
         copy_bytes=median(lambda r: r["copy_bytes"]),

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
+from gan_models.bundle import Direction
 from gan_models.losses import GanLoss
 from pipeline.config.schedule import Schedule
 from pipeline.config.validation import Validation
 from pipeline.config.watch import WatchConfig
 from pipeline.errors import UserError
-
-Direction = Literal["a_to_b", "b_to_a"]
 
 _IMAGE_CHANNELS = 3
 _ONLY_PIX2PIX = ("lambda_l1",)

@@ -19,6 +19,7 @@ from pipeline.training.places import places
 from pipeline.training.replica import build_objective
 
 _SAMPLES = 4
+_BATCH = 8
 
 
 def export_bundle(
@@ -64,13 +65,22 @@ def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
 def draw_samples(generator: nn.Module, inputs_NHWC: np.ndarray, targets_NHWC: np.ndarray | None) -> np.ndarray:
     """A row for each input: input, translation and, where there are any, target. uint8 [height, width, 3]."""
     device = next(generator.parameters()).device
-    with torch.inference_mode():
-        pixels_NCHW = torch.from_numpy(inputs_NHWC).permute(0, 3, 1, 2).to(device)
-        output_NCHW = to_uint8(translation_mode(generator)(from_uint8(pixels_NCHW)))
-    columns = [inputs_NHWC, output_NCHW.permute(0, 2, 3, 1).cpu().numpy()]
+    columns = [inputs_NHWC, translate_pictures(generator, inputs_NHWC, device)]
     if targets_NHWC is not None:
         columns.append(targets_NHWC)
     return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
+
+
+def translate_pictures(generator: nn.Module, pictures_NHWC: np.ndarray, device: torch.device) -> np.ndarray:
+    """Pictures of one size through `generator` in translation mode, a few at a time; uint8 [N, H, W, C]."""
+    translate = translation_mode(generator)
+    outputs = []
+    with torch.inference_mode():
+        for start in range(0, len(pictures_NHWC), _BATCH):
+            pixels_NCHW = torch.from_numpy(pictures_NHWC[start : start + _BATCH]).permute(0, 3, 1, 2).to(device)
+            output_NCHW = to_uint8(translate(from_uint8(pixels_NCHW)))
+            outputs.append(output_NCHW.permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(outputs)
 
 
 def _provenance(config: TrainConfig, sources: Sources, record: Record) -> dict[str, Any]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig
-from pipeline.config.train import Direction, TrainConfig
-
-_REVERSE: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
+from gan_models.bundle import OPPOSITE, Direction
+from pipeline.config.train import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ def places(config: TrainConfig) -> list[Place]:
         return [forth]
     of_a, of_b = model.generator.in_channels, model.generator.out_channels
     back = Place(
-        direction=_REVERSE[config.direction],
+        direction=OPPOSITE[config.direction],
         generator="g_BA",
         generator_config=replace(model.generator, in_channels=of_b, out_channels=of_a),
         discriminator="d_A",

@@ -22,6 +22,7 @@ import numpy as np
 from pipeline import images, storage
 from pipeline.config.watch import WatchConfig
 from pipeline.errors import UserError
+from pipeline.recipe import flat
 from pipeline.retry import redact
 
 _MOST_OFTEN_S = 30.0
@@ -223,14 +224,6 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
-
-
-def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`recipe` by dotted names, as its flags have them."""
-    found: dict[str, Any] = {}
-    for name, value in recipe.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return found
 
 
 def _identity(folder: str) -> str:

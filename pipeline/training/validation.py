@@ -14,21 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan_models import translation_mode
-from gan_models.pixels import from_uint8, to_uint8
 from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
 from pipeline.evaluation.features import INSTALL, FeatureSet, features_are_there, kid, load_features
 from pipeline.evaluation.metrics import l1
 from pipeline.retry import preflight
+from pipeline.training.export import translate_pictures
 from pipeline.training.loader import Sources, find_sources, load_images
 
 History = Sequence[Mapping[str, Any]]
 
 _HIGHER_IS_BETTER = ("ssim",)
 _PREFERRED = ("kid", "l1", "cycle_l1")
-_BATCH = 8
 
 
 def validated_on(config: TrainConfig) -> list[Any] | None:
@@ -114,30 +112,20 @@ class Validator:
         """
         a, b = self._images.a, self._images.b
         if self._paired:
-            fakes = self._translate(networks["g"], a)
+            fakes = translate_pictures(networks["g"], a, self._device)
             return {
                 "l1": _mean_l1(fakes, b),
                 "ssim": _ssim(fakes, b),
                 **self._kid("b", b, fakes, ""),
             }
         forth, back = networks["g_AB"], networks["g_BA"]
-        fakes_b, fakes_a = self._translate(forth, a), self._translate(back, b)
+        fakes_b, fakes_a = translate_pictures(forth, a, self._device), translate_pictures(back, b, self._device)
         return {
-            "cycle_l1": _mean_l1(self._translate(back, fakes_b), a),
-            "cycle_l1_back": _mean_l1(self._translate(forth, fakes_a), b),
+            "cycle_l1": _mean_l1(translate_pictures(back, fakes_b, self._device), a),
+            "cycle_l1_back": _mean_l1(translate_pictures(forth, fakes_a, self._device), b),
             **self._kid("b", b, fakes_b, ""),
             **self._kid("a", a, fakes_a, "_back"),
         }
-
-    def _translate(self, generator: nn.Module, pictures_NHWC: np.ndarray) -> np.ndarray:
-        translate = translation_mode(generator)
-        outputs = []
-        with torch.inference_mode():
-            for start in range(0, len(pictures_NHWC), _BATCH):
-                pixels_NCHW = torch.from_numpy(pictures_NHWC[start : start + _BATCH]).permute(0, 3, 1, 2)
-                output_NCHW = to_uint8(translate(from_uint8(pixels_NCHW.to(self._device))))
-                outputs.append(output_NCHW.permute(0, 2, 3, 1).cpu().numpy())
-        return np.concatenate(outputs)
 
     def _kid(self, side: str, real: np.ndarray, fakes: np.ndarray, suffix: str) -> dict[str, float]:
         if self._features is None or min(len(real), len(fakes)) < 2:
