@@ -10,6 +10,7 @@ JOBS = {
     "train": "pix2pix or CycleGAN from a store, by Ray Train",
     "import": "published checkpoints (.pth) into a model bundle",
     "translate": "a store by a trained model, each image exactly once",
+    "augment": "what is new since the last slot, by several models; for a schedule",
     "evaluate": "a translated store against its targets",
     "export": "a trained generator to ONNX or torch.export, for other programs",
     "verify": "prove a dataset whole",

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline import images
 from pipeline.engine import finish
-from pipeline.engine.plan import Segment, first_rows
+from pipeline.engine.plan import Segment, first_rows, segment_of
 from pipeline.engine.record import Output, load_unit
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
@@ -35,25 +35,25 @@ configs:
 """
 
 
-def store_cards(title: str, source: Store, output: Output, *, input_column: str | None = None) -> Cards:
-    """The cards of a job whose output is a store made from `source`.
+def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_column: str | None = None) -> Cards:
+    """The cards of a job whose output is a store made from `sources`.
 
     `input_column` names what a translation was made from; it is shown beside the translation.
     """
 
     def cards(segments: Sequence[Segment], manifest: pa.Table | None) -> Mapping[str, bytes]:
-        made: dict[str, bytes] = {"README.md": dataset_card(title, source, manifest).encode()}
+        made: dict[str, bytes] = {"README.md": dataset_card(title, sources, manifest).encode()}
         if manifest is not None:
-            report = output_report(title, source, output, manifest, input_column)
+            report = output_report(title, sources, output, manifest, input_column)
             made["_transdomain/report.html"] = render_report(report).encode()
         return made
 
     return cards
 
 
-def dataset_card(title: str, source: Store, manifest: pa.Table | None) -> str:
+def dataset_card(title: str, sources: Sequence[Store], manifest: pa.Table | None) -> str:
     """README.md of an output: what it is made of, and how many rows it has once that is known."""
-    lines = [f"# {title}", "", f"Made from `{source.url}`."]
+    lines = [f"# {title}", "", f"Made from {', '.join(f'`{source.url}`' for source in sources)}."]
     if manifest is None:
         lines.append("The job has not finished: shards in `data/` are whole, but not all of them are there yet.")
     else:
@@ -66,7 +66,9 @@ def dataset_card(title: str, source: Store, manifest: pa.Table | None) -> str:
     return _HEAD + "\n".join(lines)
 
 
-def output_report(title: str, source: Store, output: Output, manifest: pa.Table, input_column: str | None) -> Report:
+def output_report(
+    title: str, sources: Sequence[Store], output: Output, manifest: pa.Table, input_column: str | None
+) -> Report:
     """The report of a finished output: its counts, what was set aside and why, and a few of its pictures."""
     total = finish.totals(manifest)
     lines = list(quarantine_lines(output.at(name) for name in manifest["quarantine"].to_pylist() if name))
@@ -83,12 +85,12 @@ def output_report(title: str, source: Store, output: Output, manifest: pa.Table,
             ("skipped", f"{total.skipped:,}"),
             ("units", f"{total.units:,}"),
             ("written", f"{size / 1e6:,.1f} MB"),
-            ("source", source.url),
+            ("source", ", ".join(source.url for source in sources)),
         ],
         tables=[Table(title="Why", columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
         if reasons
         else [],
-        sheet_png=_sample_sheet(output, manifest, input_column),
+        sheet_png=_sample_sheet(output, _newest(output, manifest), input_column),
         quarantine=lines[:MOST_QUARANTINE_LINES],
         quarantine_total=total.quarantined,
     )
@@ -101,22 +103,33 @@ def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:
             yield QuarantineLine(**row)
 
 
-def _sample_sheet(output: Output, manifest: pa.Table, input_column: str | None) -> bytes | None:
-    """The first pictures of the first units; beside a translation, what it was made from."""
+def _newest(output: Output, manifest: pa.Table) -> list[dict[str, Any]]:
+    """The units with rows of the last segment that has any, those that are no longer there left out."""
+    made = [row for row in finish.with_data(output, manifest).to_pylist() if row["ok"]]
+    return [row for row in made if segment_of(row["unit"]) == segment_of(made[-1]["unit"])]
+
+
+def _sample_sheet(output: Output, units: Sequence[Mapping[str, Any]], input_column: str | None) -> bytes | None:
+    """The first pictures of the first units of each part; beside a translation, what it was made from."""
     samples: list[tuple[str, list[np.ndarray]]] = []
     columns: list[str] = []
-    for made in manifest.select(["unit", "data", "quarantined"]).to_pylist():
-        if len(samples) >= SHEET_ROWS or not made["data"].startswith("data/"):
-            break
-        wanted = SHEET_ROWS - len(samples)
-        rows = parquet.read_columns(output.at(made["data"]), ["key", "image", "image_a", "image_b"], first=wanted)
+    parts = {unit["data"].rpartition("/")[0] for unit in units}
+    left = Counter(dict.fromkeys(parts, -(-SHEET_ROWS // max(len(parts), 1))))
+    for made in units:
+        part = made["data"].rpartition("/")[0]
+        if not left[part] or not made["data"].startswith("data/"):
+            continue
+        names = ["key", "source_key", "image", "image_a", "image_b"]
+        rows = parquet.read_columns(output.at(made["data"]), names, first=left[part])
+        left[part] -= len(rows)
         columns = image_columns(rows.schema)
-        # Rows keep their order, so those shown come from as many first inputs and those set aside among them.
-        sources = _sources(output, made["unit"], input_column, wanted + made["quarantined"])
+        # Rows keep their order, so those shown come from as many first inputs and those that are not among the rows.
+        first = len(rows) + made["quarantined"] + made["skipped"]
+        sources = _sources(output, made["unit"], input_column, first, rows)
         for row in rows.to_pylist():
             pictures = [images.decode(row[c]["bytes"]).pixels for c in columns if row[c] is not None]
             if input_column is not None:
-                pictures = [images.decode(sources[row["key"]]).pixels, *pictures]
+                pictures = [images.decode(sources[row["source_key"]]).pixels, *pictures]
             samples.append((row["key"], pictures))
     if not samples:
         return None
@@ -125,8 +138,10 @@ def _sample_sheet(output: Output, manifest: pa.Table, input_column: str | None) 
     return contact_sheet(heads, [p for _, p in samples], captions=[key for key, _ in samples])
 
 
-def _sources(output: Output, unit: str, input_column: str | None, count: int) -> dict[str, Any]:
+def _sources(output: Output, unit: str, input_column: str | None, first: int, shown: pa.Table) -> dict[str, Any]:
+    """What the rows of a unit that are shown were made from, by source key; looked for among its `first` inputs."""
     if input_column is None:
         return {}
-    rows = read_rows(first_rows(load_unit(output, unit).ranges, count), [input_column]).to_pylist()
-    return {row["key"]: (row[input_column] or {}).get("bytes") for row in rows}
+    wanted = set(shown["source_key"].to_pylist())
+    rows = read_rows(first_rows(load_unit(output, unit).ranges, first), [input_column], wants=wanted.__contains__)
+    return {row["key"]: (row[input_column] or {}).get("bytes") for row in rows.to_pylist()}

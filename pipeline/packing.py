@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,38 +19,11 @@ from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
+from pipeline.selection import Selection, splits
 from pipeline.stores import Store, image_columns, open_store, read_rows
 from pipeline.stores.schema import image_array
 
 _STAGE = "pack"
-
-
-@dataclass(frozen=True)
-class Split:
-    """The share of the keys that one output wants: those whose hash falls into [low, high)."""
-
-    seed: int
-    low: float
-    high: float
-
-    def wants(self, key: str) -> bool:
-        return self.low <= position(key, self.seed) < self.high
-
-
-def position(key: str, seed: int) -> float:
-    """Where `key` falls on [0, 1), the same on every machine."""
-    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
-
-
-def splits(shares: Mapping[str, float], seed: int) -> dict[str, Split]:
-    """One Split a name, side by side, so that each key belongs to exactly one."""
-    edges, low = {}, 0.0
-    for i, (name, share) in enumerate(shares.items()):
-        high = 1.0 if i + 1 == len(shares) else low + share
-        edges[name] = Split(seed, low, high)
-        low = high
-    return edges
 
 
 def pack_jobs(config: PackConfig) -> list[Job]:
@@ -63,7 +34,7 @@ def pack_jobs(config: PackConfig) -> list[Job]:
     sources = {"": open_store(config.input)}
     if config.layout == "unpaired":
         sources = {"a": sources[""], "b": open_store(config.input_b)}
-    parts: dict[str, Split | None] = {**splits(config.split, config.seed)} or {"": None}
+    parts: dict[str, Selection | None] = {**splits(config.split, config.seed)} or {"": None}
     url = storage.absolute(config.output)
     return [
         _pack_job(config, source, "/".join(filter(None, (url, name, domain))), split)
@@ -72,7 +43,7 @@ def pack_jobs(config: PackConfig) -> list[Job]:
     ]
 
 
-def _pack_job(config: PackConfig, source: Store, url: str, split: Split | None) -> Job:
+def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | None) -> Job:
     pictures = image_columns(source.schema)
     if not pictures:
         raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
@@ -91,16 +62,20 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Split | None) 
     output = Output(url)
     stage = Stage(name=_STAGE, make=make, cpus=config.cpus)
     work = Work(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
-    cards = store_cards("Packed image store", source, output)
-    return Job(kind="pack", source=source, recipe=recipe, limits=config.limits, work=work, cards=cards)
+    return Job(
+        kind="pack",
+        output=output,
+        sources=[source],
+        recipe=recipe,
+        limits=config.limits,
+        works=[work],
+        cards=store_cards("Packed image store", [source], output),
+    )
 
 
-def pack_unit(unit: Unit, layout: Layout, encoding: images.Encoding, split: Split | None) -> Batch:
+def pack_unit(unit: Unit, layout: Layout, encoding: images.Encoding, split: Selection | None) -> Batch:
     """Read a unit, decode every image once to prove that it can be, and lay its rows out as a store."""
-    rows = read_rows(unit.ranges)
-    if split is not None:
-        wanted = pa.array([split.wants(key) for key in rows["key"].to_pylist()], pa.bool_())
-        rows = rows.filter(wanted)
+    rows = read_rows(unit.ranges, wants=split.wants if split else None)
     skipped = unit.rows - len(rows)
     good, rejected, made = list[int](), list[Rejected](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)

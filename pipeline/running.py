@@ -36,7 +36,7 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions) -> list[Outcome]:
     if options.local:
         outcomes = run(jobs, local.execute, options.budget)
     else:
-        for url in [job.work.output.url for job in jobs] + [job.source.url for job in jobs]:
+        for url in [job.output.url for job in jobs] + [source.url for job in jobs for source in job.sources]:
             if storage.is_memory(url):
                 raise UserError(
                     f"{url}: memory:// is seen by one process alone, and Ray's workers are others; add --local"
@@ -63,4 +63,5 @@ def describe(outcome: Outcome) -> str:
     total = outcome.totals
     state = "complete" if outcome.fresh else "was complete already, nothing to do"
     skipped = f", {total.skipped} skipped" if total.skipped else ""
-    return f"{outcome.url}: {state}: {total.ok} ok, {total.quarantined} set aside{skipped} of {total.inputs} inputs"
+    where = f"{outcome.url}, slot {outcome.label}" if outcome.label else outcome.url
+    return f"{where}: {state}: {total.ok} ok, {total.quarantined} set aside{skipped} of {total.inputs} inputs"

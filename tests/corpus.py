@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -70,6 +69,11 @@ def contents(output: str) -> Mapping[str, Any]:
 
 def rows(output: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     """All rows of a Parquet output, in the order of its shards."""
-    shards = [e for e in storage.list_files(storage.join(output, "data")) if e.name.endswith(".parquet")]
+    return rows_below(storage.join(output, "data"), columns)
+
+
+def rows_below(prefix: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """All rows of the shards below a prefix, in their order."""
+    shards = [e for e in storage.list_files(prefix) if e.name.endswith(".parquet")]
     tables = [pq.read_table(io.BytesIO(storage.read(e.url)), columns=columns) for e in shards]
-    return pa.concat_tables([t.replace_schema_metadata(None) for t in tables]).to_pylist()
+    return [row for table in tables for row in table.to_pylist()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +27,11 @@ def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) 
     an unreadable file or an impossible combination. Exits like any command line for `--help` (0) and for a value of
     the wrong type or a missing one (2).
     """
-    files, flags = _split_config_flags(argv)
-    tokens = [token for url in files for token in _tokens(_load(url), config, url)]
+    urls, flags = _split_config_flags(argv)
+    files = [(url, _load(url)) for url in urls]
+    tokens = [token for url, values in files for token in _tokens(values, config, url)]
     parsed, unknown = tyro.cli(
-        config,
+        _with_named(config, files),
         args=[*tokens, *flags],
         prog=prog,
         description=f"{description}\n\n--config FILE.yaml holds any of the options below; flags win over files.",
@@ -79,6 +81,8 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
         flag = f"--{prefix}{name}"
         if name not in fields:
             raise UserError(f"{url}: unknown key {prefix}{name}{_nearest(str(name), list(fields))}")
+        if _named_kind(fields[name]):
+            continue
         if dataclasses.is_dataclass(fields[name]) and isinstance(value, dict):
             yield from _tokens(value, typing.cast(type, fields[name]), url, f"{prefix}{name}.")
         elif isinstance(value, bool) and fields[name] is bool:
@@ -89,6 +93,44 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
             yield from (flag, *map(str, value))
         else:
             yield from (flag, str(value))
+
+
+def _with_named(config: type[C], files: Sequence[tuple[str, Mapping[str, Any]]]) -> type[C]:
+    """`config` whose options of named things (`dict[str, DATACLASS]`) have what the files say as their default.
+
+    Names are known from the files alone, and only then has each of them its flags: --translators.night.bundle.
+    """
+    changed: list[tuple[str, Any, Any]] = []
+    for field, kind in typing.get_type_hints(config).items():
+        named = _named_kind(kind)
+        if named and (found := _read_named(field, named, files)):
+            changed.append((field, kind, dataclasses.field(default_factory=functools.partial(dict, found))))
+    if not changed:
+        return config
+    return dataclasses.make_dataclass(config.__name__, changed, bases=(config,), frozen=True, kw_only=True)
+
+
+def _read_named(field: str, kind: type, files: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The things of this kind that the files name; what a later file says of one is added to what an earlier said."""
+    said: dict[str, list[str]] = {}
+    for url, values in files:
+        for name, entry in (values.get(field) or {}).items():
+            prefix = f"{field}.{name}."
+            if not isinstance(entry, dict):
+                raise UserError(f"{url}: {field}.{name} is {entry!r}: expected `option: value` lines below it")
+            tokens = _tokens(entry, kind, url, prefix)
+            said.setdefault(name, []).extend(token.replace(f"--{prefix}", "--", 1) for token in tokens)
+    for name, words in said.items():
+        for option in dataclasses.fields(kind):
+            if option.default is dataclasses.MISSING and f"--{option.name}" not in words:
+                raise UserError(f"{files[-1][0]}: {field}.{name}.{option.name} is missing")
+    return {name: tyro.cli(kind, args=words, use_underscores=True) for name, words in said.items()}
+
+
+def _named_kind(kind: Any) -> Any:
+    """What is named, where `kind` is a `dict[str, DATACLASS]`."""
+    arguments = typing.get_args(kind)
+    return arguments[1] if typing.get_origin(kind) is dict and dataclasses.is_dataclass(arguments[1]) else None
 
 
 def _flag_names(config: type, prefix: str = "") -> Iterator[str]:

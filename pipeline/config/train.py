@@ -20,16 +20,16 @@ from pipeline.errors import UserError
 
 _IMAGE_CHANNELS = 3
 _ONLY_PIX2PIX = ("lambda_l1",)
-_ONLY_CYCLEGAN = ("lambda_a", "lambda_b", "lambda_identity")
+_ONLY_CYCLEGAN = ("input_b", "lambda_a", "lambda_b", "lambda_identity")
 _AT_LEAST_ONE = (
     "global_batch", "accumulate", "workers", "crop_size", "checkpoint_every", "keep_checkpoints", "log_every",
     "shuffle_buffer",
 )  # fmt: skip
 _OF_STREAMING = ("streaming", "shuffle_buffer")
 _TRANSIENT = (
-    "input", "output", "start_from", "accumulate", "workers", "min_workers", "cpus_per_worker", "gpus_per_worker",
-    "memory_gb", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every", "validation", "watch",
-    "epochs", "decay_epochs", "steps", "dry_run",
+    "input", "input_b", "output", "start_from", "accumulate", "workers", "min_workers", "cpus_per_worker",
+    "gpus_per_worker", "memory_gb", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every",
+    "validation", "watch", "epochs", "decay_epochs", "steps", "dry_run",
 )  # fmt: skip
 
 
@@ -39,6 +39,10 @@ class TrainConfig:
 
     input: str
     """Store to learn from: a paired store, or for cyclegan also a prefix that holds one store as `a`, one as `b`."""
+
+    input_b: str = ""
+    """cyclegan: the store of domain B, where `input` is that of domain A alone. A `*` in either stands for any part of
+    a name: 'augmented/data/slot=2026-11-*/translator=night'."""
 
     output: str
     """Folder of the run, on any filesystem: checkpoints, metrics and, at the end, the model bundle."""
@@ -285,7 +289,7 @@ class TrainConfig:
         for item in dataclasses.fields(self):
             if item.name in other and getattr(self, item.name) != item.default:
                 raise UserError(
-                    f"{item.name} is {getattr(self, item.name)}: {self.objective} has no such loss; leave it out"
+                    f"{item.name} is {getattr(self, item.name)}: {self.objective} has no use for it; leave it out"
                 )
 
 

@@ -34,26 +34,12 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateConfig:
-    """What `jobs.translate` reads, by which model, and what it writes."""
+class TranslationOptions:
+    """How images are translated and written, whichever job does it."""
 
-    input: str
-    """Store to translate: Parquet shards or a folder of images; a path, or a URL such as s3://BUCKET/PREFIX."""
-    output: str
-    """Prefix of the translated dataset."""
-    bundle: str
-    """Model bundle: the folder that training wrote."""
-    direction: Literal["a_to_b", "b_to_a"] | None = None
-    """Which generator of the bundle; by default the one that it was trained for."""
-    input_column: str = ""
-    """Image column to translate; by default `image`, else `image_a` or `image_b` as the direction says."""
-    keep_source: bool = False
-    """Keep the column that was read, as source_image."""
     size: SizePolicy = "native"
     """native: at the image's own size (padded, then cropped). training: resized to the size of the training.
     original: resized to the training size and back."""
-    form: Literal["parquet", "folder"] = "parquet"
-    """Write Parquet shards, or a folder of image files."""
     encoding: Encoding = Encoding()
     """How the translations are written."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -78,5 +64,28 @@ class TranslateConfig:
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
             raise UserError(f"batch {self.batch} is less than 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateConfig(TranslationOptions):
+    """What `jobs.translate` reads, by which model, and what it writes."""
+
+    input: str
+    """Store to translate: Parquet shards or a folder of images; a path, or a URL such as s3://BUCKET/PREFIX."""
+    output: str
+    """Prefix of the translated dataset."""
+    bundle: str
+    """Model bundle: the folder that training wrote."""
+    direction: Literal["a_to_b", "b_to_a"] | None = None
+    """Which generator of the bundle; by default the one that it was trained for."""
+    input_column: str = ""
+    """Image column to translate; by default `image`, else `image_a` or `image_b` as the direction says."""
+    keep_source: bool = False
+    """Keep the column that was read, as source_image."""
+    form: Literal["parquet", "folder"] = "parquet"
+    """Write Parquet shards, or a folder of image files."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.form == "folder" and self.keep_source:
             raise UserError("a folder holds the translations alone; use --form parquet with --keep_source")

@@ -81,7 +81,7 @@ def publish(output: Output, sink: Sink, batch: Batch, fingerprint: str, started:
 
 
 def _publish_shard(output: Output, batch: Batch, mine: Account) -> tuple[Account, Published]:
-    url = output.shard(batch.unit.id)
+    url = output.shard(batch.unit)
     data = parquet.encode_shard(batch.rows, {FOOTER_KEY: encode_account(mine)})
     if storage.create(url, data):
         return mine, _published(output, url, data)

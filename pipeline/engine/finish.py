@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine import crash
-from pipeline.engine.plan import FORMAT_VERSION, Segment
-from pipeline.engine.record import Output
+from pipeline.engine.plan import FORMAT_VERSION, Segment, segment_of
+from pipeline.engine.record import Output, count_segments, unit_ids
 from pipeline.stores import parquet
 
 _THREADS = 16
@@ -62,6 +62,33 @@ def read_commits(output: Output, units: Sequence[str]) -> Iterator[dict[str, Any
         yield from threads.map(read, units)
 
 
+def manifest_of(output: Output, segments: Sequence[Segment]) -> pa.Table:
+    """The manifest of these segments; rows that the last manifest has are not read again, since commits never change.
+
+    Raises FileNotFoundError where a unit has no commit.
+    """
+    units = [unit for segment in segments for unit in unit_ids(segment)]
+    known = _last_manifest(output)
+    fresh = manifest_table(read_commits(output, [unit for unit in units if unit not in known]))
+    rows = known | {row["unit"]: row for row in fresh.to_pylist()}
+    return pa.Table.from_pylist([rows[unit] for unit in units], schema=_MANIFEST)
+
+
+def with_data(output: Output, manifest: pa.Table) -> pa.Table:
+    """The units of a manifest whose data was not given up."""
+    retired = output.retired_segments()
+    kept = [segment_of(unit) not in retired for unit in manifest["unit"].to_pylist()]
+    return manifest.filter(pa.array(kept, pa.bool_()))
+
+
+def _last_manifest(output: Output) -> dict[str, dict[str, Any]]:
+    data = storage.read_if_there(output.manifest)
+    if data is None:
+        return {}
+    table = pq.read_table(io.BytesIO(data))
+    return {row["unit"]: row for row in table.to_pylist()} if table.schema.equals(_MANIFEST) else {}
+
+
 def manifest_table(commits: Iterable[Mapping[str, Any]]) -> pa.Table:
     """A row a unit: what became of its rows, where they are, and how to tell that they are unharmed."""
     rows = []
@@ -86,13 +113,14 @@ def complete(
     """Write what is derived from the commits, and `_SUCCESS` last.
 
     `derived` gives report and cards by name. Raises ValueError where counts do not add up to the plan, or a key occurs
-    twice; the output is then not called complete.
+    twice; the output is then not called complete. Nor is it where a segment was added since `segments` were read.
     """
     total = totals(manifest)
     planned = sum(segment.rows for segment in segments)
     if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:
         raise ValueError(f"{output.url} does not add up: {planned} rows were planned, the units account for {total}")
-    doubled = duplicate_keys(lambda: keys_of(output, manifest))
+    kept = with_data(output, manifest)
+    doubled = duplicate_keys(lambda: keys_of(output, kept))
     if doubled:
         raise ValueError(f"{output.url} is not complete: keys that occur more than once: {', '.join(doubled)}")
     buffer = io.BytesIO()
@@ -102,6 +130,8 @@ def complete(
     crash.point("after manifest")
     for name, data in derived().items():
         storage.replace(output.at(name), data)
+    if count_segments(output) != len(segments):
+        return  # somebody has planned more meanwhile, and calls the output complete when that is done
     mark = {"format": FORMAT_VERSION, "segments": len(segments), **total._asdict()}
     crash.point("before success")
     storage.replace(output.success, json.dumps(mark, indent=1, sort_keys=True).encode())

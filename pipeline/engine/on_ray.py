@@ -140,7 +140,7 @@ def from_block(table: pa.Table) -> Task | InFlight | Receipt:
     with pa.ipc.open_stream(table["payload"].chunk(0)[0].as_buffer()) as stream:
         rows = stream.read_all()
     head = json.loads(rows.schema.metadata[b"batch"])
-    unit = Unit(head["unit"], tuple(Range(*r) for r in head["ranges"]))
+    unit = Unit(head["unit"], tuple(Range(*r) for r in head["ranges"]), head["part"])
     rejected = tuple(Rejected(*r) for r in head["rejected"])
     return InFlight(task, Batch(unit, rows.replace_schema_metadata(None), rejected, head["skipped"]), head["started"])
 
@@ -149,6 +149,7 @@ def _serialise(item: InFlight) -> pa.Buffer:
     batch = item.batch
     head: Mapping[str, Any] = {
         "unit": batch.unit.id,
+        "part": batch.unit.part,
         "ranges": [list(r) for r in batch.unit.ranges],
         "rejected": [list(r) for r in batch.rejected],
         "skipped": batch.skipped,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 UNITS_PER_ROW_GROUP = 64
 _FOOTER_KEY = b"transdomain"
 
@@ -35,6 +36,8 @@ class Range(NamedTuple):
     stop: int
     size: int
     """Encoded bytes of these rows (an estimate where a shard has to be cut inside a row group)."""
+    source: str = ""
+    """Name of the shard's store, where a job reads several: shards of two stores may have the same name."""
 
     @property
     def rows(self) -> int:
@@ -46,6 +49,8 @@ class Unit(NamedTuple):
 
     id: str
     ranges: tuple[Range, ...]
+    part: str = ""
+    """Folders below data/ in which its shard stands, such as slot=…/translator=…; none for most jobs."""
 
     @property
     def rows(self) -> int:
@@ -59,6 +64,10 @@ class Limits:
     rows: int = 2048
     size_mb: float = 128.0
     """Encoded megabytes (10⁶ bytes)."""
+
+    def widened(self, share: float) -> Limits:
+        """For units of which only a `share` (in (0, 1]) of the rows is wanted, so that as much is left of them."""
+        return Limits(rows=math.ceil(self.rows / share), size_mb=self.size_mb / share)
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.size_mb <= 0:
@@ -75,6 +84,7 @@ class Segment:
     units: int
     rows: int
     label: str = ""
+    """Of a slot; empty where the segments of an output have no names."""
 
 
 def unit_id(segment: int, number: int) -> str:
@@ -82,28 +92,35 @@ def unit_id(segment: int, number: int) -> str:
     return f"{segment:06d}-{number:06d}"
 
 
+def part_of(label: str, part: str) -> str:
+    """Where the shards of a part stand below data/; its own folder is the last, within that of its slot."""
+    return "/".join(filter(None, (f"slot={label}" if label else "", part)))
+
+
 def segment_of(unit: str) -> int:
     """The number of the segment that `unit` belongs to."""
     return int(unit.split("-")[0])
 
 
-def plan_units(ranges: Iterable[Range], limits: Limits, segment: int = 0) -> Iterator[Unit]:
-    """Pack `ranges`, in their order, into units; a range too large for one unit is cut.
+def plan_units(
+    ranges: Iterable[Range], limits: Limits, segment: int = 0, *, first: int = 0, part: str = ""
+) -> Iterator[Unit]:
+    """Pack `ranges`, in their order, into units of `part`, numbered from `first`; a range too large for one is cut.
 
     Every row of every range is in exactly one unit, order is kept, and no unit of two or more rows exceeds `limits`
     (as far as the sizes are even within a range).
     """
     max_bytes = int(limits.size_mb * 1e6)
-    number, held, rows, size = 0, list[Range](), 0, 0
+    number, held, rows, size = first, list[Range](), 0, 0
     for whole in ranges:
-        for part in _cut(whole, limits.rows, max_bytes):
-            if held and (rows + part.rows > limits.rows or size + part.size > max_bytes):
-                yield Unit(unit_id(segment, number), tuple(held))
+        for piece in _cut(whole, limits.rows, max_bytes):
+            if held and (rows + piece.rows > limits.rows or size + piece.size > max_bytes):
+                yield Unit(unit_id(segment, number), tuple(held), part)
                 number, held, rows, size = number + 1, [], 0, 0
-            append_range(held, part)
-            rows, size = rows + part.rows, size + part.size
+            append_range(held, piece)
+            rows, size = rows + piece.rows, size + piece.size
     if held:
-        yield Unit(unit_id(segment, number), tuple(held))
+        yield Unit(unit_id(segment, number), tuple(held), part)
 
 
 def _cut(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
@@ -144,6 +161,7 @@ def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
 _SCHEMA = pa.schema(
     [
         ("unit", pa.string()),
+        ("part", pa.string()),
         ("rows", pa.int64()),
         (
             "ranges",
@@ -156,6 +174,7 @@ _SCHEMA = pa.schema(
                         ("start", pa.int64()),
                         ("stop", pa.int64()),
                         ("size", pa.int64()),
+                        ("source", pa.string()),
                     ]
                 )
             ),
@@ -178,7 +197,7 @@ def encode_segment(units: Sequence[Unit], *, number: int, recipe: Mapping[str, A
     with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
         for first in range(0, len(units), UNITS_PER_ROW_GROUP):
             rows = [
-                {"unit": unit.id, "rows": unit.rows, "ranges": [r._asdict() for r in unit.ranges]}
+                {"unit": unit.id, "part": unit.part, "rows": unit.rows, "ranges": [r._asdict() for r in unit.ranges]}
                 for unit in units[first : first + UNITS_PER_ROW_GROUP]
             ]
             writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
@@ -203,4 +222,4 @@ def decode_units(file: Any, group: int | None = None) -> list[Unit]:
     """The units of a segment, or of one row group of it (UNITS_PER_ROW_GROUP units, in order)."""
     parquet = pq.ParquetFile(file)
     table = parquet.read() if group is None else parquet.read_row_group(group)
-    return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"])) for row in table.to_pylist()]
+    return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"]), row["part"]) for row in table.to_pylist()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +16,18 @@ from pipeline.engine import crash
 from pipeline.engine.plan import (
     FORMAT_VERSION,
     UNITS_PER_ROW_GROUP,
-    Limits,
+    Range,
     Segment,
     Unit,
     decode_segment,
     decode_units,
     encode_segment,
-    plan_units,
     segment_of,
     unit_id,
 )
 from pipeline.errors import UserError
 from pipeline.recipe import differences
 from pipeline.retry import retrying
-from pipeline.stores import Store
 
 _THREADS = 16
 
@@ -58,8 +56,8 @@ class Output:
     def plan(self, segment: int) -> str:
         return self.at(f"_transdomain/plan/{segment:06d}.parquet")
 
-    def shard(self, unit: str) -> str:
-        return self.at(f"data/{unit}.parquet")
+    def shard(self, unit: Unit) -> str:
+        return self.at("/".join(filter(None, ("data", unit.part, f"{unit.id}.parquet"))))
 
     def verdict(self, unit: str) -> str:
         return self.at(f"_transdomain/verdicts/{unit}.parquet")
@@ -72,6 +70,14 @@ class Output:
 
     def commit(self, unit: str) -> str:
         return self.at(f"_transdomain/commits/{unit}.json")
+
+    def retired(self, segment: int) -> str:
+        return self.at(f"_transdomain/retired/{segment:06d}.json")
+
+    def retired_segments(self) -> set[int]:
+        """Numbers of the segments whose data was given up, from one listing."""
+        entries = storage.list_files(self.at("_transdomain/retired"), ".json")
+        return {int(e.name.removesuffix(".json")) for e in entries if not storage.is_leftover(e.name)}
 
     def committed(self) -> set[str]:
         """Units with a commit record, from one listing."""
@@ -94,14 +100,17 @@ def ensure_job(output: Output, kind: str) -> None:
 
 def load_segments(output: Output) -> list[Segment]:
     """Every plan segment, in order, from one listing and a footer each. Raises ValueError where one is missing."""
-    entries = [
-        e for e in storage.list_files(output.at("_transdomain/plan"), ".parquet") if not storage.is_leftover(e.name)
-    ]
+    entries = _plan_files(output)
     with ThreadPoolExecutor(_THREADS) as threads:
         segments = list(threads.map(lambda e: _read_plan(e.url, lambda file: decode_segment(file, e.url)), entries))
     if [s.number for s in segments] != list(range(len(segments))):
         raise ValueError(f"{output.url}: plan segments {[s.number for s in segments]} are not 0 to {len(segments) - 1}")
     return segments
+
+
+def count_segments(output: Output) -> int:
+    """How many plan segments there are, from one listing."""
+    return len(_plan_files(output))
 
 
 def load_units(output: Output, segment: int) -> list[Unit]:
@@ -121,29 +130,43 @@ def load_unit(output: Output, unit: str) -> Unit:
     return next(u for u in group if u.id == unit)
 
 
+Cut = Callable[[Sequence[Range], int], Sequence[Unit]]
+"""From ranges and the number of a segment to the units of that segment."""
+
+
 def plan_new_inputs(
-    output: Output, source: Store, recipe: Mapping[str, Any], limits: Limits, label: str = ""
+    output: Output, ranges: Sequence[Range], recipe: Mapping[str, Any], cut: Cut, label: str = ""
 ) -> list[Segment]:
-    """The segments of `output`, after one more for those shards of `source` that are in none yet.
+    """The segments of `output`, after one more for those shards of `ranges` that are in none yet.
 
     Each segment is created exclusively; who loses the race for a number reads the winner's and plans again with what
-    is left. Raises UserError where the recorded recipe is another one.
+    is left. Under a `label` there is one segment of that name, of what was fresh when it was created, however little
+    that was. Raises UserError where the recipe recorded under this label, or without one in this output, is another.
     """
     while True:
-        segments = load_segments(output)
-        if segments:
-            require_same_recipe(output, segments[-1].recipe, recipe)
-        known = _planned_shards(output, len(segments))
-        fresh = [r for r in source.ranges if r.shard not in known]
-        if not fresh:
+        segments, units = next_segment(output, ranges, recipe, cut, label)
+        if units is None:
             return segments
         if segments:
             storage.delete(output.success)
         number = len(segments)
-        units = list(plan_units(fresh, limits, number))
         crash.point("before plan")
         storage.create(output.plan(number), encode_segment(units, number=number, recipe=recipe, label=label))
         crash.point("after plan")
+
+
+def next_segment(
+    output: Output, ranges: Sequence[Range], recipe: Mapping[str, Any], cut: Cut, label: str = ""
+) -> tuple[list[Segment], Sequence[Unit] | None]:
+    """The segments of `output`, and the units that the next one would have; None where no more is wanted."""
+    segments = load_segments(output)
+    if bound := [s for s in segments if s.label == label][-1:]:
+        require_same_recipe(output, bound[0].recipe, recipe)
+        if label:
+            return segments, None
+    known = _planned_shards(output, len(segments))
+    fresh = [r for r in ranges if (r.source, r.shard) not in known]
+    return segments, cut(fresh, len(segments)) if fresh or label else None
 
 
 def require_same_recipe(output: Output, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -153,14 +176,20 @@ def require_same_recipe(output: Output, recorded: Mapping[str, Any], wanted: Map
         raise UserError(f"{output.url} was begun with other settings ({'; '.join(changes)}); give another output")
 
 
-def _planned_shards(output: Output, segments: int) -> set[str]:
-    known: set[str] = set()
+def _plan_files(output: Output) -> list[storage.Entry]:
+    entries = storage.list_files(output.at("_transdomain/plan"), ".parquet")
+    return [entry for entry in entries if not storage.is_leftover(entry.name)]
+
+
+def _planned_shards(output: Output, segments: int) -> set[tuple[str, str]]:
+    """Source and name of every shard that is in a segment already."""
+    known: set[tuple[str, str]] = set()
+    columns = [f"ranges.list.element.{name}" for name in ("source", "shard")]
     for number in range(segments):
-        column = _read_plan(
-            output.plan(number), lambda file: pq.ParquetFile(file).read(columns=["ranges.list.element.shard"])
-        )
-        for ranges in column.column("ranges").chunks:
-            known.update(ranges.flatten().field("shard").to_pylist())
+        table = _read_plan(output.plan(number), lambda file: pq.ParquetFile(file).read(columns))
+        for of_units in table["ranges"].chunks:
+            ranges = of_units.flatten()
+            known.update(zip(ranges.field("source").to_pylist(), ranges.field("shard").to_pylist(), strict=True))
     return known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +14,18 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.engine import finish, progress
 from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
-from pipeline.engine.plan import Limits, Segment, plan_units
-from pipeline.engine.record import ensure_job, load_segments, plan_new_inputs, require_same_recipe, unit_ids
+from pipeline.engine.plan import Limits, Range, Segment, Unit, part_of, plan_units
+from pipeline.engine.record import (
+    Output,
+    ensure_job,
+    load_units,
+    next_segment,
+    plan_new_inputs,
+    unit_ids,
+)
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
+from pipeline.recipe import differences
 from pipeline.stores import Store
 
 log = logging.getLogger("transdomain")
@@ -36,12 +45,30 @@ class Job:
     """One output of a run: its source, what makes it, and what is written beside the data at the end."""
 
     kind: str
-    source: Store
+    output: Output
+    sources: Sequence[Store]
     recipe: Mapping[str, Any]
     limits: Limits
-    work: Work
+    works: Sequence[Work]
+    """One for each part of the output; all have the same stages, by name and by what they take."""
+    label: str = ""
+    """Of the segment that this run is about; without one it is about all of them."""
     cards: Callable[[Sequence[Segment], pa.Table | None], Mapping[str, bytes]]
     """Report and cards by name, from the segments and the manifest (None at the start, when there is none yet)."""
+
+    @property
+    def ranges(self) -> list[Range]:
+        """All there is to do, done or not."""
+        return [piece for source in self.sources for piece in source.ranges]
+
+    def cut(self, fresh: Sequence[Range], number: int) -> list[Unit]:
+        """The units of segment `number`: of one part and one source each, so that a unit's keys are unique."""
+        units = list[Unit]()
+        for work in self.works:
+            limits, part = self.limits.widened(work.share), part_of(self.label, work.part)
+            for _, ranges in itertools.groupby(fresh, key=lambda piece: piece.source):
+                units += plan_units(ranges, limits, number, first=len(units), part=part)
+        return units
 
 
 @dataclass(frozen=True)
@@ -50,80 +77,103 @@ class Outcome:
 
     url: str
     totals: finish.Totals
+    """Of the run's segment where that has a label, else of the output."""
     fresh: bool
-    """False where the output was complete before the run began."""
+    """False where there was nothing left to do when the run began."""
+    label: str = ""
 
 
 def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]:
-    """Bring every job's output to completion; all units of all jobs share one execution.
+    """Bring every job's output, or its labelled segment, to completion; all units of all jobs share one execution.
 
-    Safe to be killed at any time and run again, and to be run twice at once on the same outputs. Raises UserError
-    before any work where an output cannot be used; BudgetExceededError or IncompleteError where it cannot be
-    completed.
+    A labelled run takes along what earlier runs of the same recipe have left undone. Safe to be killed at any time and
+    run again, and to be run twice at once on the same outputs. Raises UserError before any work where an output cannot
+    be used; BudgetExceededError or IncompleteError where it cannot be completed.
     """
     segments = [_prepare(job) for job in jobs]
-    done = [finish.marked_totals(job.work.output, s) for job, s in zip(jobs, segments, strict=True)]
-    tasks = [Task(i, unit) for i, job in enumerate(jobs) if done[i] is None for unit in _pending(job, segments[i])]
+    marked = [finish.marked_totals(job.output, s) for job, s in zip(jobs, segments, strict=True)]
+    works = [work for job in jobs for work in job.works]
+    tasks = list[Task]()
+    for i, job in enumerate(jobs):
+        if marked[i] is None:
+            first = sum(len(other.works) for other in jobs[:i])
+            tasks += [task._replace(work=first + task.work) for task in _pending(job, segments[i])]
     if tasks:
-        _carry_out(jobs, tasks, execute, budget)
-    return [
-        _complete(job, s, budget) if total is None else Outcome(job.work.output.url, total, fresh=False)
-        for job, s, total in zip(jobs, segments, done, strict=True)
-    ]
+        _carry_out(jobs, works, tasks, execute, budget)
+    return [_complete(job, s, total, budget) for job, s, total in zip(jobs, segments, marked, strict=True)]
 
 
 def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
-    """For each job: the output, and how many rows and units a run would plan. Touches nothing."""
+    """For each job: the output, and how many rows and units it has planned and would plan. Touches nothing."""
     described = []
     for job in jobs:
-        segments = load_segments(job.work.output)
-        if segments:
-            require_same_recipe(job.work.output, segments[-1].recipe, job.recipe)
-            units, rows = sum(s.units for s in segments), sum(s.rows for s in segments)
-        else:
-            planned = list(plan_units(job.source.ranges, job.limits))
-            units, rows = len(planned), sum(unit.rows for unit in planned)
-        described.append((job.work.output.url, rows, units))
+        segments, fresh = next_segment(job.output, job.ranges, job.recipe, job.cut, job.label)
+        planned = _own(job, segments)
+        rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
+        described.append((job.output.url, rows, sum(s.units for s in planned) + len(fresh or ())))
     return described
 
 
 def _prepare(job: Job) -> list[Segment]:
-    output = job.work.output
-    if not job.source.rows:
-        raise UserError(f"{job.source.url}: holds no rows; there is nothing to do")
+    output = job.output
+    for source in job.sources:
+        if not source.rows:
+            raise UserError(f"{source.url}: holds no rows; there is nothing to do")
     storage.check_output(output.url)
     ensure_job(output, job.kind)
-    segments = plan_new_inputs(output, job.source, job.recipe, job.limits)
+    segments = plan_new_inputs(output, job.ranges, job.recipe, job.cut, job.label)
     if not storage.exists(output.success):
         for name, data in job.cards(segments, None).items():
             storage.replace(output.at(name), data)
     return segments
 
 
-def _pending(job: Job, segments: Sequence[Segment]) -> list[str]:
-    committed = job.work.output.committed()
-    pending = [unit for segment in segments for unit in unit_ids(segment) if unit not in committed]
+def _own(job: Job, segments: Sequence[Segment]) -> Sequence[Segment]:
+    """The segments that a run is about."""
+    return [s for s in segments if s.label == job.label] if job.label else segments
+
+
+def _pending(job: Job, segments: Sequence[Segment]) -> list[Task]:
+    """The units without a commit, each with the number of its work among those of the job."""
+    committed = job.output.committed()
+    if job.label:
+        segments = [s for s in segments if not differences(s.recipe, job.recipe)]
+    tasks = list[Task]()
+    for segment in segments:
+        names = unit_ids(segment)
+        left = [i for i, unit in enumerate(names) if unit not in committed]
+        tasks += [Task(work, names[i]) for work, i in zip(_works_of(job, segment, left), left, strict=True)]
     if committed:
-        log.info("%s: %d units are committed, %d are left", job.work.output.url, len(committed), len(pending))
+        log.info("%s: %d units are committed, %d are left", job.output.url, len(committed), len(tasks))
     # Two runs on one output that begin at different places share the work instead of doing all of it twice.
-    start = random.randrange(len(pending)) if pending else 0
-    return pending[start:] + pending[:start]
+    start = random.randrange(len(tasks)) if tasks else 0
+    return tasks[start:] + tasks[:start]
 
 
-def _carry_out(jobs: Sequence[Job], tasks: Sequence[Task], execute: Executor, budget: Budget) -> None:
-    works = [job.work for job in jobs]
-    inputs = quarantined = 0
+def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
+    """Which of the job's works makes each of these units of a segment."""
+    if len(job.works) == 1 or not which:
+        return [0] * len(which)
+    number = {work.part: i for i, work in enumerate(job.works)}
+    units = load_units(job.output, segment.number)
+    return [number[units[i].part.rsplit("/", 1)[-1]] for i in which]
+
+
+def _carry_out(
+    jobs: Sequence[Job], works: Sequence[Work], tasks: Sequence[Task], execute: Executor, budget: Budget
+) -> None:
+    seen = quarantined = 0
     failures: list[str] = []
     title = " + ".join(dict.fromkeys(job.kind for job in jobs))
     for receipt in progress.shown(execute(works, tasks), title, len(tasks)):
-        inputs, quarantined = inputs + receipt.inputs, quarantined + receipt.quarantined
+        seen, quarantined = seen + receipt.inputs - receipt.skipped, quarantined + receipt.quarantined
         if receipt.status == "failed":
             log.warning("%s", receipt.error)
             failures.append(receipt.error)
         if len(failures) >= MAX_FAILED_UNITS:
             break
-        if budget.on_budget == "stop" and exceeded(budget, inputs=inputs, quarantined=quarantined):
-            raise BudgetExceededError(_over_budget(quarantined, inputs, works[receipt.task.work].output.url))
+        if budget.on_budget == "stop" and exceeded(budget, inputs=seen, quarantined=quarantined):
+            raise BudgetExceededError(_over_budget(quarantined, seen, works[receipt.task.work].output.url))
     if failures:
         raise IncompleteError(
             f"{len(failures)} of {len(tasks)} units failed, first: {failures[0]}; "
@@ -131,21 +181,33 @@ def _carry_out(jobs: Sequence[Job], tasks: Sequence[Task], execute: Executor, bu
         )
 
 
-def _complete(job: Job, segments: Sequence[Segment], budget: Budget) -> Outcome:
-    output = job.work.output
-    units = [unit for segment in segments for unit in unit_ids(segment)]
-    manifest = finish.manifest_table(finish.read_commits(output, units))
+def _complete(job: Job, segments: Sequence[Segment], marked: finish.Totals | None, budget: Budget) -> Outcome:
+    """Judge what the run is about, and call the output complete where nothing else is left in it.
+
+    `marked` are the counts of an output that was complete before.
+    """
+    output, own = job.output, _own(job, segments)
+    if marked and not job.label:
+        return Outcome(output.url, marked, fresh=False)
+    manifest = finish.manifest_of(output, own)
     total = finish.totals(manifest)
-    over = exceeded(budget, inputs=total.inputs, quarantined=total.quarantined)
+    if marked:
+        return Outcome(output.url, total, fresh=False, label=job.label)
+    seen = total.inputs - total.skipped
+    over = exceeded(budget, inputs=seen, quarantined=total.quarantined)
     if over and budget.on_budget == "stop":
-        raise BudgetExceededError(_over_budget(total.quarantined, total.inputs, output.url))
-    finish.complete(output, segments, manifest, lambda: job.cards(segments, manifest))
+        raise BudgetExceededError(_over_budget(total.quarantined, seen, output.url))
+    committed = output.committed()
+    if unfinished := [s.label for s in segments if not committed.issuperset(unit_ids(s))]:
+        log.warning("%s: not finished yet, to be run again: %s", output.url, ", ".join(unfinished))
+    else:
+        whole = manifest if len(own) == len(segments) else finish.manifest_of(output, segments)
+        finish.complete(output, segments, whole, lambda: job.cards(segments, whole))
     if over:
         raise BudgetExceededError(
-            f"{output.url} is finished, with {total.quarantined} of {total.inputs} images set aside: more than the "
-            "budget bears"
+            f"{output.url} is finished, with {total.quarantined} of {seen} images set aside: more than the budget bears"
         )
-    return Outcome(output.url, total, fresh=True)
+    return Outcome(output.url, total, fresh=True, label=job.label)
 
 
 def _over_budget(quarantined: int, inputs: int, url: str) -> str:

@@ -37,16 +37,20 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a worker must know to carry units of one output through."""
+    """What a worker must know to carry units of one output, or of one part of it, through."""
 
     output: Output
     fingerprint: str
     stages: tuple[Stage, ...]
     sink: Sink
+    part: str = ""
+    """Which of a job's units are its: those of this part."""
+    share: float = 1.0
+    """About how many of a unit's rows it wants, in (0, 1]."""
 
 
 class Task(NamedTuple):
-    """One unit of one of the run's outputs."""
+    """One unit of one of the run's works."""
 
     work: int
     """Position in the run's list of `Work`."""

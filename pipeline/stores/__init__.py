@@ -6,7 +6,8 @@ of the shard, relative to the store), the image columns (`struct<bytes, path>`) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
@@ -20,7 +21,7 @@ __all__ = ["SourceChangedError", "Store", "image_columns", "open_store", "read_r
 
 
 def open_store(url: str) -> Store:
-    """The store at `url`: a prefix, or one Parquet file.
+    """The store at `url`: a prefix, one Parquet file, or all prefixes that a `*` in it stands for.
 
     Raises UserError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
     shards disagree on their columns, or it is the unfinished output of another job.
@@ -31,7 +32,7 @@ def open_store(url: str) -> Store:
         if entry is None:
             raise UserError(f"{url}: there is no such file")
         return parquet.open_shards(url, [entry])
-    entries = storage.list_files(url)
+    entries = _list_matching(url) if "*" in url else storage.list_files(url)
     if not entries:
         raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
     names = {entry.name for entry in entries}
@@ -52,11 +53,29 @@ def open_store(url: str) -> Store:
     raise UserError(f"{url}: no Parquet shard and no image ({', '.join(images.EXTENSIONS)}) below it")
 
 
-def read_rows(ranges: Sequence[Range], columns: Sequence[str] | None = None) -> pa.Table:
+def _list_matching(url: str) -> list[storage.Entry]:
+    """Every object below the prefixes that match, named from where the first `*` stands."""
+    base, _, _ = url[: url.index("*")].rpartition("/")
+    wanted = url[len(base) + 1 :].split("/")
+    return [entry for entry in storage.list_files(base) if _matches(entry.name.split("/"), wanted)]
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    return len(parts) > len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+
+
+def read_rows(
+    ranges: Sequence[Range],
+    columns: Sequence[str] | None = None,
+    *,
+    wants: Callable[[str], bool] | None = None,
+) -> pa.Table:
     """The rows of `ranges`, in order; of the `columns` named (`key` and `source_shard` always), or of all.
 
+    Of the rows whose key is wanted, where that is asked; files of others are not fetched.
     Raises SourceChangedError where a shard is not the one that was planned, StorageError where it cannot be read.
     """
-    if all(r.shard.endswith(".parquet") for r in ranges):
-        return pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
-    return folder.read_files(ranges, columns)
+    if not all(r.shard.endswith(".parquet") for r in ranges):
+        return folder.read_files([r for r in ranges if wants is None or wants(r.shard)], columns)
+    rows = pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
+    return rows if wants is None else rows.filter(pa.array(map(wants, rows["key"].to_pylist()), pa.bool_()))

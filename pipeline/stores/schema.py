@@ -52,8 +52,12 @@ def hugging_face_metadata(image_columns: Iterable[str]) -> dict[bytes, bytes]:
     return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
 
 
-def image_array(data: Iterable[bytes | None], paths: Iterable[str | None]) -> pa.StructArray:
+def image_array(data: Iterable[bytes | None] | pa.Array, paths: Iterable[str | None]) -> pa.StructArray:
     """Encoded images and their names as a column of IMAGE_TYPE."""
     return pa.StructArray.from_arrays(
-        [pa.array(data, pa.binary()), pa.array(paths, pa.string())], fields=list(IMAGE_TYPE)
+        [
+            data.cast(pa.binary()) if isinstance(data, pa.Array) else pa.array(data, pa.binary()),
+            pa.array(paths, pa.string()),
+        ],
+        fields=list(IMAGE_TYPE),
     )

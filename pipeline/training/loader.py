@@ -83,18 +83,23 @@ def find_sources(config: TrainConfig) -> Sources:
     """
     url = storage.absolute(config.input)
     inner = [storage.join(url, side) for side in ("a", "b")]
-    if config.objective == "cyclegan" and all(map(storage.exists, inner)):
+    if config.input_b:
+        a, b = (_source(open_store(side), "image") for side in (url, config.input_b))
+    elif config.objective == "cyclegan" and all(map(storage.exists, inner)):
         a, b = (_source(open_store(side), "image") for side in inner)
     else:
         store = open_store(url)
-        missing = [column for column in ("image_a", "image_b") if column not in image_columns(store.schema)]
-        if missing:
+        pictures = image_columns(store.schema)
+        missing = [side for side in ("image_a", "image_b") if side not in pictures]
+        # A side that was translated is called `image`.
+        sides = [side if side in pictures else "image" for side in ("image_a", "image_b")]
+        if len(missing) > ("image" in pictures):
             also = ", or a prefix with one store as a/ and one as b/" if config.objective == "cyclegan" else ""
             raise UserError(
                 f"{url}: has no image column {missing[0]} (its columns are {', '.join(store.schema.names)}); "
                 f"{config.objective} needs a paired store, such as jobs.pack --layout pairs makes{also}"
             )
-        a, b = _source(store, "image_a"), _source(store, "image_b")
+        a, b = (_source(store, side) for side in sides)
     return Sources(a=a, b=b) if config.direction == "a_to_b" else Sources(a=b, b=a)
 
 

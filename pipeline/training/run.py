@@ -64,12 +64,13 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
 
 def prepare(config: TrainConfig) -> Plan:
     """Check all that can be checked without Ray and without writing. Raises UserError naming what does not fit."""
-    for url in (config.input, config.output, config.start_from):
+    for url in (config.input, config.input_b, config.output, config.start_from):
         if storage.is_memory(url):
             raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
     config = dataclasses.replace(
         config,
         input=storage.absolute(config.input),
+        input_b=config.input_b and storage.absolute(config.input_b),
         output=storage.absolute(config.output),
         start_from=config.start_from and storage.absolute(config.start_from),
     )

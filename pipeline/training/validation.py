@@ -158,7 +158,7 @@ def check_validation(config: TrainConfig) -> None:
 
 def validation_sources(config: TrainConfig) -> Sources:
     """The images that are validated on. Raises UserError where the store lacks what the objective needs."""
-    found = find_sources(dataclasses.replace(config, input=config.validation.input))
+    found = find_sources(dataclasses.replace(config, input=config.validation.input, input_b=""))
     return Sources(a=found.a.first(config.validation.images), b=found.b.first(config.validation.images))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +13,10 @@ from gan_models import Bundle, GeneratorConfig
 from pipeline import hardware, images, storage
 from pipeline.bundles import open_bundle
 from pipeline.cards import store_cards
-from pipeline.config.translate import Resources, TranslateConfig
+from pipeline.config.translate import Resources, SizePolicy, TranslateConfig, TranslationOptions
+from pipeline.engine.account import Batch
 from pipeline.engine.commit import Sink
+from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output, load_segments
 from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
@@ -23,51 +26,102 @@ from pipeline.stores import Store, image_columns, open_store
 from pipeline.translation.stages import OWN_COLUMNS, Arithmetic, Decode, Encode, Translate
 
 
-def translate_job(config: TranslateConfig) -> Job:
-    """The job that `config` describes.
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A generator that was proved to be there, and how it computes."""
 
-    Raises UserError naming what does not fit: a missing store, column or
-    bundle, channels that the model does not take, a precision that this machine does not have.
+    url: str
+    bundle: Bundle
+    direction: str
+    arithmetic: Arithmetic
+
+    def recipe(self) -> dict[str, Any]:
+        """What of it changes a pixel."""
+        return {
+            "model": self.bundle.sha256,
+            "direction": self.direction,
+            "training_size": self.bundle.training_size,
+            "arithmetic": vars(self.arithmetic),
+        }
+
+
+def open_model(
+    url: str, direction: str | None, options: TranslationOptions, recorded: Mapping[str, Any], output: Output
+) -> Model:
+    """The generator for a direction of the bundle at `url`. `recorded` is the arithmetic that the output began with.
+
+    Raises UserError naming what does not fit: a missing bundle or direction, channels that it does not take, a
+    precision that this machine does not have.
     """
-    source = open_store(config.input)
-    bundle_url = storage.absolute(config.bundle)
-    bundle = open_bundle(bundle_url)
-    direction = config.direction or bundle.directions[0]
+    bundle = open_bundle(storage.absolute(url))
+    direction = direction or bundle.directions[0]
     if direction not in bundle.directions:
-        raise UserError(f"{config.bundle}: has no generator {direction}; it has {', '.join(bundle.directions)}")
+        raise UserError(f"{url}: has no generator {direction}; it has {', '.join(bundle.directions)}")
     architecture = bundle.generator_configs[direction]
     if (architecture.in_channels, architecture.out_channels) != (3, 3):
         raise UserError(
-            f"{config.bundle}: its generator takes {architecture.in_channels} channels and gives "
+            f"{url}: its generator takes {architecture.in_channels} channels and gives "
             f"{architecture.out_channels}; images are translated from RGB to RGB"
         )
-    column = choose_column(source, config.input_column, direction)
-    clashes = [c for c in (*OWN_COLUMNS, "source_image") if c in source.schema.names]
-    if clashes:
-        raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")
+    arithmetic = choose_arithmetic(options, architecture, recorded, output)
+    return Model(url=storage.absolute(url), bundle=bundle, direction=direction, arithmetic=arithmetic)
+
+
+def translate_job(config: TranslateConfig) -> Job:
+    """The job that `config` describes. Raises UserError where store, column or model do not fit."""
+    source = open_store(config.input)
     output = Output(storage.absolute(config.output))
-    arithmetic = choose_arithmetic(config, architecture, output)
-    recipe = {
-        "model": bundle.sha256,
-        "direction": direction,
+    model = open_model(config.bundle, config.direction, config, _recorded(output), output)
+    column = choose_column(source, config.input_column, model.direction)
+    check_columns(source, source.schema.names)
+    recipe = model.recipe() | {
         "input_column": column,
         "keep_source": config.keep_source,
         "size": config.size,
-        "training_size": bundle.training_size,
         "form": config.form,
         "encoding": vars(config.encoding),
-        "arithmetic": vars(arithmetic),
-        "versions": images.codec_versions() | {"pyarrow": pa.__version__, "torch": torch.__version__},
+        "versions": versions(),
     }
     extension = images.CODEC_EXTENSION[config.encoding.codec]
+    encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256)
     work = Work(
         output=output,
         fingerprint=fingerprint(recipe),
-        stages=_stages(config, bundle_url, bundle, direction, column, arithmetic),
+        stages=stages(
+            config,
+            decode=lambda: Decode(column, resized_to(config.size, model)),
+            translate=translating(model, config.resources),
+            encode=lambda: encode,
+            device=model.arithmetic.device,
+        ),
         sink=Sink(config.form, extension if config.form == "folder" else ""),
     )
-    cards = store_cards(f"Translated {direction}", source, output, input_column=column)
-    return Job(kind="translate", source=source, recipe=recipe, limits=config.limits, work=work, cards=cards)
+    return Job(
+        kind="translate",
+        output=output,
+        sources=[source],
+        recipe=recipe,
+        limits=config.limits,
+        works=[work],
+        cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
+    )
+
+
+def check_columns(source: Store, kept: Iterable[str]) -> None:
+    """Raises UserError where a column that is kept has a name that translation gives to its own."""
+    clashes = [column for column in (*OWN_COLUMNS, "source_image") if column in kept]
+    if clashes:
+        raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide which bytes come out."""
+    return images.codec_versions() | {"pyarrow": pa.__version__, "torch": torch.__version__}
+
+
+def resized_to(size: SizePolicy, model: Model) -> int | None:
+    """Pixels of a side that images are resized to before they are translated; None for their own size."""
+    return None if size == "native" else model.bundle.training_size
 
 
 def choose_column(source: Store, wanted: str, direction: str) -> str:
@@ -83,27 +137,28 @@ def choose_column(source: Store, wanted: str, direction: str) -> str:
     return column
 
 
-def choose_arithmetic(config: TranslateConfig, architecture: GeneratorConfig, output: Output) -> Arithmetic:
-    """How pixels are computed: as the output was begun, or as this machine does it best where nothing has begun.
+def choose_arithmetic(
+    options: TranslationOptions, architecture: GeneratorConfig, recorded: Mapping[str, Any], output: Output
+) -> Arithmetic:
+    """How pixels are computed: as is recorded, or as this machine does it best where nothing has begun.
 
     Raises UserError where this machine lacks what is recorded or asked for.
     """
-    recorded = _recorded(output)
-    device = config.device if config.device != "auto" else recorded.get("device") or hardware.default_device()
+    device = options.device if options.device != "auto" else recorded.get("device") or hardware.default_device()
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError(f"{output.url} needs a GPU (device cuda), and this machine has none; run it where there is one")
-    precision = config.precision if config.precision != "auto" else recorded.get("precision") or "auto"
+    precision = options.precision if options.precision != "auto" else recorded.get("precision") or "auto"
     try:
         precision = hardware.choose_precision(precision, device)
     except ValueError as error:
         raise UserError(f"{output.url}: {error}") from error
-    batch = config.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
+    batch = options.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
     # A quarter of the multiplications, where there is no bf16 to make them cheap.
     winograd = (device, precision, architecture.kind) == ("cpu", "fp32", "resnet")
     return Arithmetic(
         device=device,
         precision=precision,
-        compile=config.compile,
+        compile=options.compile,
         trunk="winograd" if winograd else "direct",
         batch=batch,
     )
@@ -119,23 +174,27 @@ def _recorded(output: Output) -> Mapping[str, Any]:
     return segments[-1].recipe.get("arithmetic", {}) if segments else {}
 
 
-def _stages(
-    config: TranslateConfig, url: str, bundle: Bundle, direction: str, column: str, arithmetic: Arithmetic
+def translating(model: Model, resources: Resources) -> Callable[[], Translate]:
+    """Loads the model in the process that is to translate."""
+    threads = actor_threads(resources, model.arithmetic.device)
+    url, direction, arithmetic = model.url, model.direction, model.arithmetic  # the weights stay here
+    return lambda: Translate(url, direction, arithmetic, threads)
+
+
+def stages(
+    options: TranslationOptions,
+    *,
+    decode: Callable[[], Callable[[Unit], Batch]],
+    translate: Callable[[], Callable[[Batch], Batch]],
+    encode: Callable[[], Callable[[Batch], Batch]],
+    device: str,
 ) -> tuple[Stage, ...]:
-    resources = config.resources
-    size = None if config.size == "native" else bundle.training_size
-    threads = actor_threads(resources, arithmetic.device)
-    gpus = resources.actor_gpus if resources.actor_gpus is not None else float(arithmetic.device == "cuda")
-    encode = Encode(config.encoding, column, config.keep_source, config.size, bundle.sha256)
+    """The three stages of every translation and what they take; `device` is where the second one computes."""
+    resources = options.resources
+    gpus = resources.actor_gpus if resources.actor_gpus is not None else float(device == "cuda")
     pool = (resources.actors, max(resources.actors, resources.max_actors or resources.actors))
     return (
-        Stage(name="decode", make=lambda: Decode(column, size), cpus=resources.decode_cpus),
-        Stage(
-            name="translate",
-            make=lambda: Translate(url, direction, arithmetic, threads),
-            cpus=resources.actor_cpus,
-            gpus=gpus,
-            actors=pool,
-        ),
-        Stage(name="encode", make=lambda: encode, cpus=resources.encode_cpus),
+        Stage(name="decode", make=decode, cpus=resources.decode_cpus),
+        Stage(name="translate", make=translate, cpus=resources.actor_cpus, gpus=gpus, actors=pool),
+        Stage(name="encode", make=encode, cpus=resources.encode_cpus),
     )

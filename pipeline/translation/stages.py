@@ -19,6 +19,7 @@ from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Unit
+from pipeline.selection import Selection
 from pipeline.stores import read_rows
 from pipeline.stores.schema import image_array
 from pipeline.translation.frames import frames_of, with_frames, without_frames
@@ -49,9 +50,15 @@ class Decode:
 
     column: str
     size: int | None
+    columns: tuple[str, ...] | None = None
+    """Which other columns are read; all where none are named."""
+    selection: Selection | None = None
+    """Which rows are wanted, by their key; the others are skipped."""
 
     def __call__(self, unit: Unit) -> Batch:
-        rows = read_rows(unit.ranges)
+        columns = None if self.columns is None else (self.column, *self.columns)
+        rows = read_rows(unit.ranges, columns, wants=self.selection.wants if self.selection else None)
+        skipped = unit.rows - len(rows)
         good, rejected, decoded = list[int](), list[Rejected](), list[images.Decoded]()
         for i, value in enumerate(rows[self.column].to_pylist()):
             try:
@@ -67,7 +74,7 @@ class Decode:
         rows = rows.append_column("exif_orientation", pa.array([d.orientation for d in decoded], pa.int8()))
         if self.size is not None:
             frames = [images.resize(f, self.size, self.size) for f in frames]
-        return Batch(unit, with_frames(rows, frames), tuple(rejected))
+        return Batch(unit, with_frames(rows, frames), tuple(rejected), skipped)
 
 
 class Translate:
@@ -118,17 +125,26 @@ class Encode:
         extension = images.CODEC_EXTENSION[self.encoding.codec]
         names = [f"{key.rsplit('/', 1)[-1]}.{extension}" for key in keys]
         source = rows[self.column]
-        rows = without_frames(rows).drop_columns(
-            [c for c in (self.column, "image", "width", "height") if c in rows.column_names]
-        )
-        rows = rows.add_column(0, "image", image_array([images.encode(f, self.encoding) for f in frames], names))
+        pictures = image_array([images.encode(f, self.encoding) for f in frames], names)
+        rows = laid_out(rows, self.column, pictures, [f.shape for f in frames], self.model)
         if self.keep_source:
             rows = rows.append_column("source_image", source)
-        rows = rows.append_column("width", pa.array([f.shape[1] for f in frames], pa.int32()))
-        rows = rows.append_column("height", pa.array([f.shape[0] for f in frames], pa.int32()))
-        rows = rows.append_column("source_key", pa.array(keys, pa.string()))
-        rows = rows.append_column("model", pa.array([self.model] * len(keys), pa.string()))
         return Batch(batch.unit, rows, batch.rejected, batch.skipped)
+
+
+def laid_out(
+    rows: pa.Table, column: str, pictures: pa.StructArray, shapes: Sequence[tuple[int, ...]], model: str | None
+) -> pa.Table:
+    """Rows as they are published: `pictures` of these shapes as `image`, in place of `column` and of what was decoded.
+
+    `model` is the fingerprint of the weights that made them; None where they are the source's own.
+    """
+    names = [name for name in (column, "image", "width", "height") if name in rows.column_names]
+    rows = without_frames(rows).drop_columns(names).add_column(0, "image", pictures)
+    rows = rows.append_column("width", pa.array([shape[1] for shape in shapes], pa.int32()))
+    rows = rows.append_column("height", pa.array([shape[0] for shape in shapes], pa.int32()))
+    rows = rows.append_column("source_key", rows["key"])
+    return rows.append_column("model", pa.array([model] * len(rows), pa.string()))
 
 
 def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:

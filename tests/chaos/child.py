@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 # Modules alone: the server holds no connection and no thread that a fork would break.
-_PRELOADED = ("jobs.pack", "jobs.translate", "pandas", "s3fs", "torch._dynamo", "tests.chaos.child")
+_PRELOADED = ("jobs.pack", "jobs.translate", "jobs.augment", "pandas", "s3fs", "torch._dynamo", "tests.chaos.child")
 
 
 def run(job: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
+import yaml
 
 from pipeline import storage
 from pipeline.engine import crash
+from pipeline.translation.augment import draw
 from tests import corpus
 from tests.chaos import child
 
-Kind = Literal["pack", "parquet", "folder"]
-"""pack, translate into Parquet shards, translate into a folder of files."""
-KINDS: tuple[Kind, ...] = ("pack", "parquet", "folder")
+Kind = Literal["pack", "parquet", "folder", "augment"]
+"""pack, translate into Parquet shards, translate into a folder of files, a slot of augment."""
+KINDS: tuple[Kind, ...] = ("pack", "parquet", "folder", "augment")
+SEED = 5
 
 IN_THE_WORKER = ("before data", "after data", "after image", "after quarantine", "after commit")
 """Points that are reached where a unit is published; the driver comes to the others."""
@@ -45,6 +48,10 @@ class Ground:
         self.input = corpus.write_folder(storage.join(prefix, "in"), 13)
         self.bundle = corpus.write_bundle(storage.join(prefix, "bundle"))
         self.keys = sorted(entry.name for entry in storage.list_files(self.input))
+        self._augment = ["--config", str(scratch / "augment.yaml"), "--sources", "one", self.input, "--seed", str(SEED)]
+        self._augment += ["--budget.share", "0.9"]
+        said = {"night": {"bundle": self.bundle, "probability": 0.5}}
+        (scratch / "augment.yaml").write_text(yaml.safe_dump({"translators": said}))
         self._clean: dict[tuple[Kind, int], Mapping[str, Any]] = {}
 
     def new_output(self) -> str:
@@ -58,6 +65,8 @@ class Ground:
         arguments = ["--input", self.input, "--output", output, "--limits.rows", str(rows)]
         if kind == "pack":
             return "pack", arguments
+        if kind == "augment":
+            return "augment", [*self._augment, *arguments[2:], "--slot", "2026-10-01", "--resources.threads", "1"]
         # One thread: several tests at once on few cores would wait for each other's threads most of the time.
         return "translate", [*arguments, "--bundle", self.bundle, "--form", kind, "--resources.threads", "1"]
 
@@ -69,8 +78,14 @@ class Ground:
     def check(self, kind: Kind, output: str, rows: int = 4) -> None:
         """`output` is what a run that was never killed makes, and each input is in it exactly once."""
         assert_same(corpus.contents(output), self._contents_of_a_clean_run(kind, rows))
-        assert sorted(keys_of(output, kind)) == self.keys
+        assert sorted(keys_of(output, kind)) == self._expected_keys(kind)
         assert storage.exists(storage.join(output, "_SUCCESS"))
+
+    def _expected_keys(self, kind: Kind) -> list[str]:
+        """Every key as often as it is to be accounted for."""
+        drawn = draw(SEED, "night", 0.5)
+        assert drawn
+        return sorted([*self.keys, *filter(drawn.wants, self.keys)]) if kind == "augment" else self.keys
 
     def _contents_of_a_clean_run(self, kind: Kind, rows: int) -> Mapping[str, Any]:
         if (kind, rows) not in self._clean:
@@ -92,7 +107,8 @@ def keys_of(output: str, kind: Kind) -> list[str]:
     shards = storage.list_files(storage.join(output, "_transdomain/verdicts" if kind == "folder" else "data"))
     quarantine = storage.list_files(storage.join(output, "_quarantine"))
     for entry in itertools.chain(shards, quarantine):
-        counts.update(pq.read_table(io.BytesIO(storage.read(entry.url)), columns=["key"])["key"].to_pylist())
+        rows = pq.read_table(io.BytesIO(storage.read(entry.url)))
+        counts.update(rows["source_key" if "source_key" in rows.column_names else "key"].to_pylist())
     return list(counts.elements())
 
 

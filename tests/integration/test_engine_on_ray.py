@@ -55,8 +55,8 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
             resources=Resources(threads=1),
         )
         job = translate_job(config)
-        dataset = on_ray.build([job.work], [Task(0, "000000-000000")])
-        assert plan_only([job]) == [(job.work.output.url, 12, 3)]
+        dataset = on_ray.build(job.works, [Task(0, "000000-000000")])
+        assert plan_only([job]) == [(job.output.url, 12, 3)]
         stats = dataset.materialize().stats()
         for name in ("MapBatches(decode)", "MapBatches(translate)", "MapBatches(encode)"):
             assert name in stats

@@ -93,7 +93,7 @@ def test_a_strangers_object_is_not_adopted(any_prefix: str) -> None:
     from pipeline.stores.parquet import encode_shard
 
     output = Output(any_prefix)
-    storage.create(output.shard("000000-000000"), encode_shard(batch(b"x").rows, {}))
+    storage.create(output.shard(batch(b"x").unit), encode_shard(batch(b"x").rows, {}))
     with pytest.raises(ConflictError, match="no job wrote"):
         publish(output, Sink(), batch(b"picture"), "f", 0.0)
 

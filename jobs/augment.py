@@ -1,0 +1,55 @@
+"""Translate what arrived since the last slot, by several models, into one growing dataset; for a schedule."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Sequence
+
+from jobs.cli import DONE, run_job
+from pipeline import running, storage
+from pipeline.config.augment import AugmentConfig
+from pipeline.engine.record import Output
+from pipeline.errors import UserError
+from pipeline.report.content import Report
+from pipeline.report.text import render_text
+from pipeline.retry import preflight
+from pipeline.translation import slots
+from pipeline.translation.augment import augment_job
+
+STATUS_SLOTS = 10
+
+
+def augment(config: AugmentConfig) -> int:
+    """Run a slot and print how it stands; or, for --status, how the last ones do."""
+    output = Output(storage.absolute(config.output))
+    if config.status:
+        return _show_status(output)
+    slot = slots.choose_slot(config.slot, config.schedule, datetime.datetime.now(datetime.UTC))
+    with preflight(output.url):
+        job = augment_job(config, slot)
+    running.run_engine([job], config)
+    if config.keep_slots is not None and not config.dry_run:
+        for gone in slots.retire(output, config.keep_slots):
+            print(f"{output.url}, slot {gone}: data deleted")
+    return DONE
+
+
+def _show_status(output: Output) -> int:
+    with preflight(output.url):
+        found = slots.standings(output, STATUS_SLOTS)
+    if not found:
+        raise UserError(f"{output.url}: no slot has been run there yet")
+    unfinished = [standing.slot for standing in found if standing.done < standing.units]
+    status = f"{', '.join(unfinished)} to be run again" if unfinished else "complete"
+    table = slots.standings_table(found)
+    print(render_text(Report(title=output.url, status=status, tables=[table], quarantine_total=None)))
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_job(AugmentConfig, augment, name="augment", description=__doc__ or "", argv=argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,336 @@
+"""jobs.augment through its command line, in the plain loop: slots, draws, what is kept and what is said."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from jobs import augment, verify
+from pipeline import images, storage
+from pipeline.engine.record import Output, load_segments, load_units
+from pipeline.stores import open_store
+from pipeline.translation import slots
+from pipeline.translation.augment import draw
+from tests import corpus
+from tests.pipeline.training import small
+
+DAYS = ["2026-10-01", "2026-10-02", "2026-10-03"]
+
+
+class Ground:
+    """A source that grows by a folder of pictures a day, and a configuration with two translators."""
+
+    def __init__(self, prefix: str, scratch: Path) -> None:
+        self.source, self.output = storage.join(prefix, "in"), storage.join(prefix, "out")
+        self.file = scratch / "augment.yaml"
+        self.wishes: dict[str, Any] = {
+            "sources": {"cameras": self.source},
+            "output": self.output,
+            "translators": {
+                "night": {"bundle": corpus.write_bundle(storage.join(prefix, "night")), "probability": 0.5},
+                "rain": {"bundle": corpus.write_bundle(storage.join(prefix, "rain"), width=6)},
+            },
+            "limits": {"rows": 4},
+            "budget": {"share": 0.5},
+            "seed": 7,
+        }
+
+    def grow(self, day: str, count: int) -> list[str]:
+        names = [f"{day}/{i:02d}.png" for i in range(count)]
+        for i, name in enumerate(names):
+            data = images.encode(corpus.picture(hash_of(name) + i), images.Encoding(codec="png"))
+            storage.replace(storage.join(self.source, name), data)
+        return names
+
+    def run(self, slot: str, *options: str) -> int:
+        self.file.write_text(yaml.safe_dump(self.wishes))
+        return augment.main(["--config", str(self.file), "--slot", slot, "--local", *options])
+
+    def slots(self) -> dict[str, set[str]]:
+        """The sources of every slot, from its plan."""
+        output = Output(self.output)
+        found: dict[str, set[str]] = {}
+        for segment in load_segments(output):
+            units = load_units(output, segment.number)
+            found[segment.label] = {piece.shard for unit in units for piece in unit.ranges}
+        return found
+
+
+def hash_of(name: str) -> int:
+    return sum(name.encode())
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(str(tmp_path), tmp_path)
+
+
+def test_each_image_is_translated_by_those_it_is_drawn_for_and_kept(any_prefix: str, tmp_path: Path) -> None:
+    ground = Ground(any_prefix, tmp_path)
+    corpus.write_folder(ground.source, 20)
+    assert ground.run(DAYS[0]) == 0
+    good = [e.name for e in storage.list_files(ground.source) if e.name not in corpus.BROKEN]
+    drawn = draw(7, "night", 0.5)
+    assert drawn
+    night = [key for key in good if drawn.wants(key)]
+    assert 0 < len(night) < len(good)
+    rows = corpus.rows(ground.output)
+    assert Counter((row["translator"], row["source_key"]) for row in rows) == Counter(
+        [("original", key) for key in good] + [("rain", key) for key in good] + [("night", key) for key in night]
+    )
+    assert {row["key"] for row in rows} == {f"{row['translator']}/cameras/{row['source_key']}" for row in rows}
+    assert {row["source"] for row in rows} == {"cameras"}
+    for row in rows:
+        if row["translator"] == "original":
+            assert row["image"]["bytes"] == storage.read(storage.join(ground.source, row["source_key"]))
+            assert row["model"] is None
+        assert (row["width"], row["height"], row["source_width"], row["source_height"]) == (24, 24, 24, 24)
+    pixels = {
+        row["translator"]: images.decode(row["image"]["bytes"]).pixels for row in rows if row["source_key"] == night[0]
+    }
+    assert not np.array_equal(pixels["night"], pixels["original"])
+    assert not np.array_equal(pixels["night"], pixels["rain"])
+    aside = [
+        row["key"]
+        for entry in storage.list_files(storage.join(ground.output, "_quarantine"))
+        for row in pq.read_table(io.BytesIO(storage.read(entry.url))).to_pylist()
+    ]
+    expected = [*corpus.BROKEN] * 2 + [key for key in corpus.BROKEN if drawn.wants(key)]
+    assert Counter(aside) == Counter(expected)
+    assert verify.main(["--input", ground.output]) == 0
+
+
+def test_a_translation_is_that_of_jobs_translate(ground: Ground) -> None:
+    from jobs import translate
+
+    ground.grow(DAYS[0], 3)
+    plain = ground.output + "-plain"
+    bundle = ground.wishes["translators"]["rain"]["bundle"]
+    assert translate.main(["--input", ground.source, "--output", plain, "--bundle", bundle, "--local"]) == 0
+    assert ground.run(DAYS[0]) == 0
+    found = {
+        row["source_key"]: row["image"]["bytes"] for row in corpus.rows(ground.output) if row["translator"] == "rain"
+    }
+    assert found == {row["source_key"]: row["image"]["bytes"] for row in corpus.rows(plain)}
+
+
+def test_a_slot_takes_what_is_in_no_slot_yet(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    first = ground.grow(DAYS[0], 5)
+    assert ground.run(DAYS[0]) == 0
+    before = corpus.contents(ground.output)
+    second = ground.grow(DAYS[2], 3)
+    assert ground.run(DAYS[0]) == 0  # again: it has its inputs
+    assert "was complete already, nothing to do" in capsys.readouterr().out
+    assert corpus.contents(ground.output) == before
+    assert ground.run(DAYS[2]) == 0
+    assert ground.run(DAYS[1]) == 0  # missed, run later: it gets what is left, which is nothing
+    assert ground.slots() == {DAYS[0]: set(first), DAYS[2]: set(second), DAYS[1]: set()}
+    third = ground.grow("late", 1)
+    assert ground.run(DAYS[1]) == 0
+    assert ground.slots()[DAYS[1]] == set()
+    assert ground.run("2026-10-04") == 0
+    assert ground.slots()["2026-10-04"] == set(third)
+    assert verify.main(["--input", ground.output]) == 0
+    capsys.readouterr()
+    assert ground.run("", "--status") == 0
+    said = capsys.readouterr().out
+    assert f"{ground.output}: complete" in said
+    assert [line.split()[:4] for line in said.splitlines() if line.startswith("  2026")] == [
+        [DAYS[0], "5", str(5 + 5 + nights(first)), "0"], [DAYS[1], "0", "0", "0"],
+        [DAYS[2], "3", str(3 + 3 + nights(second)), "0"], ["2026-10-04", "1", str(1 + 1 + nights(third)), "0"],
+    ]  # fmt: skip
+
+
+def nights(names: list[str]) -> int:
+    drawn = draw(7, "night", 0.5)
+    assert drawn
+    return sum(map(drawn.wants, names))
+
+
+def test_everything_may_change_between_slots_and_nothing_within(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ground.grow(DAYS[0], 4)
+    assert ground.run(DAYS[0]) == 0
+    ground.wishes["seed"] = 8
+    del ground.wishes["translators"]["night"]
+    assert ground.run(DAYS[0]) == 2
+    said = capsys.readouterr().err
+    assert "was begun with other settings" in said
+    assert "seed: 7 there, 8 now" in said
+    ground.grow(DAYS[1], 4)
+    assert ground.run(DAYS[1]) == 0
+    assert {row["translator"] for row in corpus.rows(ground.output) if row["source_key"].startswith(DAYS[1])} == {
+        "original", "rain"
+    }  # fmt: skip
+    assert verify.main(["--input", ground.output]) == 0
+
+
+def test_an_unfinished_slot_is_finished_by_the_next_of_the_same_settings(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ground.grow(DAYS[0], 6)
+    storage.replace(storage.join(ground.source, "x.png"), b"no picture")
+    assert ground.run(DAYS[0], "--budget.count", "0") == 3  # stopped by its budget
+    assert not storage.exists(storage.join(ground.output, "_SUCCESS"))
+    capsys.readouterr()
+    assert ground.run("", "--status") == 0
+    assert f"{ground.output}: {DAYS[0]} to be run again" in capsys.readouterr().out
+    second = ground.grow(DAYS[1], 4)
+    assert ground.run(DAYS[1]) == 0
+    assert ground.slots() == {DAYS[0]: {*first, "x.png"}, DAYS[1]: set(second)}
+    assert {row["source_key"] for row in corpus.rows(ground.output)} == {*first, *second}
+    assert verify.main(["--input", ground.output]) == 0
+
+
+def test_a_slot_of_other_settings_is_left_to_its_own_run(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    ground.grow(DAYS[0], 4)
+    storage.replace(storage.join(ground.source, "x.png"), b"no picture")
+    assert ground.run(DAYS[0], "--budget.count", "0") == 3
+    ground.grow(DAYS[1], 4)
+    ground.wishes["seed"] = 8
+    assert ground.run(DAYS[1]) == 0
+    assert f"not finished yet, to be run again: {DAYS[0]}" in caplog.text
+    assert not storage.exists(storage.join(ground.output, "_SUCCESS"))
+    ground.wishes["seed"] = 7
+    assert ground.run(DAYS[0]) == 0
+    assert verify.main(["--input", ground.output]) == 0
+
+
+def test_old_slots_give_up_their_data_and_nothing_else(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    for day in DAYS:
+        ground.grow(day, 4)
+        assert ground.run(day, "--keep_slots", "2") == 0
+    assert f"{ground.output}, slot {DAYS[0]}: data deleted" in capsys.readouterr().out
+    kept = {row["source_key"][:10] for row in corpus.rows(ground.output)}
+    assert kept == set(DAYS[1:])
+    assert ground.run(DAYS[0], "--keep_slots", "2") == 0  # nothing is augmented again
+    assert "was complete already" in capsys.readouterr().out
+    assert {row["source_key"][:10] for row in corpus.rows(ground.output)} == kept
+    assert verify.main(["--input", ground.output]) == 0
+    mark = json.loads(storage.read(storage.join(ground.output, "_SUCCESS")))
+    assert mark["inputs"] == 3 * 3 * 4
+    assert ground.run("", "--status") == 0
+    assert "data deleted" in capsys.readouterr().out
+
+
+def test_a_deletion_that_was_killed_is_finished_by_the_next_run(ground: Ground) -> None:
+    for day in DAYS[:2]:
+        ground.grow(day, 4)
+        assert ground.run(day) == 0
+    output = Output(ground.output)
+    storage.create(output.retired(0), b"{}")  # killed before the first shard was deleted
+    assert slots.retire(output, 1) == [DAYS[0]]
+    assert slots.retire(output, 1) == []
+    assert {row["source_key"][:10] for row in corpus.rows(ground.output)} == {DAYS[1]}
+
+
+def test_readers_take_slots_and_translators_for_columns(ground: Ground) -> None:
+    for day in DAYS[:2]:
+        ground.grow(day, 5)
+        assert ground.run(day) == 0
+    expected = Counter((row["source_key"][:10], row["translator"]) for row in corpus.rows(ground.output))
+    table = pq.read_table(f"{ground.output}/data").to_pylist()
+    assert Counter((row["slot"], row["translator"]) for row in table) == expected
+    shards = f"read_parquet('{ground.output}/data/**/*.parquet')"
+    counted = duckdb.sql(f"select slot::varchar, translator, count(*) from {shards} group by all").fetchall()
+    assert {(slot, name): count for slot, name, count in counted} == expected
+    loaded = datasets.load_dataset(ground.output, split="train", cache_dir=f"{ground.output}-cache")
+    assert (
+        Counter((key[:10], name) for key, name in zip(loaded["source_key"], loaded["translator"], strict=True))
+        == expected
+    )
+    store = open_store(f"{ground.output}/data/slot=2026-10-0*/translator=r*")
+    assert store.rows == expected[DAYS[0], "rain"] + expected[DAYS[1], "rain"]
+    assert store.ranges[0].shard == f"slot={DAYS[0]}/translator=rain/000000-000001.parquet"
+
+
+def test_a_model_is_trained_on_a_glob_of_slots(ground: Ground, tmp_path: Path) -> None:
+    for day in DAYS[:2]:
+        ground.grow(day, 3)
+        assert ground.run(day) == 0
+    config = small.cyclegan(
+        f"{ground.output}/data/slot=2026-10-*/translator=original",
+        str(tmp_path / "run"),
+        input_b=f"{ground.output}/data/slot=2026-10-*/translator=rain",
+        steps=2,
+    )
+    assert small.train_here(config).step == 2
+
+
+def test_two_sources_keep_their_common_columns(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (str(ground.file.parent / name) for name in ("one.parquet", "other.parquet"))
+    picture = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}
+    pq.write_table(pa.table({"image": [picture] * 2, "city": ["Bonn", "Köln"], "extra": [1, 2]}), one)
+    pq.write_table(pa.table({"image": [picture], "city": ["Ulm"]}), other)
+    ground.wishes["sources"] = {"one": one, "other": other}
+    assert ground.run(DAYS[0]) == 2
+    said = capsys.readouterr().err
+    assert "sources one, other have different columns (other has no column extra); name those to keep" in said
+    assert ground.run(DAYS[0], "--labels", "city", "extra") == 2
+    assert "source other has no column extra; leave it out of --labels" in capsys.readouterr().err
+    assert ground.run(DAYS[0], "--labels", "city") == 0
+    rows = [row for row in corpus.rows(ground.output) if row["translator"] == "rain"]
+    assert [(row["source"], row["city"]) for row in rows] == [("one", "Bonn"), ("one", "Köln"), ("other", "Ulm")]
+    assert "extra" not in rows[0]
+    assert verify.main(["--input", ground.output]) == 0
+
+
+class TestWhatCannotBeUsedIsRefusedInOneLine:
+    """Exit code 2, one line, and nothing written."""
+
+    def check(self, ground: Ground, capsys: pytest.CaptureFixture[str], words: str, *options: str) -> None:
+        assert ground.run(DAYS[0], *options) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
+        assert not storage.exists(storage.join(ground.output, "_transdomain"))
+
+    def test_a_source_that_vanished(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        self.check(ground, capsys, f"source cameras: {ground.source}: nothing there")
+
+    def test_a_slot_in_the_future(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        self.check(ground, capsys, "slot 2999-01-01 is in the future", "--slot", "2999-01-01")
+
+    def test_channels_that_do_not_fit(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.grow(DAYS[0], 1)
+        grey = corpus.write_bundle(str(ground.file.parent / "grey"), in_channels=1)
+        ground.wishes["translators"]["night"]["bundle"] = grey
+        self.check(ground, capsys, f"{grey}: its generator takes 1 channels")
+
+    def test_an_unknown_key_of_a_translator(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.wishes["translators"]["night"]["probabilty"] = 0.3
+        self.check(ground, capsys, "unknown key translators.night.probabilty; did you mean probability?")
+
+    def test_a_translator_without_a_bundle(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        del ground.wishes["translators"]["night"]["bundle"]
+        self.check(ground, capsys, "translators.night.bundle is missing")
+
+    def test_a_translator_that_is_only_a_word(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.wishes["translators"]["night"] = "bundle"
+        self.check(ground, capsys, "translators.night is 'bundle': expected `option: value` lines below it")
+
+    def test_a_name_that_stands_for_originals(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.wishes["translators"]["original"] = ground.wishes["translators"]["rain"]
+        self.check(ground, capsys, "images that are not translated have this name")
+
+    def test_a_probability_above_one(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        self.check(ground, capsys, "probability is 1.5", "--translators.night.probability", "1.5")
+
+
+def test_a_dry_run_touches_nothing(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    ground.grow(DAYS[0], 5)
+    assert ground.run(DAYS[0], "--dry_run") == 0
+    assert f"would write {ground.output}: 15 rows in 5 units" in capsys.readouterr().out
+    assert not storage.exists(ground.output)
