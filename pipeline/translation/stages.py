@@ -139,8 +139,10 @@ def laid_out(
 
     `model` is the fingerprint of the weights that made them; None where they are the source's own.
     """
-    names = [name for name in (column, "image", "width", "height") if name in rows.column_names]
-    rows = without_frames(rows).drop_columns(names).add_column(0, "image", pictures)
+    # Each name once: dropping a column twice would take its neighbour, too.
+    replaced = {column, "image", "width", "height"}
+    rows = without_frames(rows)
+    rows = rows.drop_columns([name for name in rows.column_names if name in replaced]).add_column(0, "image", pictures)
     rows = rows.append_column("width", pa.array([shape[1] for shape in shapes], pa.int32()))
     rows = rows.append_column("height", pa.array([shape[0] for shape in shapes], pa.int32()))
     rows = rows.append_column("source_key", rows["key"])

@@ -158,6 +158,18 @@ def test_the_result_does_not_depend_on_the_cut(folder: str, any_prefix: str) -> 
     assert results[0] == results[1]
 
 
+def test_every_other_column_rides_along_wherever_it_stands(tmp_path: Path) -> None:
+    picture = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}
+    labels = {"before": [1, 2], "image": [picture] * 2, "after": ["x", "y"], "boxes": [[[0, 0, 9, 9]], []]}
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(labels), tmp_path / "in/shard.parquet")
+    bundle, output = corpus.write_bundle(str(tmp_path / "bundle")), str(tmp_path / "out")
+    assert run_translate(str(tmp_path / "in"), output, bundle) == 0
+    rows = corpus.rows(output)
+    for name in ("before", "after", "boxes"):
+        assert [row[name] for row in rows] == labels[name]
+
+
 def test_public_readers_see_each_image_once(tmp_path: Path) -> None:
     folder = corpus.write_folder(str(tmp_path / "in"), 13)
     bundle, output = corpus.write_bundle(str(tmp_path / "bundle")), str(tmp_path / "out")
