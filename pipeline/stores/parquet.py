@@ -69,8 +69,9 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
 
     table = retrying(fetch, wanted.url).replace_schema_metadata(None)
     if "key" not in table.column_names:
-        keys = [f"{wanted.shard}#{row:09d}" for row in range(wanted.start, wanted.stop)]
-        table = table.add_column(0, "key", pa.array(keys, pa.string()))
+        keys = pa.array([f"{wanted.shard}#{row:09d}" for row in range(wanted.start, wanted.stop)], pa.string())
+        # Of a table without columns nobody knows how many rows it has.
+        table = pa.table([keys, *table.columns], ["key", *table.column_names])
     if "source_shard" in table.column_names:
         table = table.drop_columns("source_shard")
     return table.append_column("source_shard", pa.array([wanted.shard] * len(table), pa.string()))

@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import pack, translate
+from jobs import pack, translate, verify
 from pipeline import images, retry, storage
 from pipeline.engine import record
 from pipeline.engine.plan import Limits
@@ -168,6 +168,7 @@ def test_every_other_column_rides_along_wherever_it_stands(tmp_path: Path) -> No
     rows = corpus.rows(output)
     for name in ("before", "after", "boxes"):
         assert [row[name] for row in rows] == labels[name]
+    assert verify.main(["--input", output]) == 0  # though its source names no keys
 
 
 def test_public_readers_see_each_image_once(tmp_path: Path) -> None:
