@@ -35,8 +35,8 @@ class Translator:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig(TranslationOptions):
-    """What arrived since the last slot, translated by several models into one growing dataset."""
+class _Augment:
+    """The options of this job alone; in a class of their own, to stand before those that it shares."""
 
     sources: dict[str, str]
     """Names and stores, such as `cameras s3://BUCKET/cameras`. A name is what tells whether a shard is new: keep it
@@ -63,6 +63,11 @@ class AugmentConfig(TranslationOptions):
     augmented twice."""
     status: bool = False
     """Show the last slots and touch nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig(TranslationOptions, _Augment):
+    """What arrived since the last slot, translated by several models into one growing dataset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

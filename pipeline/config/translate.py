@@ -67,8 +67,8 @@ class TranslationOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateConfig(TranslationOptions):
-    """What `jobs.translate` reads, by which model, and what it writes."""
+class _Translate:
+    """The options of this job alone; in a class of their own, to stand before those that it shares."""
 
     input: str
     """Store to translate: Parquet shards or a folder of images; a path, or a URL such as s3://BUCKET/PREFIX."""
@@ -84,6 +84,11 @@ class TranslateConfig(TranslationOptions):
     """Keep the column that was read, as source_image."""
     form: Literal["parquet", "folder"] = "parquet"
     """Write Parquet shards, or a folder of image files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateConfig(TranslationOptions, _Translate):
+    """What `jobs.translate` reads, by which model, and what it writes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
