@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +175,35 @@ def test_an_explosion_stops_the_run_with_the_last_good_checkpoint(pairs: str, mo
     assert f"step {outcome.step}: " in outcome.failure
     assert "times its recent median" in outcome.failure
     assert f"the last good checkpoint is of step {outcome.step - 1}" in outcome.failure
+
+
+def test_a_run_that_diverges_shows_it_in_its_last_lines(pairs: str) -> None:
+    """No checkpoint publishes them, and no time has passed since the last write."""
+    run = "memory://watch/diverges"
+    config = small.pix2pix(
+        pairs, run, steps=50, learning_rate=1e30, lambda_l1=1e30, checkpoint_every=50, watch=WatchConfig()
+    )
+    outcome, _, _ = train(config)
+    lines = metrics.read_metrics(run)
+    assert [line["step"] for line in lines] == list(range(1, outcome.step + 1))
+    gone = {name for name, value in lines[-1]["losses"].items() if math.isnan(value)}
+    assert gone
+    assert all(f"{name} is " in outcome.failure for name in gone)
+
+
+def test_a_loss_that_explodes_right_after_a_resume_is_compared_with_the_earlier_starts(pairs: str) -> None:
+    explodes = WatchConfig(tensorboard=False, sample_every=0, explosion=2.0)
+    config = small.pix2pix(pairs, "memory://watch/resumed", steps=12, watch=explodes)
+    train(config)
+    url = f"{config.output}/metrics.jsonl"
+    lines = metrics.read_metrics(config.output)
+    for line in lines:
+        line["losses"] = dict.fromkeys(line["losses"], 1e-3)
+    checkpoint.storage.replace(url, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    outcome, _, _ = train(dataclasses.replace(config, steps=14))
+    assert outcome.step == 13
+    assert "g_l1 is " in outcome.failure
+    assert "more than 2 times its recent median of 0.001" in outcome.failure
 
 
 def test_an_idle_discriminator_is_one_warning_an_episode(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
