@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import numpy as np
@@ -158,6 +158,8 @@ class Counting(AbstractFileSystem):
 
     protocol = "counting"
     read_bytes = 0
+    reads: ClassVar[list[tuple[str, bool]]] = []
+    """The path of each, and whether it was of the end of the file, where the footer is."""
     going = threading.Event()
     lock = threading.Lock()
     disk = LocalFileSystem()
@@ -176,22 +178,26 @@ class _CountingFile(io.FileIO):
     def readinto(self, buffer: Any) -> int:
         Counting.going.wait()
         count = super().readinto(buffer)
-        with Counting.lock:
-            Counting.read_bytes += count
+        self._count(count)
         return count
 
     def read(self, size: int | None = -1) -> bytes:
         Counting.going.wait()
         data = super().read(-1 if size is None else size)
-        with Counting.lock:
-            Counting.read_bytes += len(data)
+        self._count(len(data))
         return data
+
+    def _count(self, count: int) -> None:
+        at_the_end = self.tell() == os.fstat(self.fileno()).st_size
+        with Counting.lock:
+            Counting.read_bytes += count
+            Counting.reads.append((str(self.name), at_the_end))
 
 
 @pytest.fixture
 def counting(tmp_path: Path) -> Iterator[str]:
     fsspec.register_implementation("counting", Counting, clobber=True)
-    Counting.read_bytes = 0
+    Counting.read_bytes, Counting.reads = 0, []
     Counting.going.set()
     yield f"counting://{tmp_path}/store"
     Counting.going.set()
@@ -208,7 +214,7 @@ def test_streaming_reads_each_byte_about_once_an_epoch_over_all_workers(
     objective: str, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever their number; and all see what one would. (About: a row group more for each border between two
-    workers' lanes, and here with each row group of 1 MB a footer of 64 kB.)"""
+    workers' lanes.)"""
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1_000_000)
     count, size, local = (250 if objective == "pix2pix" else 490), 100_000, counting.removeprefix("counting://")
     pictures = [padded(i, size) for i in range(count)]
@@ -228,13 +234,41 @@ def test_streaming_reads_each_byte_about_once_an_epoch_over_all_workers(
         for each in opened:
             each.close()
         print(f"{workers} worker(s) read {Counting.read_bytes / (2 * count * size):.3f} of the set")
-        assert Counting.read_bytes < 1.2 * 2 * count * size, workers
+        assert Counting.read_bytes < 1.1 * 2 * count * size, workers
         assert Counting.read_bytes > 2 * count * size
         whole = whole or parts[0]
         for step, expected in enumerate(whole):
             shares = ordering.shares(expected.samples, workers)
             found = [part[step].real_a[: s.stop - s.start] for part, s in zip(parts, shares, strict=True)]
             assert torch.equal(torch.cat(found), expected.real_a)
+
+
+@pytest.mark.parametrize("objective", ["pix2pix", "cyclegan"])
+def test_streaming_reads_each_footer_once_whatever_the_number_of_row_groups_and_epochs(
+    objective: str, counting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By eight threads at once; and beside it there is a request a row group and epoch, at most."""
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 200_000)
+    local = counting.removeprefix("counting://")
+    pictures = [padded(i, 50_000) for i in range(60)]
+    if objective == "pix2pix":
+        small.write_store(local, shards=3, image_a=pictures, image_b=pictures)
+    else:
+        small.write_store(f"{local}/a", shards=3, image=pictures)
+        small.write_store(f"{local}/b", shards=3, image=pictures)
+    make = small.pix2pix if objective == "pix2pix" else small.cyclegan
+    config = make(counting, "memory://feed/run", streaming="stream", shuffle_buffer=4, global_batch=6, steps=20)
+    sources = loader.find_sources(config)
+    ranges = [*sources.a.ranges, *(sources.b.ranges if objective == "cyclegan" else [])]
+    shards = {r.url for r in ranges}
+    assert len(ranges) > 6 * len(shards)
+    with open_feed(config) as opened:
+        Counting.reads = []
+        for step in range(20):
+            opened.batch(step)
+    footers = [path for path, at_the_end in Counting.reads if at_the_end]
+    assert len(footers) == len(set(footers)) == len(shards)
+    assert len(ranges) < len(Counting.reads) - len(footers) <= 2 * len(ranges)
 
 
 def test_resuming_in_an_epoch_reads_what_is_left_of_it_and_the_buffers(counting: str) -> None:
