@@ -1,7 +1,8 @@
 """The training loop of one rank: from the newest checkpoint to the last step. Knows no Ray.
 
 All ranks run it at once, each in a process of its own, with torch's process group set up where they are several.
-What one rank finds wrong before the first step is told to all, so that they stop together and nobody waits.
+What one rank finds wrong before the first step is told to all, so that they stop together and nobody waits. So is an
+image that turns out bad later: it is found while it is prepared, and all end before the step that needs it.
 """
 
 from __future__ import annotations
@@ -169,7 +170,9 @@ class _Steps:
         leader = _Leader(self, start, watch) if self.group.leads else None
         agreement = Agreement(self.group)
         losses: dict[str, float] = {}
-        pace, done, agreed = Pace(), start, Signal.GO_ON
+        pace, done = Pace(), start
+        bad = self.feed.failure(start, 1 + agreement.delay)
+        agreed = agreement.at_once(Signal.STOP if bad else Signal.GO_ON)
         while done < total and agreed is Signal.GO_ON and not watch.stops(done):
             found = self._step(done, pace)
             done += 1
@@ -183,19 +186,22 @@ class _Steps:
                     watch.look(line, self.replica.objective.networks)
             with pace.paused():
                 signal = leader.after_step(done, losses, warned=warned) if leader else Signal.GO_ON
-            agreed = agreement.exchange(signal)
+            with pace.waiting():
+                bad = self.feed.failure(done, 1 + agreement.delay)
+            agreed = agreement.exchange(max(signal, Signal.STOP if bad else Signal.GO_ON))
         agreed = max(agreed, agreement.settle())
         if reason := watch.stops(done):
             self.say(f"step {done}: {reason}: stopping early")
         failure = leader.end(done, saves=agreed is not Signal.FAIL) if leader else ""
-        failure = self.group.from_leader(failure)
-        return Outcome(
-            step=done, losses=losses, failure=failure, stopped=agreed is Signal.STOP and done < total and not reason
-        )
+        if bad and not reason:
+            failure = failure or _stopped_by(bad, done)
+        failure = next(filter(None, self.group.gather(failure)), "")
+        stopped = agreed is Signal.STOP and done < total and not reason and not failure
+        return Outcome(step=done, losses=losses, failure=failure, stopped=stopped)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
-        with pace.step(self.order.samples_in(step)):
+        with pace.waiting(images=self.order.samples_in(step)):
             batch = self.feed.batch(step)
         return self.replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
 
@@ -210,6 +216,16 @@ class _Steps:
             "learning_rate": self.replica.learning_rate(step),
             "losses": dict(losses),
         }
+
+
+def _stopped_by(bad: str, done: int) -> str:
+    """What is said of images that turned out bad before the step after `done`."""
+    if not done:
+        return bad
+    return (
+        f"{bad}; stopped with a checkpoint of step {done}, from which the same command goes on once the images are as "
+        "they were; other images are another run's"
+    )
 
 
 class _Leader:

@@ -65,8 +65,8 @@ class Pace:
         self._began_s, self._waited_s, self._images = time.monotonic(), 0.0, 0
 
     @contextlib.contextmanager
-    def step(self, images: int) -> Iterator[None]:
-        """Around the wait for the data of a step."""
+    def waiting(self, *, images: int = 0) -> Iterator[None]:
+        """Around a wait for data, of which a step takes `images`."""
         began_s = time.monotonic()
         yield
         self._waited_s += time.monotonic() - began_s

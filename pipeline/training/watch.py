@@ -22,7 +22,7 @@ from pipeline.stores import SourceChangedError
 from pipeline.training import guards, metrics
 from pipeline.training.export import draw_samples, sample_images
 from pipeline.training.group import Group
-from pipeline.training.loader import ImageSet, Sources
+from pipeline.training.loader import ImageSet, Sources, TrainingDataError
 from pipeline.training.metrics import Journal
 from pipeline.training.replica import Replica
 from pipeline.training.screen import Show, Ticker
@@ -178,7 +178,12 @@ class Watch:
             return
         if self._samples is None:
             held_out = self._config.validation.input
-            self._samples = sample_images(self._config, validation_sources(self._config) if held_out else self._sources)
+            try:
+                sources = validation_sources(self._config) if held_out else self._sources
+                self._samples = sample_images(self._config, sources)
+            except (TrainingDataError, SourceChangedError) as error:
+                self._say(f"step {step}: no samples: {error}")
+                return
         few, paired = self._samples, self._config.objective == "pix2pix"
         for name in self._replica.objective.generator_names:
             inputs = few.b if name == "g_BA" else few.a

@@ -67,7 +67,7 @@ def test_closing_publishes_what_a_failed_write_has_left_and_nothing_where_nothin
 
 def test_the_pace_counts_waiting_and_leaves_pauses_out() -> None:
     pace = Pace()
-    with pace.step(4):
+    with pace.waiting(images=4):
         time.sleep(0.05)
     time.sleep(0.05)
     with pace.paused():

@@ -37,6 +37,7 @@ def unpaired() -> str:
 
 
 QUIET = WatchConfig(tensorboard=False, sample_every=0)
+SAMPLES = WatchConfig(sample_every=2)
 
 
 def train(config: TrainConfig) -> tuple[loop.Outcome, list[str], list[Standing]]:
@@ -211,6 +212,25 @@ def test_an_idle_discriminator_is_one_warning_an_episode(pairs: str, monkeypatch
     monkeypatch.setattr(watch.guards, "_ZERO_FOR", 3)
     _, said, _ = train(small.pix2pix(pairs, "memory://watch/idle", steps=6, watch=QUIET))
     assert [line.split(":")[0] for line in said if "about zero" in line] == ["step 3"]
+
+
+def test_a_sample_that_turns_out_bad_is_said_and_no_reason_to_end(pairs: str) -> None:
+    bad = small.write_pairs("memory://watch/bad_samples", 3)
+    validation = Validation(input=bad, every=100)
+    config = small.pix2pix(pairs, "memory://watch/no_samples", steps=4, validation=validation, watch=SAMPLES)
+    asked: list[int] = []
+
+    def spoil_after_the_start() -> bool:
+        asked.append(1)
+        if len(asked) == 1:
+            small.write_store(bad, image_a=[b"no picture"] * 3, image_b=[b"no picture"] * 3)
+        return False
+
+    said: list[str] = []
+    task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+    outcome = loop.train(task, Group(), torch.device("cpu"), said.append, stop_asked=spoil_after_the_start)
+    assert (outcome.step, outcome.failure) == (4, "")
+    assert [line for line in said if "no samples: memory://watch/bad_samples/000000.parquet: image_a of '000'" in line]
 
 
 def test_where_the_run_stands_is_shown_with_its_lines(pairs: str) -> None:
