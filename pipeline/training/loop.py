@@ -24,6 +24,7 @@ from pipeline.training.keeper import Keeper
 from pipeline.training.loader import Sources
 from pipeline.training.metrics import Pace
 from pipeline.training.order import Order
+from pipeline.training.record import Start
 from pipeline.training.replica import Replica
 from pipeline.training.screen import Show, show_nothing
 from pipeline.training.validation import best_step, history_of, validated_on
@@ -97,28 +98,16 @@ def train(
         "arithmetic": _arithmetic(task, group, device, precision),
     }
     record, parts, failure = _newest_checkpoint(task.config.output, group, say)
-    if failure:
-        return Outcome(failure=failure)
-    if record and record.about.get("fingerprint") != about["fingerprint"]:
-        return Outcome(
-            step=record.step,
-            failure=f"{task.config.output}: the images of {task.sources.a.url} are not those that this run began with; "
-            "give it those, or begin another run with another output",
-        )
+    began, before = (record.step, record.about) if record else (0, {})
+    if failure := failure or _other_images(task, record, about):
+        return Outcome(step=began, failure=failure)
     for line in _opening(task, group, device, precision):
         say(line)
     order = order_of(task.config, task.sources)
     replica = Replica(task.config, group, device, precision, steps_per_epoch=order.steps_per_epoch)
     if record:
         say(_resuming(record, about))
-        replica.load_state(parts)
-        about["start"] = record.about.get("start")
-    elif task.config.start_from:
-        start = warm_start.read(task.config)
-        say(f"beginning with {start}")
-        replica.load_networks(start.networks)
-        about["start"] = start.identity
-    began, before = (record.step, record.about) if record else (0, {})
+    about["start"] = _load(replica, record, parts, say)
     about["validated_on"] = validated_on(task.config) or before.get("validated_on")
     with (
         Feed(data, task.config, order, device, waiting) as feed,
@@ -323,6 +312,29 @@ def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None,
     if record is None:
         return None, {}, failure
     return record, found[1] if found else {name: checkpoint.read_part(run, record, name) for name in record.parts}, ""
+
+
+def _other_images(task: Task, record: Record | None, about: Mapping[str, Any]) -> str:
+    """What is wrong where the checkpoint, if there is one, is of other images than this start's."""
+    if record is None or record.about.get("fingerprint") == about["fingerprint"]:
+        return ""
+    return (
+        f"{task.config.output}: the images of {task.sources.a.url} are not those that this run began with; "
+        "give it those, or begin another run with another output"
+    )
+
+
+def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State], say: Say) -> Start | None:
+    """Take over a checkpoint, or the weights that the run is to begin with; returns which those are, or were."""
+    if record:
+        replica.load_state(parts)
+        return record.about.get("start")
+    if not replica.config.start_from:
+        return None
+    start = warm_start.read(replica.config)
+    say(f"beginning with {start}")
+    replica.load_networks(start.networks)
+    return start.identity
 
 
 def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) -> dict[str, Any]:
