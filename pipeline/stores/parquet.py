@@ -13,10 +13,14 @@ from pipeline import storage
 from pipeline.engine.plan import Range
 from pipeline.errors import UserError
 from pipeline.retry import retrying
+from pipeline.stores.footers import Footers
 from pipeline.stores.schema import SourceChangedError, Store, hugging_face_metadata, image_columns
 
 ROW_GROUP_BYTES = 4_000_000
 _FOOTER_THREADS = 16
+
+_footers = Footers(64_000_000)
+"""Of the shards that are read by ranges, by this process: those of a thousand shards and more."""
 
 
 def open_shards(url: str, entries: Sequence[storage.Entry]) -> Store:
@@ -42,7 +46,10 @@ def open_shards(url: str, entries: Sequence[storage.Entry]) -> Store:
 
 
 def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
-    """Rows of one shard: only the row groups that they are in, and only the columns named, are fetched."""
+    """Rows of one shard: only the row groups that they are in, and only the columns named, are fetched.
+
+    The footer is kept for the next range of the shard.
+    """
     entry = storage.stat_file(wanted.url)
     if entry is None:
         raise SourceChangedError(f"{wanted.url} is gone since it was planned")
@@ -52,9 +59,11 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
             "what it holds now needs another output"
         )
 
+    footer = _footers.get(entry.url, entry.version, lambda: _read_footer(entry))
+
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url) as file:
-            parquet = pq.ParquetFile(file, pre_buffer=True)
+            parquet = pq.ParquetFile(file, metadata=footer, pre_buffer=True)
             groups, skip, start = list[int](), 0, 0
             for i in range(parquet.metadata.num_row_groups):
                 rows = parquet.metadata.row_group(i).num_rows
@@ -127,14 +136,18 @@ def read_columns(url: str, columns: Sequence[str], *, first: int | None = None) 
 
 
 def _footer(entry: storage.Entry) -> pq.FileMetaData:
+    try:
+        return _read_footer(entry)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{entry.url}: not a readable Parquet file ({error})") from None
+
+
+def _read_footer(entry: storage.Entry) -> pq.FileMetaData:
     def fetch() -> pq.FileMetaData:
         with storage.open_read(entry.url) as file:
             return pq.read_metadata(file)
 
-    try:
-        return retrying(fetch, entry.url)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{entry.url}: not a readable Parquet file ({error})") from None
+    return retrying(fetch, entry.url)
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

@@ -50,6 +50,13 @@ def export_bundle(
     return url
 
 
+def remove_bundle(run: str, name: str) -> None:
+    """Remove RUN/NAME, if it is there; config.json first, so that what a kill leaves is no bundle."""
+    files = storage.list_files(storage.join(run, name))
+    for file in sorted(files, key=lambda file: file.name != "config.json"):
+        storage.delete(file.url)
+
+
 def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> np.ndarray:
     """A row for each of the first few images: input, translation and, for pairs, target. uint8 [height, width, 3]."""
     few = sample_images(config, sources)

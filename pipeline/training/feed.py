@@ -21,15 +21,17 @@ import torch
 from torch import Tensor
 
 from pipeline.config.train import TrainConfig
+from pipeline.stores import SourceChangedError
 from pipeline.training import loader, node
 from pipeline.training import order as ordering
 from pipeline.training.group import Group
-from pipeline.training.loader import ImageSet, Sources
+from pipeline.training.loader import ImageSet, Sources, TrainingDataError
 from pipeline.training.order import Order, Samples, Side
 from pipeline.training.stream import Pictures, Stream
 from pipeline.training.waiting import Waiting
 
-_STEPS_AHEAD = 3
+_STEPS_AHEAD = 4
+"""Two of them are waited for before each step of several workers: see `Feed.failure`."""
 _PATIENCE_S = 1.0
 """For a thread that should end."""
 
@@ -110,7 +112,8 @@ class Batch:
 class Feed:
     """Batches, asked for by step; asked for one after the other, they are prepared ahead.
 
-    Raises what reading and decoding raise, in the thread that asks. A context manager, which ends the thread.
+    Raises what reading and decoding raise, in the thread that asks. What is wrong for good can be asked for before
+    (`failure`), so that no rank comes to a step that another one cannot take. A context manager, which ends the thread.
     """
 
     def __init__(self, data: Data, config: TrainConfig, order: Order, device: torch.device, waiting: Waiting) -> None:
@@ -122,12 +125,30 @@ class Feed:
 
     def batch(self, step: int) -> Batch:
         """This rank's part of the global batch of `step`, which is below the run's last."""
+        ahead = self._from(step)
+        self._waiting.until(ahead.wait)
+        self._next = step + 1
+        return self._cutting.finish(ahead.take())
+
+    def failure(self, step: int, count: int) -> str:
+        """What is wrong for good with the images of `step` or of the `count` - 1 steps after it; empty if nothing is.
+
+        Waits until they are prepared. What may pass, such as a storage that does not answer, is left to `batch`.
+        """
+        count = min(count, self._stop - step)
+        if count <= 0:
+            return ""
+        ahead = self._from(step)
+        self._waiting.until(lambda timeout_s: ahead.wait(timeout_s, count))
+        error = ahead.error(count)
+        return str(error) if isinstance(error, TrainingDataError | SourceChangedError) else ""
+
+    def _from(self, step: int) -> _Ahead:
+        """What prepares `step` next."""
         if self._ahead is None or step != self._next:
             self.close()
-            self._ahead = _Ahead(self._prepared(step), _STEPS_AHEAD)
-        self._waiting.until(self._ahead.wait)
-        self._next = step + 1
-        return self._cutting.finish(self._ahead.take())
+            self._ahead, self._next = _Ahead(self._prepared(step), _STEPS_AHEAD), step
+        return self._ahead
 
     def close(self) -> None:
         """End the thread; a read that does not return is left behind."""
@@ -212,10 +233,15 @@ class _Ahead:
         self._thread = threading.Thread(target=self._run, args=(items,), name="training-feed", daemon=True)
         self._thread.start()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Whether there is an item, or will be none, within that time."""
+    def wait(self, timeout_s: float, count: int = 1) -> bool:
+        """Whether there are `count` items, or will be no more, within that time."""
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._ready or self._error), timeout_s)
+            return self._changed.wait_for(lambda: len(self._ready) >= count or bool(self._error), timeout_s)
+
+    def error(self, count: int) -> BaseException | None:
+        """After `wait`: what the iterator raised instead of one of the next `count` items."""
+        with self._changed:
+            return self._error if len(self._ready) < count else None
 
     def take(self) -> _Prepared:
         """The next item, after `wait`; raises what the iterator raised."""

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Signal(IntEnum):
-    """What the leader wants all ranks to do after a step; the larger one wins."""
+    """What a rank wants all to do after a step; the largest one wins."""
 
     GO_ON = 0
     STOP = 1
@@ -74,7 +74,7 @@ class Group:
 
 
 class Agreement:
-    """All ranks do the same after the same step. What the leader says after one step is known to all after the next.
+    """All ranks do the same after the same step. What one says after a step is known to all after the next.
 
     So the exchange goes on beside the step in between, and costs it nothing. Alone, it is known at once.
     """
@@ -84,6 +84,12 @@ class Agreement:
         # A group of its own, on the CPU: the default one may be the GPUs', where reading a value holds up the step.
         self._group = dist.new_group(backend="gloo") if group.workers > 1 else None
         self._pending: tuple[dist.Work, Tensor] | None = None
+        self.delay = 0 if self._group is None else 1
+        """Steps after which what was exchanged is known."""
+
+    def at_once(self, signal: Signal) -> Signal:
+        """The largest signal that any rank gives now. Every rank must call it at the same time, before the steps."""
+        return max(self.exchange(signal), self.settle())
 
     def exchange(self, signal: Signal) -> Signal:
         """The largest signal that any rank gave after the step before. Every rank must call it after every step."""

@@ -1,6 +1,6 @@
 """What recent losses say of a run: pure functions over what was logged.
 
-A history is the losses by name of each log step, oldest first, of this start alone: a resumed run begins a new one.
+A history is the losses by name of each log step, oldest first; a resumed run goes on with that of its earlier starts.
 """
 
 from __future__ import annotations

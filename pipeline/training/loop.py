@@ -1,7 +1,8 @@
 """The training loop of one rank: from the newest checkpoint to the last step. Knows no Ray.
 
 All ranks run it at once, each in a process of its own, with torch's process group set up where they are several.
-What one rank finds wrong before the first step is told to all, so that they stop together and nobody waits.
+What one rank finds wrong before the first step is told to all, so that they stop together and nobody waits. So is an
+image that turns out bad later: it is found while it is prepared, and all end before the step that needs it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pipeline.training.keeper import Keeper
 from pipeline.training.loader import Sources
 from pipeline.training.metrics import Pace
 from pipeline.training.order import Order
+from pipeline.training.record import Start
 from pipeline.training.replica import Replica
 from pipeline.training.screen import Show, show_nothing
 from pipeline.training.validation import best_step, history_of, validated_on
@@ -96,28 +98,16 @@ def train(
         "arithmetic": _arithmetic(task, group, device, precision),
     }
     record, parts, failure = _newest_checkpoint(task.config.output, group, say)
-    if failure:
-        return Outcome(failure=failure)
-    if record and record.about.get("fingerprint") != about["fingerprint"]:
-        return Outcome(
-            step=record.step,
-            failure=f"{task.config.output}: the images of {task.sources.a.url} are not those that this run began with; "
-            "give it those, or begin another run with another output",
-        )
+    began, before = (record.step, record.about) if record else (0, {})
+    if failure := failure or _other_images(task, record, about):
+        return Outcome(step=began, failure=failure)
     for line in _opening(task, group, device, precision):
         say(line)
     order = order_of(task.config, task.sources)
     replica = Replica(task.config, group, device, precision, steps_per_epoch=order.steps_per_epoch)
     if record:
         say(_resuming(record, about))
-        replica.load_state(parts)
-        about["start"] = record.about.get("start")
-    elif task.config.start_from:
-        start = warm_start.read(task.config)
-        say(f"beginning with {start}")
-        replica.load_networks(start.networks)
-        about["start"] = start.identity
-    began, before = (record.step, record.about) if record else (0, {})
+    about["start"] = _load(replica, record, parts, say)
     about["validated_on"] = validated_on(task.config) or before.get("validated_on")
     with (
         Feed(data, task.config, order, device, waiting) as feed,
@@ -169,7 +159,9 @@ class _Steps:
         leader = _Leader(self, start, watch) if self.group.leads else None
         agreement = Agreement(self.group)
         losses: dict[str, float] = {}
-        pace, done, agreed = Pace(), start, Signal.GO_ON
+        pace, done = Pace(), start
+        bad = self.feed.failure(start, 1 + agreement.delay)
+        agreed = agreement.at_once(Signal.STOP if bad else Signal.GO_ON)
         while done < total and agreed is Signal.GO_ON and not watch.stops(done):
             found = self._step(done, pace)
             done += 1
@@ -183,19 +175,22 @@ class _Steps:
                     watch.look(line, self.replica.objective.networks)
             with pace.paused():
                 signal = leader.after_step(done, losses, warned=warned) if leader else Signal.GO_ON
-            agreed = agreement.exchange(signal)
+            with pace.waiting():
+                bad = self.feed.failure(done, 1 + agreement.delay)
+            agreed = agreement.exchange(max(signal, Signal.STOP if bad else Signal.GO_ON))
         agreed = max(agreed, agreement.settle())
         if reason := watch.stops(done):
             self.say(f"step {done}: {reason}: stopping early")
         failure = leader.end(done, saves=agreed is not Signal.FAIL) if leader else ""
-        failure = self.group.from_leader(failure)
-        return Outcome(
-            step=done, losses=losses, failure=failure, stopped=agreed is Signal.STOP and done < total and not reason
-        )
+        if bad and not reason:
+            failure = failure or _stopped_by(bad, done)
+        failure = next(filter(None, self.group.gather(failure)), "")
+        stopped = agreed is Signal.STOP and done < total and not reason and not failure
+        return Outcome(step=done, losses=losses, failure=failure, stopped=stopped)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
-        with pace.step(self.order.samples_in(step)):
+        with pace.waiting(images=self.order.samples_in(step)):
             batch = self.feed.batch(step)
         return self.replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
 
@@ -210,6 +205,16 @@ class _Steps:
             "learning_rate": self.replica.learning_rate(step),
             "losses": dict(losses),
         }
+
+
+def _stopped_by(bad: str, done: int) -> str:
+    """What is said of images that turned out bad before the step after `done`."""
+    if not done:
+        return bad
+    return (
+        f"{bad}; stopped with a checkpoint of step {done}, from which the same command goes on once the images are as "
+        "they were; other images are another run's"
+    )
 
 
 class _Leader:
@@ -307,6 +312,29 @@ def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None,
     if record is None:
         return None, {}, failure
     return record, found[1] if found else {name: checkpoint.read_part(run, record, name) for name in record.parts}, ""
+
+
+def _other_images(task: Task, record: Record | None, about: Mapping[str, Any]) -> str:
+    """What is wrong where the checkpoint, if there is one, is of other images than this start's."""
+    if record is None or record.about.get("fingerprint") == about["fingerprint"]:
+        return ""
+    return (
+        f"{task.config.output}: the images of {task.sources.a.url} are not those that this run began with; "
+        "give it those, or begin another run with another output"
+    )
+
+
+def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State], say: Say) -> Start | None:
+    """Take over a checkpoint, or the weights that the run is to begin with; returns which those are, or were."""
+    if record:
+        replica.load_state(parts)
+        return record.about.get("start")
+    if not replica.config.start_from:
+        return None
+    start = warm_start.read(replica.config)
+    say(f"beginning with {start}")
+    replica.load_networks(start.networks)
+    return start.identity
 
 
 def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) -> dict[str, Any]:

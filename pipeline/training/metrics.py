@@ -3,12 +3,16 @@
 The file is replaced whole, as no object store can append. It is written at every checkpoint, before it, and else at
 most every few seconds; a resumed run keeps the lines up to its checkpoint and goes on from there, so the file reads
 as if nothing had happened.
+
+JSON has no NaN and no infinity, and most readers refuse them: where a value is no finite number there is null in the
+file, and NaN in what is read back. (Which of them it was, the line that ends a diverged run says.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,11 +29,16 @@ class Journal:
         """Go on after `step`: later lines of an earlier attempt are dropped."""
         self._url = storage.join(run, "metrics.jsonl")
         self._lines = [line for line in read_metrics(run) if line["step"] <= step]
-        self._written_s = time.monotonic()
+        self._written_s, self._has_news = time.monotonic(), False
+
+    def losses(self, count: int) -> list[Mapping[str, float]]:
+        """Those of the last `count` lines, oldest first, the earlier starts' included."""
+        return [line["losses"] for line in self._lines[-count:]]
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Note `line`, and write if the last write is a while ago."""
         self._lines.append(dict(line))
+        self._has_news = True
         if time.monotonic() - self._written_s > _MOST_OFTEN_S:
             self.write()
 
@@ -39,9 +48,14 @@ class Journal:
 
     def snapshot(self) -> Callable[[], None]:
         """What publishes the lines noted so far; may be called later, on another thread."""
-        data = "".join(json.dumps(line) + "\n" for line in self._lines).encode()
+        data = "".join(json.dumps(finite(line), allow_nan=False) + "\n" for line in self._lines).encode()
         self._written_s = time.monotonic()
         return lambda: storage.replace(self._url, data)
+
+    def close(self) -> None:
+        """Publish the lines of this start, if there are any; a snapshot that failed had some that nobody has seen."""
+        if self._has_news:
+            self.write()
 
 
 class Pace:
@@ -51,8 +65,8 @@ class Pace:
         self._began_s, self._waited_s, self._images = time.monotonic(), 0.0, 0
 
     @contextlib.contextmanager
-    def step(self, images: int) -> Iterator[None]:
-        """Around the wait for the data of a step."""
+    def waiting(self, *, images: int = 0) -> Iterator[None]:
+        """Around a wait for data, of which a step takes `images`."""
         began_s = time.monotonic()
         yield
         self._waited_s += time.monotonic() - began_s
@@ -79,7 +93,25 @@ class Pace:
 def read_metrics(run: str) -> list[dict[str, Any]]:
     """The lines of RUN/metrics.jsonl; empty where there is none."""
     data = storage.read_if_there(storage.join(run, "metrics.jsonl")) or b""
-    return [json.loads(line) for line in data.splitlines()]
+    return [with_nan(json.loads(line)) for line in data.splitlines()]
+
+
+def finite(value: Any) -> Any:
+    """`value`, which JSON can hold, with None for every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def with_nan(value: Any) -> Any:
+    """What `finite` has made, read back: NaN for every None."""
+    if isinstance(value, Mapping):
+        return {key: with_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [with_nan(inner) for inner in value]
+    return math.nan if value is None else value
 
 
 def describe(line: Mapping[str, Any], total_steps: int) -> str:

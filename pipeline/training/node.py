@@ -45,25 +45,26 @@ def allocate(size: int, say: Callable[[str], None]) -> Memory:
     """
     available = available_memory()
     named = not os.path.exists("/proc/self/fd")
-    if hasattr(os, "memfd_create") and size <= available:
+    if hasattr(os, "memfd_create") and size <= available and not named:
         descriptor, path = os.memfd_create("transdomain-images"), ""
     else:
         descriptor, path = tempfile.mkstemp(prefix="transdomain-images-")
-        if not named:
+    memory = Memory(path if named else f"/proc/{os.getpid()}/fd/{descriptor}", descriptor, named)
+    try:
+        if path and not named:
             os.unlink(path)
         if size > available:
             say(
                 f"the decoded set takes {size / 1e9:.1f} GB, and {available / 1e9:.1f} GB of memory are free: "
                 f"it is kept in a temporary file in {tempfile.gettempdir()}"
             )
-    try:
         os.ftruncate(descriptor, size)
         if path and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, size)  # a full disk is found here, not as a fault in a write to memory
-    except OSError:
-        os.close(descriptor)
+    except BaseException:
+        memory.release()
         raise
-    return Memory(path if named else f"/proc/{os.getpid()}/fd/{descriptor}", descriptor, named)
+    return memory
 
 
 def attach(path: str, size: int) -> np.ndarray:
@@ -103,8 +104,8 @@ def load_shared(
             memory = allocate(sum(sizes), say)
         except OSError as error:
             failure = f"no room for the decoded set of {sum(sizes) / 1e9:.1f} GB: {error}; set streaming to stream"
-    told = group.gather((memory.path if memory else "", failure))
     try:
+        told = group.gather((memory.path if memory else "", failure))
         if failures := [failure for _, failure in told if failure]:
             return None, failures[0]
         shared = attach(told[ranks[0]][0], sum(sizes))

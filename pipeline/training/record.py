@@ -11,6 +11,7 @@ from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
 from pipeline.recipe import differences
+from pipeline.training import metrics
 from pipeline.training.validation import History, stopped_early
 
 FORMAT_VERSION = 1
@@ -84,7 +85,8 @@ def begin(config: TrainConfig, start: Start | None = None) -> None:
 
 def finish(config: TrainConfig, result: TrainResult) -> None:
     """Note that the run has ended; the last thing written."""
-    document = {"format_version": FORMAT_VERSION} | {k: v for k, v in asdict(result).items() if k != "fresh"}
+    fields = {name: metrics.finite(value) for name, value in asdict(result).items() if name != "fresh"}
+    document = {"format_version": FORMAT_VERSION} | fields
     storage.replace(_url(config, "result.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
 
 
@@ -94,7 +96,7 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
     if data is None:
         return None
     document = json.loads(data)
-    history = tuple(document.get("validation", ()))
+    history = tuple(metrics.with_nan(document.get("validation", [])))
     if not is_last(config, document["steps"], history, total_steps):
         return None
     return TrainResult(
@@ -102,7 +104,7 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
         bundle=storage.join(config.output, "bundle"),
         best_bundle=document.get("best_bundle") and storage.join(config.output, "bundle_best"),
         steps=document["steps"],
-        losses=document["losses"],
+        losses=metrics.with_nan(document["losses"]),
         validation=history,
         fresh=False,
     )

@@ -12,7 +12,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
 from pipeline.retry import preflight
 from pipeline.training import checkpoint, metrics, record, warm_start
-from pipeline.training.export import export_bundle
+from pipeline.training.export import export_bundle, remove_bundle
 from pipeline.training.freezing import freeze
 from pipeline.training.loader import Sources, find_sources
 from pipeline.training.loop import Say, Task, order_of
@@ -154,19 +154,23 @@ def _train(plan: Plan) -> None:
 
 
 def _export_best(plan: Plan, last: checkpoint.Record, say: Say) -> str:
-    """The bundle of the best step that is kept, where that is another than the last; empty where it is not."""
+    """The bundle of the best step that is kept, where that is another than the last.
+
+    Empty where it is not; then there is none any more either, should the run have ended earlier with one.
+    """
     config = plan.config
     kept = checkpoint.steps(config.output)
     step = best_step(last.about.get("validation", []), config.validation.metric, among=kept)
-    if step is None or step == last.step:
-        return ""
-    try:
-        best = checkpoint.read_record(config.output, step)
-        parts = {name: checkpoint.read_part(config.output, best, name) for name in best.parts}
-    except checkpoint.CheckpointError as error:
-        say(f"no bundle of the best step: {error}")
-        return ""
-    return export_bundle(config, plan.sources, best, parts, name="bundle_best")
+    if step is not None and step != last.step:
+        try:
+            best = checkpoint.read_record(config.output, step)
+            parts = {name: checkpoint.read_part(config.output, best, name) for name in best.parts}
+        except checkpoint.CheckpointError as error:
+            say(f"no bundle of the best step: {error}")
+        else:
+            return export_bundle(config, plan.sources, best, parts, name="bundle_best")
+    remove_bundle(config.output, "bundle_best")
+    return ""
 
 
 def conclude(plan: Plan, say: Say) -> TrainResult:

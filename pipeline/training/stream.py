@@ -25,7 +25,7 @@ from pipeline.training import lanes as laning
 from pipeline.training import order as ordering
 from pipeline.training.group import Group
 from pipeline.training.lanes import Lanes
-from pipeline.training.loader import Source, Sources, decode_image
+from pipeline.training.loader import Source, Sources, TrainingDataError, decode_image
 from pipeline.training.order import Order, Samples, Side
 from pipeline.training.waiting import Pool, Waiting
 
@@ -153,7 +153,15 @@ class Stream:
         wanted: Range = self._source(side).ranges[group]
         sides: list[Side] = ["a", "b"] if self.lanes.order.paired else [side]
         with self._waiting.reading(wanted.url):
-            return read_rows([wanted], [self._source(each).column for each in sides]).combine_chunks()
+            try:
+                return read_rows([wanted], [self._source(each).column for each in sides]).combine_chunks()
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:  # of the storage; Arrow's own have no number
+                    raise
+                raise TrainingDataError(
+                    f"{wanted.url}: rows {wanted.start} to {wanted.stop} cannot be read ({error}); restore the shard, "
+                    "or pack the images anew with jobs.pack"
+                ) from error
 
     def _decode(self, rows: Future[pa.Table], image: _Wanted) -> np.ndarray:
         row = rows.result().slice(image.row, 1).to_pylist()[0]

@@ -93,7 +93,11 @@ def fit(task: Task, screen: Screen) -> Outcome:
 
 @ray.remote(num_cpus=0)
 class _Stop:
-    """A wish that reaches the workers wherever they are."""
+    """A wish that reaches the workers wherever they are.
+
+    No part of `_Board`: only an asynchronous actor can be waited for and asked at once, whatever starts of the workers
+    wait still, and such an actor does not keep the order of what it is told.
+    """
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()

@@ -22,7 +22,7 @@ from pipeline.stores import SourceChangedError
 from pipeline.training import guards, metrics
 from pipeline.training.export import draw_samples, sample_images
 from pipeline.training.group import Group
-from pipeline.training.loader import ImageSet, Sources
+from pipeline.training.loader import ImageSet, Sources, TrainingDataError
 from pipeline.training.metrics import Journal
 from pipeline.training.replica import Replica
 from pipeline.training.screen import Show, Ticker
@@ -33,7 +33,7 @@ from pipeline.training.validation import History, Validator, stopped_early, vali
 class Watch:
     """One rank's part of watching; rank 0 does it, and what is decided is decided on all ranks alike.
 
-    A context manager: at its end the sinks are closed, whatever ended the run.
+    A context manager: at its end the last lines are published and the sinks closed, whatever ended the run.
     """
 
     history: History
@@ -70,9 +70,11 @@ class Watch:
         self._closing = contextlib.ExitStack()
         if self._group.leads:
             self._journal = Journal(config.output, step=start)
+            self._recent = self._journal.losses(guards.RECENT)
             self._sinks = open_sinks(config.watch, config.output, config.recipe(), step=start, say=say)
             for sink in self._sinks:
-                self._closing.callback(self._close, sink)
+                self._closing.callback(self._close, sink.close)
+            self._closing.callback(self._close, self._journal.close)
             self._ticker = Ticker(show, start=start, total=total, steps_per_epoch=steps_per_epoch)
 
     def __enter__(self) -> Watch:
@@ -150,18 +152,18 @@ class Watch:
 
         return write
 
-    def _close(self, sink: Sink) -> None:
-        with self._bearing():
-            sink.close()
+    def _close(self, close: Callable[[], None]) -> None:
+        with self._bearing("the last ones are missing"):
+            close()
 
     @contextlib.contextmanager
-    def _bearing(self) -> Iterator[None]:
+    def _bearing(self, then: str = "training goes on") -> Iterator[None]:
         """Around what is written between checkpoints: if it fails it is said, and the next write has it, too."""
         try:
             yield
         except (OSError, StorageError) as error:
             reason = redact(" ".join(f"{type(error).__name__}: {error}".split()))
-            self._say(f"{self._config.output}: metrics could not be written ({reason}); training goes on")
+            self._say(f"{self._config.output}: metrics could not be written ({reason}); {then}")
 
     def _draws(self, step: int) -> bool:
         every = self._config.watch.sample_every
@@ -176,7 +178,12 @@ class Watch:
             return
         if self._samples is None:
             held_out = self._config.validation.input
-            self._samples = sample_images(self._config, validation_sources(self._config) if held_out else self._sources)
+            try:
+                sources = validation_sources(self._config) if held_out else self._sources
+                self._samples = sample_images(self._config, sources)
+            except (TrainingDataError, SourceChangedError) as error:
+                self._say(f"step {step}: no samples: {error}")
+                return
         few, paired = self._samples, self._config.objective == "pix2pix"
         for name in self._replica.objective.generator_names:
             inputs = few.b if name == "g_BA" else few.a

@@ -21,6 +21,7 @@ from tests.chaos.driver import Driver
 from tests.conftest import new_prefix
 from tests.jobs.test_train_cli import flags
 from tests.pipeline.training import small
+from tests.pipeline.training.test_feed import first_use
 
 _STEPS = 120
 
@@ -107,6 +108,31 @@ def test_ctrl_c_loses_no_step(tmp_path: Path) -> None:
     stopped = stop_after(config, 20, tmp_path / "stopped.log", signal.SIGINT)
     assert f"resuming from the checkpoint of step {stopped}" in finish(config, tmp_path / "finished.log")
     check(config, uninterrupted(config, tmp_path))
+
+
+def test_a_streamed_image_that_turns_out_bad_ends_the_run_at_once(tmp_path: Path) -> None:
+    """One line, exit code 1, and no start of the workers but the first."""
+    config = bad_in_the_middle(tmp_path)
+    with drive(config, tmp_path / "log") as driver:
+        assert driver.wait() == 1
+    said = (tmp_path / "log").read_text()
+    found = re.search(r"\ntrain: .*\.parquet: image_b of '(\d+)' cannot be decoded \(.*of step (\d+), from which", said)
+    assert found, said
+    assert said.splitlines()[-1].startswith("train: ")
+    assert said.count("samples in") == 1  # the line with which each start begins
+    assert checkpoint.steps(config.output) == [int(found[2])]
+    assert int(found[2]) >= 1
+
+
+def bad_in_the_middle(folder: Path) -> TrainConfig:
+    """A streamed run of two workers in which an image is cut short that is needed after some steps."""
+    good, store = small.encoded(small.picture(0)), str(folder / "store")
+    small.write_store(store, shards=8, image_a=[good] * 8, image_b=[good] * 8)
+    config = config_of(store, str(folder / "run"), workers=2, streaming="stream", shuffle_buffer=1)
+    bad = next(row for row in range(8) if first_use(config, row)[0] > 1)
+    images = [good[:200] if row == bad else good for row in range(8)]
+    small.write_store(store, shards=8, image_a=[good] * 8, image_b=images)
+    return config
 
 
 def test_workers_that_find_no_place_are_refused_before_the_start(tmp_path: Path) -> None:

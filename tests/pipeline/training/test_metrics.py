@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import io
+import json
+import math
 import time
 
+import pyarrow.json
 import pytest
 
+from pipeline import storage
 from pipeline.training import metrics
 from pipeline.training.metrics import Journal, Pace
 
@@ -30,9 +35,39 @@ def test_lines_are_seen_while_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> 
     assert metrics.read_metrics("memory://metrics/live") == [line(1)]
 
 
+def test_what_is_no_number_is_null_in_the_file_and_nan_when_it_is_read() -> None:
+    """Any JSON reader takes it: a strict one, and one that wants a column to be of one type."""
+    run = "memory://metrics/diverged"
+    journal = Journal(run, step=0)
+    journal.add({"step": 1, "losses": {"g_l1": 1.5, "d": 2.0}})
+    journal.add({"step": 2, "losses": {"g_l1": math.inf, "d": math.nan}, "validation": {"kid": -math.inf}})
+    journal.close()
+    data = storage.read(f"{run}/metrics.jsonl")
+    strict = [json.loads(line, parse_constant=pytest.fail) for line in data.splitlines()]
+    assert strict[1] == {"step": 2, "losses": {"g_l1": None, "d": None}, "validation": {"kid": None}}
+    typed = pyarrow.json.read_json(io.BytesIO(data))
+    assert typed.column("losses").to_pylist() == [{"g_l1": 1.5, "d": 2.0}, {"g_l1": None, "d": None}]
+    lines = metrics.read_metrics(run)
+    assert lines[0] == {"step": 1, "losses": {"g_l1": 1.5, "d": 2.0}}
+    assert all(map(math.isnan, (*lines[1]["losses"].values(), *lines[1]["validation"].values())))
+    Journal(run, step=2).write()
+    assert storage.read(f"{run}/metrics.jsonl") == data
+
+
+def test_closing_publishes_what_a_failed_write_has_left_and_nothing_where_nothing_was_noted() -> None:
+    run = "memory://metrics/closed"
+    Journal(run, step=0).close()
+    assert not storage.exists(f"{run}/metrics.jsonl")
+    journal = Journal(run, step=0)
+    journal.add(line(1))
+    journal.snapshot()  # that nobody publishes
+    journal.close()
+    assert metrics.read_metrics(run) == [line(1)]
+
+
 def test_the_pace_counts_waiting_and_leaves_pauses_out() -> None:
     pace = Pace()
-    with pace.step(4):
+    with pace.waiting(images=4):
         time.sleep(0.05)
     time.sleep(0.05)
     with pace.paused():

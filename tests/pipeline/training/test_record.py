@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 
 import pytest
 
@@ -41,3 +43,14 @@ def test_a_run_is_finished_where_it_went_as_far_as_is_wanted() -> None:
     record.finish(config, result)
     assert record.finished(config, 10) == dataclasses.replace(result, fresh=False)
     assert record.finished(config, 11) is None
+
+
+def test_a_result_with_what_is_no_number_is_json_and_is_read_back() -> None:
+    config = pix2pix("in", "memory://record/nan")
+    history = ({"step": 5, "kid": math.nan}, {"step": 10, "kid": 0.5})
+    record.finish(config, record.TrainResult(run=config.output, bundle="", steps=10, validation=history))
+    json.loads(storage.read(f"{config.output}/result.json"), parse_constant=pytest.fail)
+    found = record.finished(config, 10)
+    assert found is not None
+    assert math.isnan(found.validation[0]["kid"])
+    assert found.validation[1] == history[1]

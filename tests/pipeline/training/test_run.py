@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gan_models import load_bundle
+from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.config.validation import Validation
 from pipeline.errors import UserError
@@ -57,6 +58,46 @@ def test_a_run_that_began_in_memory_is_not_streamed_later(config: TrainConfig) -
     assert planned(config, shuffle_buffer=7).config.streaming == "memory"
     with pytest.raises(UserError, match="begin another run, which is streamed"):
         planned(config, memory_gb=0.5 * SET_GB)
+
+
+def test_a_bundle_of_the_best_step_is_never_that_of_an_earlier_end(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is made longer twice: first another step is best, then its last one."""
+    scores = iter([0.5, 0.4, 0.6, 0.3, 0.7, 0.2])
+    monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
+    config = replace(config, keep_checkpoints=1, validation=Validation(input=config.input, every=2))
+    best: list[int | None] = []
+    for steps in (6, 10, 12):
+        plan = planned(config, steps=steps)
+        record.begin(plan.config)
+        small.train_here(plan.config)
+        result = conclude(plan, pytest.fail)
+        best.append(load_bundle(result.best_bundle).provenance["step"] if result.best_bundle else None)
+        assert record.finished(plan.config, steps) == replace(result, fresh=False)
+    assert best == [4, 8, None]
+    assert not storage.exists(f"{config.output}/bundle_best/config.json")
+    assert load_bundle(f"{config.output}/bundle").provenance["step"] == 12
+
+
+def test_a_damaged_best_checkpoint_leaves_no_bundle_of_an_earlier_one(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.5, 0.4, 0.6, 0.3, 0.7])
+    monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
+    config = replace(config, validation=Validation(input=config.input, every=2))
+    said: list[str] = []
+    for steps in (6, 10):
+        plan = planned(config, steps=steps)
+        record.begin(plan.config)
+        small.train_here(plan.config)
+        if steps == 10:
+            part = checkpoint.read_record(config.output, 8).parts["networks"][0]
+            storage.replace(f"{config.output}/checkpoints/000000008/{part}", b"damaged")
+        result = conclude(plan, said.append)
+    assert result.best_bundle == ""
+    assert "no bundle of the best step" in said[0]
+    assert storage.list_files(f"{config.output}/bundle_best") == []
 
 
 def test_the_best_step_has_a_bundle_of_its_own(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:

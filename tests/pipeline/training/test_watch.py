@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ def unpaired() -> str:
 
 
 QUIET = WatchConfig(tensorboard=False, sample_every=0)
+SAMPLES = WatchConfig(sample_every=2)
 
 
 def train(config: TrainConfig) -> tuple[loop.Outcome, list[str], list[Standing]]:
@@ -174,11 +178,59 @@ def test_an_explosion_stops_the_run_with_the_last_good_checkpoint(pairs: str, mo
     assert f"the last good checkpoint is of step {outcome.step - 1}" in outcome.failure
 
 
+def test_a_run_that_diverges_shows_it_in_its_last_lines(pairs: str) -> None:
+    """No checkpoint publishes them, and no time has passed since the last write."""
+    run = "memory://watch/diverges"
+    config = small.pix2pix(
+        pairs, run, steps=50, learning_rate=1e30, lambda_l1=1e30, checkpoint_every=50, watch=WatchConfig()
+    )
+    outcome, _, _ = train(config)
+    lines = metrics.read_metrics(run)
+    assert [line["step"] for line in lines] == list(range(1, outcome.step + 1))
+    gone = {name for name, value in lines[-1]["losses"].items() if math.isnan(value)}
+    assert gone
+    assert all(f"{name} is " in outcome.failure for name in gone)
+
+
+def test_a_loss_that_explodes_right_after_a_resume_is_compared_with_the_earlier_starts(pairs: str) -> None:
+    explodes = WatchConfig(tensorboard=False, sample_every=0, explosion=2.0)
+    config = small.pix2pix(pairs, "memory://watch/resumed", steps=12, watch=explodes)
+    train(config)
+    url = f"{config.output}/metrics.jsonl"
+    lines = metrics.read_metrics(config.output)
+    for line in lines:
+        line["losses"] = dict.fromkeys(line["losses"], 1e-3)
+    checkpoint.storage.replace(url, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    outcome, _, _ = train(dataclasses.replace(config, steps=14))
+    assert outcome.step == 13
+    assert "g_l1 is " in outcome.failure
+    assert "more than 2 times its recent median of 0.001" in outcome.failure
+
+
 def test_an_idle_discriminator_is_one_warning_an_episode(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch.guards, "_ZERO", 1e9)
     monkeypatch.setattr(watch.guards, "_ZERO_FOR", 3)
     _, said, _ = train(small.pix2pix(pairs, "memory://watch/idle", steps=6, watch=QUIET))
     assert [line.split(":")[0] for line in said if "about zero" in line] == ["step 3"]
+
+
+def test_a_sample_that_turns_out_bad_is_said_and_no_reason_to_end(pairs: str) -> None:
+    bad = small.write_pairs("memory://watch/bad_samples", 3)
+    validation = Validation(input=bad, every=100)
+    config = small.pix2pix(pairs, "memory://watch/no_samples", steps=4, validation=validation, watch=SAMPLES)
+    asked: list[int] = []
+
+    def spoil_after_the_start() -> bool:
+        asked.append(1)
+        if len(asked) == 1:
+            small.write_store(bad, image_a=[b"no picture"] * 3, image_b=[b"no picture"] * 3)
+        return False
+
+    said: list[str] = []
+    task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+    outcome = loop.train(task, Group(), torch.device("cpu"), said.append, stop_asked=spoil_after_the_start)
+    assert (outcome.step, outcome.failure) == (4, "")
+    assert [line for line in said if "no samples: memory://watch/bad_samples/000000.parquet: image_a of '000'" in line]
 
 
 def test_where_the_run_stands_is_shown_with_its_lines(pairs: str) -> None:

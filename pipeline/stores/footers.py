@@ -1,0 +1,53 @@
+"""Footers of Parquet shards that are read piece by piece: each is read once, and the least recently used forgotten."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pyarrow.parquet as pq
+
+_Key = tuple[str, str]
+"""URL and version of a shard: what has changed has another footer."""
+
+
+class Footers:
+    """Footers in memory, for all threads of a process."""
+
+    def __init__(self, most_bytes: int) -> None:
+        """Hold at most `most_bytes` of them, as encoded, and always one."""
+        self._most_bytes, self._held_bytes = most_bytes, 0
+        self._held: OrderedDict[_Key, Future[pq.FileMetaData]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, url: str, version: str, read: Callable[[], pq.FileMetaData]) -> pq.FileMetaData:
+        """The footer of a shard, which `read` reads where nobody has; who comes while it is read waits for it.
+
+        Raises what `read` raises, and then the next one reads again.
+        """
+        key = (url, version)
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None:
+                self._held.move_to_end(key)
+            else:
+                self._held[key] = mine = Future[pq.FileMetaData]()
+        if found is not None:
+            return found.result()
+        try:
+            footer = read()
+        except BaseException as error:
+            with self._lock:
+                del self._held[key]
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            mine.set_result(footer)
+            self._held_bytes += footer.serialized_size
+            for old in [key for key, each in self._held.items() if each.done()][:-1]:
+                if self._held_bytes <= self._most_bytes:
+                    break
+                self._held_bytes -= self._held.pop(old).result().serialized_size
+        return footer
