@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.config.validation import Validation
 from pipeline.config.watch import WatchConfig
-from pipeline.training import beside, checkpoint, loader, loop, metrics, run, validation
+from pipeline.training import beside, checkpoint, loader, loop, metrics, run, sinks, validation
 from pipeline.training.beside import BesideValidator, Pending, Scores, States, Submit, ValidatorLostError
 from pipeline.training.group import Group
 from tests.pipeline.training import small
@@ -152,11 +152,14 @@ def test_whenever_the_scores_come_the_run_is_that_with_validation_inline(
 def test_a_run_killed_at_any_step_and_resumed_ends_as_one_that_was_not(
     at_once: bool, pairs: str, held_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a moving average, and all metrics published as soon as they are there, as where steps are slow."""
     monkeypatch.setattr(validation, "features_are_there", lambda: False)  # KID takes most of the time
-    through = recipe(pairs, held_out, f"memory://beside/kills/{at_once}/through")
+    for module in (metrics, sinks):
+        monkeypatch.setattr(module, "_MOST_OFTEN_S", -1.0)
+    through = recipe(pairs, held_out, f"memory://beside/kills/{at_once}/through", ema=0.9)
     train(through)
     for step in range(1, 12):
-        config = recipe(pairs, held_out, f"memory://beside/kills/{at_once}/{step}")
+        config = recipe(pairs, held_out, f"memory://beside/kills/{at_once}/{step}", ema=0.9)
         with pytest.raises(Killed):
             train(config, Elsewhere(config, at_once=at_once), stop_asked=killed_after(step))
         assert train(config, Elsewhere(config, at_once=at_once))[0] == 11
