@@ -3,6 +3,7 @@ killed, it ends as one that validates inline."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -48,23 +49,25 @@ def recipe(store: str, held_out: str, run: str, **changes: Any) -> TrainConfig:
 
 
 class Elsewhere:
-    """A stand-in for the other process, which is done when it is waited for (or at once) and may be lost."""
+    """A stand-in for the other process. It is done when it is asked about so many log steps later, or waited for; some
+    of what it is given may be lost."""
 
-    def __init__(self, config: TrainConfig, *, at_once: bool = False, lost: tuple[int, ...] = ()) -> None:
-        self._validator, self._at_once, self._lost = BesideValidator(config, "cpu", 1), at_once, lost
+    def __init__(self, config: TrainConfig, *, after: float = math.inf, lost: tuple[int, ...] = ()) -> None:
+        self._validator, self._after, self._lost = BesideValidator(config, "cpu", 1), after, lost
         self.measured = 0
 
     def __call__(self, states: States) -> Pending:
         self.measured += 1
-        return _Later(self._at_once, self.measured in self._lost, lambda: self._validator.measure(states))
+        return _Later(self._after, self.measured in self._lost, lambda: self._validator.measure(states))
 
 
 class _Later:
-    def __init__(self, at_once: bool, lost: bool, measure: Callable[[], Scores]) -> None:
-        self._at_once, self._lost, self._measure = at_once, lost, measure
+    def __init__(self, after: float, lost: bool, measure: Callable[[], Scores]) -> None:
+        self._left, self._lost, self._measure = after, lost, measure
 
     def done(self) -> bool:
-        return self._at_once
+        self._left -= 1
+        return self._left < 0
 
     def result(self) -> Scores:
         if self._lost:
@@ -136,33 +139,33 @@ def test_whenever_the_scores_come_the_run_is_that_with_validation_inline(
             watch=config.watch,
         )  # fmt: skip
 
-    inline, slow, quick = named("inline"), named("slow"), named("quick")
+    inline, slow, soon, quick = (named(name) for name in ("inline", "slow", "soon", "quick"))
     train(inline)
     assert [entry["step"] for entry in history_of(inline.output)] == [3, 6, 9, 11]
-    for config, at_once in ((slow, False), (quick, True)):
-        elsewhere = Elsewhere(config, at_once=at_once)
+    for config, after in ((slow, math.inf), (soon, 1), (quick, 0)):
+        elsewhere = Elsewhere(config, after=after)
         _, said = train(config, elsewhere)
         assert elsewhere.measured == 4
         late = [line.split(":")[0] for line in said if line.startswith("validation at step")]
-        assert late == ([] if at_once else ["validation at step 3", "validation at step 6", "validation at step 9"])
+        assert late == ([] if after == 0 else ["validation at step 3", "validation at step 6", "validation at step 9"])
         assert_alike(config.output, inline.output, tmp_path / config.output.rsplit("/", 1)[-1])
 
 
-@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("after", [math.inf, 1])
 def test_a_run_killed_at_any_step_and_resumed_ends_as_one_that_was_not(
-    at_once: bool, pairs: str, held_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    after: float, pairs: str, held_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a moving average, and all metrics published as soon as they are there, as where steps are slow."""
     monkeypatch.setattr(validation, "features_are_there", lambda: False)  # KID takes most of the time
     for module in (metrics, sinks):
         monkeypatch.setattr(module, "_MOST_OFTEN_S", -1.0)
-    through = recipe(pairs, held_out, f"memory://beside/kills/{at_once}/through", ema=0.9)
+    through = recipe(pairs, held_out, f"memory://beside/kills/{after}/through", ema=0.9)
     train(through)
     for step in range(1, 12):
-        config = recipe(pairs, held_out, f"memory://beside/kills/{at_once}/{step}", ema=0.9)
+        config = recipe(pairs, held_out, f"memory://beside/kills/{after}/{step}", ema=0.9)
         with pytest.raises(Killed):
-            train(config, Elsewhere(config, at_once=at_once), stop_asked=killed_after(step))
-        assert train(config, Elsewhere(config, at_once=at_once))[0] == 11
+            train(config, Elsewhere(config, after=after), stop_asked=killed_after(step))
+        assert train(config, Elsewhere(config, after=after))[0] == 11
         assert_alike(config.output, through.output, tmp_path / f"{step}")
 
 
