@@ -86,10 +86,11 @@ def test_a_local_file_is_appended_to_and_a_large_one_followed_by_another(
     """TensorBoard keeps the file open that it reads."""
     monkeypatch.setattr(sinks, "_SEGMENT_BYTES", 300)
     board = TensorBoard(str(tmp_path), step=0)
+    board.scalars(1, {"x": 1.0})
     board.write()
     (file,) = (tmp_path / "tensorboard").iterdir()
     inode = file.stat().st_ino
-    for step in range(1, 30):
+    for step in range(2, 30):
         board.scalars(step, {"x": float(step)})
         board.write()
     assert file.stat().st_ino == inode
