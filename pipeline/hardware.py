@@ -66,6 +66,16 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def set_up_torch(device: torch.device, threads: int) -> None:
+    """This many threads and, on a CPU, the same bits each time. For a process that trains or validates."""
+    torch.set_num_threads(threads)
+    if device.type == "cpu":
+        # On a GPU some backward passes that the networks need have no deterministic form.
+        torch.use_deterministic_algorithms(True)
+        # A debugging aid that comes with it, and costs time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def _cpu_has_bf16() -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,13 +120,13 @@ def read_part(run: str, record: Record, name: str) -> State:
         raise CheckpointError(f"{url}: cannot be read ({type(error).__name__})") from error
 
 
-def prune(run: str, keep: int, *, best: int | None = None) -> None:
-    """Remove all but the newest `keep` checkpoints and that of step `best`, and what kills have left among the others.
+def prune(run: str, keep: int, *, also: Collection[int] = ()) -> None:
+    """Remove all but the newest `keep` checkpoints and those of steps `also`, and what kills have left between them.
 
     Records go first, so that none is ever complete in name only.
     """
     found = steps(run)
-    kept = {*found[-keep:], best}
+    kept = {*found[-keep:], *also}
     if not found:
         return
     old = [

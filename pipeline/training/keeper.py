@@ -8,7 +8,7 @@ where one after the other fails, going on would only waste work.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -46,19 +46,19 @@ class Keeper:
         state: Mapping[str, State],
         *,
         first: Callable[[], None] = lambda: None,
-        best: int | None = None,
+        also: Collection[int] = (),
         about: Mapping[str, Any] | None = None,
     ) -> None:
         """Begin to write the checkpoint of step `done`; the caller may change `state` once this returns.
 
-        Waits for the one before. `first` is what has to be written before it, on the same thread; `best` a step whose
-        checkpoint stays, however old; `about` stands in this record alone. Raises CheckpointError where that was the
-        last of several in a row that failed.
+        Waits for the one before. `first` is what has to be written before it, on the same thread; `also` are steps
+        whose checkpoints stay, however old; `about` stands in this record alone. Raises CheckpointError where that was
+        the last of several in a row that failed.
         """
         self.settle()
         self._saved_s = time.monotonic()
-        copied = {name: _copied(part) for name, part in state.items()}
-        self._writing = (done, self._thread.submit(self._write, done, copied, first, best, dict(about or {})))
+        copies = {name: copied(part) for name, part in state.items()}
+        self._writing = (done, self._thread.submit(self._write, done, copies, first, also, dict(about or {})))
 
     def settle(self, *, bearable: int = MOST_FAILURES - 1) -> None:
         """Wait until nothing is being written. Raises CheckpointError where more in a row than bearable have failed."""
@@ -90,24 +90,24 @@ class Keeper:
         step: int,
         state: Mapping[str, State],
         first: Callable[[], None],
-        best: int | None,
+        also: Collection[int],
         about: Mapping[str, Any],
     ) -> None:
         first()
         checkpoint.save(self._config.output, step, state, {**self._about, **about})
-        checkpoint.prune(self._config.output, self._config.keep_checkpoints, best=best)
+        checkpoint.prune(self._config.output, self._config.keep_checkpoints, also=also)
 
     def _last(self) -> str:
         kept = checkpoint.steps(self._config.output)
         return f"the last good one is of step {kept[-1]}" if kept else "there is none yet"
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """`value` with every tensor copied to the CPU."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
+        return type(value)(copied(item) for item in value)
     return value

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
 from pipeline.training import checkpoint, guards, warm_start
+from pipeline.training.beside import Submit, unfinished
 from pipeline.training.checkpoint import CheckpointError, Record
 from pipeline.training.feed import Data, Feed, open_data
 from pipeline.training.group import Agreement, Group, Signal
@@ -79,17 +80,19 @@ def train(
     *,
     stop_asked: Callable[[], bool] = lambda: False,
     preempted: Callable[[], bool] = lambda: False,
+    beside: Submit | None = None,
 ) -> Outcome:
     """Train to the end, or until `stop_asked` says so on rank 0. `say` gets lines for people and
     `show` where the run stands, on rank 0 only.
 
     `preempted` is asked at every log step, on every rank at once: true means that a node will soon be gone, and a
-    checkpoint is written.
+    checkpoint is written. `beside`, asked on rank 0, has generators measured by another process; by default training
+    waits while they are measured here.
     Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
     """
     waiting = Waiting(say, who=f"worker {group.rank}: " if group.workers > 1 else "")
     say = say if group.leads else lambda line: None
-    _set_up_torch(device, task.threads)
+    hardware.set_up_torch(device, task.threads)
     data, precision, failure = _agree_on_start(task, group, device, waiting, say)
     if failure or data is None:
         return Outcome(failure=failure)
@@ -119,6 +122,8 @@ def train(
             total=task.config.total_steps(order.steps_per_epoch),
             steps_per_epoch=order.steps_per_epoch,
             history=history_of(task.config, before),
+            unfinished=unfinished(task.config, record, say) if record and group.leads else None,
+            beside=beside,
             say=say,
             show=show,
         ) as watch,
@@ -181,7 +186,7 @@ class _Steps:
         agreed = max(agreed, agreement.settle())
         if reason := watch.stops(done):
             self.say(f"step {done}: {reason}: stopping early")
-        failure = leader.end(done, saves=agreed is not Signal.FAIL) if leader else ""
+        failure = leader.end(done, agreed) if leader else ""
         if bad and not reason:
             failure = failure or _stopped_by(bad, done)
         failure = next(filter(None, self.group.gather(failure)), "")
@@ -223,7 +228,7 @@ class _Leader:
     def __init__(self, steps: _Steps, start: int, watch: Watch) -> None:
         self._steps, self._config, self._watch = steps, steps.config, watch
         self._keeper = Keeper(self._config, steps.about, steps.say)
-        self._saved, self._rescued = start, False
+        self._saved, self._rescued = -1 if watch.completes else start, False
         self._failure = ""
 
     def after_step(self, done: int, losses: Mapping[str, float], *, warned: bool) -> Signal:
@@ -242,10 +247,12 @@ class _Leader:
             return Signal.FAIL
         return Signal.STOP if self._steps.stop_asked() else Signal.GO_ON
 
-    def end(self, done: int, *, saves: bool) -> str:
+    def end(self, done: int, agreed: Signal) -> str:
         """Write the last checkpoint and wait for it; returns what has gone wrong, if anything has."""
         try:
-            if saves and self._saved < done:
+            if agreed is Signal.GO_ON:  # who asks for a stop is not kept waiting: what is under way is begun again
+                self._watch.settle()
+            if agreed is not Signal.FAIL and self._saved < done:
                 self._save(done)
             self._keeper.finish()
         except CheckpointError as error:
@@ -255,13 +262,14 @@ class _Leader:
     def _save(self, done: int) -> None:
         if not self._steps.replica.is_finite():
             raise CheckpointError(self._diverged(done, []))
-        history = self._watch.history
+        history, validating = self._watch.history, self._watch.validating
+        best = best_step(history, self._config.validation.metric)
         self._keeper.save(
             done,
             self._steps.replica.state(),
             first=self._watch.snapshot(),
-            best=best_step(history, self._config.validation.metric),
-            about={"validation": history},
+            also=[step for step in (best, validating) if step is not None],
+            about={"validation": history, "validating": validating},
         )
         self._saved = done
 
@@ -272,15 +280,6 @@ class _Leader:
             f"{self._config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
             "begin another run, with a lower learning_rate or precision fp32"
         )
-
-
-def _set_up_torch(device: torch.device, threads: int) -> None:
-    torch.set_num_threads(threads)
-    if device.type == "cpu":
-        # On a GPU some backward passes that the networks need have no deterministic form.
-        torch.use_deterministic_algorithms(True)
-        # A debugging aid that comes with it, and costs time.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _agree_on_start(

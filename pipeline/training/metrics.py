@@ -42,6 +42,13 @@ class Journal:
         if time.monotonic() - self._written_s > _MOST_OFTEN_S:
             self.write()
 
+    def amend(self, step: int, more: Mapping[str, Any]) -> None:
+        """Add to the line of `step` what has become known since; it is published with the next write."""
+        for line in reversed(self._lines):
+            if line["step"] == step:
+                line.update(more)
+                return
+
     def write(self) -> None:
         """Publish what has been noted."""
         self.snapshot()()
@@ -117,7 +124,7 @@ def with_nan(value: Any) -> Any:
 def describe(line: Mapping[str, Any], total_steps: int) -> str:
     """One line for people."""
     losses = "  ".join(f"{name} {value:.4g}" for name, value in line["losses"].items())
-    scores = "  ".join(f"{name} {value:.4g}" for name, value in line.get("validation", {}).items())
+    scores = describe_scores(line.get("validation", {}))
     return (
         f"step {line['step']}/{total_steps}  epoch {line['epoch']}  {losses}  lr {line['learning_rate']:.3g}  "
         f"{line['images_per_s']:.1f} images/s  data wait {line['data_wait']:.0%}"
@@ -125,7 +132,12 @@ def describe(line: Mapping[str, Any], total_steps: int) -> str:
     )
 
 
-_UNDER = {"losses": "loss", "gradient_norms": "gradient_norm", "validation": "validation"}
+def describe_scores(scores: Mapping[str, float]) -> str:
+    """What a validation found, for people."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in scores.items())
+
+
+_UNDER = {"losses": "loss", "gradient_norms": "gradient_norm"}
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:

@@ -1,9 +1,12 @@
-"""What a worker takes, and whether the cluster has room for all of them. Plain functions over plain data."""
+"""What a worker takes, what validation beside them takes, and whether the cluster has room for all of it.
+
+Plain functions over plain data.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
@@ -21,42 +24,100 @@ class Placement:
     """Workers that must find a place at the start."""
     cpus: float
     gpus: int
+    validator: Mapping[str, float] | None = None
+    """What validation beside training takes, by resource; None where it is inline, or there is none."""
 
     @property
     def threads(self) -> int:
         """Torch's threads in a worker."""
-        return max(1, int(self.cpus))
+        return threads_of(self.cpus)
 
     @property
     def demand(self) -> dict[str, float]:
         """By resource."""
-        return {"CPU": self.cpus} | ({"GPU": float(self.gpus)} if self.gpus else {})
+        return _demand(self.cpus, self.gpus)
+
+
+def threads_of(cpus: float) -> int:
+    """Torch's threads in a process that takes so many CPUs."""
+    return max(1, int(cpus))
 
 
 def place(config: TrainConfig, nodes: Nodes) -> Placement:
-    """Resources of each worker, chosen where the configuration leaves them open.
+    """Resources of each worker, chosen where the configuration leaves them open, and of validation beside them.
 
-    Raises UserError where the workers do not fit on the cluster at once: started anyway, they would wait for ever.
+    Raises UserError where the workers do not fit on the cluster at once: started anyway, they would wait for ever; and
+    where validation is to be beside them, and there may be no room for it.
     """
+    beside = bool(config.validation.input) and config.validation.where == "beside"
     gpus = config.gpus_per_worker
     if gpus is None:
         gpus = 1 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0
     cpus = config.cpus_per_worker
     if cpus is None:
         most = int(max((node.get("CPU", 0) for node in nodes), default=0))
-        fitting = (c for c in range(most, 0, -1) if _room(nodes, {"CPU": c, "GPU": gpus}) >= config.workers)
+        fitting = (c for c in range(most, 0, -1) if _room(nodes, _demand(c, gpus)) >= config.workers)
+        if beside:
+            fitting = (c for c in fitting if _leaves_room(nodes, _demand(c, gpus), config.workers, _demand(1, gpus)))
         cpus = next(fitting, 1)
     placement = Placement(workers=config.workers, least=config.min_workers or config.workers, cpus=cpus, gpus=gpus)
     room = _room(nodes, placement.demand)
     if room < placement.least:
-        has = ", ".join(f"{sum(node.get(r, 0) for node in nodes):g} {r}" for r in ("CPU", "GPU"))
-        takes = ", ".join(f"{amount:g} {resource}" for resource, amount in placement.demand.items())
         raise UserError(
-            f"{'min_workers' if config.min_workers else 'workers'} is {placement.least}, each takes {takes}: "
-            f"the cluster ({has} on {len(nodes)} node(s)) has room "
+            f"{'min_workers' if config.min_workers else 'workers'} is {placement.least}, each takes "
+            f"{describe(placement.demand)}: the cluster ({_has(nodes)}) has room "
             f"for {room}; lower workers, cpus_per_worker or gpus_per_worker, or use a larger cluster"
         )
-    return placement
+    if not config.validation.input or config.validation.where == "inline":
+        return placement
+    validator = _validator(placement, nodes)
+    if beside and validator is None:
+        raise UserError(
+            f"validation.where is beside, which takes {describe(_demand(1, gpus))}: beside {config.workers} worker(s) "
+            f"of {describe(placement.demand)} each the cluster ({_has(nodes)}) may have no room for it; "
+            "lower workers or cpus_per_worker, set validation.where to inline, or use a larger cluster"
+        )
+    return replace(placement, validator=validator)
+
+
+def describe(demand: Mapping[str, float]) -> str:
+    """Amounts by resource, for people."""
+    return ", ".join(f"{amount:g} {resource}" for resource, amount in demand.items())
+
+
+def _validator(placement: Placement, nodes: Nodes) -> Mapping[str, float] | None:
+    """As much as a worker has, or else one CPU and the same GPU; None where the workers may leave no room for that."""
+    for demand in (placement.demand, _demand(1, placement.gpus)):
+        if _leaves_room(nodes, placement.demand, placement.workers, demand):
+            return demand
+    return None
+
+
+def _leaves_room(nodes: Nodes, demand: Mapping[str, float], workers: int, other: Mapping[str, float]) -> bool:
+    """Whether `other` fits beside so many workers, on whichever nodes these are put."""
+    blocking = 0
+    for node in nodes:
+        most = int(_room([node], demand))
+        enough = (n for n in range(most + 1) if not _room([_less(node, demand, n)], other))
+        least = next(enough, None)
+        if least is None:
+            return True
+        blocking += least
+    return workers < blocking
+
+
+def _less(node: Mapping[str, float], demand: Mapping[str, float], workers: int) -> dict[str, float]:
+    """What so many workers leave of a node."""
+    return {resource: amount - workers * demand.get(resource, 0) for resource, amount in node.items()}
+
+
+def _demand(cpus: float, gpus: int) -> dict[str, float]:
+    return {"CPU": cpus} | ({"GPU": float(gpus)} if gpus else {})
+
+
+def _has(nodes: Nodes) -> str:
+    amounts = {resource: sum(node.get(resource, 0) for node in nodes) for resource in ("CPU", "GPU")}
+    return f"{describe(amounts)} on {len(nodes)} node(s)"
 
 
 def _room(nodes: Nodes, demand: Mapping[str, float]) -> int:

@@ -48,7 +48,7 @@ class Replica:
     ) -> None:
         """Raises ValueError where `freeze` names what there is not."""
         self.config, self.group, self.device = config, group, device
-        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.memory_format = memory_format_of(config)
         self.objective = build_objective(config.model(), config.seed)
         for network in self.objective.networks.values():
             network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
@@ -213,6 +213,11 @@ def build_objective(config: Pix2PixConfig | CycleGANConfig, seed: int) -> Pix2Pi
     if isinstance(config, Pix2PixConfig):
         return Pix2Pix(config, generator=generator, pool_seed=seed)
     return CycleGAN(config, generator=generator, pool_seed=seed)
+
+
+def memory_format_of(config: TrainConfig) -> torch.memory_format:
+    """That of images and weights."""
+    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 def _autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:

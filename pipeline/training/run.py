@@ -11,7 +11,7 @@ from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
 from pipeline.retry import preflight
-from pipeline.training import checkpoint, metrics, record, warm_start
+from pipeline.training import beside, checkpoint, metrics, record, warm_start
 from pipeline.training.export import export_bundle, remove_bundle
 from pipeline.training.freezing import freeze
 from pipeline.training.loader import Sources, find_sources
@@ -114,13 +114,14 @@ def _check_freeze(config: TrainConfig) -> None:
 def _is_trained(plan: Plan) -> bool:
     """Whether the newest checkpoint is the end of the run, which may have been ended early by validation."""
     kept = checkpoint.steps(plan.config.output)
-    if not kept or kept[-1] >= plan.total_steps or plan.config.validation.patience is None:
-        return bool(kept) and kept[-1] >= plan.total_steps
+    if not kept:
+        return False
     try:
         newest = checkpoint.read_record(plan.config.output, kept[-1])
     except checkpoint.CheckpointError:
         return False
-    return record.is_last(plan.config, newest.step, history_of(plan.config, newest.about), plan.total_steps)
+    ended = record.is_last(plan.config, newest.step, history_of(plan.config, newest.about), plan.total_steps)
+    return ended and beside.under_way(newest.about) is None
 
 
 def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] | None) -> Literal["memory", "stream"]:

@@ -28,12 +28,17 @@ from pipeline.retry import redact
 _MOST_OFTEN_S = 30.0
 _SEGMENT_BYTES = 4_000_000
 _LAST_WAIT_S = 60.0
+_VALIDATED = "validation_step"
+"""What MLflow and Weights & Biases are told beside scores: the step whose they are."""
 
 
 class Sink(Protocol):
-    """Takes what is measured after a step. Steps never fall."""
+    """Takes what is measured after a step. Steps never fall, those of validations among themselves."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def validation(self, step: int, scores: Mapping[str, float]) -> None:
+        """What the networks reach after `step`, which may come when later steps have been told."""
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         """A picture, uint8 [H, W, 3]."""
@@ -54,11 +59,20 @@ def check_sinks(config: WatchConfig) -> None:
 
 
 def open_sinks(
-    config: WatchConfig, run: str, recipe: Mapping[str, Any], *, step: int, say: Callable[[str], None]
+    config: WatchConfig,
+    run: str,
+    recipe: Mapping[str, Any],
+    *,
+    step: int,
+    validated: int | None = None,
+    say: Callable[[str], None],
 ) -> list[Sink]:
-    """The sinks that `config` asks for, for the run of this recipe in the folder `run`, which goes on after `step`."""
+    """The sinks that `config` asks for, for the run of this recipe in the folder `run`.
+
+    It goes on after `step`, and after the validation of step `validated`, by default the same.
+    """
     check_sinks(config)
-    sinks: list[Sink] = [TensorBoard(run, step=step)] if config.tensorboard else []
+    sinks: list[Sink] = [TensorBoard(run, step=step, validated=validated)] if config.tensorboard else []
     if config.mlflow:
         sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe), say))
     if config.wandb:
@@ -67,20 +81,48 @@ def open_sinks(
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard, on any filesystem.
+    """Event files in RUN/tensorboard and, of validations, in RUN/tensorboard/validation: for TensorBoard a run of its
+    own, as it forgets what a resumed run repeats by step, and scores may come when later steps have been told."""
+
+    def __init__(self, run: str, *, step: int, validated: int | None = None) -> None:
+        """Go on after `step`, and after the validation of step `validated`, by default the same."""
+        self._steps = _EventFiles(storage.join(run, "tensorboard"), step=step)
+        validated = step if validated is None else validated
+        self._validations = _EventFiles(storage.join(run, "tensorboard/validation"), step=validated)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._steps.scalars(step, values)
+
+    def validation(self, step: int, scores: Mapping[str, float]) -> None:
+        self._validations.scalars(step, _of_validation(scores))
+
+    def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
+        self._steps.picture(step, name, pixels)
+
+    def write(self) -> None:
+        self._steps.write()
+        self._validations.write()
+
+    def close(self) -> None:
+        self.write()
+
+
+class _EventFiles:
+    """Event files in a folder, on any filesystem; none before there is something in them.
 
     Each start begins a new file, numbered on, which first tells TensorBoard to forget what an earlier start has
     written after `step`; so each step is seen once. A file of more than 4 MB is followed by another, as on an object
     store what has been noted is published by writing the last file anew: at checkpoints, and at most every 30 s.
     """
 
-    def __init__(self, run: str, *, step: int) -> None:
+    def __init__(self, folder: str, *, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import SessionLog
 
-        self._folder = storage.join(run, "tensorboard")
+        self._folder = folder
         self._published = 0
         self._lock = threading.Lock()  # a checkpoint writes it from a thread of its own
         self._number = max(map(_number, storage.list_files(self._folder)), default=0)
+        self._empty = not self._number
         self._begin()
         self._add(step=step + 1, session_log=SessionLog(status=SessionLog.START))
         self._written_s = time.monotonic()
@@ -104,10 +146,8 @@ class TensorBoard:
 
     def write(self) -> None:
         with self._lock:
-            self._publish()
-
-    def close(self) -> None:
-        self.write()
+            if not self._empty:
+                self._publish()
 
     def _publish(self) -> None:
         data = self._buffer.getvalue()
@@ -127,6 +167,7 @@ class TensorBoard:
 
     def _note(self, **fields: Any) -> None:
         with self._lock:
+            self._empty = False
             self._add(**fields)
 
     def _add(self, **fields: Any) -> None:
@@ -139,7 +180,11 @@ class TensorBoard:
 
 def _number(entry: storage.Entry) -> int:
     digits = entry.name.rpartition(".")[2]
-    return int(digits) if digits.isdigit() else 0
+    return int(digits) if digits.isdigit() and "/" not in entry.name else 0
+
+
+def _of_validation(scores: Mapping[str, float]) -> dict[str, float]:
+    return {f"validation/{name}": value for name, value in scores.items()}
 
 
 def _checksum(data: bytes) -> bytes:
@@ -157,17 +202,16 @@ class MLflow:
 
         uri, _, experiment = where.partition("#")
         self._client = mlflow.MlflowClient(uri)
-        self._run, self._last_step = self._find(experiment or "transdomain", folder)
+        self._run, self._last_step, self._validated = self._find(experiment or "transdomain", folder)
         self._client.log_batch(self._run, params=[Param(name, str(value)) for name, value in flat(recipe).items()])
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        from mlflow.entities import Metric
+        if step > self._last_step:
+            self._log(step, {**values, "step": float(step)})
 
-        if step <= self._last_step:
-            return
-        now_ms = int(time.time() * 1000)
-        found = [Metric(name, value, now_ms, step) for name, value in (*values.items(), ("step", float(step)))]
-        self._client.log_batch(self._run, metrics=found)
+    def validation(self, step: int, scores: Mapping[str, float]) -> None:
+        if step > self._validated:
+            self._log(step, {**_of_validation(scores), _VALIDATED: float(step)})
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         if step > self._last_step:
@@ -179,17 +223,25 @@ class MLflow:
     def close(self) -> None:
         self._client.set_terminated(self._run)
 
-    def _find(self, experiment: str, folder: str) -> tuple[str, int]:
-        """The run of this folder, and the last step that it knows."""
+    def _log(self, step: int, values: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        metrics = [Metric(name, value, now_ms, step) for name, value in values.items()]
+        self._client.log_batch(self._run, metrics=metrics)
+
+    def _find(self, experiment: str, folder: str) -> tuple[str, int, int]:
+        """The run of this folder, the last step that it knows, and the last that was validated."""
         known = self._client.get_experiment_by_name(experiment)
         number = known.experiment_id if known else self._client.create_experiment(experiment)
         identity = _identity(folder)
         runs = self._client.search_runs([number], filter_string=f"tags.transdomain_run = '{identity}'", max_results=1)
         if not runs:
             tags = {"transdomain_run": identity, "transdomain_output": redact(folder)}
-            return self._client.create_run(number, tags=tags, run_name=folder.rsplit("/", 1)[-1]).info.run_id, 0
+            return self._client.create_run(number, tags=tags, run_name=folder.rsplit("/", 1)[-1]).info.run_id, 0, 0
         self._client.update_run(runs[0].info.run_id, status="RUNNING")
-        return runs[0].info.run_id, int(runs[0].data.metrics.get("step", 0))
+        told = runs[0].data.metrics
+        return runs[0].info.run_id, int(told.get("step", 0)), int(told.get(_VALIDATED, 0))
 
 
 class WeightsAndBiases:
@@ -210,10 +262,16 @@ class WeightsAndBiases:
         )
         self._image = wandb.Image
         self._last_step = self._run.step
+        self._validated = int(self._run.summary.get(_VALIDATED, 0))
+        self._run.define_metric("validation/*", step_metric=_VALIDATED)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if step >= self._last_step:
             self._run.log(dict(values), step=step)
+
+    def validation(self, step: int, scores: Mapping[str, float]) -> None:
+        if step > self._validated:  # with whatever step is the newest, since its steps cannot fall
+            self._run.log({**_of_validation(scores), _VALIDATED: step}, commit=False)
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         if step >= self._last_step:
@@ -242,6 +300,9 @@ class Apart:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._put(lambda sink: sink.scalars(step, values))
+
+    def validation(self, step: int, scores: Mapping[str, float]) -> None:
+        self._put(lambda sink: sink.validation(step, scores))
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         self._put(lambda sink: sink.picture(step, name, pixels))

@@ -64,14 +64,21 @@ def best_step(history: History, metric: str = "", among: Collection[int] | None 
 def stopped_early(history: History, metric: str = "", patience: int | None = None) -> str:
     """Why training should end here: no better validation for `patience` of them. Empty where it should go on."""
     best = best_step(history, metric)
-    if patience is None or best is None:
-        return ""
-    since = sum(entry["step"] > best for entry in history)
-    if since < patience:
+    if patience is None or best is None or (since := _since(history, best)) < patience:
         return ""
     name = _common_name(history, metric)
     value = next(entry[name] for entry in history if entry["step"] == best)
     return f"no better {name} in {since} validations than {value:.4g} at step {best}"
+
+
+def may_stop_early(history: History, metric: str = "", patience: int | None = None) -> bool:
+    """Whether training ends with the next validation, should that be no better than those of `history`."""
+    best = best_step(history, metric)
+    return patience is not None and best is not None and _since(history, best) + 1 >= patience
+
+
+def _since(history: History, best: int) -> int:
+    return sum(entry["step"] > best for entry in history)
 
 
 def _scores(history: History, metric: str) -> Iterator[tuple[Mapping[str, Any], float]]:

@@ -21,6 +21,7 @@ from pipeline.config.train import TrainConfig
 from pipeline.stores import parquet
 from pipeline.stores.schema import image_array
 from pipeline.training import checkpoint, loader, loop
+from pipeline.training.beside import Submit
 from pipeline.training.group import Group
 from tests.corpus import picture
 
@@ -100,13 +101,25 @@ def train_here(config: TrainConfig, **wishes: Callable[[], bool]) -> loop.Outcom
     return loop.train(_task(config), Group(), torch.device("cpu"), lambda line: None, **wishes)
 
 
-def train_in_processes(workers: int, configs: list[TrainConfig], folder: Path, *, stop_after: int = 0) -> None:
+def inline(config: TrainConfig) -> None:
+    """No validator beside training."""
+
+
+def train_in_processes(
+    workers: int,
+    configs: list[TrainConfig],
+    folder: Path,
+    *,
+    stop_after: int = 0,
+    beside: Callable[[TrainConfig], Submit | None] = inline,
+) -> None:
     """Train each of `configs` with `workers` processes over gloo, one thread each; the processes are reused.
 
-    `stop_after`, if not 0, is the number of steps after which rank 0 is asked to stop.
+    `stop_after`, if not 0, is the number of steps after which rank 0 is asked to stop; `beside` makes what validates
+    beside rank 0.
     """
     rendezvous = folder / f"rendezvous-{os.urandom(4).hex()}"
-    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous), stop_after), nprocs=workers)
+    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous), stop_after, beside), nprocs=workers)
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -115,11 +128,25 @@ def after(steps: int) -> Callable[[], bool]:
     return lambda: next(asked) >= steps > 0
 
 
-def _rank(rank: int, workers: int, configs: list[TrainConfig], rendezvous: str, stop_after: int) -> None:
+def _rank(
+    rank: int,
+    workers: int,
+    configs: list[TrainConfig],
+    rendezvous: str,
+    stop_after: int,
+    beside: Callable[[TrainConfig], Submit | None],
+) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
     for config in configs:
         group = Group(rank=rank, workers=workers)
-        outcome = loop.train(_task(config), group, torch.device("cpu"), lambda line: None, stop_asked=after(stop_after))
+        outcome = loop.train(
+            _task(config),
+            group,
+            torch.device("cpu"),
+            lambda line: None,
+            stop_asked=after(stop_after),
+            beside=beside(config) if group.leads else None,
+        )
         assert not outcome.failure, outcome.failure
         assert outcome.stopped is bool(stop_after)
     torch.distributed.destroy_process_group()

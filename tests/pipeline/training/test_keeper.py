@@ -66,7 +66,7 @@ def test_the_newest_and_the_best_stay(said: list[str]) -> None:
     run = "memory://keeper/best"
     keeper = keeper_of(run, said, keep_checkpoints=2)
     for step in range(1, 7):
-        keeper.save(step, {}, best=2 if step > 2 else None)
+        keeper.save(step, {}, also=[2] if step > 2 else [])
     keeper.finish()
     assert checkpoint.steps(run) == [2, 5, 6]
 
