@@ -13,7 +13,7 @@ METRICS = ("kid", "l1", "ssim", "cycle_l1", "kid_back", "cycle_l1_back")
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Validation between steps. It changes no bit of what is learnt."""
+    """Validation as training goes on. It changes no bit of what is learnt."""
 
     input: str = ""
     """Store of held-out images, laid out like the training store; empty is no validation."""
