@@ -13,7 +13,7 @@ from gan_models.image_pool import ImagePool, PoolDecision, pool_decisions
 from gan_models.pix2pix import Pix2Pix, Pix2PixConfig
 from gan_models.schedule import learning_rate_factor
 from gan_models.translation import translation_mode
-from gan_models.winograd import with_winograd_trunk
+from gan_models.winograd import train_winograd_trunk, with_winograd_trunk
 
 __all__ = [
     "Bundle",
@@ -37,6 +37,7 @@ __all__ = [
     "pool_decisions",
     "require_onnx",
     "save_bundle",
+    "train_winograd_trunk",
     "translation_mode",
     "with_winograd_trunk",
 ]

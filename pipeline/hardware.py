@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import torch
+
+Trunk = Literal["direct", "winograd"]
+"""How a ResNet's residual blocks convolve."""
 
 MALLOC_ENVIRONMENT = {
     # glibc gives large blocks back to the kernel at every free; keeping them is worth up to 1.5 × on a CPU.
@@ -43,6 +47,21 @@ def choose_precision(requested: str, device: str) -> str:
             f"use {' or '.join(supported)}"
         )
     return requested
+
+
+def choose_trunk(requested: Literal["auto"] | Trunk, *, kind: str, device: str, precision: str) -> Trunk:
+    """`auto` becomes winograd where a CPU computes a `kind` of generator, a resnet, in fp32; else direct.
+
+    Raises ValueError for winograd in another place: a quarter of the multiplications pays where they are dear, and
+    the transforms want fp32.
+    """
+    pays = (kind, device, precision) == ("resnet", "cpu", "fp32")
+    if requested == "winograd" and not pays:
+        raise ValueError(
+            f"trunk winograd is for a resnet on a CPU in fp32, and this is a {kind} on {device} in {precision}; "
+            f"set trunk to auto{' or precision to fp32' if device == 'cpu' else ''}"
+        )
+    return "winograd" if pays and requested != "direct" else "direct"
 
 
 def describe(device: str) -> str:

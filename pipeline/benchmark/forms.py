@@ -17,7 +17,8 @@ from pipeline import hardware
 from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.limits import Limits, in_turn, machine
 from pipeline.config.benchmark import GeneratorBenchmarkConfig
-from pipeline.translation.stages import Arithmetic, Trunk
+from pipeline.hardware import Trunk
+from pipeline.translation.stages import Arithmetic
 
 log = logging.getLogger("transdomain")
 

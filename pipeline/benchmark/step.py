@@ -7,9 +7,9 @@ import itertools
 import logging
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -18,6 +18,7 @@ from pipeline.benchmark.limits import Limits, in_turn, machine
 from pipeline.config.benchmark import StepBenchmarkConfig
 from pipeline.config.parse import parse
 from pipeline.config.train import TrainConfig
+from pipeline.hardware import Trunk
 from pipeline.training.group import Group
 from pipeline.training.replica import Replica
 
@@ -29,10 +30,12 @@ class StepForm:
     """How a step is computed; images are NHWC where that is compiled or on a GPU, as it pays there."""
 
     precision: Literal["fp32", "bf16"]
+    trunk: Trunk
     compile: bool
 
     def __str__(self) -> str:
-        return f"{self.precision}, {'compiled' if self.compile else 'eager'}"
+        trunk = ", Winograd" if self.trunk == "winograd" else ""
+        return f"{self.precision}{trunk}, {'compiled' if self.compile else 'eager'}"
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,10 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
         recipe = _small(recipe)
     batch = config.global_batch or recipe.global_batch
     torch.set_num_threads(hardware.available_cpus())
-    precisions = hardware.supported_precisions(device)
-    forms = [
-        StepForm(precision="bf16" if precision == "bf16" else "fp32", compile=compiled)
-        for precision, compiled in itertools.product(precisions, (False,) if config.quick else (False, True))
-    ]
+    precisions = hardware.supported_precisions(device) if config.precision == "all" else ("fp32",)
+    forms = list(_forms(device, precisions, recipe.generator.kind))
+    if config.quick or not config.compile:
+        forms = [form for form in forms if not form.compile]
     steps: dict[StepForm, Callable[[], float]] = {}
     for form in forms:
         log.info("preparing %s", form)
@@ -78,11 +80,18 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     return MeasuredSteps(config, about, recipe.objective, recipe.crop_size, medians, forms, seconds)
 
 
+def _forms(device: str, precisions: Sequence[str], kind: str) -> Iterator[StepForm]:
+    """The plain one first."""
+    for precision, trunk, compiled in itertools.product(precisions, get_args(Trunk), (False, True)):
+        if trunk in ("direct", hardware.choose_trunk("auto", kind=kind, device=device, precision=precision)):
+            yield StepForm(precision="bf16" if precision == "bf16" else "fp32", trunk=trunk, compile=compiled)
+
+
 def _prepare(recipe: TrainConfig, form: StepForm, batch: int, device: str) -> Callable[[], float]:
     """A step of its own networks, run twice already; what it gives is the seconds of one more."""
     nhwc = form.compile or device == "cuda"
     recipe = dataclasses.replace(recipe, compile=form.compile, channels_last=nhwc, global_batch=batch)
-    replica = Replica(recipe, Group(), torch.device(device), form.precision, steps_per_epoch=1000)
+    replica = Replica(recipe, Group(), torch.device(device), form.precision, form.trunk, steps_per_epoch=1000)
     size, channels = recipe.crop_size, recipe.generator.in_channels
     random = torch.Generator().manual_seed(0)
     real_a, real_b = (

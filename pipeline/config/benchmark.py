@@ -101,6 +101,10 @@ class StepBenchmarkConfig:
     """Recipe file, as for jobs.train."""
     global_batch: int | None = None
     """Images, or pairs, in one step; by default the recipe's."""
+    precision: Literal["all", "fp32"] = "all"
+    """fp32 leaves bf16 out, as on a machine that has none."""
+    compile: bool = True
+    """Measure compiled forms, too: a minute or more each, before the first repetition."""
     repeats: int = 5
     """Everything is measured this many times, in turn; medians are printed."""
     output: str | None = None

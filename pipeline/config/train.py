@@ -133,6 +133,10 @@ class TrainConfig:
     """Of the forward passes; auto is bf16 where the hardware has it, else fp32. Weights are fp32 always. fp16, with
     scaled losses, is for GPUs without bf16."""
 
+    trunk: Literal["auto", "direct", "winograd"] = "direct"
+    """How a ResNet's residual blocks convolve. winograd needs a quarter of the multiplications, in fp32 on a CPU, and
+    rounds otherwise; weights and checkpoints are the same. auto is winograd there and direct elsewhere."""
+
     compile: bool = False
     """Compile the networks: half a minute at the start, faster steps on hardware with bf16."""
 
@@ -252,6 +256,11 @@ class TrainConfig:
             raise UserError(
                 f"accumulate is {self.accumulate}: a worker has {most} of the {self.global_batch} samples of a global "
                 f"batch, and each micro-batch needs one; lower accumulate to {most} or raise global_batch"
+            )
+        if self.trunk == "winograd" and self.generator.kind != "resnet":
+            raise UserError(
+                f"trunk is winograd and generator.kind {self.generator.kind}: only a resnet has residual blocks; "
+                "set trunk to direct"
             )
         if self.load_size < self.crop_size:
             raise UserError(

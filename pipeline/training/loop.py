@@ -16,10 +16,11 @@ from torch import Tensor
 
 from pipeline import hardware
 from pipeline.config.train import TrainConfig
+from pipeline.hardware import Trunk
 from pipeline.training import checkpoint, guards, warm_start
 from pipeline.training.beside import Submit, unfinished
 from pipeline.training.checkpoint import CheckpointError, Record
-from pipeline.training.feed import Data, Feed, open_data
+from pipeline.training.feed import Feed, open_data
 from pipeline.training.group import Agreement, Group, Signal
 from pipeline.training.keeper import Keeper
 from pipeline.training.loader import Sources
@@ -93,21 +94,24 @@ def train(
     waiting = Waiting(say, who=f"worker {group.rank}: " if group.workers > 1 else "")
     say = say if group.leads else lambda line: None
     hardware.set_up_torch(device, task.threads)
-    data, precision, failure = _agree_on_start(task, group, device, waiting, say)
+    precision, trunk, failure = _agree_on_arithmetic(task.config, group, device)
+    if failure:
+        return Outcome(failure=failure)
+    order = order_of(task.config, task.sources)
+    data, failure = open_data(task.config, task.sources, order, group, threads=task.threads, say=say, waiting=waiting)
     if failure or data is None:
         return Outcome(failure=failure)
     about: dict[str, Any] = {
         "fingerprint": data.fingerprint,
-        "arithmetic": _arithmetic(task, group, device, precision),
+        "arithmetic": _arithmetic(task, group, device, precision, trunk),
     }
     record, parts, failure = _newest_checkpoint(task.config.output, group, say)
     began, before = (record.step, record.about) if record else (0, {})
     if failure := failure or _other_images(task, record, about):
         return Outcome(step=began, failure=failure)
-    for line in _opening(task, group, device, precision):
+    for line in _opening(task, group, device, precision, trunk):
         say(line)
-    order = order_of(task.config, task.sources)
-    replica = Replica(task.config, group, device, precision, steps_per_epoch=order.steps_per_epoch)
+    replica = Replica(task.config, group, device, precision, trunk, steps_per_epoch=order.steps_per_epoch)
     if record:
         say(_resuming(record, about))
     about["start"] = _load(replica, record, parts, say)
@@ -282,21 +286,23 @@ class _Leader:
         )
 
 
-def _agree_on_start(
-    task: Task, group: Group, device: torch.device, waiting: Waiting, say: Say
-) -> tuple[Data | None, str, str]:
-    """The data, the precision that every rank has, and what any rank finds wrong."""
+def _agree_on_arithmetic(config: TrainConfig, group: Group, device: torch.device) -> tuple[str, Trunk, str]:
+    """The precision that every rank has, the trunk that goes with it, and what any rank finds wrong."""
     precision, failure = "fp32", ""
+    trunk: Trunk = "direct"
     try:
-        precision = hardware.choose_precision(task.config.precision, device.type)
+        precision = hardware.choose_precision(config.precision, device.type)
     except ValueError as error:
         failure = str(error)
     everywhere = group.gather((precision, failure))
     if failures := [failure for _, failure in everywhere if failure]:
-        return None, precision, failures[0]
-    order = order_of(task.config, task.sources)
-    data, failure = open_data(task.config, task.sources, order, group, threads=task.threads, say=say, waiting=waiting)
-    return data, min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index), failure
+        return precision, trunk, failures[0]
+    precision = min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index)
+    try:
+        trunk = hardware.choose_trunk(config.trunk, kind=config.generator.kind, device=device.type, precision=precision)
+    except ValueError as error:
+        failure = str(error)
+    return precision, trunk, failure
 
 
 def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State], str]:
@@ -336,11 +342,12 @@ def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoin
     return start.identity
 
 
-def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) -> dict[str, Any]:
+def _arithmetic(task: Task, group: Group, device: torch.device, precision: str, trunk: Trunk) -> dict[str, Any]:
     """What decides the last bits of the weights, beside recipe and data."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else hardware.cpu_capability(),
         "precision": precision,
+        "trunk": trunk,
         "threads": task.threads,
         "workers": group.workers,
         "accumulate": task.config.accumulate,
@@ -348,7 +355,7 @@ def _arithmetic(task: Task, group: Group, device: torch.device, precision: str) 
     }
 
 
-def _opening(task: Task, group: Group, device: torch.device, precision: str) -> Iterator[str]:
+def _opening(task: Task, group: Group, device: torch.device, precision: str, trunk: Trunk) -> Iterator[str]:
     """What is said at the start: what is trained on what, and what the number of workers changes."""
     config, order = task.config, order_of(task.config, task.sources)
     yield (
@@ -356,6 +363,8 @@ def _opening(task: Task, group: Group, device: torch.device, precision: str) -> 
         f"{order.steps_per_epoch} steps an epoch, {config.total_steps(order.steps_per_epoch)} steps in all; "
         f"{group.workers} worker(s) with {task.threads} thread(s), {precision} on {hardware.describe(device.type)}"
     )
+    if trunk == "winograd":
+        yield "trunk winograd: residual blocks convolve with a quarter of the multiplications, and round otherwise"
     if group.workers > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
         yield "batch norm: each worker normalises with its own samples, so the number of workers changes the result"
     if config.accumulate > 1 and "batch" in (config.generator.norm, config.discriminator.norm):

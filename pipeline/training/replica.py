@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam, Optimizer
 
-from gan_models import CycleGAN, CycleGANConfig, Pix2Pix, Pix2PixConfig, pool_decisions
+from gan_models import CycleGAN, CycleGANConfig, Pix2Pix, Pix2PixConfig, pool_decisions, train_winograd_trunk
 from gan_models.objective import Domain, Losses, Replay
 from pipeline.config.train import TrainConfig
+from pipeline.hardware import Trunk
 from pipeline.training import average, rate
 from pipeline.training.freezing import freeze
 from pipeline.training.group import Group
@@ -44,7 +45,14 @@ class Replica:
     """Moving average of the generators' weights, by network; empty without `ema`."""
 
     def __init__(
-        self, config: TrainConfig, group: Group, device: torch.device, precision: str, *, steps_per_epoch: int
+        self,
+        config: TrainConfig,
+        group: Group,
+        device: torch.device,
+        precision: str,
+        trunk: Trunk = "direct",
+        *,
+        steps_per_epoch: int,
     ) -> None:
         """Raises ValueError where `freeze` names what there is not."""
         self.config, self.group, self.device = config, group, device
@@ -52,6 +60,9 @@ class Replica:
         self.objective = build_objective(config.model(), config.seed)
         for network in self.objective.networks.values():
             network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        if trunk == "winograd":
+            for network in self._generators().values():
+                train_winograd_trunk(network)
         freeze(self.objective.networks, config.freeze)
         self.optimizers: dict[Literal["generators", "discriminators"], Adam] = {
             "generators": self._adam(self.objective.generator_names),

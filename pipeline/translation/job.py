@@ -153,13 +153,11 @@ def choose_arithmetic(
     except ValueError as error:
         raise UserError(f"{output.url}: {error}") from error
     batch = options.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
-    # A quarter of the multiplications, where there is no bf16 to make them cheap.
-    winograd = (device, precision, architecture.kind) == ("cpu", "fp32", "resnet")
     return Arithmetic(
         device=device,
         precision=precision,
         compile=options.compile,
-        trunk="winograd" if winograd else "direct",
+        trunk=hardware.choose_trunk("auto", kind=architecture.kind, device=device, precision=precision),
         batch=batch,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Unit
+from pipeline.hardware import Trunk
 from pipeline.selection import Selection
 from pipeline.stores import read_rows
 from pipeline.stores.schema import image_array
@@ -26,9 +26,6 @@ from pipeline.translation.frames import frames_of, with_frames, without_frames
 
 OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
 """Columns that translation adds; `image`, `width` and `height` are replaced."""
-
-
-Trunk = Literal["direct", "winograd"]
 
 
 @dataclass(frozen=True, kw_only=True)

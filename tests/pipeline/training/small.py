@@ -96,9 +96,11 @@ def cyclegan(store: str, run: str, **changes: Any) -> TrainConfig:
     )
 
 
-def train_here(config: TrainConfig, **wishes: Callable[[], bool]) -> loop.Outcome:
+def train_here(
+    config: TrainConfig, say: Callable[[str], None] = lambda line: None, **wishes: Callable[[], bool]
+) -> loop.Outcome:
     """Train in this process, with one thread."""
-    return loop.train(_task(config), Group(), torch.device("cpu"), lambda line: None, **wishes)
+    return loop.train(_task(config), Group(), torch.device("cpu"), say, **wishes)
 
 
 def inline(config: TrainConfig) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
-from pipeline import storage
+from pipeline import hardware, storage
 from pipeline.config.schedule import Schedule
 from pipeline.config.train import TrainConfig
 from pipeline.training import checkpoint, metrics
@@ -29,20 +29,24 @@ def unpaired() -> str:
     return small.write_unpaired("memory://loop/unpaired", 7, 5)
 
 
-@pytest.mark.parametrize("objective", ["pix2pix", "cyclegan"])
-def test_a_run_resumed_at_any_step_ends_with_the_same_bits(objective: str, pairs: str, unpaired: str) -> None:
+@pytest.mark.parametrize(
+    ("objective", "trunk"), [("pix2pix", "direct"), ("cyclegan", "direct"), ("cyclegan", "winograd")]
+)
+def test_a_run_resumed_at_any_step_ends_with_the_same_bits(
+    objective: str, trunk: str, pairs: str, unpaired: str
+) -> None:
     """Dropout, batch norm's statistics, Adam's moments and a full image pool included."""
 
     def recipe(run: str) -> TrainConfig:
         make, store = (small.pix2pix, pairs) if objective == "pix2pix" else (small.cyclegan, unpaired)
-        return make(store, run)
+        return make(store, run, trunk=trunk)
 
-    through = f"memory://loop/{objective}/through"
+    through = f"memory://loop/{objective}/{trunk}/through"
     small.train_here(recipe(through))
     expected, lines = small.final_state(through), metrics.read_metrics(through)
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
     for step in range(1, 7):
-        resumed = f"memory://loop/{objective}/{step}"
+        resumed = f"memory://loop/{objective}/{trunk}/{step}"
         small.copy_checkpoint(through, step, resumed)
         assert small.train_here(recipe(resumed)).step == 7
         small.assert_same_bits(small.final_state(resumed), expected)
@@ -111,6 +115,33 @@ def test_the_learning_rate_is_that_of_the_recipe(pairs: str) -> None:
     assert [(line["epoch"], line["learning_rate"]) for line in lines] == [
         (1, 2e-4), (1, 2e-4), (1, 2e-4), (2, 2e-4), (2, 2e-4), (2, 2e-4), (3, 1e-4), (3, 1e-4), (3, 1e-4)
     ]  # fmt: skip
+
+
+def test_the_trunk_is_chosen_said_and_recorded(unpaired: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that chooses otherwise goes on from the same checkpoint, and says what that changes."""
+    run = "memory://loop/trunk"
+    said: list[str] = []
+    small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=1), said.append)
+    assert any(line.startswith("trunk winograd: ") for line in said)
+    assert checkpoint.read_record(run, 1).about["arithmetic"]["trunk"] == "winograd"
+
+    monkeypatch.setattr(hardware, "choose_trunk", lambda requested, **where: "direct")
+    said.clear()
+    assert small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=2), said.append).step == 2
+    assert "resuming from the checkpoint of step 1; not bit for bit as before, since trunk winograd → direct" in said
+    assert not any(line.startswith("trunk winograd: ") for line in said)
+
+
+def test_winograd_in_another_precision_ends_before_the_first_step(
+    unpaired: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "supported_precisions", lambda device: ("fp32", "bf16"))
+    outcome = small.train_here(small.cyclegan(unpaired, "memory://loop/bf16", trunk="winograd", precision="auto"))
+    assert (outcome.step, outcome.failure) == (
+        0,
+        "trunk winograd is for a resnet on a CPU in fp32, and this is a resnet on cpu in bf16; "
+        "set trunk to auto or precision to fp32",
+    )
 
 
 def test_old_checkpoints_go_and_the_last_step_has_one(pairs: str) -> None:
@@ -221,7 +252,7 @@ def several_workers_agree_with_one(workers: int, folder: Path) -> None:
             small.pix2pix(pairs, str(folder / f"pix2pix-{name}"), **INSTANCE, **changes),
             small.cyclegan(unpaired, str(folder / f"cyclegan-{name}"), **changes),
             small.pix2pix(pairs, str(folder / f"pix2pix-more-{name}"), **INSTANCE, **more, **changes),
-            small.cyclegan(unpaired, str(folder / f"cyclegan-more-{name}"), **more, **changes),
+            small.cyclegan(unpaired, str(folder / f"cyclegan-more-{name}"), trunk="winograd", **more, **changes),
         ]
 
     for config in recipes("alone"):

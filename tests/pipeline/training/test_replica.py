@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -101,6 +102,28 @@ def test_fp16_is_never_chosen_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
     assert hardware.choose_precision("auto", "cuda") == "fp32"
     assert hardware.choose_precision("fp16", "cuda") == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("requested", "where", "expected"),
+    [
+        ("auto", ("resnet", "cpu", "fp32"), "winograd"),
+        ("direct", ("resnet", "cpu", "fp32"), "direct"),
+        ("auto", ("resnet", "cpu", "bf16"), "direct"),
+        ("auto", ("resnet", "cuda", "fp32"), "direct"),
+        ("auto", ("unet", "cpu", "fp32"), "direct"),
+    ],
+)
+def test_the_trunk_is_chosen_by_network_device_and_precision(
+    requested: Literal["auto", "direct"], where: tuple[str, str, str], expected: str
+) -> None:
+    kind, device, precision = where
+    assert hardware.choose_trunk(requested, kind=kind, device=device, precision=precision) == expected
+
+
+def test_winograd_on_a_gpu_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match=r"this is a resnet on cuda in fp32; set trunk to auto$"):
+        hardware.choose_trunk("winograd", kind="resnet", device="cuda", precision="fp32")
 
 
 def test_a_run_that_asks_for_fp16_on_a_cpu_ends_before_its_first_step() -> None:
