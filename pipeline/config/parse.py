@@ -74,7 +74,7 @@ def _load(url: str) -> Mapping[str, Any]:
 
 def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "") -> Iterator[str]:
     """`values` as the flags that say the same, so that one parser decides what every value means."""
-    fields = typing.get_type_hints(config)
+    fields, repeatable = typing.get_type_hints(config), _repeatable(config)
     for name, value in values.items():
         flag = f"--{prefix}{name}"
         if name not in fields:
