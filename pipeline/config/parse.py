@@ -60,7 +60,7 @@ def _split_config_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _load(url: str) -> Mapping[str, Any]:
     try:
-        loaded = yaml.safe_load(storage.read(storage.absolute(url)))
+        loaded = yaml.safe_load(storage.read(url))
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{url}: there is no such configuration file") from None
     except yaml.YAMLError as error:
@@ -85,10 +85,18 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
             yield flag if value else f"--{prefix}no_{name}"
         elif isinstance(value, dict):
             yield from (flag, *(str(part) for item in value.items() for part in item))
+        elif isinstance(value, list) and name in repeatable:
+            yield from (token for part in value for token in (flag, str(part)))
         elif isinstance(value, list):
             yield from (flag, *map(str, value))
         else:
             yield from (flag, str(value))
+
+
+def _repeatable(config: type) -> set[str]:
+    """The fields that take one value a flag, and the flag again for each further one (tyro's UseAppendAction)."""
+    hints = typing.get_type_hints(config, include_extras=True)
+    return {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Annotated}
 
 
 def _flag_names(config: type, prefix: str = "") -> Iterator[str]:
