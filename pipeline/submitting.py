@@ -168,7 +168,16 @@ def connect(config: SubmitConfig, environment: Mapping[str, str]) -> Cluster:
 
     for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
         logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
-    return Cluster(address, JobSubmissionClient(address, headers=identity))
+
+    class Client(JobSubmissionClient):
+        def _package_exists(self, package_uri: str) -> bool:
+            """Never: a job that has just ended takes its package with it, also one that is there when Ray looks.
+
+            Uploaded again, it is kept for this job. Should a later Ray not ask, two jobs in quick succession may fail.
+            """
+            return False
+
+    return Cluster(address, Client(address, headers=identity))
 
 
 def submit(cluster: Cluster, config: SubmitConfig, line: str, environment: Mapping[str, str]) -> tuple[Attempt, bool]:
@@ -176,7 +185,7 @@ def submit(cluster: Cluster, config: SubmitConfig, line: str, environment: Mappi
 
     Raises UserError where the name stands for something else, or Ray does not take what is submitted.
     """
-    environs = runtime_env(config, environment)
+    environs, began = runtime_env(config, environment), time.monotonic()
     while True:
         number = 1
         if config.submission_id:
@@ -190,6 +199,9 @@ def submit(cluster: Cluster, config: SubmitConfig, line: str, environment: Mappi
         except (RuntimeError, ValueError) as error:
             if name and "already exists" in str(error):
                 continue  # somebody else has just made this attempt
+            if "No available agent" in str(error) and time.monotonic() - began < _PATIENCE_S:
+                time.sleep(_AGAIN_AFTER_S)  # the head has only just started
+                continue
             raise UserError(f"{cluster.address}: the job was not accepted: {_first_line(error)}") from error
         return Attempt(made, number, line, "PENDING"), True
 

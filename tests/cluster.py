@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -41,16 +40,24 @@ class Nodes:
         return self._cluster.address
 
     def add(self, cpus: int) -> None:
-        """One more worker node."""
+        """One more worker node, with a folder of its own: in a shared one it would unpack what is submitted anew, and
+        so take it from under the others."""
+        number = len(self.workers) + 3
         self.workers.append(
             self._cluster.add_node(
-                num_cpus=cpus, node_ip_address=f"127.0.0.{len(self.workers) + 3}", object_store_memory=100 * 2**20
+                num_cpus=cpus,
+                node_ip_address=f"127.0.0.{number}",
+                object_store_memory=100 * 2**20,
+                temp_dir=f"{self._folder}/{number}",
+                dashboard_agent_listen_port=free_port(),
             )
         )
 
     def kill(self, which: int) -> None:
         """SIGKILL to a worker node's raylet, whose death ends all on the node."""
-        os.kill(self._raylets()[which], signal.SIGKILL)
+        raylet = self.workers[which].all_processes["raylet"][0].process
+        raylet.kill()
+        raylet.wait()  # while it is a zombie its workers take it for alive, and live on
 
     def of_process(self, pid: int) -> int:
         """Which worker node a task or an actor runs on, from its process."""
@@ -92,6 +99,7 @@ def nodes(
                 "object_store_memory": 100 * 2**20,
                 "_system_config": _QUICK,
                 "temp_dir": folder,
+                "dashboard_agent_listen_port": free_port(),
                 **(dashboard if dashboard_port else {"include_dashboard": False}),
             },
         )
@@ -128,6 +136,7 @@ def head(cpus: int, environment: Mapping[str, str]) -> Iterator[str]:
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--num-cpus={cpus}",
         f"--port={free_port()}", f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}",
+        f"--dashboard-agent-listen-port={free_port()}",
         f"--temp-dir={folder}", f"--object-store-memory={100 * 2**20}", "--node-ip-address=127.0.0.1",
     ]  # fmt: skip
     mark = uuid.uuid4().hex

@@ -153,6 +153,19 @@ def test_who_loses_the_race_for_an_attempt_follows_the_winners() -> None:
     assert not fresh
 
 
+def test_a_head_that_has_only_just_started_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [RuntimeError("status code 500: No available agent to submit job, please try again later.."), None]
+
+    def submit_job(**_: Any) -> str:
+        if error := answers.pop(0):
+            raise error
+        return "raysubmit_1"
+
+    monkeypatch.setattr(submitting, "_AGAIN_AFTER_S", 0.0)
+    cluster: Any = Cluster("http://head:8265", SimpleNamespace(submit_job=submit_job))  # type: ignore[arg-type]
+    assert submitting.submit(cluster, SubmitConfig(), LINE, {}) == (Attempt("raysubmit_1", 1, LINE, "PENDING"), True)
+
+
 @given(st.lists(st.text(), max_size=6), st.integers(0, 20))
 def test_a_log_that_is_told_again_is_written_once(parts: list[str], broken_after: int) -> None:
     written: list[str] = []
