@@ -16,6 +16,7 @@ JOBS = {
     "verify": "prove a dataset whole",
     "benchmark": "throughput against this machine's own limits",
     "demo": "all of it, on a small data set",
+    "submit": "any of these on a running Ray cluster",
 }
 
 

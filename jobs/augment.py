@@ -28,7 +28,7 @@ def augment(config: AugmentConfig) -> int:
     slot = slots.choose_slot(config.slot, config.schedule, datetime.datetime.now(datetime.UTC))
     with preflight(output.url):
         job = augment_job(config, slot)
-    running.run_engine([job], config)
+    running.run_engine([job], config, reads=[translator.bundle for translator in config.translators.values()])
     if config.keep_slots is not None and not config.dry_run:
         for gone in slots.retire(output, config.keep_slots):
             print(f"{output.url}, slot {gone}: data deleted")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
+import importlib
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TypeVar
 
+from pipeline import storage
 from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
 from pipeline.errors import UserError
@@ -18,6 +22,8 @@ from pipeline.retry import redact
 C = TypeVar("C")
 
 DONE, FAILED, UNUSABLE, OVER_BUDGET, INTERRUPTED = 0, 1, 2, 3, 130
+
+_only_parsing: contextvars.ContextVar[bool] = contextvars.ContextVar("only_parsing", default=False)
 
 
 def run_job(
@@ -38,11 +44,13 @@ def run_job(
     arguments = [a for a in arguments if a != "--debug"]
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     logging.getLogger("transdomain").setLevel(logging.INFO)
-    signal.signal(signal.SIGINT, _interrupt)
+    for wish in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(wish, _interrupt)
     try:
-        return function(parse(config, arguments, prog=f"python -m jobs.{name}", description=description))
+        parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
+        return DONE if _only_parsing.get() else function(parsed)
     except KeyboardInterrupt:
-        _say(f"{name}: interrupted; the same command goes on from here: {_command(name, arguments)}")
+        say(f"{name}: interrupted; the same command goes on from here: {_command(name, arguments)}")
         return INTERRUPTED
     except UserError as error:
         return _failed(name, error, debug, UNUSABLE)
@@ -52,23 +60,35 @@ def run_job(
         return _failed(name, error, debug, FAILED)
 
 
+def check_arguments(name: str, arguments: Sequence[str]) -> int:
+    """The exit code with which the job would refuse its command line, after it has said why; 0 where it would not."""
+    token = _only_parsing.set(True)
+    try:
+        return importlib.import_module(f"jobs.{name}").main(arguments)
+    finally:
+        _only_parsing.reset(token)
+
+
+def say(line: str) -> None:
+    """A line for the user, beside what the job gives on stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def _failed(name: str, error: Exception, debug: bool, code: int) -> int:
     if debug:
         logging.getLogger("transdomain").error("", exc_info=error)
     kind = "" if isinstance(error, UserError) or str(error) else type(error).__name__
-    _say(f"{name}: {kind}{redact(' '.join(str(error).split()))}")
+    say(f"{name}: {kind}{redact(' '.join(str(error).split()))}")
     return code
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _command(name: str, arguments: Sequence[str]) -> str:
-    return " ".join(["python", "-m", f"jobs.{name}", *arguments])
+    way = f"transdomain submit {name}" if storage.is_submitted() else f"python -m jobs.{name}"
+    return f"{way} {shlex.join(arguments)}"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """The first Ctrl-C unwinds and says how to go on; the second ends at once."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    """The first Ctrl-C, or the first wish to stop (SIGTERM), unwinds and says how to go on; the second ends at once."""
+    for wish in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(wish, lambda *_: os._exit(INTERRUPTED))
     raise KeyboardInterrupt

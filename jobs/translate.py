@@ -16,7 +16,7 @@ def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
     with preflight(config.input):
         job = translate_job(config)
-    running.run_engine([job], config)
+    running.run_engine([job], config, reads=[config.bundle])
     return DONE
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import socket
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +19,8 @@ from pipeline.errors import UserError
 
 OBJECT_STORE_BYTES = 2 * 10**9
 """Shared memory of the embedded Ray, at most; a third of the free memory where that is less."""
+
+_ANSWER_WITHIN_S = 10.0
 
 _QUIET_LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
 
@@ -32,27 +38,73 @@ def connect() -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    if joins():
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
-    else:
-        # Token authentication would write a token into the home, which a later `ray start` would then demand.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        os.environ.update({k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ})
-        ray.init(
-            address="local",
-            num_cpus=hardware.available_cpus(),
-            object_store_memory=min(OBJECT_STORE_BYTES, _free_memory() // 3),
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            log_to_driver=True,
-            logging_level=logging.WARNING,
-        )
+    with _same_stop_handler():
+        _join() if joins() else _embed()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join() -> None:
+    address = os.environ["RAY_ADDRESS"]
+    if address.startswith("http"):
+        raise UserError(f"RAY_ADDRESS is {address}, a dashboard; it takes jobs from: transdomain submit NAME …")
+    endpoints = _endpoints(address)
+    if endpoints and not any(_answers(host, port) for host, port in endpoints):
+        raise UserError(f"RAY_ADDRESS is {address}: no cluster answers there; start one, or unset it to run without")
+    ray.init(log_to_driver=True, logging_level=logging.WARNING)
+
+
+def _endpoints(address: str) -> list[tuple[str, int]]:
+    """Where a cluster at HOST:PORT may listen; for `auto` and the like, which Ray looks up, none is known."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return []
+    # Ray takes its own address for that of loopback.
+    hosts = {host, ray.util.get_node_ip_address()} if host in ("localhost", "127.0.0.1") else {host}
+    return [(each, int(port)) for each in hosts]
+
+
+def _answers(host: str, port: int) -> bool:
+    """Ray itself would try for more than three minutes."""
+    try:
+        with socket.create_connection((host, port), timeout=_ANSWER_WITHIN_S):
+            return True
+    except OSError:
+        return False
+
+
+def _embed() -> None:
+    # Token authentication would write a token into the home, which a later `ray start` would then demand.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.update({k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ})
+    ray.init(
+        address="local",
+        num_cpus=hardware.available_cpus(),
+        object_store_memory=min(OBJECT_STORE_BYTES, _free_memory() // 3),
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=True,
+        logging_level=logging.WARNING,
+    )
+
+
+@contextlib.contextmanager
+def _same_stop_handler() -> Iterator[None]:
+    """`ray.init` takes SIGTERM for itself, and would end the process without the line that resumes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def joins() -> bool:

@@ -11,6 +11,7 @@ from pipeline.engine.budget import Budget
 from pipeline.engine.run import Job, Outcome, plan_only, run
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
+from pipeline.reach import check_reach
 
 
 class EngineOptions(Protocol):
@@ -22,10 +23,14 @@ class EngineOptions(Protocol):
     def local(self) -> bool: ...
     @property
     def dry_run(self) -> bool: ...
+    @property
+    def shared_disk(self) -> bool: ...
 
 
-def run_engine(jobs: Sequence[Job], options: EngineOptions) -> list[Outcome]:
+def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str] = ()) -> list[Outcome]:
     """Run `jobs` to their end, on Ray or in this process, and print a line for each output.
+
+    `reads` are URLs that their stages read beside the sources, such as a model's.
 
     Raises what `pipeline.engine.run.run` raises, and UserError where an output cannot be seen by Ray's workers.
     """
@@ -36,11 +41,13 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions) -> list[Outcome]:
     if options.local:
         outcomes = run(jobs, local.execute, options.budget)
     else:
-        for url in [job.output.url for job in jobs] + [source.url for job in jobs for source in job.sources]:
+        urls = [job.output.url for job in jobs] + [source.url for job in jobs for source in job.sources] + list(reads)
+        for url in urls:
             if storage.is_memory(url):
                 raise UserError(
                     f"{url}: memory:// is seen by one process alone, and Ray's workers are others; add --local"
                 )
+        check_reach(urls, shared_disk=options.shared_disk)
         outcomes = run(jobs, on_ray_cluster, options.budget)
     for outcome in outcomes:
         print(describe(outcome))

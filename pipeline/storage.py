@@ -66,10 +66,23 @@ def is_local(url: str) -> bool:
 
 
 def absolute(url: str) -> str:
-    """`url` without a trailing slash; a relative local path is made absolute, since workers have other directories."""
-    if is_local(url):
-        return os.path.abspath(filesystem(url)[1])
-    return url.rstrip("/")
+    """`url` without a trailing slash; a relative local path is made absolute, since workers have other directories.
+
+    Raises UserError for a relative one in a job that was submitted to a cluster.
+    """
+    if not is_local(url):
+        return url.rstrip("/")
+    if is_submitted() and "://" not in url and not os.path.isabs(os.path.expanduser(url)):
+        raise UserError(
+            f"{url}: a relative path, and a submitted job runs in a copy of its working directory that Ray removes; "
+            "give a URL such as s3://BUCKET/PREFIX, or an absolute path"
+        )
+    return os.path.abspath(filesystem(url)[1])
+
+
+def is_submitted() -> bool:
+    """Whether this process is a job that was submitted to a Ray cluster, which leaves this mark in its environment."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def join(prefix: str, name: str) -> str:

@@ -41,6 +41,8 @@ class PackConfig:
     """CPUs of one task."""
     local: bool = False
     """Run in this process, without Ray: a plain loop, for debugging."""
+    shared_disk: bool = False
+    """Local paths are the same disk on every node, such as NFS; else a cluster of several nodes refuses them."""
     dry_run: bool = False
     """Print the plan and touch nothing."""
 

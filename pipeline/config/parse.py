@@ -62,7 +62,7 @@ def _split_config_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _load(url: str) -> Mapping[str, Any]:
     try:
-        loaded = yaml.safe_load(storage.read(storage.absolute(url)))
+        loaded = yaml.safe_load(storage.read(url))
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{url}: there is no such configuration file") from None
     except yaml.YAMLError as error:
@@ -76,7 +76,7 @@ def _load(url: str) -> Mapping[str, Any]:
 
 def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "") -> Iterator[str]:
     """`values` as the flags that say the same, so that one parser decides what every value means."""
-    fields = typing.get_type_hints(config)
+    fields, repeatable = typing.get_type_hints(config), _repeatable(config)
     for name, value in values.items():
         flag = f"--{prefix}{name}"
         if name not in fields:
@@ -89,6 +89,8 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
             yield flag if value else f"--{prefix}no_{name}"
         elif isinstance(value, dict):
             yield from (flag, *(str(part) for item in value.items() for part in item))
+        elif isinstance(value, list) and name in repeatable:
+            yield from (token for part in value for token in (flag, str(part)))
         elif isinstance(value, list):
             yield from (flag, *map(str, value))
         else:
@@ -131,6 +133,12 @@ def _named_kind(kind: Any) -> Any:
     """What is named, where `kind` is a `dict[str, DATACLASS]`."""
     arguments = typing.get_args(kind)
     return arguments[1] if typing.get_origin(kind) is dict and dataclasses.is_dataclass(arguments[1]) else None
+
+
+def _repeatable(config: type) -> set[str]:
+    """The fields that take one value a flag, and the flag again for each further one (tyro's UseAppendAction)."""
+    hints = typing.get_type_hints(config, include_extras=True)
+    return {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Annotated}
 
 
 def _flag_names(config: type, prefix: str = "") -> Iterator[str]:

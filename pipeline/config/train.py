@@ -29,7 +29,7 @@ _OF_STREAMING = ("streaming", "shuffle_buffer")
 _TRANSIENT = (
     "input", "input_b", "output", "start_from", "accumulate", "workers", "min_workers", "cpus_per_worker",
     "gpus_per_worker", "memory_gb", "checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "log_every",
-    "validation", "watch", "epochs", "decay_epochs", "steps", "dry_run",
+    "validation", "watch", "epochs", "decay_epochs", "steps", "shared_disk", "dry_run",
 )  # fmt: skip
 
 
@@ -183,6 +183,9 @@ class TrainConfig:
 
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Dashboards and sample grids."""
+
+    shared_disk: bool = False
+    """Local paths are the same disk on every node, such as NFS; else a cluster of several nodes refuses them."""
 
     dry_run: bool = False
     """Print the plan and touch nothing."""

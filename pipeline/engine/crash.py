@@ -2,8 +2,9 @@
 
 `TRANSDOMAIN_CRASH=NAME` kills the process with SIGKILL the first time that it comes to the point NAME;
 `TRANSDOMAIN_CRASH=hold:NAME` makes it wait there for ever, so that somebody else can be killed meanwhile.
-`TRANSDOMAIN_CRASH_TOKEN` names a file that is created when the point is reached; while it exists no process stops
-again, so that a restarted worker gets past. Without the variable a point costs one look at the environment.
+`TRANSDOMAIN_CRASH_TOKEN` names a file that is created when the point is reached, with the process's id in it; while it
+exists no process stops again, so that a restarted worker gets past. Without the variable a point costs one look at
+the environment.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ def point(name: str) -> None:
         return
     token = os.environ["TRANSDOMAIN_CRASH_TOKEN"]
     try:
-        os.close(os.open(token, os.O_CREAT | os.O_EXCL))
+        descriptor = os.open(token, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(str(os.getpid()))
     if wanted.startswith("hold:"):
         time.sleep(3600)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pipeline import storage
 from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
+from pipeline.reach import check_reach
 from pipeline.retry import preflight
 from pipeline.training import beside, checkpoint, metrics, record, warm_start
 from pipeline.training.export import export_bundle, remove_bundle
@@ -52,6 +53,8 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
     Starts Ray, or uses the one that this process is connected to. Raises UserError for all that can be found before
     the work, TrainingError and StorageError for what happens in it.
     """
+    urls = (config.input, config.input_b, config.output, config.start_from, config.validation.input)
+    check_reach(urls, shared_disk=config.shared_disk)
     plan = prepare(config)
     if done := record.finished(plan.config, plan.total_steps):
         return done

@@ -22,6 +22,7 @@ import ray
 import ray.train
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import cluster, hardware
 from pipeline.config.train import TrainConfig
@@ -61,7 +62,8 @@ def fit(task: Task, screen: Screen) -> Outcome:
     placement = place(task.config, cluster.nodes())
     if not cluster.joins():
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nothing to watch on the one machine
-    stop, board = _Stop.remote(), ray.remote(_Board).options(num_cpus=0).remote()  # type: ignore[attr-defined]
+    stop = _Stop.options(scheduling_strategy=_beside_driver()).remote()  # type: ignore[attr-defined]
+    board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_beside_driver()).remote()
     with (
         tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder,
         _shown(board, screen),
@@ -98,6 +100,11 @@ def fit(task: Task, screen: Screen) -> Outcome:
         screen.say(f"stopped with a checkpoint of step {outcome.step}")
         raise KeyboardInterrupt
     return outcome
+
+
+def _beside_driver() -> NodeAffinitySchedulingStrategy:
+    """A node whose loss ends the driver, too: on another one what links it with the workers could be lost alone."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @ray.remote(num_cpus=0)

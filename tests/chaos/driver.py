@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 _ROOT = Path(__file__).parents[2]
-_MARK = "TRANSDOMAIN_TEST_DRIVER"
+MARK = "TRANSDOMAIN_TEST_DRIVER"
+"""Variable by whose value the processes of one test are known from all others."""
 
 
 class _Process(NamedTuple):
@@ -36,7 +37,7 @@ class Driver:
         self._known: set[tuple[int, int]] = set()
         # Short, since Ray's sockets are below it; its own, since a killed Ray leaves its session's folder behind.
         self._temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-        own = {"RAY_TMPDIR": self._temporary, "RAY_AUTH_MODE": "disabled", _MARK: self._mark}
+        own = {"RAY_TMPDIR": self._temporary, "RAY_AUTH_MODE": "disabled", MARK: self._mark}
         inherited = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -109,6 +110,14 @@ class Driver:
         assert not left, f"processes {left} cannot be ended"
 
 
+def kill_marked(mark: str) -> None:
+    """SIGKILL to every process whose environment has `mark`."""
+    for process in _processes():
+        if _is_marked(process.pid, mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
 def _processes() -> Iterator[_Process]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -121,6 +130,6 @@ def _processes() -> Iterator[_Process]:
 
 def _is_marked(pid: int, mark: str) -> bool:
     try:
-        return f"{_MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False

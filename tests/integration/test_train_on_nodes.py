@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from ray.core.generated import autoscaler_pb2
 from pipeline.config.train import TrainConfig
 from pipeline.training import checkpoint, metrics
 from tests.chaos.driver import Driver
-from tests.cluster import nodes, ray_job
+from tests.cluster import free_port, nodes, ray_job
 from tests.integration.test_train import check, uninterrupted
 from tests.jobs.test_train_cli import flags
 from tests.pipeline.training import small
@@ -35,7 +34,7 @@ def config_of(folder: Path, **changes: object) -> TrainConfig:
 def command(config: TrainConfig, *more: str) -> list[str]:
     cadence = ["--checkpoint_every", str(config.checkpoint_every), "--log_every", str(config.log_every)]
     length = ["--steps", str(config.steps), "--workers", str(config.workers), "--cpus_per_worker", "1"]
-    return [*flags(config), *cadence, *length, *more]
+    return [*flags(config), *cadence, *length, "--shared_disk", *more]
 
 
 def reaches(config: TrainConfig, step: int) -> Callable[[], bool]:
@@ -96,9 +95,7 @@ def announce_loss(address: str, node_id: str) -> None:
 
 def test_ray_job_stop_loses_no_step(tmp_path: Path) -> None:
     config = config_of(tmp_path, steps=300)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     root = Path(__file__).parents[2]
     patience = {"RAY_JOB_STOP_WAIT_TIME_S": "60", "PYTHONPATH": str(root)}
     with nodes(head_cpus=1, dashboard_port=port, environment=patience) as cluster:

@@ -1,0 +1,100 @@
+"""Submit a job to a running Ray cluster, follow its log, and end with its exit code.
+
+transdomain submit [OPTIONS] NAME [OPTIONS OF THE JOB]; all that comes after NAME is the job's, and is checked here
+before anything is sent. RAY_AUTH_TOKEN is the token, where the cluster asks for one. Ctrl-C detaches: the job goes on,
+and how to follow and to stop it is said. A job that was stopped ends with 130.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+
+from jobs.__main__ import JOBS
+from jobs.cli import DONE, INTERRUPTED, check_arguments, run_job, say
+from pipeline import submitting
+from pipeline.config.submit import SubmitConfig
+from pipeline.errors import UserError
+
+_WITHOUT_VALUE = {"wait", "no_wait", "debug", "help", "h"}
+SUBMITTABLE = tuple(name for name in JOBS if name != "submit")
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of submit itself, and the job's name with all that follows it."""
+    own, rest = list[str](), list(arguments)
+    while rest and rest[0].startswith("-"):
+        token = rest.pop(0)
+        if token == "--":
+            break
+        own.append(token)
+        takes_value = "=" not in token and token.lstrip("-").replace("-", "_") not in _WITHOUT_VALUE
+        if takes_value and rest:
+            own.append(rest.pop(0))
+    return own, rest
+
+
+def submit(config: SubmitConfig, job: Sequence[str]) -> int:
+    """Submit the job whose name and options `job` is, and return its exit code."""
+    name = job[0] if job else ""
+    if name not in SUBMITTABLE:
+        near = difflib.get_close_matches(name, SUBMITTABLE, n=1)
+        wrong = (
+            f"there is no job {name!r} to submit" if name else "name a job, as in: transdomain submit pack --input …"
+        )
+        hint = f"did you mean {near[0]}?" if near else f"jobs are {', '.join(SUBMITTABLE)}"
+        raise UserError(f"{wrong}; {hint}")
+    submitting.runtime_env(config, os.environ)
+    unusable = _checked_in(config.working_dir, name, job[1:])
+    if unusable:
+        return unusable
+    line = submitting.entrypoint(name, job[1:])
+    try:
+        cluster = submitting.connect(config, os.environ)
+        attempt, fresh = submitting.submit(cluster, config, line, os.environ)
+    except KeyboardInterrupt:
+        say("submit: interrupted while submitting; `ray job list` shows whether the job has got there")
+        return INTERRUPTED
+    if attempt.status == "SUCCEEDED":
+        print(f"{attempt.id}: has succeeded already, nothing to do")
+        return DONE
+    stop = f"ray job stop {attempt.id} --address {cluster.address}"
+    say(f"submit: {attempt.id} {'submitted to' if fresh else 'runs already on'} {cluster.address}; to stop it: {stop}")
+    if not config.wait:
+        return DONE
+    return _follow(cluster, attempt.id, stop)
+
+
+def _follow(cluster: submitting.Cluster, job: str, stop: str) -> int:
+    try:
+        ended = submitting.follow(cluster, job, lambda text: print(text, end="", flush=True))
+    except KeyboardInterrupt:
+        say(
+            f"submit: detached, {job} goes on; to follow it: ray job logs --follow {job} --address {cluster.address}; "
+            f"to stop it: {stop}"
+        )
+        return INTERRUPTED
+    code = submitting.exit_code(ended)
+    unexplained = ended.status == "FAILED" and ended.exit_code is None
+    why = f": {' '.join(ended.message.split())[:500]}" if unexplained else ""
+    say(f"submit: {job} {ended.status.lower()}, exit code {code}{why}")
+    return code
+
+
+def _checked_in(working_dir: str, name: str, arguments: Sequence[str]) -> int:
+    """Configuration files are named relative to the folder that the job will run in."""
+    here = contextlib.nullcontext() if submitting.is_remote(working_dir) else contextlib.chdir(working_dir or ".")
+    with here:
+        return check_arguments(name, arguments)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    own, job = split_arguments(sys.argv[1:] if argv is None else argv)
+    return run_job(SubmitConfig, lambda config: submit(config, job), name="submit", description=__doc__ or "", argv=own)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
