@@ -23,7 +23,7 @@ import ray.train
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from pipeline import cluster, hardware
+from pipeline import cluster, hardware, telemetry
 from pipeline.training.group import Group
 from pipeline.training.loop import Outcome, Task, train
 from pipeline.training.placement import Placement, place
@@ -58,7 +58,7 @@ def fit(task: Task, screen: Screen) -> Outcome:
     stop, board = _Stop.remote(), ray.remote(_Board).options(num_cpus=0).remote()  # type: ignore[attr-defined]
     with (
         tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder,
-        _shown(board, screen),
+        _shown(board, screen, telemetry.Training(task.config.output)),
         _passing_on(stop),
     ):
         trainer = _Trainer(
@@ -211,13 +211,17 @@ class _Board:
 
 
 @contextlib.contextmanager
-def _shown(board: Any, screen: Screen) -> Iterator[None]:
-    """Show what is left on `board`, until the end of the block."""
+def _shown(board: Any, screen: Screen, told: telemetry.Training) -> Iterator[None]:
+    """Show what is left on `board`, on the screen and to who scrapes, until the end of the block."""
     ended = threading.Event()
 
     def show() -> None:
         for item in ray.get(board.take.remote()):
-            screen.say(item) if isinstance(item, str) else screen.show(item)
+            if isinstance(item, str):
+                screen.say(item)
+            else:
+                screen.show(item)
+                told.show(item)
 
     def follow() -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # Ray is gone, and so is the run: fit() says why
