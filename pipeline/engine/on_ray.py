@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from pipeline import cluster
+from pipeline import cluster, telemetry
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Range, Unit
 from pipeline.engine.steps import InFlight, Receipt, Stage, Task, Work, make_step
@@ -34,7 +34,10 @@ def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
     """
     stages = works[0].stages
     cluster.check_placement({stage.name: _resources(stage) for stage in stages}, cluster.nodes())
-    dataset = build(works, tasks)
+    yield from telemetry.counted(_receipts(build(works, tasks)), works, tasks)
+
+
+def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         assert isinstance(table, pa.Table)
         yield from map(_receipt, table["receipt"].to_pylist())

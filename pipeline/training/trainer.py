@@ -24,7 +24,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline import cluster, hardware
+from pipeline import cluster, hardware, telemetry
 from pipeline.config.train import TrainConfig
 from pipeline.retry import redact
 from pipeline.training.beside import BesideValidator, Scores, States, Submit, ValidatorLostError
@@ -66,7 +66,7 @@ def fit(task: Task, screen: Screen) -> Outcome:
     board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_beside_driver()).remote()
     with (
         tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder,
-        _shown(board, screen),
+        _shown(board, screen, telemetry.Training(task.config.output)),
         _passing_on(stop),
     ):
         if placement.validator:
@@ -282,13 +282,17 @@ class _Board:
 
 
 @contextlib.contextmanager
-def _shown(board: Any, screen: Screen) -> Iterator[None]:
-    """Show what is left on `board`, until the end of the block."""
+def _shown(board: Any, screen: Screen, told: telemetry.Training) -> Iterator[None]:
+    """Show what is left on `board`, on the screen and to who scrapes, until the end of the block."""
     ended = threading.Event()
 
     def show() -> None:
         for item in ray.get(board.take.remote()):
-            screen.say(item) if isinstance(item, str) else screen.show(item)
+            if isinstance(item, str):
+                screen.say(item)
+            else:
+                screen.show(item)
+                told.show(item)
 
     def follow() -> None:
         with contextlib.suppress(ray.exceptions.RayError):  # Ray is gone, and so is the run: fit() says why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -142,16 +143,26 @@ def choose_arithmetic(
 ) -> Arithmetic:
     """How pixels are computed: as is recorded, or as this machine does it best where nothing has begun.
 
-    Raises UserError where this machine lacks what is recorded or asked for.
+    The driver of a cluster may have no GPU while the workers have: there device and precision are taken as they are
+    recorded or asked for. Raises UserError where this machine lacks them, or where the driver cannot tell a precision.
     """
     device = options.device if options.device != "auto" else recorded.get("device") or hardware.default_device()
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"{output.url} needs a GPU (device cuda), and this machine has none; run it where there is one")
     precision = options.precision if options.precision != "auto" else recorded.get("precision") or "auto"
-    try:
-        precision = hardware.choose_precision(precision, device)
-    except ValueError as error:
-        raise UserError(f"{output.url}: {error}") from error
+    if device == "cuda" and not torch.cuda.is_available():
+        if options.local or not os.environ.get("RAY_ADDRESS"):
+            raise UserError(
+                f"{output.url} needs a GPU (device cuda), and this machine has none; run it where there is one"
+            )
+        if precision == "auto":
+            raise UserError(
+                f"{output.url}: this driver has no GPU and cannot see what those of the cluster compute in; add "
+                "--precision bf16 where they have it (compute capability 8.0 and more), else --precision fp32"
+            )
+    else:
+        try:
+            precision = hardware.choose_precision(precision, device)
+        except ValueError as error:
+            raise UserError(f"{output.url}: {error}") from error
     batch = options.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
     return Arithmetic(
         device=device,

@@ -1,0 +1,50 @@
+"""A driver that tells every metric once and stays until it has been scraped; run on a cluster by test_local_cluster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline import cluster, telemetry
+from pipeline.engine.commit import Sink
+from pipeline.engine.record import Output
+from pipeline.engine.steps import Receipt, Task, Work
+from pipeline.training.screen import Standing
+
+OUTPUT = "s3://bucket/out"
+TASKS = [Task(0, f"000000-00000{i}") for i in range(3)]
+RECEIPTS = [
+    Receipt(TASKS[0], "done", inputs=10, ok=7, quarantined=2, skipped=1),
+    Receipt(TASKS[1], "done", inputs=4, ok=4),
+    Receipt(TASKS[2], "failed", error="why"),
+]
+STANDING = Standing(
+    step=30,
+    total=100,
+    epoch=1,
+    epochs=2,
+    images_per_s=4.5,
+    line={
+        "step": 30,
+        "data_wait": 0.25,
+        "learning_rate": 2e-4,
+        "losses": {"g_l1": 1.5, "d": 0.5},
+        "validation": {"kid": 0.125},
+    },
+)
+
+
+def tell() -> Iterator[Receipt]:
+    """All of it; the receipts come through."""
+    telemetry.Training(OUTPUT).show(STANDING)
+    work = Work(output=Output(OUTPUT), fingerprint="", stages=(), sink=Sink("parquet"))
+    return telemetry.counted(iter(RECEIPTS), [work], TASKS)
+
+
+if __name__ == "__main__":
+    with cluster.connect():
+        assert list(tell()) == RECEIPTS
+        while not Path(sys.argv[1]).exists():
+            time.sleep(0.2)
