@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ray._private.utils import write_ray_address
 from ray.cluster_utils import Cluster
 
 from tests.chaos.driver import MARK, kill_marked
@@ -103,6 +104,7 @@ def nodes(
                 **(dashboard if dashboard_port else {"include_dashboard": False}),
             },
         )
+        write_ray_address(cluster.address, folder)  # else a submitted job joins any cluster of this machine
         try:
             yield Nodes(cluster, folder)
         finally:
