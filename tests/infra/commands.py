@@ -41,15 +41,6 @@ def job_of(line: str) -> str:
     return words[1] if words[0] == "transdomain" else words[2].removeprefix("jobs.")
 
 
-def exists(line: str) -> bool:
-    """Whether the job that the line runs is there."""
-    return _there(job_of(line))
-
-
-def _there(name: str) -> bool:
-    return name.isidentifier() and importlib.util.find_spec(f"jobs.{name}") is not None
-
-
 def read(line: str, files: Mapping[str, Path] = {}) -> list[Any]:
     """The configuration that the line's job makes of it; of a submission, that of the submitted job, too.
 
@@ -57,7 +48,7 @@ def read(line: str, files: Mapping[str, Path] = {}) -> list[Any]:
     """
     words = [_here(word, files) for word in shlex.split(line)]
     name = job_of(line)
-    if not _there(name):
+    if not name.isidentifier() or importlib.util.find_spec(f"jobs.{name}") is None:
         raise UnknownJobError(name)
     return _read(name, words[2:] if words[0] == "transdomain" else words[3:])
 
