@@ -4,6 +4,9 @@ PIP := .venv/bin/pip --disable-pip-version-check
 STAMP := .venv/.installed
 DEMO := .venv/bin/python -m jobs.demo $(if $(DATA),--data $(DATA) --output runs/demo-data)
 
+# Much of a test is waiting for Ray and S3. A file stays in one process, and so does what its tests share.
+AT_ONCE := -n 2 --dist loadfile
+
 .PHONY: env demo test test-all lint format clean
 
 env: $(STAMP)
@@ -20,7 +23,7 @@ demo: env
 	$(DEMO)
 
 test: env
-	.venv/bin/python -m pytest -m "not long"
+	.venv/bin/python -m pytest -m "not long" $(AT_ONCE)
 
 test-all: env
 	.venv/bin/python -m pytest
