@@ -4,8 +4,8 @@ PIP := .venv/bin/pip --disable-pip-version-check
 STAMP := .venv/.installed
 DEMO := .venv/bin/python -m jobs.demo $(if $(DATA),--data $(DATA) --output runs/demo-data)
 
-# Much of a test is waiting for Ray and S3. A file stays in one process, and so does what its tests share.
-AT_ONCE := -n 2 --dist loadfile
+# Much of a test is waiting for Ray and S3.
+AT_ONCE := -n 2 --dist worksteal
 
 .PHONY: env demo test test-all lint format clean
 

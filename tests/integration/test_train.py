@@ -88,6 +88,7 @@ def stop_after(config: TrainConfig, step: int, log: Path, wish: signal.Signals) 
     return int(stopped[1])
 
 
+@pytest.mark.long
 def test_a_run_of_two_workers_that_is_stopped_and_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
     config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
     config = dataclasses.replace(config, steps=250)  # a wish and a kill take a while, in which it goes on
@@ -102,7 +103,6 @@ def test_a_run_of_two_workers_that_is_stopped_and_killed_ends_with_the_same_bits
     check(config, uninterrupted(config, tmp_path))
 
 
-@pytest.mark.long
 def test_ctrl_c_loses_no_step(tmp_path: Path) -> None:
     config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
     stopped = stop_after(config, 20, tmp_path / "stopped.log", signal.SIGINT)
