@@ -7,7 +7,8 @@ import pytest
 from tests.chaos.ground import KINDS, Ground, Kind, points
 
 
-@pytest.mark.parametrize(("kind", "point"), [(kind, point) for kind in KINDS[:3] for point in points(kind)])
+@pytest.mark.parametrize("ground", ["local", pytest.param("s3", marks=pytest.mark.long)], indirect=True, scope="module")
+@pytest.mark.parametrize(("kind", "point"), [(kind, point) for kind in KINDS for point in points(kind)])
 def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, point: str) -> None:
     output = ground.new_output()
     assert ground.in_the_loop(kind, output, crash=point) == -9, f"{point} was never reached"

@@ -109,6 +109,7 @@ def test_only_what_learns_gets_a_gradient(learning: str) -> None:
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_compiled_trunk_has_the_same_gradients() -> None:
     conv = nn.Conv2d(4, 4, 3)
     x, gradient = torch.randn(2, 4, 9, 14), torch.randn(2, 4, 7, 12)

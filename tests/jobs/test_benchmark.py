@@ -28,6 +28,7 @@ def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.Captur
     assert found["pipeline"]["first_s"] < found["pipeline"]["wall_s"]
 
 
+@pytest.mark.long
 def test_it_measures_every_form_of_the_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["generator", "--quick", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
