@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import storage
@@ -185,11 +186,15 @@ def _planned_shards(output: Output, segments: int) -> set[tuple[str, str]]:
     """Source and name of every shard that is in a segment already."""
     known: set[tuple[str, str]] = set()
     columns = [f"ranges.list.element.{name}" for name in ("source", "shard")]
-    for number in range(segments):
-        table = _read_plan(output.plan(number), lambda file: pq.ParquetFile(file).read(columns))
-        for of_units in table["ranges"].chunks:
-            ranges = of_units.flatten()
-            known.update(zip(ranges.field("source").to_pylist(), ranges.field("shard").to_pylist(), strict=True))
+
+    def read(number: int) -> pa.Table:
+        return _read_plan(output.plan(number), lambda file: pq.ParquetFile(file).read(columns))
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for table in threads.map(read, range(segments)):
+            for of_units in table["ranges"].chunks:
+                ranges = of_units.flatten()
+                known.update(zip(ranges.field("source").to_pylist(), ranges.field("shard").to_pylist(), strict=True))
     return known
 
 
