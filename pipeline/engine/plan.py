@@ -113,7 +113,7 @@ def plan_units(
     max_bytes = int(limits.size_mb * 1e6)
     number, held, rows, size = first, list[Range](), 0, 0
     for whole in ranges:
-        for piece in _cut(whole, limits.rows, max_bytes):
+        for piece in cut_range(whole, limits.rows, max_bytes):
             if held and (rows + piece.rows > limits.rows or size + piece.size > max_bytes):
                 yield Unit(unit_id(segment, number), tuple(held), part)
                 number, held, rows, size = number + 1, [], 0, 0
@@ -123,7 +123,7 @@ def plan_units(
         yield Unit(unit_id(segment, number), tuple(held), part)
 
 
-def _cut(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
+def cut_range(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
     """`whole` in even pieces that each fit, or rows one by one where a row alone is too large."""
     if whole.rows == 0:
         return

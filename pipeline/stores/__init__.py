@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.engine.plan import Range
+from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
 from pipeline.stores import folder, parquet
 from pipeline.stores.schema import SourceChangedError, Store, image_columns
 
 __all__ = ["SourceChangedError", "Store", "image_columns", "open_store", "read_rows"]
+
+
+_PIECE_BYTES = 32_000_000
+"""Encoded bytes that are read at a time where only some rows are wanted."""
 
 
 def open_store(url: str) -> Store:
@@ -77,5 +81,12 @@ def read_rows(
     """
     if not all(r.shard.endswith(".parquet") for r in ranges):
         return folder.read_files([r for r in ranges if wants is None or wants(r.shard)], columns)
-    rows = pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
-    return rows if wants is None else rows.filter(pa.array(map(wants, rows["key"].to_pylist()), pa.bool_()))
+    if wants is None:
+        return pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
+    # Piece by piece, so that what is not wanted is never held all at once.
+    pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
+    return pa.concat_tables([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
+
+
+def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:
+    return rows.filter(pa.array(map(wants, rows["key"].to_pylist()), pa.bool_()))
