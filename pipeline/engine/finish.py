@@ -107,14 +107,14 @@ def totals(manifest: pa.Table) -> Totals:
     return Totals(len(manifest), *(sum(manifest[c].to_pylist()) for c in Totals._fields[1:]))
 
 
-def complete(
-    output: Output, segments: Sequence[Segment], manifest: pa.Table, derived: Callable[[], Mapping[str, bytes]]
-) -> None:
-    """Write what is derived from the commits, and `_SUCCESS` last.
+def complete(output: Output, segments: Sequence[Segment], derived: Callable[[pa.Table], Mapping[str, bytes]]) -> bool:
+    """Write what is derived from the commits of all segments, and `_SUCCESS` last.
 
-    `derived` gives report and cards by name. Raises ValueError where counts do not add up to the plan, or a key occurs
-    twice; the output is then not called complete. Nor is it where a segment was added since `segments` were read.
+    `derived` gives report and cards by name, from the manifest. False where a segment was added since `segments` were
+    read: the output is then not complete, and what was written is to be written again. Raises ValueError where counts
+    do not add up to the plan, or a key occurs twice; the output is then not called complete.
     """
+    manifest = manifest_of(output, segments)
     total = totals(manifest)
     planned = sum(segment.rows for segment in segments)
     if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:
@@ -128,14 +128,18 @@ def complete(
     crash.point("before manifest")
     storage.replace(output.manifest, buffer.getvalue())
     crash.point("after manifest")
-    for name, data in derived().items():
+    for name, data in derived(manifest).items():
         storage.replace(output.at(name), data)
     if count_segments(output) != len(segments):
-        return  # somebody has planned more meanwhile, and calls the output complete when that is done
+        return False
     mark = {"format": FORMAT_VERSION, "segments": len(segments), **total._asdict()}
     crash.point("before success")
     storage.replace(output.success, json.dumps(mark, indent=1, sort_keys=True).encode())
     crash.point("after success")
+    if count_segments(output) != len(segments):
+        storage.delete(output.success)
+        return False
+    return True
 
 
 def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import random
@@ -18,6 +19,7 @@ from pipeline.engine.plan import Limits, Range, Segment, Unit, part_of, plan_uni
 from pipeline.engine.record import (
     Output,
     ensure_job,
+    load_segments,
     load_units,
     next_segment,
     plan_new_inputs,
@@ -197,17 +199,23 @@ def _complete(job: Job, segments: Sequence[Segment], marked: finish.Totals | Non
     over = exceeded(budget, inputs=seen, quarantined=total.quarantined)
     if over and budget.on_budget == "stop":
         raise BudgetExceededError(_over_budget(total.quarantined, seen, output.url))
-    committed = output.committed()
-    if unfinished := [s.label for s in segments if not committed.issuperset(unit_ids(s))]:
-        log.warning("%s: not finished yet, to be run again: %s", output.url, ", ".join(unfinished))
+    while not (unfinished := _unfinished(output, segments)):
+        if finish.complete(output, segments, functools.partial(job.cards, segments)):
+            break
+        segments = load_segments(output)  # somebody has planned more meanwhile, and may have done it, too
     else:
-        whole = manifest if len(own) == len(segments) else finish.manifest_of(output, segments)
-        finish.complete(output, segments, whole, lambda: job.cards(segments, whole))
+        log.warning("%s: not finished yet, to be run again: %s", output.url, ", ".join(unfinished))
     if over:
         raise BudgetExceededError(
             f"{output.url} is finished, with {total.quarantined} of {seen} images set aside: more than the budget bears"
         )
     return Outcome(output.url, total, fresh=True, label=job.label)
+
+
+def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:
+    """The labels of the segments of which a unit has no commit."""
+    committed = output.committed()
+    return [segment.label for segment in segments if not committed.issuperset(unit_ids(segment))]
 
 
 def _over_budget(quarantined: int, inputs: int, url: str) -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from jobs import augment, verify
 from pipeline import images, storage
+from pipeline.engine import crash
 from pipeline.engine.record import Output, load_segments, load_units
 from pipeline.stores import open_store
 from pipeline.translation import slots
@@ -234,6 +235,28 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next_run(ground: Ground) 
     assert slots.retire(output, 1) == [DAYS[0]]
     assert slots.retire(output, 1) == []
     assert {row["source_key"][:10] for row in corpus.rows(ground.output)} == {DAYS[1]}
+
+
+@pytest.mark.parametrize("point", ["before manifest", "before success"])
+def test_a_slot_that_is_run_while_another_ends_is_in_the_manifest(
+    ground: Ground, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground.grow(DAYS[0], 4)
+    reached: list[str] = []
+
+    def reach(name: str) -> None:
+        if name == point and not reached:
+            reached.append(name)
+            ground.grow(DAYS[1], 3)
+            assert ground.run(DAYS[1]) == 0
+
+    monkeypatch.setattr(crash, "point", reach)
+    assert ground.run(DAYS[0]) == 0
+    assert reached
+    manifest = pq.read_table(storage.join(ground.output, "_transdomain/manifest.parquet"))
+    assert {unit[:6] for unit in manifest["unit"].to_pylist()} == {"000000", "000001"}
+    assert json.loads(storage.read(storage.join(ground.output, "_SUCCESS")))["segments"] == 2
+    assert verify.main(["--input", ground.output]) == 0
 
 
 def test_readers_take_slots_and_translators_for_columns(ground: Ground) -> None:
