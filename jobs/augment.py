@@ -30,7 +30,7 @@ def augment(config: AugmentConfig) -> int:
         job = augment_job(config, slot)
     running.run_engine([job], config, reads=[translator.bundle for translator in config.translators.values()])
     if config.keep_slots is not None and not config.dry_run:
-        for gone in slots.retire(output, config.keep_slots):
+        for gone in slots.retire(output, config.keep_slots, slot):
             print(f"{output.url}, slot {gone}: data deleted")
     return DONE
 

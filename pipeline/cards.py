@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,10 @@ from pipeline.engine.record import Output, load_unit
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
-from pipeline.stores import Store, image_columns, parquet, read_rows
+from pipeline.retry import StorageError
+from pipeline.stores import SourceChangedError, Store, image_columns, parquet, read_rows
+
+log = logging.getLogger("transdomain")
 
 Cards = Callable[[Sequence[Segment], pa.Table | None], Mapping[str, bytes]]
 
@@ -129,6 +133,8 @@ def _sample_sheet(output: Output, units: Sequence[Mapping[str, Any]], input_colu
         for row in rows.to_pylist():
             pictures = [images.decode(row[c]["bytes"]).pixels for c in columns if row[c] is not None]
             if input_column is not None:
+                if row["source_key"] not in sources:
+                    continue
                 pictures = [images.decode(sources[row["source_key"]]).pixels, *pictures]
             samples.append((row["key"], pictures))
     if not samples:
@@ -143,5 +149,10 @@ def _sources(output: Output, unit: str, input_column: str | None, first: int, sh
     if input_column is None:
         return {}
     wanted = set(shown["source_key"].to_pylist())
-    rows = read_rows(first_rows(load_unit(output, unit).ranges, first), [input_column], wants=wanted.__contains__)
+    try:
+        rows = read_rows(first_rows(load_unit(output, unit).ranges, first), [input_column], wants=wanted.__contains__)
+    except (SourceChangedError, StorageError) as error:
+        # What was made of it stands: a picture in the report is no reason to fail.
+        log.info("%s: the report shows no inputs: %s", output.url, error)
+        return {}
     return {row["key"]: (row[input_column] or {}).get("bytes") for row in rows.to_pylist()}

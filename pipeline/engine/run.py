@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.engine import finish, progress
 from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
-from pipeline.engine.plan import Limits, Range, Segment, Unit, part_of, plan_units
+from pipeline.engine.plan import Limits, Range, Segment, Unit, part_of, plan_units, segment_of
 from pipeline.engine.record import (
     Output,
     ensure_job,
@@ -101,7 +101,8 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
             first = sum(len(other.works) for other in jobs[:i])
             tasks += [task._replace(work=first + task.work) for task in _pending(job, segments[i])]
     if tasks:
-        _carry_out(jobs, works, tasks, execute, budget)
+        own = {segment.number for job, s in zip(jobs, segments, strict=True) if job.label for segment in _own(job, s)}
+        _carry_out(jobs, works, tasks, execute, budget, own)
     return [_complete(job, s, total, budget) for job, s, total in zip(jobs, segments, marked, strict=True)]
 
 
@@ -136,20 +137,26 @@ def _own(job: Job, segments: Sequence[Segment]) -> Sequence[Segment]:
 
 
 def _pending(job: Job, segments: Sequence[Segment]) -> list[Task]:
-    """The units without a commit, each with the number of its work among those of the job."""
+    """The units without a commit, each with the number of its work among those of the job; the run's own come first."""
     committed = job.output.committed()
-    if job.label:
-        segments = [s for s in segments if not differences(s.recipe, job.recipe)]
-    tasks = list[Task]()
-    for segment in segments:
-        names = unit_ids(segment)
-        left = [i for i, unit in enumerate(names) if unit not in committed]
-        tasks += [Task(work, names[i]) for work, i in zip(_works_of(job, segment, left), left, strict=True)]
-    if committed:
-        log.info("%s: %d units are committed, %d are left", job.output.url, len(committed), len(tasks))
+    own = _own(job, segments)
+    tasks = [task for segment in own for task in _left(job, segment, committed)]
     # Two runs on one output that begin at different places share the work instead of doing all of it twice.
     start = random.randrange(len(tasks)) if tasks else 0
-    return tasks[start:] + tasks[:start]
+    tasks = tasks[start:] + tasks[:start]
+    for segment in segments:
+        if segment not in own and not differences(segment.recipe, job.recipe):
+            tasks += _left(job, segment, committed)
+    if committed:
+        log.info("%s: %d units are committed, %d are left", job.output.url, len(committed), len(tasks))
+    return tasks
+
+
+def _left(job: Job, segment: Segment, committed: set[str]) -> list[Task]:
+    """The units of a segment without a commit."""
+    names = unit_ids(segment)
+    left = [i for i, unit in enumerate(names) if unit not in committed]
+    return [Task(work, names[i]) for work, i in zip(_works_of(job, segment, left), left, strict=True)]
 
 
 def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
@@ -162,12 +169,22 @@ def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
 
 
 def _carry_out(
-    jobs: Sequence[Job], works: Sequence[Work], tasks: Sequence[Task], execute: Executor, budget: Budget
+    jobs: Sequence[Job],
+    works: Sequence[Work],
+    tasks: Sequence[Task],
+    execute: Executor,
+    budget: Budget,
+    own: Collection[int],
 ) -> None:
+    """Of a labelled run `own` is its segment: what else it takes along may fail without failing it."""
     seen = quarantined = 0
     failures: list[str] = []
     title = " + ".join(dict.fromkeys(job.kind for job in jobs))
     for receipt in progress.shown(execute(works, tasks), title, len(tasks)):
+        if own and segment_of(receipt.task.unit) not in own:
+            if receipt.status == "failed":
+                log.warning("of an earlier slot: %s", receipt.error)
+            continue
         seen, quarantined = seen + receipt.inputs - receipt.skipped, quarantined + receipt.quarantined
         if receipt.status == "failed":
             log.warning("%s", receipt.error)

@@ -200,7 +200,7 @@ def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) ->
             raise UserError(_differ(f"{first} has no column {min(more)}", config, sources))
     for store in sources.values():
         check_columns(store, labels)
-    if clashes := set(OWN_COLUMNS) & set(labels):
+    if clashes := {*OWN_COLUMNS, "slot"} & set(labels):
         raise UserError(f"columns {', '.join(sorted(clashes))} would be overwritten; rename or drop them first")
     return labels
 

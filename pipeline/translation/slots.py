@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 from collections.abc import Sequence
@@ -111,23 +112,36 @@ def _duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def retire(output: Output, keep: int) -> list[str]:
-    """Delete the data of all finished slots but the newest `keep`; returns their names.
+def retire(output: Output, keep: int, own: str = "") -> list[str]:
+    """Delete the data of all finished slots but the newest `keep`, and never that of `own`; returns their names.
 
     What is deleted is recorded first: killed on the way, the next call goes on. Plans, commits and the quarantine stay,
     so that nothing is augmented again and every input stays accounted for.
     """
-    committed = output.committed()
+    committed, retired = output.committed(), output.retired_segments()
     segments = [segment for segment in load_segments(output) if segment.label]
     finished = [segment for segment in segments if committed.issuperset(unit_ids(segment))]
-    newest = {segment.number for segment in sorted(segments, key=lambda segment: segment.label)[-keep:]}
+    standing = sorted((s for s in finished if s.number not in retired), key=lambda s: _begins(s.label))
+    old = {s.number for s in standing[:-keep] if s.label != own} | retired
+    shards: dict[str, list[str]] = {}
+    for entry in storage.list_files(output.at("data")):
+        shards.setdefault(entry.name.split("/")[0], []).append(entry.url)
     gone = []
-    for segment in finished:
-        if segment.number not in newest:
-            record = json.dumps({"segment": segment.number, "slot": segment.label}).encode()
-            new = storage.create(output.retired(segment.number), record)
-            shards = storage.list_files(output.at(f"data/{part_of(segment.label, '')}"))
-            for shard in shards:
-                storage.delete(shard.url)
-            gone += [segment.label] if new or shards else []
+    for segment in segments:
+        if segment.number in old:
+            if segment.number not in retired:
+                record = json.dumps({"segment": segment.number, "slot": segment.label}).encode()
+                storage.create(output.retired(segment.number), record)
+            left = shards.get(part_of(segment.label, ""), [])
+            for url in left:
+                storage.delete(url)
+            gone += [segment.label] if left or segment.number not in retired else []
     return gone
+
+
+def _begins(slot: str) -> datetime.datetime:
+    """When a slot begins, whichever schedule it is of."""
+    for form in _FORMS.values():
+        with contextlib.suppress(ValueError):
+            return datetime.datetime.strptime(f"{slot} 1", f"{form} %u")
+    raise ValueError(f"{slot} is not the name of a slot")

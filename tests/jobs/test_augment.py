@@ -237,6 +237,36 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next_run(ground: Ground) 
     assert {row["source_key"][:10] for row in corpus.rows(ground.output)} == {DAYS[1]}
 
 
+def test_an_input_that_is_gone_once_it_was_augmented_is_nobodys_business(ground: Ground) -> None:
+    names = ground.grow(DAYS[0], 4)
+    assert ground.run(DAYS[0]) == 0
+    storage.delete(storage.join(ground.source, names[0]))
+    assert ground.run(DAYS[1]) == 0
+    ground.grow(DAYS[2], 2)
+    assert ground.run(DAYS[2]) == 0
+
+
+def test_a_slot_does_not_fail_with_an_earlier_one(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    ground.grow(DAYS[0], 4)
+    storage.replace(storage.join(ground.source, "x.png"), b"no picture")
+    assert ground.run(DAYS[0], "--budget.count", "0") == 3
+    storage.replace(storage.join(ground.source, "x.png"), b"another file since it was planned")
+    ground.grow(DAYS[1], 4)
+    assert ground.run(DAYS[1], "--budget.count", "0") == 0
+    assert "of an earlier slot: unit 000000-" in caplog.text
+    assert f"not finished yet, to be run again: {DAYS[0]}" in caplog.text
+    assert {row["source_key"][:10] for row in corpus.rows_below(f"{ground.output}/data/slot={DAYS[1]}")} == {DAYS[1]}
+
+
+def test_another_schedule_gives_up_what_is_oldest_and_never_its_own(ground: Ground) -> None:
+    for day in DAYS:
+        ground.grow(day, 2)
+        assert ground.run(day) == 0
+    ground.grow("month", 2)
+    assert ground.run("2026-10", "--schedule", "month", "--keep_slots", "2") == 0
+    assert {row["source_key"].split("/")[0] for row in corpus.rows(ground.output)} == {"month", *DAYS[1:]}
+
+
 @pytest.mark.parametrize("point", ["before manifest", "before success"])
 def test_a_slot_that_is_run_while_another_ends_is_in_the_manifest(
     ground: Ground, point: str, monkeypatch: pytest.MonkeyPatch
