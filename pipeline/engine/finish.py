@@ -62,15 +62,15 @@ def read_commits(output: Output, units: Sequence[str]) -> Iterator[dict[str, Any
         yield from threads.map(read, units)
 
 
-def manifest_of(output: Output, segments: Sequence[Segment]) -> pa.Table:
-    """The manifest of these segments; rows that the last manifest has are not read again, since commits never change.
+def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table | None = None) -> pa.Table:
+    """The manifest of these segments; rows that the last one, or `known`, has are not read again: no commit changes.
 
     Raises FileNotFoundError where a unit has no commit.
     """
     units = [unit for segment in segments for unit in unit_ids(segment)]
-    known = _last_manifest(output)
-    fresh = manifest_table(read_commits(output, [unit for unit in units if unit not in known]))
-    rows = known | {row["unit"]: row for row in fresh.to_pylist()}
+    rows = _last_manifest(output) | {row["unit"]: row for row in (known.to_pylist() if known is not None else [])}
+    fresh = manifest_table(read_commits(output, [unit for unit in units if unit not in rows]))
+    rows |= {row["unit"]: row for row in fresh.to_pylist()}
     return pa.Table.from_pylist([rows[unit] for unit in units], schema=_MANIFEST)
 
 
@@ -107,14 +107,20 @@ def totals(manifest: pa.Table) -> Totals:
     return Totals(len(manifest), *(sum(manifest[c].to_pylist()) for c in Totals._fields[1:]))
 
 
-def complete(output: Output, segments: Sequence[Segment], derived: Callable[[pa.Table], Mapping[str, bytes]]) -> bool:
+def complete(
+    output: Output,
+    segments: Sequence[Segment],
+    known: pa.Table,
+    derived: Callable[[pa.Table], Mapping[str, bytes]],
+) -> bool:
     """Write what is derived from the commits of all segments, and `_SUCCESS` last.
 
-    `derived` gives report and cards by name, from the manifest. False where a segment was added since `segments` were
-    read: the output is then not complete, and what was written is to be written again. Raises ValueError where counts
-    do not add up to the plan, or a key occurs twice; the output is then not called complete.
+    `known` is the manifest of some of them, whose commits are not read again; `derived` gives report and cards by
+    name, from the whole one. False where a segment was added since `segments` were read: the output is then not
+    complete, and what was written is to be written again. Raises ValueError where counts do not add up to the plan,
+    or a key occurs twice; the output is then not called complete.
     """
-    manifest = manifest_of(output, segments)
+    manifest = manifest_of(output, segments, known)
     total = totals(manifest)
     planned = sum(segment.rows for segment in segments)
     if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:

@@ -217,7 +217,7 @@ def _complete(job: Job, segments: Sequence[Segment], marked: finish.Totals | Non
     if over and budget.on_budget == "stop":
         raise BudgetExceededError(_over_budget(total.quarantined, seen, output.url))
     while not (unfinished := _unfinished(output, segments)):
-        if finish.complete(output, segments, functools.partial(job.cards, segments)):
+        if finish.complete(output, segments, manifest, functools.partial(job.cards, segments)):
             break
         segments = load_segments(output)  # somebody has planned more meanwhile, and may have done it, too
     else:
