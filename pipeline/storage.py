@@ -47,12 +47,13 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem of `url` and the path in it. Raises UserError for a scheme that fsspec does not know."""
     options = {"use_listings_cache": False} if urlsplit(url).scheme in ("s3", "s3a") else {}
     try:
-        fs, path = fsspec.core.url_to_fs(url, **options)
+        # What stands behind a :: would be a filesystem of its own to fsspec; here it is a part of a name.
+        fs, path = fsspec.core.url_to_fs(url.partition("::")[0], **options)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
         ) from None
-    return fs, path
+    return fs, fs._strip_protocol(url) if "::" in url else path
 
 
 def is_memory(url: str) -> bool:
@@ -110,7 +111,7 @@ def list_files(url: str, suffix: str = "") -> list[Entry]:
     for found, info in retrying(find, url).items():
         if info["type"] != "file" or not found.endswith(suffix):
             continue
-        name = os.path.relpath(found, path) if isinstance(fs, LocalFileSystem) else found[len(path) :].lstrip("/")
+        name = os.path.relpath(found, path) if isinstance(fs, LocalFileSystem) else found[len(path) + 1 :]
         if name and name != ".":
             entries.append(Entry(name, f"{url.rstrip('/')}/{name}", info["size"], _version(info)))
     return sorted(entries)

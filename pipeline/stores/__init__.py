@@ -7,7 +7,9 @@ of the shard, relative to the store), the image columns (`struct<bytes, path>`) 
 from __future__ import annotations
 
 import fnmatch
+import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -15,27 +17,39 @@ from pipeline import images, storage
 from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
 from pipeline.stores import folder, parquet
-from pipeline.stores.schema import SourceChangedError, Store, image_columns
+from pipeline.stores.schema import ShardsDifferError, SourceChangedError, Store, image_columns, require_unchanged
 
-__all__ = ["SourceChangedError", "Store", "image_columns", "open_store", "read_rows"]
+__all__ = [
+    "ShardsDifferError",
+    "SourceChangedError",
+    "Store",
+    "image_columns",
+    "open_store",
+    "read_rows",
+    "read_what_is_left",
+]
+
+log = logging.getLogger("transdomain")
 
 
 _PIECE_BYTES = 32_000_000
 """Encoded bytes that are read at a time where only some rows are wanted."""
+_STAT_THREADS = 16
 
 
-def open_store(url: str) -> Store:
-    """The store at `url`: a prefix, one Parquet file, or all prefixes that a `*` in it stands for.
+def open_store(url: str, *, alike: bool = True) -> Store:
+    """The store at `url`: a prefix, one Parquet file, or all prefixes and files that a `*` in it stands for.
 
+    Its columns are those of every shard; where the shards need not be `alike`, those that they have in common.
     Raises UserError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
-    shards disagree on their columns, or it is the unfinished output of another job.
+    shards disagree on their columns, a name is not text, or it is the unfinished output of another job.
     """
     url = storage.absolute(url)
     if url.endswith(".parquet"):
         entry = storage.stat_file(url)
         if entry is None:
             raise UserError(f"{url}: there is no such file")
-        return parquet.open_shards(url, [entry])
+        return parquet.open_shards(url, [entry], alike=alike)
     entries = _list_matching(url) if "*" in url else storage.list_files(url)
     if not entries:
         raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
@@ -44,11 +58,21 @@ def open_store(url: str) -> Store:
         if "_SUCCESS" not in names:
             raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
         entries = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")]
-    entries = [e for e in entries if not any(part[0] in "._" for part in e.name.split("/"))]
+    entries = [e for e in entries if not any(part.startswith((".", "_")) for part in e.name.split("/"))]
     shards = [e for e in entries if e.name.endswith(".parquet")]
-    if shards:
-        return parquet.open_shards(url, shards)
     files = [e for e in entries if e.name.lower().endswith(images.EXTENSIONS)]
+    for entry in shards or files:
+        if not _is_text(entry.name):
+            raise UserError(f"{url}: the name {entry.name!r} is not UTF-8; rename the file")
+    if shards:
+        if files:
+            log.warning(
+                "%s: %d image files, such as %s, stand beside Parquet shards and are not read",
+                url,
+                len(files),
+                files[0].name,
+            )
+        return parquet.open_shards(url, shards, alike=alike)
     if files:
         return folder.open_files(url, files)
     children = sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")})
@@ -58,14 +82,36 @@ def open_store(url: str) -> Store:
 
 
 def _list_matching(url: str) -> list[storage.Entry]:
-    """Every object below the prefixes that match, named from where the first `*` stands."""
-    base, _, _ = url[: url.index("*")].rpartition("/")
-    wanted = url[len(base) + 1 :].split("/")
+    """Every object that matches or is below a prefix that does, named from where the first `*` stands."""
+    base, wanted = _pattern(url)
     return [entry for entry in storage.list_files(base) if _matches(entry.name.split("/"), wanted)]
 
 
+def is_inside(output: str, store: str) -> bool:
+    """Whether what is written to an output would be listed as a part of a store."""
+    if "*" not in store:
+        return f"{output}/".startswith(f"{store}/")
+    base, wanted = _pattern(store)
+    return output.startswith(f"{base}/") and _matches([*output[len(base) + 1 :].split("/"), "data", "unit"], wanted)
+
+
+def _pattern(url: str) -> tuple[str, list[str]]:
+    """The prefix before the first part with a `*`, and that part and what follows it."""
+    base = url[: url.index("*")].rpartition("/")[0]
+    return base, url[len(base) + 1 :].split("/")
+
+
 def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    return len(parts) > len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    return len(parts) >= len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8, as it has to be in a plan; a disk may have others."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_rows(
@@ -86,6 +132,43 @@ def read_rows(
     # Piece by piece, so that what is not wanted is never held all at once.
     pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
     return pa.concat_tables([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
+
+
+def read_what_is_left(
+    ranges: Sequence[Range],
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    wants: Callable[[str], bool] | None = None,
+) -> tuple[pa.Table, list[tuple[str, Range, str]]]:
+    """What `read_rows` gives of the shards that are as they were planned, and the rows of the others.
+
+    Those come as key, range and the reason why it cannot be read; their keys are those by which their shard names its
+    rows. Where nothing is left, the table has no rows, and the columns of `schema`.
+    """
+    shards = {r.url: r for r in ranges}
+    with ThreadPoolExecutor(max(1, min(_STAT_THREADS, len(shards)))) as threads:
+        changes = dict(zip(shards, threads.map(_change, shards.values()), strict=True))
+    left = [r for r in ranges if not changes[r.url]]
+    lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in _keys(r)]
+    if wants is not None:
+        lost = [(key, r, why) for key, r, why in lost if r.shard.endswith(".parquet") or wants(key)]
+    rows = read_rows(left, columns, wants=wants) if left else parquet.no_rows(schema, columns)
+    return rows, lost
+
+
+def _change(planned: Range) -> str:
+    """What happened to a range's shard since it was planned; empty where nothing did."""
+    try:
+        require_unchanged(planned)
+    except SourceChangedError as error:
+        return str(error)
+    return ""
+
+
+def _keys(of: Range) -> list[str]:
+    """The keys by which a shard names its rows where it has none of its own."""
+    return parquet.row_keys(of) if of.shard.endswith(".parquet") else [of.shard]
 
 
 def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:

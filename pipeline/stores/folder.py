@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine.plan import Range
-from pipeline.stores.schema import IMAGE_TYPE, SourceChangedError, Store, image_array
+from pipeline.stores.schema import IMAGE_TYPE, Store, image_array, require_unchanged
 
 _READ_THREADS = 16
 
@@ -26,20 +26,12 @@ def read_files(ranges: Sequence[Range], columns: Sequence[str] | None) -> pa.Tab
     table = pa.table({"key": names})
     wants_images = columns is None or "image" in columns
     with ThreadPoolExecutor(max(1, min(_READ_THREADS, len(ranges)))) as threads:
-        data = list(threads.map(_read if wants_images else _check, ranges))
+        data = list(threads.map(_read if wants_images else require_unchanged, ranges))
     if wants_images:
         table = table.append_column("image", image_array(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
     return table.append_column("source_shard", names)
 
 
 def _read(wanted: Range) -> bytes:
-    _check(wanted)
+    require_unchanged(wanted)
     return storage.read(wanted.url)
-
-
-def _check(wanted: Range) -> None:
-    entry = storage.stat_file(wanted.url)
-    if entry is None:
-        raise SourceChangedError(f"{wanted.url} is gone since it was planned")
-    if entry.version != wanted.version:
-        raise SourceChangedError(f"{wanted.url} has changed since it was planned; its pictures need another output")

@@ -14,7 +14,7 @@ from pipeline.engine.plan import Range
 from pipeline.errors import UserError
 from pipeline.retry import retrying
 from pipeline.stores.footers import Footers
-from pipeline.stores.schema import SourceChangedError, Store, hugging_face_metadata, image_columns
+from pipeline.stores.schema import ShardsDifferError, Store, hugging_face_metadata, image_columns, require_unchanged
 
 ROW_GROUP_BYTES = 4_000_000
 _FOOTER_THREADS = 16
@@ -23,10 +23,11 @@ _footers = Footers(64_000_000)
 """Of the shards that are read by ranges, by this process: those of a thousand shards and more."""
 
 
-def open_shards(url: str, entries: Sequence[storage.Entry]) -> Store:
-    """The store of these shards, a range a row group.
+def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:
+    """The store of these shards, a range a row group. Its columns are those that all shards have, as the same type.
 
-    Reads every footer. Raises UserError where a shard is no Parquet file or has other columns than the first.
+    Reads every footer. Raises UserError where a shard is no Parquet file, or has other columns than the first although
+    all have to be `alike`.
     """
     with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
         footers = list(threads.map(_footer, entries))
@@ -34,8 +35,9 @@ def open_shards(url: str, entries: Sequence[storage.Entry]) -> Store:
     ranges = []
     for entry, footer in zip(entries, footers, strict=True):
         other = footer.schema.to_arrow_schema().remove_metadata()
-        if other != schema:
-            raise UserError(f"{entry.url}: columns differ from {entries[0].url}: {_difference(schema, other)}")
+        if alike and other != schema:
+            raise ShardsDifferError(f"{entry.url}: columns differ from {entries[0].url}: {_difference(schema, other)}")
+        schema = pa.schema([field for field in schema if field in list(other)])
         start = 0
         for i in range(footer.num_row_groups):
             group = footer.row_group(i)
@@ -50,15 +52,7 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
 
     The footer is kept for the next range of the shard.
     """
-    entry = storage.stat_file(wanted.url)
-    if entry is None:
-        raise SourceChangedError(f"{wanted.url} is gone since it was planned")
-    if entry.version != wanted.version:
-        raise SourceChangedError(
-            f"{wanted.url} has changed since it was planned ({wanted.version}, now {entry.version}); "
-            "what it holds now needs another output"
-        )
-
+    entry = require_unchanged(wanted)
     footer = _footers.get(entry.url, entry.version, lambda: _read_footer(entry))
 
     def fetch() -> pa.Table:
@@ -76,14 +70,28 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
             names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in present]
             return parquet.read_row_groups(groups, columns=names).slice(skip, wanted.rows)
 
-    table = retrying(fetch, wanted.url).replace_schema_metadata(None)
+    return _as_rows(retrying(fetch, wanted.url).replace_schema_metadata(None), wanted)
+
+
+def no_rows(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
+    """What `read_range` gives of shards of this schema, without any row."""
+    wanted = [field for field in schema if columns is None or field.name in ("key", *columns)]
+    return _as_rows(pa.schema(wanted).empty_table(), Range("", "", "", 0, 0, 0))
+
+
+def row_keys(of: Range) -> list[str]:
+    """The keys of rows that have none of their own: their shard and their number in it."""
+    return [f"{of.shard}#{row:09d}" for row in range(of.start, of.stop)]
+
+
+def _as_rows(table: pa.Table, of: Range) -> pa.Table:
+    """The columns of a range, with the keys and the shard of its rows."""
     if "key" not in table.column_names:
-        keys = pa.array([f"{wanted.shard}#{row:09d}" for row in range(wanted.start, wanted.stop)], pa.string())
         # Of a table without columns nobody knows how many rows it has.
-        table = pa.table([keys, *table.columns], ["key", *table.column_names])
+        table = pa.table([pa.array(row_keys(of), pa.string()), *table.columns], ["key", *table.column_names])
     if "source_shard" in table.column_names:
         table = table.drop_columns("source_shard")
-    return table.append_column("source_shard", pa.array([wanted.shard] * len(table), pa.string()))
+    return table.append_column("source_shard", pa.array([of.shard] * len(table), pa.string()))
 
 
 def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:

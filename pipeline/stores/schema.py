@@ -9,7 +9,9 @@ from typing import Literal
 
 import pyarrow as pa
 
+from pipeline import storage
 from pipeline.engine.plan import Range
+from pipeline.errors import UserError
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """The Hugging Face `Image` convention: encoded bytes, and a name that nobody opens."""
@@ -30,8 +32,24 @@ class Store:
         return sum(r.rows for r in self.ranges)
 
 
+class ShardsDifferError(UserError):
+    """The shards of a store have different columns."""
+
+
 class SourceChangedError(Exception):
     """A source shard is not the one that was planned."""
+
+
+def require_unchanged(planned: Range) -> storage.Entry:
+    """The entry of a range's shard. Raises SourceChangedError where it is not the one that was planned."""
+    entry = storage.stat_file(planned.url)
+    if entry is None:
+        raise SourceChangedError(f"{planned.url} is gone since it was planned")
+    if entry.version != planned.version:
+        raise SourceChangedError(
+            f"{planned.url} has changed since it was planned ({planned.version}, now {entry.version})"
+        )
+    return entry
 
 
 def image_columns(schema: pa.Schema) -> list[str]:
