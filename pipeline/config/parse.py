@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -31,7 +32,7 @@ def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) 
     files = [(url, _load(url)) for url in urls]
     tokens = [token for url, values in files for token in _tokens(values, config, url)]
     parsed, unknown = tyro.cli(
-        _with_named(config, files),
+        _with_named(config, files, [*tokens, *flags]),
         args=[*tokens, *flags],
         prog=prog,
         description=f"{description}\n\n--config FILE.yaml holds any of the options below; flags win over files.",
@@ -81,52 +82,73 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
         flag = f"--{prefix}{name}"
         if name not in fields:
             raise UserError(f"{url}: unknown key {prefix}{name}{_nearest(str(name), list(fields))}")
-        if _named_kind(fields[name]):
-            continue
-        if dataclasses.is_dataclass(fields[name]) and isinstance(value, dict):
-            yield from _tokens(value, typing.cast(type, fields[name]), url, f"{prefix}{name}.")
-        elif isinstance(value, bool) and fields[name] is bool:
+        kind = fields[name]
+        below = dataclasses.is_dataclass(kind) or typing.get_origin(kind) is dict
+        if below and not isinstance(value, dict):
+            found = "empty" if value is None else repr(value)
+            raise UserError(f"{url}: {prefix}{name} is {found}: expected `name: value` lines below it")
+        if named := _named_kind(kind):
+            for each, entry in _named_entries(value, url, f"{prefix}{name}"):
+                yield from _tokens(entry, named, url, f"{prefix}{name}.{each}.")
+        elif dataclasses.is_dataclass(kind):
+            yield from _tokens(value, typing.cast(type, kind), url, f"{prefix}{name}.")
+        elif isinstance(value, bool) and kind is bool:
             yield flag if value else f"--{prefix}no_{name}"
         elif isinstance(value, dict):
-            yield from (flag, *(str(part) for item in value.items() for part in item))
-        elif isinstance(value, list) and name in repeatable:
-            yield from (token for part in value for token in (flag, str(part)))
+            said = [(str(key), _text(part, url, f"{prefix}{name}.{key}")) for key, part in value.items()]
+            yield from (flag, *(part for item in said for part in item))
         elif isinstance(value, list):
-            yield from (flag, *map(str, value))
+            parts = [_text(part, url, f"{prefix}{name}") for part in value]
+            yield from (token for part in parts for token in (flag, part)) if name in repeatable else (flag, *parts)
+        elif value is None and type(None) in typing.get_args(kind):
+            yield from (flag, "None")
         else:
-            yield from (flag, str(value))
+            yield from (flag, _text(value, url, f"{prefix}{name}"))
 
 
-def _with_named(config: type[C], files: Sequence[tuple[str, Mapping[str, Any]]]) -> type[C]:
-    """`config` whose options of named things (`dict[str, DATACLASS]`) have what the files say as their default.
+def _text(value: Any, url: str, name: str) -> str:
+    """A value as its flag has it. Raises UserError where the file has none."""
+    if value is None:
+        raise UserError(f"{url}: {name} is empty; give it a value, or leave the line out")
+    return str(value)
 
-    Names are known from the files alone, and only then has each of them its flags: --translators.night.bundle.
+
+def _named_entries(values: Mapping[Any, Any], url: str, field: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The named things of a file. Raises UserError for a name that is no word, and for a thing without options."""
+    for name, entry in values.items():
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
+            raise UserError(
+                f"{url}: {field}: {name!r} is not a name; use a word, in quotes where YAML takes it for more"
+            )
+        if not isinstance(entry, dict):
+            found = "empty" if entry is None else repr(entry)
+            raise UserError(f"{url}: {field}.{name} is {found}: expected `option: value` lines below it")
+        yield name, entry
+
+
+def _with_named(config: type[C], files: Sequence[tuple[str, Mapping[str, Any]]], tokens: Collection[str]) -> type[C]:
+    """`config` whose options of named things (`dict[str, DATACLASS]`) have an entry for each name in the files.
+
+    Names are known from the files alone, and only then has each of them its flags: --translators.night.bundle. Raises
+    UserError where an option without default is in none of the `tokens`.
     """
     changed: list[tuple[str, Any, Any]] = []
     for field, kind in typing.get_type_hints(config).items():
         named = _named_kind(kind)
-        if named and (found := _read_named(field, named, files)):
-            changed.append((field, kind, dataclasses.field(default_factory=functools.partial(dict, found))))
+        names = {name: url for url, values in files for name in values.get(field, {})} if named else {}
+        if not names:
+            continue
+        required = [option.name for option in dataclasses.fields(named) if option.default is dataclasses.MISSING]
+        for name, url in names.items():
+            for option in required:
+                flag = f"--{field}.{name}.{option}"
+                if not any(token == flag or token.startswith(f"{flag}=") for token in tokens):
+                    raise UserError(f"{url}: {field}.{name}.{option} is missing")
+        entries = {name: named(**dict.fromkeys(required, tyro.MISSING)) for name in names}
+        changed.append((field, kind, dataclasses.field(default_factory=functools.partial(dict, entries))))
     if not changed:
         return config
     return dataclasses.make_dataclass(config.__name__, changed, bases=(config,), frozen=True, kw_only=True)
-
-
-def _read_named(field: str, kind: type, files: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """The things of this kind that the files name; what a later file says of one is added to what an earlier said."""
-    said: dict[str, list[str]] = {}
-    for url, values in files:
-        for name, entry in (values.get(field) or {}).items():
-            prefix = f"{field}.{name}."
-            if not isinstance(entry, dict):
-                raise UserError(f"{url}: {field}.{name} is {entry!r}: expected `option: value` lines below it")
-            tokens = _tokens(entry, kind, url, prefix)
-            said.setdefault(name, []).extend(token.replace(f"--{prefix}", "--", 1) for token in tokens)
-    for name, words in said.items():
-        for option in dataclasses.fields(kind):
-            if option.default is dataclasses.MISSING and f"--{option.name}" not in words:
-                raise UserError(f"{files[-1][0]}: {field}.{name}.{option.name} is missing")
-    return {name: tyro.cli(kind, args=words, use_underscores=True) for name, words in said.items()}
 
 
 def _named_kind(kind: Any) -> Any:
