@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from pipeline import running, storage
 from pipeline.config.augment import AugmentConfig
-from pipeline.engine.record import Output
+from pipeline.engine.record import Output, check_job
 from pipeline.errors import UserError
 from pipeline.report.content import Report
 from pipeline.report.text import render_text
@@ -37,6 +37,7 @@ def augment(config: AugmentConfig) -> int:
 
 def _show_status(output: Output) -> int:
     with preflight(output.url):
+        check_job(output, "augment")
         found = slots.standings(output, STATUS_SLOTS)
     if not found:
         raise UserError(f"{output.url}: no slot has been run there yet")

@@ -124,7 +124,9 @@ def _sample_sheet(output: Output, units: Sequence[Mapping[str, Any]], input_colu
         if not left[part] or not made["data"].startswith("data/"):
             continue
         names = ["key", "source_key", "image", "image_a", "image_b"]
-        rows = parquet.read_columns(output.at(made["data"]), names, first=left[part])
+        rows = finish.read_made(output, made, names, first=left[part])
+        if rows is None:
+            continue
         left[part] -= len(rows)
         columns = image_columns(rows.schema)
         # Rows keep their order, so those shown come from as many first inputs and those that are not among the rows.

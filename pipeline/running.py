@@ -35,8 +35,8 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str]
     Raises what `pipeline.engine.run.run` raises, and UserError where an output cannot be seen by Ray's workers.
     """
     if options.dry_run:
-        for url, rows, units in plan_only(jobs):
-            print(f"would write {url}: {rows} rows in {units} units")
+        for url, inputs, units in plan_only(jobs):
+            print(f"would write {url}: {inputs} inputs in {units} units")
         return []
     if options.local:
         outcomes = run(jobs, local.execute, options.budget)
@@ -69,6 +69,8 @@ def describe(outcome: Outcome) -> str:
     """One line: where, how much, and whether this run had anything to do."""
     total = outcome.totals
     state = "complete" if outcome.fresh else "was complete already, nothing to do"
+    if outcome.label:
+        made = f"{total.ok} images of {outcome.inputs} inputs, {total.quarantined} set aside"
+        return f"{outcome.url}, slot {outcome.label}: {state}: {made}"
     skipped = f", {total.skipped} skipped" if total.skipped else ""
-    where = f"{outcome.url}, slot {outcome.label}" if outcome.label else outcome.url
-    return f"{where}: {state}: {total.ok} ok, {total.quarantined} set aside{skipped} of {total.inputs} inputs"
+    return f"{outcome.url}: {state}: {total.ok} ok, {total.quarantined} set aside{skipped} of {total.inputs} inputs"

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine import finish
-from pipeline.engine.account import FOOTER_KEY, counts, decode_account
+from pipeline.engine.account import CHANGED, FOOTER_KEY, counts, decode_account
 from pipeline.engine.plan import Unit, segment_of
 from pipeline.engine.record import Output, load_segments, load_units
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.retry import StorageError
-from pipeline.stores import SourceChangedError, parquet, read_rows
+from pipeline.stores import parquet, read_what_is_left
 
 _THREADS = 8
 
@@ -103,10 +103,10 @@ def _check_unit(
         yield f"unit {unit.id} does not add up: {unit.rows} rows planned, {counted}"
     if commit["fingerprint"] != prints[segment_of(unit.id)]:
         yield f"unit {unit.id} was made by another recipe than its plan's"
-    if segment_of(unit.id) in retired:
-        return  # its data was given up; what it was made of stays accounted for
+    # The data of a retired segment was given up; what was set aside of its inputs stays.
+    given_up = segment_of(unit.id) in retired
     objects = {}
-    for kind in ("data", "quarantine"):
+    for kind in ("quarantine",) if given_up else ("data", "quarantine"):
         if commit[kind] is not None:
             data = storage.read_if_there(output.at(commit[kind]["name"]))
             if data is None:
@@ -124,7 +124,7 @@ def _check_unit(
     if "sha256" in rows.column_names and "file_name" in rows.column_names:
         yield from _check_files(output, rows)
     if source:
-        aside = _open(objects["quarantine"])[0]["key"].to_pylist() if "quarantine" in objects else []
+        aside = _open(objects["quarantine"])[0].to_pylist() if "quarantine" in objects else []
         yield from _check_source(unit, rows, aside, counted["skipped"])
 
 
@@ -137,15 +137,28 @@ def _check_files(output: Output, rows: pa.Table) -> Iterator[str]:
             yield f"data/{name} is harmed: its sha256 is not the one of its unit"
 
 
-def _check_source(unit: Unit, rows: pa.Table, aside: list[str], skipped: int) -> Iterator[str]:
+def _check_source(unit: Unit, rows: pa.Table, aside: Sequence[dict[str, Any]], skipped: int) -> Iterator[str]:
+    """`aside` are the rows of the unit's quarantine.
+
+    Inputs that were set aside because they had changed are not there to compare with; files that have changed and that
+    this output did not want do not matter.
+    """
+    gone = {row["source_shard"] for row in aside if row["reason"] == CHANGED}
+    ranges = [planned for planned in unit.ranges if planned.shard not in gone]
     try:
-        expected = sorted(read_rows(unit.ranges, [])["key"].to_pylist())
-    except (SourceChangedError, StorageError) as error:
+        left, changed = read_what_is_left(ranges, pa.schema([]), [])
+    except StorageError as error:
         yield f"unit {unit.id} cannot be compared with its source: {error}"
         return
+    expected = sorted(left["key"].to_pylist())
     column = "source_key" if "source_key" in rows.column_names else "key"
-    accounted = sorted(rows[column].to_pylist() + aside)
-    lost = len(expected) - len(accounted) - skipped
+    accounted = sorted(rows[column].to_pylist() + [row["key"] for row in aside if row["reason"] != CHANGED])
+    wanted = set(accounted)
+    for key, planned, why in changed:
+        if key in wanted or planned.shard.endswith(".parquet"):
+            yield f"unit {unit.id} cannot be compared with its source: {why}"
+            return
+    lost = len(expected) - len(accounted) - (skipped - len(changed))
     strange = sorted(set(accounted) - set(expected))
     if lost or strange or len(set(accounted)) != len(accounted):
         missing = sorted(set(expected) - set(accounted))
@@ -183,5 +196,9 @@ def _check_mark(output: Output, segments: int, total: finish.Totals) -> Iterator
 def _open(data: bytes) -> tuple[pa.Table, str]:
     """A shard's rows without its pictures, and the account in its footer."""
     shard = pq.ParquetFile(io.BytesIO(data))
-    names = [n for n in ("key", "source_key", "file_name", "sha256") if n in shard.schema_arrow.names]
+    names = [
+        n
+        for n in ("key", "source_key", "source_shard", "reason", "file_name", "sha256")
+        if n in shard.schema_arrow.names
+    ]
     return shard.read(columns=names), shard.metadata.metadata[FOOTER_KEY.encode()].decode()

@@ -48,8 +48,9 @@ class _Augment:
     those of the file."""
     keep_originals: bool = True
     """Keep each image as it is, too, as translator=original."""
-    labels: tuple[str, ...] = ()
-    """Columns that ride along; by default all, which the sources must then have in common."""
+    labels: tuple[str, ...] | None = None
+    """Columns that ride along, or none where none is named; by default all, which the sources must then have in
+    common."""
     input_column: str = ""
     """Image column to translate; by default `image`, else `image_a` or `image_b` as the direction says."""
     seed: int = 0

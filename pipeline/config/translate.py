@@ -56,6 +56,9 @@ class TranslationOptions:
     """Bounds of one unit, and so of one shard."""
     budget: Budget = Budget()
     """How many bad images the job bears."""
+    on_changed: Literal["fail", "set_aside"] = "fail"
+    """What becomes of inputs that are gone, or have changed, since they were planned: their unit fails until they are
+    back, or they are set aside for good."""
     local: bool = False
     """Run in this process, without Ray: a plain loop, for debugging."""
     shared_disk: bool = False

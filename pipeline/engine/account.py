@@ -15,6 +15,10 @@ FOOTER_KEY = "transdomain"
 """Name of the account in the metadata of a data object."""
 
 
+CHANGED = "changed"
+"""The reason of inputs that are gone, or are others, since they were planned."""
+
+
 class Rejected(NamedTuple):
     """One row that was set aside."""
 
@@ -22,7 +26,7 @@ class Rejected(NamedTuple):
     shard: str
     stage: str
     reason: str
-    """One of a few words: empty, not an image, too large, corrupt, unsupported mode, failed."""
+    """One of a few words: empty, not an image, too large, corrupt, unsupported mode, failed, changed."""
     message: str
 
 

@@ -182,7 +182,21 @@ def duplicate_keys(batches: Callable[[], Iterable[Sequence[str]]], most: int = 1
 
 def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
     """The keys of every unit, unit by unit; no other column is fetched."""
-    urls = [output.at(name) for name in manifest["data"].to_pylist()]
     with ThreadPoolExecutor(_THREADS) as threads:
-        for table in threads.map(lambda url: parquet.read_columns(url, ["key"]), urls):
-            yield table["key"].to_pylist()
+        for table in threads.map(lambda row: read_made(output, row, ["key"]), manifest.to_pylist()):
+            yield table["key"].to_pylist() if table is not None else []
+
+
+def read_made(
+    output: Output, row: Mapping[str, Any], columns: Sequence[str], *, first: int | None = None
+) -> pa.Table | None:
+    """Columns of the data of a unit, by its row of the manifest; None where it was given up in the meantime.
+
+    Raises FileNotFoundError where it is missing for no such reason.
+    """
+    try:
+        return parquet.read_columns(output.at(row["data"]), columns, first=first)
+    except FileNotFoundError:
+        if segment_of(row["unit"]) in output.retired_segments():
+            return None
+        raise

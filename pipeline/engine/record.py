@@ -87,23 +87,33 @@ class Output:
 
 def ensure_job(output: Output, kind: str) -> None:
     """Claim `output` for jobs of one kind. Raises UserError where another kind, or another format, has it."""
-    record = {"format": FORMAT_VERSION, "job": kind}
-    data = json.dumps(record, sort_keys=True, indent=1).encode()
-    if storage.create(output.job, data):
-        return
-    found = json.loads(storage.read(output.job))
-    if found != record:
+    storage.create(output.job, json.dumps(_job_record(kind), sort_keys=True, indent=1).encode())
+    check_job(output, kind)
+
+
+def check_job(output: Output, kind: str) -> None:
+    """Raises UserError where another kind of job, or another format, has `output`. Writes nothing."""
+    data = storage.read_if_there(output.job)
+    found = json.loads(data) if data is not None else _job_record(kind)
+    if found != _job_record(kind):
         raise UserError(
             f"{output.url} is the output of jobs.{found.get('job')} (format {found.get('format')}), not of jobs.{kind} "
             f"(format {FORMAT_VERSION}); give another output"
         )
 
 
+def _job_record(kind: str) -> dict[str, Any]:
+    return {"format": FORMAT_VERSION, "job": kind}
+
+
 def load_segments(output: Output) -> list[Segment]:
-    """Every plan segment, in order, from one listing and a footer each. Raises ValueError where one is missing."""
+    """Every plan segment, in order, from one listing and a footer each that this process has not read yet.
+
+    Raises ValueError where one is missing.
+    """
     entries = _plan_files(output)
     with ThreadPoolExecutor(_THREADS) as threads:
-        segments = list(threads.map(lambda e: _read_plan(e.url, lambda file: decode_segment(file, e.url)), entries))
+        segments = list(threads.map(lambda e: _segment(e.url, e.version), entries))
     if [s.number for s in segments] != list(range(len(segments))):
         raise ValueError(f"{output.url}: plan segments {[s.number for s in segments]} are not 0 to {len(segments) - 1}")
     return segments
@@ -162,7 +172,7 @@ def next_segment(
     """The segments of `output`, and the units that the next one would have; None where no more is wanted."""
     segments = load_segments(output)
     if bound := [s for s in segments if s.label == label][-1:]:
-        require_same_recipe(output, bound[0].recipe, recipe)
+        require_same_recipe(output, bound[0], recipe)
         if label:
             return segments, None
     known = _planned_shards(output, len(segments))
@@ -170,11 +180,15 @@ def next_segment(
     return segments, cut(fresh, len(segments)) if fresh or label else None
 
 
-def require_same_recipe(output: Output, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raises UserError with the difference where an output was begun under another recipe."""
-    changes = [f"{name}: {before} there, {now} now" for name, before, now in differences(recorded, wanted)]
-    if changes:
-        raise UserError(f"{output.url} was begun with other settings ({'; '.join(changes)}); give another output")
+def require_same_recipe(output: Output, segment: Segment, wanted: Mapping[str, Any]) -> None:
+    """Raises UserError with the difference where a segment was begun under another recipe."""
+    changes = [f"{name}: {before} there, {now} now" for name, before, now in differences(segment.recipe, wanted)]
+    if not changes:
+        return
+    what, how = output.url, "give another output"
+    if segment.label:
+        what, how = f"{output.url}: slot {segment.label}", "a slot keeps its own, so run it with those"
+    raise UserError(f"{what} was begun with other settings ({'; '.join(changes)}); {how}")
 
 
 def _plan_files(output: Output) -> list[storage.Entry]:
@@ -196,6 +210,12 @@ def _planned_shards(output: Output, segments: int) -> set[tuple[str, str]]:
                 ranges = of_units.flatten()
                 known.update(zip(ranges.field("source").to_pylist(), ranges.field("shard").to_pylist(), strict=True))
     return known
+
+
+@functools.lru_cache(maxsize=100_000)
+def _segment(url: str, version: str) -> Segment:
+    """`version` is what changes with the file, which nobody changes."""
+    return _read_plan(url, lambda file: decode_segment(file, url))
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
 from pipeline.engine.plan import Limits, Range, Segment, Unit, part_of, plan_units, segment_of
 from pipeline.engine.record import (
     Output,
+    check_job,
     ensure_job,
     load_segments,
     load_units,
@@ -28,7 +29,7 @@ from pipeline.engine.record import (
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
 from pipeline.recipe import differences
-from pipeline.stores import Store
+from pipeline.stores import Store, is_inside
 
 log = logging.getLogger("transdomain")
 
@@ -63,6 +64,10 @@ class Job:
         """All there is to do, done or not."""
         return [piece for source in self.sources for piece in source.ranges]
 
+    def inputs(self, rows: int) -> int:
+        """How many inputs so many planned rows are: each is planned once for every part."""
+        return rows // len(self.works)
+
     def cut(self, fresh: Sequence[Range], number: int) -> list[Unit]:
         """The units of segment `number`: of one part and one source each, so that a unit's keys are unique."""
         units = list[Unit]()
@@ -83,6 +88,8 @@ class Outcome:
     fresh: bool
     """False where there was nothing left to do when the run began."""
     label: str = ""
+    inputs: int = 0
+    """How many there were, each counted once, whatever the number of parts."""
 
 
 def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]:
@@ -107,27 +114,37 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
 
 
 def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
-    """For each job: the output, and how many rows and units it has planned and would plan. Touches nothing."""
+    """For each job: the output, and how many inputs and units it has planned and would plan. Touches nothing.
+
+    Raises UserError where the output cannot be used.
+    """
     described = []
     for job in jobs:
+        check_job(job.output, job.kind)
         segments, fresh = next_segment(job.output, job.ranges, job.recipe, job.cut, job.label)
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
-        described.append((job.output.url, rows, sum(s.units for s in planned) + len(fresh or ())))
+        described.append((job.output.url, job.inputs(rows), sum(s.units for s in planned) + len(fresh or ())))
     return described
 
 
 def _prepare(job: Job) -> list[Segment]:
     output = job.output
+    empty = [source.url for source in job.sources if not source.rows]
+    if len(empty) == len(job.sources):
+        raise UserError(f"{', '.join(empty)}: holds no rows; there is nothing to do")
+    for url in empty:
+        log.warning("%s: holds no rows", url)
     for source in job.sources:
-        if not source.rows:
-            raise UserError(f"{source.url}: holds no rows; there is nothing to do")
+        if is_inside(output.url, source.url):
+            raise UserError(
+                f"{output.url} is inside of {source.url}, where it would be taken for input; give an output beside it"
+            )
     storage.check_output(output.url)
     ensure_job(output, job.kind)
     segments = plan_new_inputs(output, job.ranges, job.recipe, job.cut, job.label)
-    if not storage.exists(output.success):
-        for name, data in job.cards(segments, None).items():
-            storage.replace(output.at(name), data)
+    for name, data in job.cards(segments, None).items():
+        storage.create(output.at(name), data)  # those of a run that came further are not written over
     return segments
 
 
@@ -207,11 +224,11 @@ def _complete(job: Job, segments: Sequence[Segment], marked: finish.Totals | Non
     """
     output, own = job.output, _own(job, segments)
     if marked and not job.label:
-        return Outcome(output.url, marked, fresh=False)
+        return Outcome(output.url, marked, fresh=False, inputs=job.inputs(marked.inputs))
     manifest = finish.manifest_of(output, own)
     total = finish.totals(manifest)
     if marked:
-        return Outcome(output.url, total, fresh=False, label=job.label)
+        return Outcome(output.url, total, fresh=False, label=job.label, inputs=job.inputs(total.inputs))
     seen = total.inputs - total.skipped
     over = exceeded(budget, inputs=seen, quarantined=total.quarantined)
     if over and budget.on_budget == "stop":
@@ -221,12 +238,16 @@ def _complete(job: Job, segments: Sequence[Segment], marked: finish.Totals | Non
             break
         segments = load_segments(output)  # somebody has planned more meanwhile, and may have done it, too
     else:
-        log.warning("%s: not finished yet, to be run again: %s", output.url, ", ".join(unfinished))
+        log.warning(
+            "%s: not finished yet, to be run again with the settings that they have: %s",
+            output.url,
+            ", ".join(unfinished),
+        )
     if over:
         raise BudgetExceededError(
             f"{output.url} is finished, with {total.quarantined} of {seen} images set aside: more than the budget bears"
         )
-    return Outcome(output.url, total, fresh=True, label=job.label)
+    return Outcome(output.url, total, fresh=True, label=job.label, inputs=job.inputs(total.inputs))
 
 
 def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:

@@ -25,7 +25,7 @@ from pipeline.engine.steps import Stage, Work
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.selection import Selection
-from pipeline.stores import Store, open_store
+from pipeline.stores import ShardsDifferError, Store, open_store
 from pipeline.stores.schema import image_array
 from pipeline.translation.frames import without_frames
 from pipeline.translation.job import (
@@ -34,6 +34,7 @@ from pipeline.translation.job import (
     choose_column,
     open_model,
     resized_to,
+    schema_of_lost,
     stages,
     translating,
     versions,
@@ -57,7 +58,7 @@ def augment_job(config: AugmentConfig, slot: str) -> Job:
         for name, wanted in config.translators.items()
     }
     directions = {model.direction for model in models.values()} or {"a_to_b"}
-    sources = {name: _open_source(name, url) for name, url in config.sources.items()}
+    sources = {name: _open_source(name, url, config) for name, url in config.sources.items()}
     columns = {choose_column(s, config.input_column, d) for s in sources.values() for d in directions}
     if len(columns) > 1:
         raise UserError(f"columns {', '.join(sorted(columns))} could be translated; choose with --input_column")
@@ -77,13 +78,16 @@ def augment_job(config: AugmentConfig, slot: str) -> Job:
         "versions": versions(),
     }
     make = functools.partial(_work, output, fingerprint(recipe))
+    read = functools.partial(
+        Decode, column, columns=labels, without_changed=schema_of_lost(config, next(iter(sources.values())))
+    )
     works = [
-        make(name, _stages(config, name, model, column, labels), config.translators[name].probability)
+        make(name, _stages(config, name, model, read), config.translators[name].probability)
         for name, model in models.items()
     ]
     if config.keep_originals:
         device = next((model.arithmetic.device for model in models.values()), "cpu")
-        works.append(make(ORIGINAL, _untouched(config, column, labels, device), 1.0))
+        works.append(make(ORIGINAL, _untouched(config, column, read(None), device), 1.0))
     return Job(
         kind="augment",
         output=output,
@@ -148,10 +152,11 @@ def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share:
     return Work(output=output, fingerprint=made_by, stages=of, sink=Sink(), part=f"translator={name}", share=share)
 
 
-def _stages(config: AugmentConfig, name: str, model: Model, column: str, labels: tuple[str, ...]) -> tuple[Stage, ...]:
+def _stages(config: AugmentConfig, name: str, model: Model, read: Callable[..., Decode]) -> tuple[Stage, ...]:
+    """`read` makes the first stage from a size and a selection."""
     selection = draw(config.seed, name, config.translators[name].probability)
-    decode = Decode(column, resized_to(config.size, model), labels, selection)
-    encode = Label(Encode(config.encoding, column, False, config.size, model.bundle.sha256), name)
+    decode = read(resized_to(config.size, model), selection=selection)
+    encode = Label(Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256), name)
     translate = translating(model, config.resources)
     return stages(
         config,
@@ -162,9 +167,9 @@ def _stages(config: AugmentConfig, name: str, model: Model, column: str, labels:
     )
 
 
-def _untouched(config: AugmentConfig, column: str, labels: tuple[str, ...], device: str) -> tuple[Stage, ...]:
+def _untouched(config: AugmentConfig, column: str, read: Decode, device: str) -> tuple[Stage, ...]:
     """The stages of a translation, in which nothing is translated."""
-    decode, encode = Check(Decode(column, None, labels)), Label(Keep(column), ORIGINAL)
+    decode, encode = Check(read), Label(Keep(column), ORIGINAL)
     return stages(config, decode=lambda: decode, translate=lambda: _as_it_is, encode=lambda: encode, device=device)
 
 
@@ -172,9 +177,12 @@ def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
-def _open_source(name: str, url: str) -> Store:
+def _open_source(name: str, url: str, config: AugmentConfig) -> Store:
+    """A source; where the labels are named, its shards may differ in other columns."""
     try:
-        store = open_store(url)
+        store = open_store(url, alike=config.labels is None)
+    except ShardsDifferError as error:
+        raise UserError(f"source {name}: {error}; name those to keep with --labels") from error
     except UserError as error:
         raise UserError(f"source {name}: {error}") from error
     return replace(store, ranges=[piece._replace(source=name) for piece in store.ranges])
@@ -182,13 +190,13 @@ def _open_source(name: str, url: str) -> Store:
 
 def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) -> tuple[str, ...]:
     """The columns that ride along. Raises UserError where not every source has them, as the same type."""
-    replaced = {"key", "source_shard", column, "image", "width", "height"}
+    replaced = {"key", "source_shard", column, "width", "height"}
     types = {
         name: {field.name: field.type for field in store.schema if field.name not in replaced}
         for name, store in sources.items()
     }
     first, expected = next(iter(types.items()))
-    labels = tuple(config.labels or expected)
+    labels = tuple(expected) if config.labels is None else config.labels
     for name, found in types.items():
         for label in labels:
             if label not in found:
@@ -196,18 +204,20 @@ def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) ->
             if found[label] != expected[label]:
                 how = f"{first} has {label} as {expected[label]}, {name} as {found[label]}"
                 raise UserError(_differ(how, config, sources))
-        if not config.labels and (more := set(found) - set(expected)):
+        if config.labels is None and (more := set(found) - set(expected)):
             raise UserError(_differ(f"{first} has no column {min(more)}", config, sources))
     for store in sources.values():
         check_columns(store, labels)
-    if clashes := {*OWN_COLUMNS, "slot"} & set(labels):
-        raise UserError(f"columns {', '.join(sorted(clashes))} would be overwritten; rename or drop them first")
+    if clashes := {*OWN_COLUMNS, "slot", "image"} & set(labels):
+        raise UserError(
+            f"columns {', '.join(sorted(clashes))} would be overwritten; rename them, or name others with --labels"
+        )
     return labels
 
 
 def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> str:
-    if config.labels:
-        return f"source {how}; leave it out of --labels"
+    if config.labels is not None:
+        return f"source {how}, or not in all its shards; leave it out of --labels"
     return f"sources {', '.join(sources)} have different columns ({how}); name those to keep with --labels"
 
 

@@ -84,13 +84,14 @@ def translate_job(config: TranslateConfig) -> Job:
         "versions": versions(),
     }
     extension = images.CODEC_EXTENSION[config.encoding.codec]
+    decode = Decode(column, resized_to(config.size, model), without_changed=schema_of_lost(config, source))
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256)
     work = Work(
         output=output,
         fingerprint=fingerprint(recipe),
         stages=stages(
             config,
-            decode=lambda: Decode(column, resized_to(config.size, model)),
+            decode=lambda: decode,
             translate=translating(model, config.resources),
             encode=lambda: encode,
             device=model.arithmetic.device,
@@ -113,6 +114,11 @@ def check_columns(source: Store, kept: Iterable[str]) -> None:
     clashes = [column for column in (*OWN_COLUMNS, "source_image") if column in kept]
     if clashes:
         raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")
+
+
+def schema_of_lost(config: TranslationOptions, source: Store) -> pa.Schema | None:
+    """The columns of rows that cannot be read any more, where the job is to go on without them."""
+    return source.schema if config.on_changed == "set_aside" else None
 
 
 def versions() -> dict[str, str]:

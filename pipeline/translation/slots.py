@@ -73,9 +73,11 @@ class Standing:
 
 
 def standings(output: Output, last: int) -> list[Standing]:
-    """The `last` slots, the oldest first. Reads their plans and commits only."""
-    segments = sorted(load_segments(output), key=lambda segment: segment.label)[-last:]
+    """The `last` slots and all that are not finished, the oldest first. Reads their plans and commits only."""
     committed, retired = output.committed(), output.retired_segments()
+    ordered = sorted(load_segments(output), key=lambda segment: _begins(segment.label))
+    shown = {segment.number for segment in ordered[-last:]}
+    segments = [s for s in ordered if s.number in shown or not committed.issuperset(unit_ids(s))]
     return [_standing(output, segment, committed, segment.number in retired) for segment in segments]
 
 

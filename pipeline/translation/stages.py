@@ -16,11 +16,11 @@ from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
 from pipeline import images
 from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
-from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.account import CHANGED, Batch, Rejected
 from pipeline.engine.plan import Unit
 from pipeline.hardware import Trunk
 from pipeline.selection import Selection
-from pipeline.stores import read_rows
+from pipeline.stores import SourceChangedError, read_rows, read_what_is_left
 from pipeline.stores.schema import image_array
 from pipeline.translation.frames import frames_of, with_frames, without_frames
 
@@ -51,12 +51,13 @@ class Decode:
     """Which other columns are read; all where none are named."""
     selection: Selection | None = None
     """Which rows are wanted, by their key; the others are skipped."""
+    without_changed: pa.Schema | None = None
+    """The source's columns, where inputs that are gone or have changed are to be set aside; else they fail the unit."""
 
     def __call__(self, unit: Unit) -> Batch:
-        columns = None if self.columns is None else (self.column, *self.columns)
-        rows = read_rows(unit.ranges, columns, wants=self.selection.wants if self.selection else None)
-        skipped = unit.rows - len(rows)
-        good, rejected, decoded = list[int](), list[Rejected](), list[images.Decoded]()
+        rows, rejected = self._read(unit)
+        skipped = unit.rows - len(rows) - len(rejected)
+        good, decoded = list[int](), list[images.Decoded]()
         for i, value in enumerate(rows[self.column].to_pylist()):
             try:
                 decoded.append(images.decode((value or {}).get("bytes") or b""))
@@ -72,6 +73,17 @@ class Decode:
         if self.size is not None:
             frames = [images.resize(f, self.size, self.size) for f in frames]
         return Batch(unit, with_frames(rows, frames), tuple(rejected), skipped)
+
+    def _read(self, unit: Unit) -> tuple[pa.Table, list[Rejected]]:
+        columns = None if self.columns is None else (self.column, *self.columns)
+        wants = self.selection.wants if self.selection else None
+        if self.without_changed is not None:
+            rows, lost = read_what_is_left(unit.ranges, self.without_changed, columns, wants=wants)
+            return rows, [Rejected(key, of.shard, "read", CHANGED, why) for key, of, why in lost]
+        try:
+            return read_rows(unit.ranges, columns, wants=wants), []
+        except SourceChangedError as error:
+            raise SourceChangedError(f"{error}; --on_changed set_aside goes on without it") from error
 
 
 class Translate:

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs import augment, verify
+from jobs import augment, pack, verify
 from pipeline import images, storage
-from pipeline.engine import crash
+from pipeline.engine import crash, finish
 from pipeline.engine.record import Output, load_segments, load_units
 from pipeline.stores import open_store
+from pipeline.stores.schema import IMAGE_TYPE
 from pipeline.translation import slots
 from pipeline.translation.augment import draw
 from tests import corpus
@@ -57,6 +58,15 @@ class Ground:
     def run(self, slot: str, *options: str) -> int:
         self.file.write_text(yaml.safe_dump(self.wishes))
         return augment.main(["--config", str(self.file), "--slot", slot, "--local", *options])
+
+    def plan(self, slot: str, *options: str) -> None:
+        """The slot's run, ended as soon as there is its plan."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(crash, "point", lambda name: self._end() if name == "after plan" else None)
+            assert self.run(slot, *options) == 1
+
+    def _end(self) -> None:
+        raise RuntimeError("ended")
 
     def slots(self) -> dict[str, set[str]]:
         """The sources of every slot, from its plan."""
@@ -168,8 +178,9 @@ def test_everything_may_change_between_slots_and_nothing_within(
     del ground.wishes["translators"]["night"]
     assert ground.run(DAYS[0]) == 2
     said = capsys.readouterr().err
-    assert "was begun with other settings" in said
+    assert f"slot {DAYS[0]} was begun with other settings" in said
     assert "seed: 7 there, 8 now" in said
+    assert "a slot keeps its own, so run it with those" in said
     ground.grow(DAYS[1], 4)
     assert ground.run(DAYS[1]) == 0
     assert {row["translator"] for row in corpus.rows(ground.output) if row["source_key"].startswith(DAYS[1])} == {
@@ -202,7 +213,7 @@ def test_a_slot_of_other_settings_is_left_to_its_own_run(ground: Ground, caplog:
     ground.grow(DAYS[1], 4)
     ground.wishes["seed"] = 8
     assert ground.run(DAYS[1]) == 0
-    assert f"not finished yet, to be run again: {DAYS[0]}" in caplog.text
+    assert f"not finished yet, to be run again with the settings that they have: {DAYS[0]}" in caplog.text
     assert not storage.exists(storage.join(ground.output, "_SUCCESS"))
     ground.wishes["seed"] = 7
     assert ground.run(DAYS[0]) == 0
@@ -224,6 +235,103 @@ def test_old_slots_give_up_their_data_and_nothing_else(ground: Ground, capsys: p
     assert mark["inputs"] == 3 * 3 * 4
     assert ground.run("", "--status") == 0
     assert "data deleted" in capsys.readouterr().out
+
+
+def test_what_was_set_aside_stays_when_the_data_goes(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    ground.grow(DAYS[0], 4)
+    storage.replace(storage.join(ground.source, "x.png"), b"no picture")
+    assert ground.run(DAYS[0]) == 0
+    ground.grow(DAYS[1], 2)
+    assert ground.run(DAYS[1], "--keep_slots", "1") == 0
+    assert verify.main(["--input", ground.output]) == 0
+    first = storage.list_files(storage.join(ground.output, "_quarantine"))[0]
+    assert first.name.startswith("000000-")
+    storage.delete(first.url)
+    capsys.readouterr()
+    assert verify.main(["--input", ground.output]) == 1
+    assert f"fault: _quarantine/{first.name} is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("point", ["before keys", "before report"])
+def test_data_may_be_given_up_while_a_slot_ends(ground: Ground, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in DAYS[:2]:
+        ground.grow(day, 2)
+        assert ground.run(day) == 0
+    ground.grow(DAYS[2], 2)
+    named = {"before keys": "keys_of", "before report": "totals"}[point]
+    whole, given_up = getattr(finish, named), list[str]()
+
+    def give_up_first(*arguments: Any) -> Any:
+        if not given_up and len(load_segments(Output(ground.output))) == 3:
+            given_up.extend(slots.retire(Output(ground.output), 1, DAYS[2]))
+        return whole(*arguments)
+
+    monkeypatch.setattr(finish, named, give_up_first)
+    assert ground.run(DAYS[2]) == 0
+    assert given_up
+    assert verify.main(["--input", ground.output]) == 0
+
+
+def test_the_status_names_every_slot_that_is_not_finished(
+    ground: Ground, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground.grow(DAYS[0], 3)
+    storage.replace(storage.join(ground.source, "x.png"), b"no picture")
+    assert ground.run(DAYS[0], "--budget.count", "0") == 3
+    ground.wishes["seed"] = 8
+    for day in DAYS[1:]:
+        assert ground.run(day) == 0
+    monkeypatch.setattr(augment, "STATUS_SLOTS", 1)
+    capsys.readouterr()
+    assert ground.run("", "--status") == 0
+    said = capsys.readouterr().out
+    assert f"{ground.output}: {DAYS[0]} to be run again" in said
+    assert [line.split()[0] for line in said.splitlines() if line.startswith("  2026")] == [DAYS[0], DAYS[2]]
+
+
+def test_an_empty_source_beside_another_is_nothing_to_stop_for(
+    ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ground.grow(DAYS[0], 2)
+    later = ground.file.parent / "later.parquet"
+    pq.write_table(pa.table({"image": pa.array([], IMAGE_TYPE)}), later)
+    ground.wishes["sources"]["later"] = str(later)
+    assert ground.run(DAYS[0]) == 0
+    assert f"{later}: holds no rows" in caplog.text
+    assert ground.slots() == {DAYS[0]: set(names)}
+
+
+def test_a_source_may_gain_a_column_where_the_labels_are_named(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Path(ground.source)
+    source.mkdir()
+    rows = {"image": [{"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}], "city": ["Ulm"]}
+    pq.write_table(pa.table(rows), source / "1.parquet")
+    assert ground.run(DAYS[0]) == 0
+    pq.write_table(pa.table(rows | {"weather": ["fog"]}), source / "2.parquet")
+    assert ground.run(DAYS[1]) == 2
+    assert "weather: string unexpected; name those to keep with --labels" in capsys.readouterr().err
+    assert ground.run(DAYS[1], "--labels", "city", "weather") == 2
+    assert "no column weather, or not in all its shards; leave it out of --labels" in capsys.readouterr().err
+    assert ground.run(DAYS[1], "--labels", "city") == 0
+    assert {row["city"] for row in corpus.rows(ground.output)} == {"Ulm"}
+
+
+def test_a_folder_beside_labelled_shards_goes_without_labels(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ground.grow(DAYS[0], 1)
+    labelled = ground.file.parent / "labelled.parquet"
+    picture = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}
+    pq.write_table(pa.table({"image": [picture], "city": ["Ulm"]}), labelled)
+    ground.wishes["sources"]["labelled"] = str(labelled)
+    assert ground.run(DAYS[0]) == 2
+    assert "cameras has no column city" in capsys.readouterr().err
+    assert ground.run(DAYS[0], "--labels") == 0
+    assert {row["source"] for row in corpus.rows(ground.output)} == {"cameras", "labelled"}
+    ground.wishes["labels"] = []
+    assert ground.run(DAYS[0]) == 0
 
 
 def test_a_deletion_that_was_killed_is_finished_by_the_next_run(ground: Ground) -> None:
@@ -254,8 +362,53 @@ def test_a_slot_does_not_fail_with_an_earlier_one(ground: Ground, caplog: pytest
     ground.grow(DAYS[1], 4)
     assert ground.run(DAYS[1], "--budget.count", "0") == 0
     assert "of an earlier slot: unit 000000-" in caplog.text
-    assert f"not finished yet, to be run again: {DAYS[0]}" in caplog.text
+    assert f"not finished yet, to be run again with the settings that they have: {DAYS[0]}" in caplog.text
     assert {row["source_key"][:10] for row in corpus.rows_below(f"{ground.output}/data/slot={DAYS[1]}")} == {DAYS[1]}
+
+
+def test_inputs_that_have_changed_can_be_set_aside(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ground.grow(DAYS[0], 12)
+    storage.replace(storage.join(ground.source, "x.png"), b"no picture")
+    ground.plan(DAYS[0])
+    drawn = draw(7, "night", 0.5)
+    assert drawn
+    changed, gone = names[1], next(name for name in names if not drawn.wants(name) and name != names[1])
+    storage.replace(storage.join(ground.source, changed), b"another file since it was planned")
+    storage.delete(storage.join(ground.source, gone))
+    capsys.readouterr()
+    assert ground.run(DAYS[0], "--budget.count", "1000") == 1
+    assert "--on_changed set_aside goes on without it" in capsys.readouterr().err
+    assert ground.run(DAYS[0], "--on_changed", "set_aside") == 0
+    aside = {
+        (row["key"], row["reason"])
+        for entry in storage.list_files(storage.join(ground.output, "_quarantine"))
+        for row in pq.read_table(io.BytesIO(storage.read(entry.url))).to_pylist()
+    }
+    assert aside == {(changed, "changed"), (gone, "changed"), ("x.png", "not an image")}
+    for translator in ("original", "rain", "night"):
+        made = {row["source_key"] for row in corpus.rows(ground.output) if row["translator"] == translator}
+        expected = {*names} - {changed, gone}
+        assert made == (set(filter(drawn.wants, expected)) if translator == "night" else expected)
+    assert verify.main(["--input", ground.output]) == 0
+
+
+def test_a_shard_that_is_gone_can_be_set_aside_whole(ground: Ground) -> None:
+    source = Path(ground.source)
+    source.mkdir()
+    picture = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}
+    for name, keys in (("x", ["a", "b"]), ("y", ["c"])):
+        pq.write_table(
+            pa.table({"key": keys, "image": [picture] * len(keys), "city": keys}), source / f"{name}.parquet"
+        )
+    ground.plan(DAYS[0], "--limits.rows", "2")
+    (source / "x.parquet").unlink()
+    assert ground.run(DAYS[0], "--on_changed", "set_aside") == 0
+    assert {row["source_key"] for row in corpus.rows(ground.output)} == {"c"}
+    shards = storage.list_files(storage.join(ground.output, "data"))
+    empty = [shard for shard in (pq.read_table(io.BytesIO(storage.read(e.url))) for e in shards) if not len(shard)]
+    assert empty
+    assert {shard.schema for shard in empty} == {pq.read_schema(io.BytesIO(storage.read(shards[0].url)))}
+    assert verify.main(["--input", ground.output]) == 0
 
 
 def test_another_schedule_gives_up_what_is_oldest_and_never_its_own(ground: Ground) -> None:
@@ -332,7 +485,10 @@ def test_two_sources_keep_their_common_columns(ground: Ground, capsys: pytest.Ca
     said = capsys.readouterr().err
     assert "sources one, other have different columns (other has no column extra); name those to keep" in said
     assert ground.run(DAYS[0], "--labels", "city", "extra") == 2
-    assert "source other has no column extra; leave it out of --labels" in capsys.readouterr().err
+    assert (
+        "source other has no column extra, or not in all its shards; leave it out of --labels"
+        in capsys.readouterr().err
+    )
     assert ground.run(DAYS[0], "--labels", "city") == 0
     rows = [row for row in corpus.rows(ground.output) if row["translator"] == "rain"]
     assert [(row["source"], row["city"]) for row in rows] == [("one", "Bonn"), ("one", "Köln"), ("other", "Ulm")]
@@ -378,12 +534,51 @@ class TestWhatCannotBeUsedIsRefusedInOneLine:
         ground.wishes["translators"]["original"] = ground.wishes["translators"]["rain"]
         self.check(ground, capsys, "images that are not translated have this name")
 
+    @pytest.mark.parametrize("wish", [["night"], "night", [], None])
+    def test_translators_that_are_no_mapping(
+        self, ground: Ground, capsys: pytest.CaptureFixture[str], wish: Any
+    ) -> None:
+        ground.wishes["translators"] = wish
+        self.check(ground, capsys, "expected `name: value` lines below it")
+
+    def test_a_name_that_yaml_takes_for_more(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.wishes["translators"][True] = ground.wishes["translators"].pop("night")
+        self.check(
+            ground, capsys, "translators: True is not a name; use a word, in quotes where YAML takes it for more"
+        )
+
+    @pytest.mark.parametrize("name", ["sources", "schedule", "budget"])
+    def test_an_option_without_a_value(self, ground: Ground, capsys: pytest.CaptureFixture[str], name: str) -> None:
+        ground.wishes[name] = None
+        self.check(ground, capsys, f"{name} is empty")
+
+    def test_an_output_within_a_source(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.grow(DAYS[0], 1)
+        ground.wishes["output"] = ground.output = storage.join(ground.source, "out")
+        self.check(ground, capsys, f"{ground.output} is inside of {ground.source}, where it would be taken for input")
+
+    def test_a_column_that_would_be_overwritten(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        picture = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}
+        ground.wishes["sources"]["cameras"] = str(ground.file.parent / "in.parquet")
+        pq.write_table(pa.table({"image": [picture], "image_a": [picture]}), ground.wishes["sources"]["cameras"])
+        self.check(ground, capsys, "columns image would be overwritten", "--input_column", "image_a")
+
     def test_a_probability_above_one(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
         self.check(ground, capsys, "probability is 1.5", "--translators.night.probability", "1.5")
+
+
+@pytest.mark.parametrize("options", [("--dry_run",), ("--status",)])
+def test_the_output_of_another_job_is_said_to_be_one(
+    ground: Ground, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    ground.grow(DAYS[0], 1)
+    assert pack.main(["--input", ground.source, "--output", ground.output, "--local"]) == 0
+    assert ground.run(DAYS[0], *options) == 2
+    assert f"{ground.output} is the output of jobs.pack" in capsys.readouterr().err
 
 
 def test_a_dry_run_touches_nothing(ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
     ground.grow(DAYS[0], 5)
     assert ground.run(DAYS[0], "--dry_run") == 0
-    assert f"would write {ground.output}: 15 rows in 5 units" in capsys.readouterr().out
+    assert f"would write {ground.output}: 5 inputs in 5 units" in capsys.readouterr().out
     assert not storage.exists(ground.output)

@@ -309,7 +309,7 @@ def test_a_changed_source_fails_its_unit_alone(tmp_path: Path, capsys: pytest.Ca
 def test_a_dry_run_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = corpus.write_folder(str(tmp_path / "in"), 6)
     assert run_pack(source, str(tmp_path / "out"), "--dry_run") == 0
-    assert "9 rows in 3 units" in capsys.readouterr().out
+    assert "9 inputs in 3 units" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 
