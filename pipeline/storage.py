@@ -44,16 +44,22 @@ class Entry(NamedTuple):
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `url` and the path in it. Raises UserError for a scheme that fsspec does not know."""
+    """The filesystem of `url` and the path in it.
+
+    Raises UserError for a scheme that fsspec does not know, and for a chain of URLs.
+    """
+    first, *others = url.split("::")
+    if others and (first in fsspec.available_protocols() or any("://" in other for other in others)):
+        raise UserError(f"{url}: a chain of filesystems; give the URL of one, such as s3://BUCKET/PREFIX")
     options = {"use_listings_cache": False} if urlsplit(url).scheme in ("s3", "s3a") else {}
     try:
         # What stands behind a :: would be a filesystem of its own to fsspec; here it is a part of a name.
-        fs, path = fsspec.core.url_to_fs(url.partition("::")[0], **options)
+        fs, path = fsspec.core.url_to_fs(first, **options)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
         ) from None
-    return fs, fs._strip_protocol(url) if "::" in url else path
+    return fs, fs._strip_protocol(url) if others else path
 
 
 def is_memory(url: str) -> bool:

@@ -25,7 +25,7 @@ from pipeline.engine.record import Output, load_segments, load_units
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.retry import StorageError
-from pipeline.stores import parquet, read_what_is_left
+from pipeline.stores import SourceChangedError, parquet, read_what_is_left
 
 _THREADS = 8
 
@@ -147,7 +147,7 @@ def _check_source(unit: Unit, rows: pa.Table, aside: Sequence[dict[str, Any]], s
     ranges = [planned for planned in unit.ranges if planned.shard not in gone]
     try:
         left, changed = read_what_is_left(ranges, pa.schema([]), [])
-    except StorageError as error:
+    except (SourceChangedError, StorageError, FileNotFoundError) as error:
         yield f"unit {unit.id} cannot be compared with its source: {error}"
         return
     expected = sorted(left["key"].to_pylist())

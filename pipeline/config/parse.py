@@ -97,6 +97,8 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
         elif isinstance(value, dict):
             said = [(str(key), _text(part, url, f"{prefix}{name}.{key}")) for key, part in value.items()]
             yield from (flag, *(part for item in said for part in item))
+        elif isinstance(value, list) and not _takes_several(kind) and name not in repeatable:
+            raise UserError(f"{url}: {prefix}{name} is {value}: it takes one value")
         elif isinstance(value, list):
             parts = [_text(part, url, f"{prefix}{name}") for part in value]
             yield from (token for part in parts for token in (flag, part)) if name in repeatable else (flag, *parts)
@@ -104,6 +106,10 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
             yield from (flag, "None")
         else:
             yield from (flag, _text(value, url, f"{prefix}{name}"))
+
+
+def _takes_several(kind: Any) -> bool:
+    return any(typing.get_origin(part) in (tuple, list) for part in (kind, *typing.get_args(kind)))
 
 
 def _text(value: Any, url: str, name: str) -> str:
@@ -140,6 +146,11 @@ def _with_named(config: type[C], files: Sequence[tuple[str, Mapping[str, Any]]],
             continue
         required = [option.name for option in dataclasses.fields(named) if option.default is dataclasses.MISSING]
         for name, url in names.items():
+            alike = [other for other in names if other.replace("-", "_") == name.replace("-", "_")]
+            if len(alike) > 1:
+                raise UserError(
+                    f"{url}: {field}: {' and '.join(alike)} differ in - and _ alone; flags cannot tell them"
+                )
             for option in required:
                 flag = f"--{field}.{name}.{option}"
                 if not any(token == flag or token.startswith(f"{flag}=") for token in tokens):

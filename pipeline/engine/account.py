@@ -26,7 +26,7 @@ class Rejected(NamedTuple):
     shard: str
     stage: str
     reason: str
-    """One of a few words: empty, not an image, too large, corrupt, unsupported mode, failed, changed."""
+    """One of a few words: empty, not an image, too large, corrupt, unsupported mode or name, failed, changed."""
     message: str
 
 

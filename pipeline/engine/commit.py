@@ -106,9 +106,12 @@ def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> 
         account, verdict = _adopt(url, mine), storage.read(url)
         columns = parquet.read_columns(url, ["key", "file_name", "sha256"])
     for key, name, sha256 in zip(*(columns[c].to_pylist() for c in ("key", "file_name", "sha256")), strict=True):
-        if key not in files:
-            raise ConflictError(f"{url} says that {key} is fine, but it could not be made this time")
-        _publish_file(output.file(name), files[key].as_py(), sha256)
+        if key in files:
+            _publish_file(output.file(name), files[key].as_py(), sha256)
+        elif hashlib.sha256(storage.read_if_there(output.file(name)) or b"").hexdigest() != sha256:
+            raise ConflictError(
+                f"{url} says that {key} is fine, but it could not be made this time; put it back, or use another output"
+            )
     return account, _published(output, url, verdict)
 
 

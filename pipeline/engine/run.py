@@ -29,7 +29,7 @@ from pipeline.engine.record import (
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
 from pipeline.recipe import differences
-from pipeline.stores import Store, is_inside
+from pipeline.stores import Store, is_listed
 
 log = logging.getLogger("transdomain")
 
@@ -121,6 +121,7 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
     described = []
     for job in jobs:
         check_job(job.output, job.kind)
+        _check_sources(job)
         segments, fresh = next_segment(job.output, job.ranges, job.recipe, job.cut, job.label)
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
@@ -130,22 +131,29 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
 
 def _prepare(job: Job) -> list[Segment]:
     output = job.output
-    empty = [source.url for source in job.sources if not source.rows]
-    if len(empty) == len(job.sources):
-        raise UserError(f"{', '.join(empty)}: holds no rows; there is nothing to do")
-    for url in empty:
-        log.warning("%s: holds no rows", url)
-    for source in job.sources:
-        if is_inside(output.url, source.url):
-            raise UserError(
-                f"{output.url} is inside of {source.url}, where it would be taken for input; give an output beside it"
-            )
+    _check_sources(job)
     storage.check_output(output.url)
     ensure_job(output, job.kind)
     segments = plan_new_inputs(output, job.ranges, job.recipe, job.cut, job.label)
     for name, data in job.cards(segments, None).items():
         storage.create(output.at(name), data)  # those of a run that came further are not written over
     return segments
+
+
+def _check_sources(job: Job) -> None:
+    """Raises UserError where there is nothing to do, or what is done would be taken for input."""
+    empty = [source.url for source in job.sources if not source.rows]
+    if len(empty) == len(job.sources):
+        raise UserError(f"{', '.join(empty)}: holds no rows; there is nothing to do")
+    for url in empty:
+        log.warning("%s: holds no rows", url)
+    shards = [job.output.shard(Unit("000000-000000", (), part_of(job.label, work.part))) for work in job.works]
+    for source in job.sources:
+        if any(is_listed(url, source) for url in shards):
+            raise UserError(
+                f"{job.output.url} is inside of {source.url}, where it would be taken for input; "
+                "give an output beside it"
+            )
 
 
 def _own(job: Job, segments: Sequence[Segment]) -> Sequence[Segment]:

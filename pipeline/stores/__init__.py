@@ -6,10 +6,11 @@ of the shard, relative to the store), the image columns (`struct<bytes, path>`) 
 
 from __future__ import annotations
 
-import fnmatch
 import logging
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -45,7 +46,9 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     shards disagree on their columns, a name is not text, or it is the unfinished output of another job.
     """
     url = storage.absolute(url)
-    if url.endswith(".parquet"):
+    if "**" in url:
+        raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
+    if url.endswith(".parquet") and "*" not in url:
         entry = storage.stat_file(url)
         if entry is None:
             raise UserError(f"{url}: there is no such file")
@@ -53,12 +56,12 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     entries = _list_matching(url) if "*" in url else storage.list_files(url)
     if not entries:
         raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
-    names = {entry.name for entry in entries}
+    names, root = {entry.name for entry in entries}, url
     if "_transdomain/job.json" in names:
         if "_SUCCESS" not in names:
             raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
-        entries = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")]
-    entries = [e for e in entries if not any(part.startswith((".", "_")) for part in e.name.split("/"))]
+        entries, root = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")], f"{url}/data"
+    entries = [e for e in entries if _is_shown(e.name)]
     shards = [e for e in entries if e.name.endswith(".parquet")]
     files = [e for e in entries if e.name.lower().endswith(images.EXTENSIONS)]
     for entry in shards or files:
@@ -72,9 +75,9 @@ def open_store(url: str, *, alike: bool = True) -> Store:
                 len(files),
                 files[0].name,
             )
-        return parquet.open_shards(url, shards, alike=alike)
+        return replace(parquet.open_shards(url, shards, alike=alike), root=root)
     if files:
-        return folder.open_files(url, files)
+        return replace(folder.open_files(url, files), root=root)
     children = sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")})
     if children:
         raise UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
@@ -87,12 +90,17 @@ def _list_matching(url: str) -> list[storage.Entry]:
     return [entry for entry in storage.list_files(base) if _matches(entry.name.split("/"), wanted)]
 
 
-def is_inside(output: str, store: str) -> bool:
-    """Whether what is written to an output would be listed as a part of a store."""
-    if "*" not in store:
-        return f"{output}/".startswith(f"{store}/")
-    base, wanted = _pattern(store)
-    return output.startswith(f"{base}/") and _matches([*output[len(base) + 1 :].split("/"), "data", "unit"], wanted)
+def is_listed(url: str, store: Store) -> bool:
+    """Whether an object at `url` would be listed as a part of a store."""
+    root = store.root or store.url
+    base, wanted = _pattern(root) if "*" in root else (root, [])
+    name = url.removeprefix(f"{base}/")
+    return name != url and _is_shown(name) and _matches(name.split("/"), wanted)
+
+
+def _is_shown(name: str) -> bool:
+    """Whether no part of a name is one that readers leave out."""
+    return not any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _pattern(url: str) -> tuple[str, list[str]]:
@@ -102,7 +110,12 @@ def _pattern(url: str) -> tuple[str, list[str]]:
 
 
 def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    return len(parts) >= len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
+    return len(parts) >= len(wanted) and all(map(_fits, parts, wanted))
+
+
+def _fits(part: str, wanted: str) -> bool:
+    """Whether a part of a name is what another says, in which a `*` stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), part, re.DOTALL) is not None
 
 
 def _is_text(name: str) -> bool:
@@ -125,7 +138,7 @@ def read_rows(
     Of the rows whose key is wanted, where that is asked; files of others are not fetched.
     Raises SourceChangedError where a shard is not the one that was planned, StorageError where it cannot be read.
     """
-    if not all(r.shard.endswith(".parquet") for r in ranges):
+    if not _are_shards(ranges):
         return folder.read_files([r for r in ranges if wants is None or wants(r.shard)], columns)
     if wants is None:
         return pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
@@ -153,8 +166,16 @@ def read_what_is_left(
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in _keys(r)]
     if wants is not None:
         lost = [(key, r, why) for key, r, why in lost if r.shard.endswith(".parquet") or wants(key)]
-    rows = read_rows(left, columns, wants=wants) if left else parquet.no_rows(schema, columns)
-    return rows, lost
+    if not left:
+        return parquet.no_rows(schema, columns), lost
+    if not _are_shards(left):
+        return folder.read_files([r for r in left if wants is None or wants(r.shard)], columns, unchanged=True), lost
+    return read_rows(left, columns, wants=wants), lost
+
+
+def _are_shards(ranges: Sequence[Range]) -> bool:
+    """Whether these are of Parquet shards, and not files of a folder."""
+    return all(r.shard.endswith(".parquet") for r in ranges)
 
 
 def _change(planned: Range) -> str:

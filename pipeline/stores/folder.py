@@ -20,13 +20,15 @@ def open_files(url: str, files: Sequence[storage.Entry]) -> Store:
     return Store(url, "folder", schema, [Range(e.name, e.url, e.version, 0, 1, e.size) for e in files])
 
 
-def read_files(ranges: Sequence[Range], columns: Sequence[str] | None) -> pa.Table:
-    """Files as rows of `key`, `image` and `source_shard`; without fetching a byte where `image` is not asked for."""
+def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchanged: bool = False) -> pa.Table:
+    """Files as rows of `key`, `image` and `source_shard`; without fetching a byte where `image` is not asked for, and
+    then without a look at them where they are known to be `unchanged`."""
     names = pa.array([r.shard for r in ranges], pa.string())
     table = pa.table({"key": names})
     wants_images = columns is None or "image" in columns
-    with ThreadPoolExecutor(max(1, min(_READ_THREADS, len(ranges)))) as threads:
-        data = list(threads.map(_read if wants_images else require_unchanged, ranges))
+    if wants_images or not unchanged:
+        with ThreadPoolExecutor(max(1, min(_READ_THREADS, len(ranges)))) as threads:
+            data = list(threads.map(_read if wants_images else require_unchanged, ranges))
     if wants_images:
         table = table.append_column("image", image_array(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
     return table.append_column("source_shard", names)

@@ -37,7 +37,8 @@ def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = Tru
         other = footer.schema.to_arrow_schema().remove_metadata()
         if alike and other != schema:
             raise ShardsDifferError(f"{entry.url}: columns differ from {entries[0].url}: {_difference(schema, other)}")
-        schema = pa.schema([field for field in schema if field in list(other)])
+        if other != schema:
+            schema = _in_common(schema, other, entry.url)
         start = 0
         for i in range(footer.num_row_groups):
             group = footer.row_group(i)
@@ -45,6 +46,15 @@ def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = Tru
             ranges.append(Range(entry.name, entry.url, entry.version, start, stop, group.total_byte_size))
             start = stop
     return Store(url, "parquet", schema, ranges)
+
+
+def _in_common(schema: pa.Schema, other: pa.Schema, url: str) -> pa.Schema:
+    """The columns that both have. Raises ShardsDifferError where the keys, which tell rows apart, are in one alone."""
+    fields = set(other)
+    common = pa.schema([field for field in schema if field in fields])
+    if "key" not in common.names and "key" in (*schema.names, *other.names):
+        raise ShardsDifferError(f"{url}: its column key is not that of the other shards; all have it alike, or none")
+    return common
 
 
 def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
@@ -75,8 +85,8 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
 
 def no_rows(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
     """What `read_range` gives of shards of this schema, without any row."""
-    wanted = [field for field in schema if columns is None or field.name in ("key", *columns)]
-    return _as_rows(pa.schema(wanted).empty_table(), Range("", "", "", 0, 0, 0))
+    names = schema.names if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in schema.names]
+    return _as_rows(pa.schema([schema.field(name) for name in names]).empty_table(), Range("", "", "", 0, 0, 0))
 
 
 def row_keys(of: Range) -> list[str]:

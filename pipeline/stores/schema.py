@@ -26,6 +26,8 @@ class Store:
     schema: pa.Schema
     ranges: Sequence[Range]
     """Every row, in the order of the listing, in the smallest pieces that can be read alone."""
+    root: str = ""
+    """Below which, or below whose matches, all shards are; by default the URL."""
 
     @property
     def rows(self) -> int:

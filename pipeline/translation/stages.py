@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from torch import nn
 
 from gan_models import translation_mode, with_winograd_trunk
 from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
-from pipeline import images
+from pipeline import images, storage
 from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
 from pipeline.engine.account import CHANGED, Batch, Rejected
@@ -123,8 +123,12 @@ class Encode:
     size: SizePolicy
     model: str
     """Fingerprint of the weights."""
+    as_files: bool = False
+    """Whether keys are to be names of files; a row whose key cannot be one is set aside."""
 
     def __call__(self, batch: Batch) -> Batch:
+        if self.as_files:
+            batch = with_file_names(batch)
         rows = batch.rows
         frames: Sequence[np.ndarray] = list(frames_of(rows))
         if self.size == "original":
@@ -139,6 +143,21 @@ class Encode:
         if self.keep_source:
             rows = rows.append_column("source_image", source)
         return Batch(batch.unit, rows, batch.rejected, batch.skipped)
+
+
+def with_file_names(batch: Batch) -> Batch:
+    """The rows whose key can be a path below a folder; the others are set aside."""
+    good, rejected = list[int](), list[Rejected]()
+    for i, key in enumerate(batch.rows["key"].to_pylist()):
+        try:
+            storage.join("data", key)
+            good.append(i)
+        except ValueError as error:
+            shard = batch.rows["source_shard"][i].as_py()
+            rejected.append(Rejected(key, shard, "encode", "unsupported name", str(error)))
+    if not rejected:
+        return batch
+    return replace(batch, rows=batch.rows.take(pa.array(good, pa.int64())), rejected=(*batch.rejected, *rejected))
 
 
 def laid_out(

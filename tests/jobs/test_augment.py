@@ -547,6 +547,14 @@ class TestWhatCannotBeUsedIsRefusedInOneLine:
             ground, capsys, "translators: True is not a name; use a word, in quotes where YAML takes it for more"
         )
 
+    def test_names_that_flags_cannot_tell_apart(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.wishes["translators"] |= {f"r{dash}x": ground.wishes["translators"]["rain"] for dash in "-_"}
+        self.check(ground, capsys, "translators: r-x and r_x differ in - and _ alone")
+
+    def test_several_values_for_one(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+        ground.wishes["translators"]["night"]["bundle"] = ["a", "b"]
+        self.check(ground, capsys, "translators.night.bundle is ['a', 'b']: it takes one value")
+
     @pytest.mark.parametrize("name", ["sources", "schedule", "budget"])
     def test_an_option_without_a_value(self, ground: Ground, capsys: pytest.CaptureFixture[str], name: str) -> None:
         ground.wishes[name] = None
@@ -555,7 +563,9 @@ class TestWhatCannotBeUsedIsRefusedInOneLine:
     def test_an_output_within_a_source(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
         ground.grow(DAYS[0], 1)
         ground.wishes["output"] = ground.output = storage.join(ground.source, "out")
-        self.check(ground, capsys, f"{ground.output} is inside of {ground.source}, where it would be taken for input")
+        words = f"{ground.output} is inside of {ground.source}, where it would be taken for input"
+        self.check(ground, capsys, words)
+        self.check(ground, capsys, words, "--dry_run")
 
     def test_a_column_that_would_be_overwritten(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
         picture = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}

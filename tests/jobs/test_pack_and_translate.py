@@ -16,7 +16,7 @@ import pytest
 
 from jobs import pack, translate, verify
 from pipeline import images, retry, storage
-from pipeline.engine import record
+from pipeline.engine import crash, record
 from pipeline.engine.plan import Limits
 from pipeline.packing import pack_jobs
 from tests import corpus
@@ -304,6 +304,42 @@ def test_a_changed_source_fails_its_unit_alone(tmp_path: Path, capsys: pytest.Ca
     assert run_pack(source, str(tmp_path / "out")) == 1
     assert "has changed since it was planned" in capsys.readouterr().err
     assert len(list((tmp_path / "out/_transdomain/commits").iterdir())) == 2
+
+
+def test_a_file_that_is_gone_after_its_verdict_is_as_it_was_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = corpus.write_folder(str(tmp_path / "in"), 4)
+    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
+    options = ["--form", "folder", "--budget.share", "1", "--on_changed", "set_aside"]
+    ends = iter([False, False, True])
+
+    def end(name: str) -> None:
+        if name == "after image" and next(ends, False):
+            raise RuntimeError("ended")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crash, "point", end)
+        assert run_translate(source, str(tmp_path / "out"), bundle, *options) == 1
+    made = tmp_path / "out/data"
+    published = sorted(str(path.relative_to(made))[:-4] for path in made.rglob("*.jpg"))
+    assert len(published) == 3
+    (tmp_path / "in" / published[0]).unlink()
+    assert run_translate(source, str(tmp_path / "out"), bundle, *options) == 0
+    assert len(list(made.rglob("*.jpg"))) == 4
+
+
+def test_a_key_that_is_no_path_costs_a_row_of_a_folder(tmp_path: Path) -> None:
+    picture = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}
+    pq.write_table(pa.table({"key": ["a", "../b", "c//d"], "image": [picture] * 3}), tmp_path / "in.parquet")
+    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
+    assert run_translate(str(tmp_path / "in.parquet"), str(tmp_path / "out"), bundle, "--form", "folder") == 0
+    assert [p.name for p in (tmp_path / "out/data").iterdir()] == ["a.jpg"]
+    (aside,) = (tmp_path / "out/_quarantine").iterdir()
+    assert {row["key"]: row["reason"] for row in ds_rows(aside.read_bytes())} == {
+        "../b": "unsupported name", "c//d": "unsupported name"
+    }  # fmt: skip
+    assert verify.main(["--input", str(tmp_path / "out")]) == 0
 
 
 def test_a_dry_run_touches_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import images, storage
 from pipeline.errors import UserError
-from pipeline.stores import is_inside, open_store, read_rows, read_what_is_left
+from pipeline.stores import Store, is_listed, open_store, read_rows, read_what_is_left
 from tests import corpus
 
 PICTURE = images.encode(corpus.picture(1), images.Encoding(codec="png"))
@@ -68,6 +68,16 @@ def test_a_star_stands_for_files_too(tmp_path: Path) -> None:
         "*/y": ["in/y/b.png"],
         "in/*": ["c.png", "d.jpg", "x/a.png", "y/b.png"],
     }
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "1.parquet")
+    assert [piece.shard for piece in open_store(f"{tmp_path}/*.parquet").ranges] == ["1.parquet"]
+    with pytest.raises(UserError, match="read at any depth already; use a single"):
+        open_store(f"{tmp_path}/**/*.png")
+
+
+@pytest.mark.parametrize("url", ["simplecache::s3://bucket/out", "zip://x.zip::s3://bucket/q"])
+def test_a_chain_of_filesystems_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="a chain of filesystems; give the URL of one"):
+        storage.filesystem(url)
 
 
 def test_pictures_beside_shards_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -85,18 +95,22 @@ def test_shards_that_need_not_be_alike_give_what_they_have_in_common(tmp_path: P
     store = open_store(str(tmp_path), alike=False)
     assert store.schema.names == ["x"]
     assert read_rows(store.ranges, ["x"])["x"].to_pylist() == [1, 2]
+    pq.write_table(pa.table({"x": [2], "key": ["a"]}), tmp_path / "3.parquet")
+    with pytest.raises(UserError, match="column key is not that of the other shards"):
+        open_store(str(tmp_path), alike=False)
 
 
 @pytest.mark.parametrize(
-    ("output", "store", "inside"),
+    ("url", "store", "listed"),
     [
-        ("/a/b", "/a", True), ("/a", "/a", True), ("/ab", "/a", False), ("/a", "/a/b", False),
-        ("/a/out", "/a/cam*", False), ("/a/cam9", "/a/cam*", True),
-        ("/a/out", "/a/*", True), ("/a/out", "/a/*/x", False),
+        ("/a/b/x", "/a", True), ("/a/x", "/a", True), ("/ab/x", "/a", False), ("/a/x", "/a/b", False),
+        ("/a/_out/x", "/a", False), ("/a/out/x", "/a/cam*", False), ("/a/cam9/x", "/a/cam*", True),
+        ("/a/out/data/slot=1/x", "/a/*/data/slot=*", True), ("/a/out/data/x", "/a/*/x", False),
+        ("/a/[x]/y", "/a/[x]*", True),
     ],
 )  # fmt: skip
-def test_an_output_is_inside_of_a_store_whose_listing_would_show_it(output: str, store: str, inside: bool) -> None:
-    assert is_inside(output, store) is inside
+def test_what_would_be_listed_as_a_part_of_a_store(url: str, store: str, listed: bool) -> None:
+    assert is_listed(url, Store(store, "folder", pa.schema([]), [])) is listed
 
 
 def test_what_is_left_of_shards_and_why_the_rest_is_not(tmp_path: Path) -> None:
