@@ -13,6 +13,7 @@ from pipeline.cards import store_cards
 from pipeline.config.pack import Layout, PackConfig
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.commit import Sink
+from pipeline.engine.fatal import got_on
 from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output
 from pipeline.engine.run import Job
@@ -60,7 +61,7 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         return lambda unit: pack_unit(unit, config.layout, config.pair_encoding, split)
 
     output = Output(url)
-    stage = Stage(name=_STAGE, make=make, cpus=config.cpus)
+    stage = Stage(name=_STAGE, make=make, cpus=config.cpus, stall_s=config.limits.stall_minutes * 60)
     work = Work(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
     return Job(
         kind="pack",
@@ -86,6 +87,7 @@ def pack_unit(unit: Unit, layout: Layout, encoding: images.Encoding, split: Sele
             rejected.append(Rejected(row["key"], row["source_shard"], _STAGE, bad.reason, str(bad)))
         else:
             good.append(i)
+        got_on()
     rows = rows.take(pa.array(good, pa.int64())).drop_columns(
         [c for c in ("source_shard", "width", "height") if c in rows.column_names]
     )

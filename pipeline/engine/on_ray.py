@@ -10,18 +10,23 @@ The only module that imports `ray.data`. What makes it so:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
+import ray.cloudpickle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import cluster, telemetry
+from pipeline.engine import fatal
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Range, Unit
-from pipeline.engine.steps import InFlight, Receipt, Stage, Task, Work, make_step
+from pipeline.engine.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
 from pipeline.errors import UserError
 
 _UNITS_PER_INPUT_BLOCK = 1000
@@ -34,7 +39,13 @@ def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
     """
     stages = works[0].stages
     cluster.check_placement({stage.name: _resources(stage) for stage in stages}, cluster.nodes())
-    yield from telemetry.counted(_receipts(build(works, tasks)), works, tasks)
+    # Where the driver is, with which everything else would be lost, too.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    deaths: Any = ray.remote(_Deaths).options(num_cpus=0, scheduling_strategy=here).remote()
+    try:
+        yield from telemetry.counted(_receipts(build(works, tasks, _guard(deaths))), works, tasks)
+    finally:
+        ray.kill(deaths)
 
 
 def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
@@ -43,7 +54,38 @@ def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
         yield from map(_receipt, table["receipt"].to_pylist())
 
 
-def build(works: Sequence[Work], tasks: Sequence[Task]) -> ray.data.Dataset:
+class _Deaths:
+    """How many processes each unit has ended in a stage: it was begun there, and never ended."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, what: str) -> int:
+        """Before the work: how many have died of it until now."""
+        self._begun[what] += 1
+        return self._begun[what] - 1
+
+    def end(self, what: str) -> None:
+        del self._begun[what]
+
+
+def _guard(deaths: Any) -> Guard:
+    """Counts, by the actor `deaths`, the processes that a unit ends, and ends those that hang in one."""
+
+    @contextlib.contextmanager
+    def guard(task: Task, stage: Stage) -> Iterator[bytes | None]:
+        what = f"{task.work} {task.unit} {stage.name}"
+        died = ray.get(deaths.begin.remote(what))
+        try:
+            with fatal.watched(stage.stall_s):
+                yield ray.cloudpickle.dumps(stage.make) if died >= fatal.MAX_DEATHS else None
+        finally:  # which a process that dies does not come to
+            deaths.end.remote(what)
+
+    return guard
+
+
+def build(works: Sequence[Work], tasks: Sequence[Task], guard: Guard = unguarded) -> ray.data.Dataset:
     """The lazy dataset whose blocks are the receipts."""
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = None  # else a unit of more than 128 MB would be split
@@ -60,11 +102,11 @@ def build(works: Sequence[Work], tasks: Sequence[Task]) -> ray.data.Dataset:
             raise UserError(
                 f"stages {stages[i - 1].name} and {stage.name} ask for the same resources and would be fused"
             )
-        dataset = _map(dataset, stage, list(works), i)
+        dataset = _map(dataset, stage, list(works), i, guard)
     return dataset
 
 
-def _map(dataset: ray.data.Dataset, stage: Stage, works: list[Work], index: int) -> ray.data.Dataset:
+def _map(dataset: ray.data.Dataset, stage: Stage, works: list[Work], index: int, guard: Guard) -> ray.data.Dataset:
     options: dict[str, Any] = {
         "batch_size": None,
         "batch_format": "pyarrow",
@@ -74,25 +116,25 @@ def _map(dataset: ray.data.Dataset, stage: Stage, works: list[Work], index: int)
     if stage.gpus:
         options["num_gpus"] = stage.gpus
     if stage.actors is None:
-        return dataset.map_batches(_named(stage.name, _function(works, index)), **options)
+        return dataset.map_batches(_named(stage.name, _function(works, index, guard)), **options)
     smallest, largest = stage.actors
     pool = ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest)
-    return dataset.map_batches(_actor(stage.name, works, index), compute=pool, **options)
+    return dataset.map_batches(_actor(stage.name, works, index, guard), compute=pool, **options)
 
 
-def _function(works: list[Work], index: int) -> Callable[[pa.Table], pa.Table]:
+def _function(works: list[Work], index: int, guard: Guard) -> Callable[[pa.Table], pa.Table]:
     def run(table: pa.Table) -> pa.Table:
-        return _run_step(make_step(works, index), table)
+        return _run_step(make_step(works, index, guard), table)
 
     return run
 
 
-def _actor(name: str, works: list[Work], index: int) -> type:
+def _actor(name: str, works: list[Work], index: int, guard: Guard) -> type:
     # `works` comes with the class: as a constructor's argument it could be lost from the object store, and with it the
     # restart of an actor that died.
     class Actor:
         def __init__(self) -> None:
-            self.step = make_step(works, index)
+            self.step = make_step(works, index, guard)
 
         def __call__(self, table: pa.Table) -> pa.Table:
             return _run_step(self.step, table)

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -64,12 +64,16 @@ class Limits:
     rows: int = 2048
     size_mb: float = 128.0
     """Encoded megabytes (10⁶ bytes)."""
+    stall_minutes: float = 60.0
+    """Minutes without a finished row, after which a process is ended and its unit tried anew (on Ray)."""
 
     def widened(self, share: float) -> Limits:
         """For units of which only a `share` (in (0, 1]) of the rows is wanted, so that as much is left of them."""
-        return Limits(rows=math.ceil(self.rows / share), size_mb=self.size_mb / share)
+        return replace(self, rows=math.ceil(self.rows / share), size_mb=self.size_mb / share)
 
     def __post_init__(self) -> None:
+        if self.stall_minutes <= 0:
+            raise UserError(f"limits.stall_minutes is {self.stall_minutes}: it must be positive")
         if self.rows < 1 or self.size_mb <= 0:
             raise UserError(f"a unit of {self.rows} rows and {self.size_mb} MB holds nothing; both must be positive")
 
@@ -154,6 +158,17 @@ def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
         first.append(piece._replace(stop=min(piece.stop, piece.start + count)))
         count -= first[-1].rows
     return first
+
+
+def rows_between(ranges: Sequence[Range], first: int, last: int) -> list[Range]:
+    """The ranges of rows [first, last) of all; where these are none, one range without rows."""
+    found, before = list[Range](), 0
+    for piece in ranges:
+        start, stop = max(first - before, 0), min(last - before, piece.rows)
+        if stop > start:
+            found.append(piece._replace(start=piece.start + start, stop=piece.start + stop))
+        before += piece.rows
+    return found or [ranges[0]._replace(stop=ranges[0].start)]
 
 
 # --- a segment as a file ------------------------------------------------------------------------------------------

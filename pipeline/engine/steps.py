@@ -7,15 +7,19 @@ the run.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pipeline import storage
+from pipeline.engine import fatal
 from pipeline.engine.account import Batch
 from pipeline.engine.commit import Sink, publish
+from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output, load_unit
 from pipeline.retry import redact
 
@@ -33,6 +37,8 @@ class Stage:
     gpus: float = 0.0
     actors: tuple[int, int] | None = None
     """Smallest and largest pool of actors that keep what `make` gave; None for tasks."""
+    stall_s: float = 3600.0
+    """Seconds without a finished row after which its process is ended (on Ray)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +87,17 @@ class InFlight(NamedTuple):
 
 Step = Callable[[Any], InFlight | Receipt]
 
+Guard = Callable[[Task, Stage], AbstractContextManager[bytes | None]]
+"""Around a stage's work on a unit: gives the stage's pickled `make` where the unit has ended too many processes."""
 
-def make_step(works: list[Work], index: int) -> Step:
+
+@contextlib.contextmanager
+def unguarded(task: Task, stage: Stage) -> Iterator[None]:
+    """The guard of a process that the user sees end."""
+    yield None
+
+
+def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
     """The step number `index` of a run: `Task | InFlight | Receipt -> InFlight | Receipt`.
 
     All works of a run have the same number of stages. What a stage's `make` gives is made once for each work, when
@@ -97,16 +112,20 @@ def make_step(works: list[Work], index: int) -> Step:
         work = works[task.work]
         stage = work.stages[index]
         try:
-            if task.work not in made:
-                made[task.work] = stage.make()
+            value: Unit | Batch
             if isinstance(item, InFlight):
-                unit, started = item.batch.unit, item.started
-                batch = made[task.work](item.batch)
+                value, started = item.batch, item.started
             else:
                 if storage.stat_file(work.output.commit(task.unit)) is not None:
                     return Receipt(task, "present")
-                unit, started = load_unit(work.output, task.unit), time.time()
-                batch = made[task.work](unit)
+                value, started = load_unit(work.output, task.unit), time.time()
+            with guard(task, stage) as make:
+                if make is not None:
+                    batch = fatal.row_by_row(make, value, stage.name, stage.stall_s)
+                else:
+                    if task.work not in made:
+                        made[task.work] = stage.make()
+                    batch = made[task.work](value)
             if index + 1 < len(work.stages):
                 return InFlight(task, batch, started)
             account = publish(work.output, work.sink, batch, work.fingerprint, started)

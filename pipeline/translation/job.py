@@ -209,8 +209,9 @@ def stages(
     resources = options.resources
     gpus = resources.actor_gpus if resources.actor_gpus is not None else float(device == "cuda")
     pool = (resources.actors, max(resources.actors, resources.max_actors or resources.actors))
+    stall_s = options.limits.stall_minutes * 60
     return (
-        Stage(name="decode", make=decode, cpus=resources.decode_cpus),
-        Stage(name="translate", make=translate, cpus=resources.actor_cpus, gpus=gpus, actors=pool),
-        Stage(name="encode", make=encode, cpus=resources.encode_cpus),
+        Stage(name="decode", make=decode, cpus=resources.decode_cpus, stall_s=stall_s),
+        Stage(name="translate", make=translate, cpus=resources.actor_cpus, gpus=gpus, actors=pool, stall_s=stall_s),
+        Stage(name="encode", make=encode, cpus=resources.encode_cpus, stall_s=stall_s),
     )

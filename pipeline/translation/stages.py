@@ -17,6 +17,7 @@ from pipeline import images, storage
 from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
 from pipeline.engine.account import CHANGED, Batch, Rejected
+from pipeline.engine.fatal import got_on
 from pipeline.engine.plan import Unit
 from pipeline.hardware import Trunk
 from pipeline.selection import Selection
@@ -65,6 +66,7 @@ class Decode:
             except images.BadImage as bad:
                 key, shard = rows["key"][i].as_py(), rows["source_shard"][i].as_py()
                 rejected.append(Rejected(key, shard, "decode", bad.reason, str(bad)))
+            got_on()
         rows = rows.take(pa.array(good, pa.int64()))
         frames = [d.pixels for d in decoded]
         rows = rows.append_column("source_height", pa.array([f.shape[0] for f in frames], pa.int32()))
@@ -138,7 +140,11 @@ class Encode:
         extension = images.CODEC_EXTENSION[self.encoding.codec]
         names = [f"{key.rsplit('/', 1)[-1]}.{extension}" for key in keys]
         source = rows[self.column]
-        pictures = image_array([images.encode(f, self.encoding) for f in frames], names)
+        encoded = list[bytes]()
+        for frame in frames:
+            encoded.append(images.encode(frame, self.encoding))
+            got_on()
+        pictures = image_array(encoded, names)
         rows = laid_out(rows, self.column, pictures, [f.shape for f in frames], self.model)
         if self.keep_source:
             rows = rows.append_column("source_image", source)
@@ -211,6 +217,7 @@ def translate_frames(
                 faults[group[0]] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
         else:
             translated.update(zip(group, results, strict=True))
+        got_on()
 
     for group in _groups([f.shape for f in frames], arithmetic.batch):
         attempt(group)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from jobs import translate
-from pipeline import cluster
+from jobs import translate, verify
+from pipeline import cluster, storage
 from pipeline.config.translate import Resources, TranslateConfig
 from pipeline.engine import on_ray
 from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.budget import Budget
 from pipeline.engine.plan import Limits, Range, Unit
-from pipeline.engine.run import plan_only
+from pipeline.engine.run import plan_only, run
 from pipeline.engine.steps import InFlight, Receipt, Task
+from pipeline.running import on_ray_cluster
+from pipeline.stores import parquet
 from pipeline.translation.job import translate_job
 from tests import corpus
 
@@ -67,6 +76,58 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
         greedy = [*common, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
         assert translate.main(greedy) == 2
         assert "stage translate (64 CPU) cannot be placed" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Harmful:
+    """A stage that does to its process what is said for one key."""
+
+    stage: Callable[[Any], Batch]
+    key: str
+    harm: Callable[[], Any]
+
+    def __call__(self, value: Unit | Batch) -> Batch:
+        keys = [r.shard for r in value.ranges] if isinstance(value, Unit) else value.rows["key"].to_pylist()
+        if self.key in keys:
+            self.harm()
+        return self.stage(value)
+
+
+@pytest.mark.timeout(300)
+def test_a_row_that_ends_or_hangs_its_process_costs_a_row(tmp_path: Path) -> None:
+    source = corpus.write_folder(str(tmp_path / "in"), 12)
+    config = TranslateConfig(
+        input=source,
+        output=str(tmp_path / "out"),
+        bundle=corpus.write_bundle(str(tmp_path / "bundle")),
+        limits=Limits(rows=5),
+        resources=Resources(threads=1),
+    )
+    job = translate_job(config)
+    good = [r.shard for r in job.ranges if r.shard not in corpus.BROKEN]
+    dead, hung = good[1], good[9]
+    decode, model, encode = job.works[0].stages
+    decode = replace(decode, make=lambda: Harmful(decode_made(), dead, lambda: os.kill(os.getpid(), signal.SIGSEGV)))
+    model = replace(model, make=lambda: Harmful(model_made(), hung, lambda: time.sleep(3600)), stall_s=10.0)
+    decode_made, model_made, _ = (stage.make for stage in job.works[0].stages)
+    work = replace(job.works[0], stages=(decode, model, encode))
+    with cluster.connect():
+        (outcome,) = run([replace(job, works=[work])], on_ray_cluster, Budget(share=1.0))
+    assert (outcome.totals.ok, outcome.totals.quarantined) == (len(good) - 2, len(corpus.BROKEN) + 2)
+    assert [row["source_key"] for row in corpus.rows(config.output)] == [key for key in good if key not in (dead, hung)]
+    aside = [
+        (row["key"], row["stage"], row["message"])
+        for entry in storage.list_files(job.output.at("_quarantine"))
+        for row in parquet.read_columns(entry.url, ["key", "stage", "reason", "message"]).to_pylist()
+        if row["reason"] == "fatal"
+    ]
+    assert sorted(aside) == sorted(
+        [
+            (dead, "decode", "ends its process: SIGSEGV"),
+            (hung, "translate", "ends its process: no progress for 10 s"),
+        ]
+    )
+    assert verify.main(["--input", config.output]) == 0
 
 
 def test_memory_is_refused_where_workers_are_other_processes(capsys: pytest.CaptureFixture[str]) -> None:
