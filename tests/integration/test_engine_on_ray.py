@@ -93,6 +93,7 @@ class Harmful:
         return self.stage(value)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_row_that_ends_or_hangs_its_process_costs_a_row(tmp_path: Path) -> None:
     source = corpus.write_folder(str(tmp_path / "in"), 12)
