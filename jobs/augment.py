@@ -18,6 +18,12 @@ from pipeline.translation import slots
 from pipeline.translation.augment import augment_job
 
 STATUS_SLOTS = 10
+TRANSLATORS = """Translators are named in a file, each with its bundle, direction and probability:
+
+  translators: {night: {bundle: s3://models/night, probability: 0.5}}
+
+Flags such as --translators.night.probability 0.2 then change what it says."""
+"""Said in the help, since an option of each exists only once a file has named it."""
 
 
 def augment(config: AugmentConfig) -> int:
@@ -49,7 +55,7 @@ def _show_status(output: Output) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run_job(AugmentConfig, augment, name="augment", description=__doc__ or "", argv=argv)
+    return run_job(AugmentConfig, augment, name="augment", description=f"{__doc__}\n\n{TRANSLATORS}", argv=argv)
 
 
 if __name__ == "__main__":
