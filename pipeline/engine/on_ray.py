@@ -41,7 +41,8 @@ def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
     cluster.check_placement({stage.name: _resources(stage) for stage in stages}, cluster.nodes())
     # Where the driver is, with which everything else would be lost, too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    deaths: Any = ray.remote(_Deaths).options(num_cpus=0, scheduling_strategy=here).remote()
+    lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # one that is lost begins to count anew
+    deaths: Any = ray.remote(_Deaths).options(**lasting, scheduling_strategy=here).remote()
     try:
         yield from telemetry.counted(_receipts(build(works, tasks, _guard(deaths))), works, tasks)
     finally:
