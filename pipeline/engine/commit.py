@@ -35,6 +35,7 @@ from pipeline.engine.account import (
 )
 from pipeline.engine.plan import FORMAT_VERSION
 from pipeline.engine.record import Output
+from pipeline.engine.watchdog import got_on
 from pipeline.stores import parquet
 
 
@@ -108,6 +109,7 @@ def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> 
     for key, name, sha256 in zip(*(columns[c].to_pylist() for c in ("key", "file_name", "sha256")), strict=True):
         if key in files:
             _publish_file(output.file(name), files[key].as_py(), sha256)
+            got_on()
         elif hashlib.sha256(storage.read_if_there(output.file(name)) or b"").hexdigest() != sha256:
             raise ConflictError(
                 f"{url} says that {key} is fine, but it could not be made this time; put it back, or use another output"

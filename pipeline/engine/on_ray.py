@@ -19,11 +19,10 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.cloudpickle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import cluster, telemetry
-from pipeline.engine import fatal
+from pipeline.engine import watchdog
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Range, Unit
 from pipeline.engine.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
@@ -71,15 +70,22 @@ class _Deaths:
 
 
 def _guard(deaths: Any) -> Guard:
-    """Counts, by the actor `deaths`, the processes that a unit ends, and ends those that hang in one."""
+    """Counts, by the actor `deaths`, the processes that a unit ends, and ends those that hang in one.
+
+    Raises FatalUnitError where a unit has ended too many.
+    """
 
     @contextlib.contextmanager
-    def guard(task: Task, stage: Stage) -> Iterator[bytes | None]:
+    def guard(task: Task, stage: Stage) -> Iterator[None]:
         what = f"{task.work} {task.unit} {stage.name}"
         died = ray.get(deaths.begin.remote(what))
         try:
-            with fatal.watched(stage.stall_s):
-                yield ray.cloudpickle.dumps(stage.make) if died >= fatal.MAX_DEATHS else None
+            if died >= watchdog.MAX_DEATHS:
+                raise watchdog.FatalUnitError(
+                    f"{died} processes ended or hung in it; what the last of them said is in the log"
+                )
+            with watchdog.watched(stage.stall_s):
+                yield
         finally:  # which a process that dies does not come to
             deaths.end.remote(what)
 

@@ -160,17 +160,6 @@ def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
     return first
 
 
-def rows_between(ranges: Sequence[Range], first: int, last: int) -> list[Range]:
-    """The ranges of rows [first, last) of all; where these are none, one range without rows."""
-    found, before = list[Range](), 0
-    for piece in ranges:
-        start, stop = max(first - before, 0), min(last - before, piece.rows)
-        if stop > start:
-            found.append(piece._replace(start=piece.start + start, stop=piece.start + stop))
-        before += piece.rows
-    return found or [ranges[0]._replace(stop=ranges[0].start)]
-
-
 # --- a segment as a file ------------------------------------------------------------------------------------------
 
 _SCHEMA = pa.schema(

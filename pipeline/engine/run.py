@@ -147,9 +147,10 @@ def _check_sources(job: Job) -> None:
         raise UserError(f"{', '.join(empty)}: holds no rows; there is nothing to do")
     for url in empty:
         log.warning("%s: holds no rows", url)
-    shards = [job.output.shard(Unit("000000-000000", (), part_of(job.label, work.part))) for work in job.works]
+    made = [job.output.shard(Unit("000000-000000", (), part_of(job.label, work.part))) for work in job.works]
+    made += [job.output.file(f"key.{work.sink.extension}") for work in job.works if work.sink.form == "folder"]
     for source in job.sources:
-        if any(is_listed(url, source) for url in shards):
+        if any(is_listed(url, source) for url in made):
             raise UserError(
                 f"{job.output.url} is inside of {source.url}, where it would be taken for input; "
                 "give an output beside it"

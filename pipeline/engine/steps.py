@@ -10,16 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pipeline import storage
-from pipeline.engine import fatal
 from pipeline.engine.account import Batch
 from pipeline.engine.commit import Sink, publish
-from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output, load_unit
 from pipeline.retry import redact
 
@@ -87,14 +85,13 @@ class InFlight(NamedTuple):
 
 Step = Callable[[Any], InFlight | Receipt]
 
-Guard = Callable[[Task, Stage], AbstractContextManager[bytes | None]]
-"""Around a stage's work on a unit: gives the stage's pickled `make` where the unit has ended too many processes."""
+Guard = Callable[[Task, Stage], AbstractContextManager[None]]
+"""Around all work of a stage on a unit, up to its commit."""
 
 
-@contextlib.contextmanager
-def unguarded(task: Task, stage: Stage) -> Iterator[None]:
+def unguarded(task: Task, stage: Stage) -> AbstractContextManager[None]:
     """The guard of a process that the user sees end."""
-    yield None
+    return contextlib.nullcontext()
 
 
 def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
@@ -112,23 +109,20 @@ def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
         work = works[task.work]
         stage = work.stages[index]
         try:
-            value: Unit | Batch
-            if isinstance(item, InFlight):
-                value, started = item.batch, item.started
-            else:
-                if storage.stat_file(work.output.commit(task.unit)) is not None:
-                    return Receipt(task, "present")
-                value, started = load_unit(work.output, task.unit), time.time()
-            with guard(task, stage) as make:
-                if make is not None:
-                    batch = fatal.row_by_row(make, value, stage.name, stage.stall_s)
+            with guard(task, stage):
+                if task.work not in made:
+                    made[task.work] = stage.make()
+                if isinstance(item, InFlight):
+                    started = item.started
+                    batch = made[task.work](item.batch)
                 else:
-                    if task.work not in made:
-                        made[task.work] = stage.make()
-                    batch = made[task.work](value)
-            if index + 1 < len(work.stages):
-                return InFlight(task, batch, started)
-            account = publish(work.output, work.sink, batch, work.fingerprint, started)
+                    if storage.stat_file(work.output.commit(task.unit)) is not None:
+                        return Receipt(task, "present")
+                    started = time.time()
+                    batch = made[task.work](load_unit(work.output, task.unit))
+                if index + 1 < len(work.stages):
+                    return InFlight(task, batch, started)
+                account = publish(work.output, work.sink, batch, work.fingerprint, started)
         except Exception as error:  # becomes the unit's receipt, which fails the job at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
             line = f"unit {task.unit}, {stage.name}: {type(error).__name__}: {' '.join(str(error).split())}"

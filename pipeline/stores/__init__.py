@@ -189,7 +189,7 @@ def _change(planned: Range) -> str:
 
 def _keys(of: Range) -> list[str]:
     """The keys by which a shard names its rows where it has none of its own."""
-    return parquet.row_keys(of) if of.shard.endswith(".parquet") else [of.shard] * of.rows
+    return parquet.row_keys(of) if of.shard.endswith(".parquet") else [of.shard]
 
 
 def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:

@@ -23,7 +23,6 @@ def open_files(url: str, files: Sequence[storage.Entry]) -> Store:
 def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchanged: bool = False) -> pa.Table:
     """Files as rows of `key`, `image` and `source_shard`; without fetching a byte where `image` is not asked for, and
     then without a look at them where they are known to be `unchanged`."""
-    ranges = [r for r in ranges if r.rows]
     names = pa.array([r.shard for r in ranges], pa.string())
     table = pa.table({"key": names})
     wants_images = columns is None or "image" in columns

@@ -17,8 +17,8 @@ from pipeline import images, storage
 from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
 from pipeline.engine.account import CHANGED, Batch, Rejected
-from pipeline.engine.fatal import got_on
 from pipeline.engine.plan import Unit
+from pipeline.engine.watchdog import got_on
 from pipeline.hardware import Trunk
 from pipeline.selection import Selection
 from pipeline.stores import SourceChangedError, read_rows, read_what_is_left
@@ -27,6 +27,10 @@ from pipeline.translation.frames import frames_of, with_frames, without_frames
 
 OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
 """Columns that translation adds; `image`, `width` and `height` are replaced."""
+
+
+_LONGEST_NAME = 250
+"""Bytes of a file's name on most disks, with five kept for the extension."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +161,8 @@ def with_file_names(batch: Batch) -> Batch:
     for i, key in enumerate(batch.rows["key"].to_pylist()):
         try:
             storage.join("data", key)
+            if max(map(len, key.encode().split(b"/"))) > _LONGEST_NAME:
+                raise ValueError(f"a part of it is longer than {_LONGEST_NAME} bytes, which no file's name may be")
             good.append(i)
         except ValueError as error:
             shard = batch.rows["source_shard"][i].as_py()

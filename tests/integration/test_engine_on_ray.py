@@ -14,16 +14,15 @@ import pyarrow as pa
 import pytest
 
 from jobs import translate, verify
-from pipeline import cluster, storage
+from pipeline import cluster
 from pipeline.config.translate import Resources, TranslateConfig
-from pipeline.engine import on_ray
+from pipeline.engine import on_ray, record
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.budget import Budget
 from pipeline.engine.plan import Limits, Range, Unit
-from pipeline.engine.run import plan_only, run
+from pipeline.engine.run import IncompleteError, plan_only, run
 from pipeline.engine.steps import InFlight, Receipt, Task
 from pipeline.running import on_ray_cluster
-from pipeline.stores import parquet
 from pipeline.translation.job import translate_job
 from tests import corpus
 
@@ -95,7 +94,7 @@ class Harmful:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_row_that_ends_or_hangs_its_process_costs_a_row(tmp_path: Path) -> None:
+def test_a_unit_that_ends_or_hangs_its_process_costs_a_unit(tmp_path: Path) -> None:
     source = corpus.write_folder(str(tmp_path / "in"), 12)
     config = TranslateConfig(
         input=source,
@@ -112,23 +111,28 @@ def test_a_row_that_ends_or_hangs_its_process_costs_a_row(tmp_path: Path) -> Non
     model = replace(model, make=lambda: Harmful(model_made(), hung, lambda: time.sleep(3600)), stall_s=10.0)
     decode_made, model_made, _ = (stage.make for stage in job.works[0].stages)
     work = replace(job.works[0], stages=(decode, model, encode))
-    with cluster.connect():
-        (outcome,) = run([replace(job, works=[work])], on_ray_cluster, Budget(share=1.0))
-    assert (outcome.totals.ok, outcome.totals.quarantined) == (len(good) - 2, len(corpus.BROKEN) + 2)
-    assert [row["source_key"] for row in corpus.rows(config.output)] == [key for key in good if key not in (dead, hung)]
-    aside = [
-        (row["key"], row["stage"], row["message"])
-        for entry in storage.list_files(job.output.at("_quarantine"))
-        for row in parquet.read_columns(entry.url, ["key", "stage", "reason", "message"]).to_pylist()
-        if row["reason"] == "fatal"
-    ]
-    assert sorted(aside) == sorted(
-        [
-            (dead, "decode", "ends its process: SIGSEGV"),
-            (hung, "translate", "ends its process: no progress for 10 s"),
-        ]
-    )
+    with cluster.connect(), pytest.raises(IncompleteError, match="2 of 3 units failed") as failed:
+        run([replace(job, works=[work])], on_ray_cluster, Budget(share=1.0))
+    assert "FatalUnitError: 5 processes ended or hung in it" in str(failed.value)
+    units = {unit.id: {r.shard for r in unit.ranges} for unit in record.load_units(job.output, 0)}
+    assert job.output.committed() == {name for name, keys in units.items() if not keys & {dead, hung}}
+    assert translate.main([*common_of(config), "--resources.threads", "1"]) == 0  # nothing was lost by it
+    assert {row["source_key"] for row in corpus.rows(config.output)} == set(good)
     assert verify.main(["--input", config.output]) == 0
+
+
+def common_of(config: TranslateConfig) -> list[str]:
+    return [
+        "--input",
+        config.input,
+        "--output",
+        config.output,
+        "--bundle",
+        config.bundle,
+        "--limits.rows",
+        "5",
+        "--local",
+    ]
 
 
 def test_memory_is_refused_where_workers_are_other_processes(capsys: pytest.CaptureFixture[str]) -> None:
