@@ -83,10 +83,8 @@ def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "")
         if name not in fields:
             raise UserError(f"{url}: unknown key {prefix}{name}{_nearest(str(name), list(fields))}")
         kind = fields[name]
-        below = dataclasses.is_dataclass(kind) or typing.get_origin(kind) is dict
-        if below and not isinstance(value, dict):
-            found = "empty" if value is None else repr(value)
-            raise UserError(f"{url}: {prefix}{name} is {found}: expected `name: value` lines below it")
+        if dataclasses.is_dataclass(kind) or typing.get_origin(kind) is dict:
+            _require_mapping(value, url, f"{prefix}{name}", "name")
         if named := _named_kind(kind):
             for each, entry in _named_entries(value, url, f"{prefix}{name}"):
                 yield from _tokens(entry, named, url, f"{prefix}{name}.{each}.")
@@ -119,6 +117,12 @@ def _text(value: Any, url: str, name: str) -> str:
     return str(value)
 
 
+def _require_mapping(value: Any, url: str, name: str, of: str) -> None:
+    if not isinstance(value, dict):
+        found = "empty" if value is None else repr(value)
+        raise UserError(f"{url}: {name} is {found}: expected `{of}: value` lines below it")
+
+
 def _named_entries(values: Mapping[Any, Any], url: str, field: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The named things of a file. Raises UserError for a name that is no word, and for a thing without options."""
     for name, entry in values.items():
@@ -126,9 +130,7 @@ def _named_entries(values: Mapping[Any, Any], url: str, field: str) -> Iterator[
             raise UserError(
                 f"{url}: {field}: {name!r} is not a name; use a word, in quotes where YAML takes it for more"
             )
-        if not isinstance(entry, dict):
-            found = "empty" if entry is None else repr(entry)
-            raise UserError(f"{url}: {field}.{name} is {found}: expected `option: value` lines below it")
+        _require_mapping(entry, url, f"{field}.{name}", "option")
         yield name, entry
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -132,6 +132,11 @@ def load_units(output: Output, segment: int) -> list[Unit]:
 def unit_ids(segment: Segment) -> list[str]:
     """Names of a segment's units; they follow from their number."""
     return [unit_id(segment.number, i) for i in range(segment.units)]
+
+
+def is_finished(segment: Segment, committed: Collection[str]) -> bool:
+    """Whether each of a segment's units is among those with a commit."""
+    return all(unit in committed for unit in unit_ids(segment))
 
 
 def load_unit(output: Output, unit: str) -> Unit:

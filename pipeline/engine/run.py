@@ -20,6 +20,7 @@ from pipeline.engine.record import (
     Output,
     check_job,
     ensure_job,
+    is_finished,
     load_segments,
     load_units,
     next_segment,
@@ -262,7 +263,7 @@ def _complete(job: Job, segments: Sequence[Segment], marked: finish.Totals | Non
 def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:
     """The labels of the segments of which a unit has no commit."""
     committed = output.committed()
-    return [segment.label for segment in segments if not committed.issuperset(unit_ids(segment))]
+    return [segment.label for segment in segments if not is_finished(segment, committed)]
 
 
 def _over_budget(quarantined: int, inputs: int, url: str) -> str:

@@ -35,7 +35,7 @@ class Stage:
     gpus: float = 0.0
     actors: tuple[int, int] | None = None
     """Smallest and largest pool of actors that keep what `make` gave; None for tasks."""
-    stall_s: float = 3600.0
+    stall_s: float
     """Seconds without a finished row after which its process is ended (on Ray)."""
 
 

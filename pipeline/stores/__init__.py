@@ -138,8 +138,16 @@ def read_rows(
     Of the rows whose key is wanted, where that is asked; files of others are not fetched.
     Raises SourceChangedError where a shard is not the one that was planned, StorageError where it cannot be read.
     """
-    if not _are_shards(ranges):
-        return folder.read_files([r for r in ranges if wants is None or wants(r.shard)], columns)
+    return _read(ranges, columns, wants, unchanged=False)
+
+
+def _read(
+    ranges: Sequence[Range], columns: Sequence[str] | None, wants: Callable[[str], bool] | None, *, unchanged: bool
+) -> pa.Table:
+    """`unchanged` says that the shards were just seen to be those that were planned."""
+    if not all(r.shard.endswith(".parquet") for r in ranges):
+        files = [r for r in ranges if wants is None or wants(r.shard)]
+        return folder.read_files(files, columns, unchanged=unchanged)
     if wants is None:
         return pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
     # Piece by piece, so that what is not wanted is never held all at once.
@@ -166,16 +174,8 @@ def read_what_is_left(
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in _keys(r)]
     if wants is not None:
         lost = [(key, r, why) for key, r, why in lost if r.shard.endswith(".parquet") or wants(key)]
-    if not left:
-        return parquet.no_rows(schema, columns), lost
-    if not _are_shards(left):
-        return folder.read_files([r for r in left if wants is None or wants(r.shard)], columns, unchanged=True), lost
-    return read_rows(left, columns, wants=wants), lost
-
-
-def _are_shards(ranges: Sequence[Range]) -> bool:
-    """Whether these are of Parquet shards, and not files of a folder."""
-    return all(r.shard.endswith(".parquet") for r in ranges)
+    rows = _read(left, columns, wants, unchanged=True) if left else parquet.no_rows(schema, columns)
+    return rows, lost
 
 
 def _change(planned: Range) -> str:

@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.config.augment import Schedule
 from pipeline.engine import finish
 from pipeline.engine.plan import Segment, part_of
-from pipeline.engine.record import Output, load_segments, load_units, unit_ids
+from pipeline.engine.record import Output, is_finished, load_segments, load_units
 from pipeline.errors import UserError
 from pipeline.report.content import Table
 
@@ -77,7 +77,7 @@ def standings(output: Output, last: int) -> list[Standing]:
     committed, retired = output.committed(), output.retired_segments()
     ordered = sorted(load_segments(output), key=lambda segment: _begins(segment.label))
     shown = {segment.number for segment in ordered[-last:]}
-    segments = [s for s in ordered if s.number in shown or not committed.issuperset(unit_ids(s))]
+    segments = [s for s in ordered if s.number in shown or not is_finished(s, committed)]
     return [_standing(output, segment, committed, segment.number in retired) for segment in segments]
 
 
@@ -122,22 +122,22 @@ def retire(output: Output, keep: int, own: str = "") -> list[str]:
     """
     committed, retired = output.committed(), output.retired_segments()
     segments = [segment for segment in load_segments(output) if segment.label]
-    finished = [segment for segment in segments if committed.issuperset(unit_ids(segment))]
-    standing = sorted((s for s in finished if s.number not in retired), key=lambda s: _begins(s.label))
+    standing = [s for s in segments if s.number not in retired and is_finished(s, committed)]
+    standing.sort(key=lambda segment: _begins(segment.label))
     old = {s.number for s in standing[:-keep] if s.label != own} | retired
     shards: dict[str, list[str]] = {}
     for entry in storage.list_files(output.at("data")):
         shards.setdefault(entry.name.split("/")[0], []).append(entry.url)
     gone = []
-    for segment in segments:
-        if segment.number in old:
-            if segment.number not in retired:
-                record = json.dumps({"segment": segment.number, "slot": segment.label}).encode()
-                storage.create(output.retired(segment.number), record)
-            left = shards.get(part_of(segment.label, ""), [])
-            for url in left:
-                storage.delete(url)
-            gone += [segment.label] if left or segment.number not in retired else []
+    for segment in [segment for segment in segments if segment.number in old]:
+        new, left = segment.number not in retired, shards.get(part_of(segment.label, ""), [])
+        if new:
+            record = json.dumps({"segment": segment.number, "slot": segment.label}).encode()
+            storage.create(output.retired(segment.number), record)
+        for url in left:
+            storage.delete(url)
+        if new or left:
+            gone.append(segment.label)
     return gone
 
 
