@@ -16,8 +16,7 @@ from typing import TypeVar
 from pipeline import storage
 from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
-from pipeline.errors import UserError
-from pipeline.retry import redact
+from pipeline.errors import UserError, redact
 
 C = TypeVar("C")
 

@@ -14,10 +14,10 @@ from pipeline import images
 from pipeline.engine import finish
 from pipeline.engine.plan import Segment, first_rows, segment_of
 from pipeline.engine.record import Output, load_unit
+from pipeline.errors import StorageError
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
-from pipeline.retry import StorageError
 from pipeline.stores import SourceChangedError, Store, image_columns, parquet, read_rows
 
 log = logging.getLogger("transdomain")

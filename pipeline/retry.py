@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import tenacity
 
-from pipeline.errors import UserError
+from pipeline.errors import StorageError, UserError, redact
 
 T = TypeVar("T")
 
@@ -27,19 +26,6 @@ _TRANSIENT_NAMES = {
     "ResponseStreamingError", "ClientConnectionError", "ServerDisconnectedError", "ClientPayloadError",
     "ClientOSError", "IncompleteRead", "IncompleteReadError",
 }  # fmt: skip
-
-
-class StorageError(Exception):
-    """An object could not be read or written; the message names the object."""
-
-
-def redact(text: str) -> str:
-    """`text` without the values of credentials that this process knows."""
-    secrets = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "RAY_AUTH_TOKEN")
-    for secret in filter(None, map(os.environ.get, secrets)):
-        if len(secret) >= 8:
-            text = text.replace(secret, "[redacted]")
-    return text
 
 
 def retrying(action: Callable[[], T], url: str) -> T:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from ray.util import metrics
 
 from pipeline.engine.steps import Receipt, Task, Work
-from pipeline.retry import redact
+from pipeline.errors import redact
 from pipeline.training.screen import Standing
 
 

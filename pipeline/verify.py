@@ -22,9 +22,8 @@ from pipeline.engine import finish
 from pipeline.engine.account import CHANGED, FOOTER_KEY, counts, decode_account
 from pipeline.engine.plan import Unit, segment_of
 from pipeline.engine.record import Output, load_segments, load_units
-from pipeline.errors import UserError
+from pipeline.errors import StorageError, UserError
 from pipeline.recipe import fingerprint
-from pipeline.retry import StorageError
 from pipeline.stores import SourceChangedError, parquet, read_what_is_left
 
 _THREADS = 8

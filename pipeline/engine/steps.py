@@ -19,7 +19,7 @@ from pipeline import storage
 from pipeline.engine.account import Batch
 from pipeline.engine.commit import Sink, publish
 from pipeline.engine.record import Output, load_unit
-from pipeline.retry import redact
+from pipeline.errors import one_line
 
 log = logging.getLogger("transdomain")
 
@@ -125,8 +125,7 @@ def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
                 account = publish(work.output, work.sink, batch, work.fingerprint, started)
         except Exception as error:  # becomes the unit's receipt, which fails the job at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
-            line = f"unit {task.unit}, {stage.name}: {type(error).__name__}: {' '.join(str(error).split())}"
-            return Receipt(task, "failed", error=redact(line))
+            return Receipt(task, "failed", error=f"unit {task.unit}, {stage.name}: {one_line(error)}")
         return Receipt(task, "done", account.inputs, account.ok, len(account.rejected), account.skipped)
 
     return step

@@ -8,7 +8,8 @@ from math import ceil, log
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.report.content import printable, shorten
+from pipeline.errors import printable
+from pipeline.report.content import shorten
 
 BACKGROUND = (250, 250, 248)
 INK = (32, 34, 38)

@@ -92,13 +92,6 @@ def numeric_columns(table: Table) -> list[bool]:
     return [any(column) and all(NUMBER.fullmatch(cell) for cell in column) for column in cells]
 
 
-def printable(text: str) -> str:
-    """The text on one line, with escapes for what would steer a terminal, turn its direction or break its encoding."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
 def shorten(text: str, kept: int) -> str:
     """The text with an ellipsis between the `kept` letters of its two ends; whole if it has no more letters."""
     if len(text) <= kept:

@@ -4,15 +4,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
 
-from pipeline.report.content import (
-    Figure,
-    Report,
-    Table,
-    numeric_columns,
-    printable,
-    quarantine_heading,
-    quarantine_rows,
-)
+from pipeline.errors import printable
+from pipeline.report.content import Figure, Report, Table, numeric_columns, quarantine_heading, quarantine_rows
 from pipeline.report.style import STYLE
 
 # What a key or a message smuggles in past the escaping still could not load or run anything.

@@ -2,15 +2,8 @@
 
 from collections.abc import Sequence
 
-from pipeline.report.content import (
-    Report,
-    Table,
-    numeric_columns,
-    printable,
-    quarantine_heading,
-    quarantine_rows,
-    shorten,
-)
+from pipeline.errors import printable
+from pipeline.report.content import Report, Table, numeric_columns, quarantine_heading, quarantine_rows, shorten
 
 CELL_WIDTH = 56
 LAST_CELL_WIDTH = 160

@@ -28,6 +28,8 @@ class Store:
     """Every row, in the order of the listing, in the smallest pieces that can be read alone."""
     root: str = ""
     """Below which, or below whose matches, all shards are; by default the URL."""
+    passed_over: Sequence[storage.PassedOver] = ()
+    """What is below the URL and is no input, by reason."""
 
     @property
     def rows(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pipeline.config.train import TrainConfig
-from pipeline.retry import redact
+from pipeline.errors import one_line
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import State
 
@@ -70,7 +70,7 @@ class Keeper:
             self._failures = 0
             return
         self._failures += 1
-        reason = redact(" ".join(f"{type(error).__name__}: {error}".split()))
+        reason = one_line(error)
         line = f"{self._config.output}: the checkpoint of step {step} could not be written ({reason}); {self._last()}"
         if self._failures > bearable:
             raise checkpoint.CheckpointError(

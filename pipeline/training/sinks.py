@@ -21,9 +21,8 @@ import numpy as np
 
 from pipeline import images, storage
 from pipeline.config.watch import WatchConfig
-from pipeline.errors import UserError
+from pipeline.errors import UserError, redact
 from pipeline.recipe import flat
-from pipeline.retry import redact
 
 _MOST_OFTEN_S = 30.0
 _SEGMENT_BYTES = 4_000_000

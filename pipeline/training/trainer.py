@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline import cluster, hardware, telemetry
 from pipeline.config.train import TrainConfig
-from pipeline.retry import redact
+from pipeline.errors import redact
 from pipeline.training.beside import BesideValidator, Scores, States, Submit, ValidatorLostError
 from pipeline.training.group import Group
 from pipeline.training.loop import Outcome, Task, train

@@ -16,8 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.config.train import TrainConfig
-from pipeline.errors import UserError
-from pipeline.retry import StorageError, redact
+from pipeline.errors import StorageError, UserError, one_line
 from pipeline.stores import SourceChangedError
 from pipeline.training import guards, metrics
 from pipeline.training.beside import Scores, Submit, Unfinished, Validations, with_weights
@@ -196,7 +195,7 @@ class Watch:
         try:
             yield
         except (OSError, StorageError) as error:
-            reason = redact(" ".join(f"{type(error).__name__}: {error}".split()))
+            reason = one_line(error)
             self._say(f"{self._config.output}: metrics could not be written ({reason}); {then}")
 
     def _draws(self, step: int) -> bool:

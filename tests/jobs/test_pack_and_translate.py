@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import pack, translate, verify
-from pipeline import images, retry, storage
+from pipeline import errors, images, storage
 from pipeline.engine import crash, record
 from pipeline.engine.plan import Limits
 from pipeline.packing import pack_jobs
@@ -218,7 +218,7 @@ class TestBadInput:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         def unreachable(url: str, suffix: str = "") -> list[storage.Entry]:
-            raise retry.StorageError(f"{url}: ConnectionRefusedError (tried 6 times)")
+            raise errors.StorageError(f"{url}: ConnectionRefusedError (tried 6 times)")
 
         monkeypatch.setattr(storage, "list_files", unreachable)
         self.check(run_pack("s3://bucket/in", str(tmp_path / "out")), capsys, "ConnectionRefusedError")

@@ -7,16 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
+from pipeline.errors import printable
 from pipeline.report.contact_sheet import BACKGROUND, Layout, contact_sheet, fit_text, landscape
-from pipeline.report.content import (
-    QuarantineLine,
-    Report,
-    Table,
-    numeric_columns,
-    printable,
-    quarantine_heading,
-    shorten,
-)
+from pipeline.report.content import QuarantineLine, Report, Table, numeric_columns, quarantine_heading, shorten
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
 

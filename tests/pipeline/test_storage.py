@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import retry, storage
+from pipeline import errors, retry, storage
 from pipeline.errors import UserError
+from pipeline.storage import exclusive
 
 
 def test_create_is_exclusive_and_whole(any_prefix: str) -> None:
@@ -112,8 +113,8 @@ def test_an_exception_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_disk_without_unnamed_files_is_exclusive_too(tmp_path: Path) -> None:
     path = str(tmp_path / "out")
-    assert storage._create_local_named(path, b"1")
-    assert not storage._create_local_named(path, b"2")
+    assert exclusive.create_local_named(path, b"1")
+    assert not exclusive.create_local_named(path, b"2")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
@@ -157,7 +158,7 @@ def test_retries_end_with_an_error_that_names_the_object(monkeypatch: pytest.Mon
         calls.append(1)
         raise ConnectionResetError("peer")
 
-    with pytest.raises(retry.StorageError, match=r"s3://b/k: ConnectionResetError"):
+    with pytest.raises(errors.StorageError, match=r"s3://b/k: ConnectionResetError"):
         retry.retrying(fail, "s3://b/k")
     assert len(calls) == retry.RETRY_ATTEMPTS
 
@@ -176,7 +177,7 @@ def test_an_answer_is_not_a_fault() -> None:
 
 def test_credentials_do_not_reach_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-value")
-    assert retry.redact("x very-secret-value y") == "x [redacted] y"
+    assert errors.redact("x very-secret-value y") == "x [redacted] y"
 
 
 def test_a_leftover_is_known_by_its_name() -> None:

@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline.config.train import TrainConfig
-from pipeline.retry import StorageError
+from pipeline.errors import StorageError
 from pipeline.stores import parquet
 from pipeline.training import checkpoint, feed, loader, loop, metrics, node, stream
 from pipeline.training import lanes as laning

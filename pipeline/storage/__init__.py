@@ -1,0 +1,47 @@
+"""A URL becomes a filesystem; objects are listed, read, created exclusively and replaced whole.
+
+Nothing else in the package opens a path. What is notable here:
+
+- `create` is a true conditional create: one winner, however many try, and never a truncated object. A filesystem for
+  which no such primitive is known is refused as an output by `check_output`.
+- Everything that crosses a network goes through the one retry policy (`pipeline.retry`).
+- Listings are never cached: another writer is always assumed.
+"""
+
+from pipeline.storage.listing import Entry, PassedOver, exists, is_leftover, list_files, stat_file
+from pipeline.storage.objects import (
+    age_s,
+    check_output,
+    create,
+    delete,
+    grow,
+    open_read,
+    read,
+    read_if_there,
+    replace,
+)
+from pipeline.storage.urls import absolute, filesystem, is_local, is_memory, is_submitted, join
+
+__all__ = [
+    "Entry",
+    "PassedOver",
+    "absolute",
+    "age_s",
+    "check_output",
+    "create",
+    "delete",
+    "exists",
+    "filesystem",
+    "grow",
+    "is_leftover",
+    "is_local",
+    "is_memory",
+    "is_submitted",
+    "join",
+    "list_files",
+    "open_read",
+    "read",
+    "read_if_there",
+    "replace",
+    "stat_file",
+]

@@ -1,0 +1,99 @@
+"""Exclusive creation, filesystem by filesystem: one winner, however many try, and never a truncated object.
+
+fsspec's own `mode="create"` is `exists()` followed by a plain write on every filesystem but S3, so local disks and
+`memory://` get their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import uuid
+
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pipeline.retry import causes, error_code
+
+_memory_lock = threading.Lock()
+
+
+def create_on_s3(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> bool:
+    try:
+        fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if any(error_code(cause) == "PreconditionFailed" for cause in causes(error)):
+            return False
+        raise
+    return True
+
+
+def create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:
+    with _memory_lock:
+        if fs.exists(path):
+            return False
+        fs.pipe_file(path, data)
+        return True
+
+
+def create_local(path: str, data: bytes) -> bool:
+    """An unnamed temporary file, linked once it is on the disk; a named one where the disk has no unnamed ones."""
+    directory = os.path.dirname(path)
+    os.makedirs(directory, exist_ok=True)
+    try:
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+        return create_local_named(path, data)
+    # The unnamed file lives as long as a descriptor of it is open; `dst_dir_fd` makes CPython follow the /proc link.
+    duplicate, parent = os.dup(descriptor), os.open(directory, os.O_RDONLY)
+    try:
+        write_synced(descriptor, data)
+        os.link(f"/proc/self/fd/{duplicate}", os.path.basename(path), dst_dir_fd=parent, follow_symlinks=True)
+        os.fsync(parent)
+    except FileExistsError:
+        return False
+    finally:
+        os.close(duplicate)
+        os.close(parent)
+    return True
+
+
+def create_local_named(path: str, data: bytes) -> bool:
+    temporary = temporary_name(path)
+    try:
+        write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+    sync_directory(path)
+    return True
+
+
+def temporary_name(path: str) -> str:
+    directory, base = os.path.split(path)
+    return os.path.join(directory, f".{base[:64]}.{uuid.uuid4().hex}.tmp")
+
+
+def write_synced(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: str) -> None:
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
