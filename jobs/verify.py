@@ -8,28 +8,44 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, FAILED, run_job
 from pipeline.config.verify import VerifyConfig
-from pipeline.verify import clean, verify
+from pipeline.errors import printable
+from pipeline.verification import Verdict, clean, repair, verify
 
-MOST_FAULTS = 20
+MOST_LINES = 20
 
 
 def run(config: VerifyConfig) -> int:
     """Print the verdict; 0 where the dataset is whole, else 1."""
     verdict = verify(config.input, source=config.source)
-    for fault in verdict.faults[:MOST_FAULTS]:
-        print(f"fault: {fault}")
-    if len(verdict.faults) > MOST_FAULTS:
-        print(f"… and {len(verdict.faults) - MOST_FAULTS} more")
-    for entry in verdict.leftovers:
-        print(f"left behind by a kill, in nobody's way: {entry.name} ({entry.size} bytes)")
+    _list("fault", [str(fault) for fault in verdict.faults])
+    _list("passed over", verdict.passed_over)
+    _list("left behind by a kill, in nobody's way", [f"{e.name} ({e.size} bytes)" for e in verdict.leftovers])
     if config.clean:
         print(f"removed {clean(verdict, time.time())} of {len(verdict.leftovers)} leftovers")
+    if config.repair:
+        _repair(verdict)
+    total = verdict.total
     print(
-        f"{config.input}: {verdict.inputs} inputs = {verdict.ok} ok + {verdict.quarantined} set aside"
-        f" + {verdict.skipped} skipped, in {verdict.units} units: "
+        f"{printable(config.input)}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} set aside"
+        f" + {total.skipped} skipped, in {total.units} units: "
         + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
     )
     return FAILED if verdict.faults else DONE
+
+
+def _repair(verdict: Verdict) -> None:
+    done = repair(verdict)
+    _list("removed", done.removed)
+    _list("left as it is", [f"{fault}; {remedy}" for fault, remedy in done.left])
+    if done.removed:
+        print("now run the job's command again: it makes anew what was removed, and nothing else")
+
+
+def _list(title: str, lines: Sequence[str]) -> None:
+    for line in lines[:MOST_LINES]:
+        print(f"{title}: {printable(line)}")
+    if len(lines) > MOST_LINES:
+        print(f"… and {len(lines) - MOST_LINES} more ({title})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from pipeline import images
 from pipeline.engine import finish
-from pipeline.engine.plan import Segment, first_rows, segment_of
-from pipeline.engine.record import Output, load_unit
-from pipeline.errors import StorageError
+from pipeline.engine.plan import Segment, first_rows, passed_over, segment_of
+from pipeline.engine.record import CARD, Output, load_unit
+from pipeline.errors import StorageError, printable
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
@@ -22,7 +22,7 @@ from pipeline.stores import SourceChangedError, Store, image_columns, parquet, r
 
 log = logging.getLogger("transdomain")
 
-Cards = Callable[[Sequence[Segment], pa.Table | None], Mapping[str, bytes]]
+Cards = Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
 
 MOST_QUARANTINE_LINES = 200
 SHEET_ROWS = 12
@@ -45,17 +45,18 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
     `input_column` names what a translation was made from; it is shown beside the translation.
     """
 
-    def cards(segments: Sequence[Segment], manifest: pa.Table | None) -> Mapping[str, bytes]:
-        made: dict[str, bytes] = {"README.md": dataset_card(title, sources, manifest).encode()}
+    def cards(segments: Sequence[Segment], manifest: pa.Table | None) -> finish.Derived:
+        made: dict[str, Callable[[], bytes]] = {CARD: lambda: dataset_card(title, sources, segments, manifest).encode()}
         if manifest is not None:
-            report = output_report(title, sources, output, manifest, input_column)
-            made["_transdomain/report.html"] = render_report(report).encode()
+            made["_transdomain/report.html"] = lambda: render_report(
+                output_report(title, sources, output, segments, manifest, input_column)
+            ).encode()
         return made
 
     return cards
 
 
-def dataset_card(title: str, sources: Sequence[Store], manifest: pa.Table | None) -> str:
+def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segment], manifest: pa.Table | None) -> str:
     """README.md of an output: what it is made of, and how many rows it has once that is known."""
     lines = [f"# {title}", "", f"Made from {', '.join(f'`{source.url}`' for source in sources)}."]
     if manifest is None:
@@ -66,12 +67,19 @@ def dataset_card(title: str, sources: Sequence[Store], manifest: pa.Table | None
             f"{total.inputs} inputs: {total.ok} in `data/`, {total.quarantined} set aside in `_quarantine/` with their "
             f"reasons, {total.skipped} skipped."
         )
+    if passed := passed_over(segments):
+        lines += ["", "Passed over:", "", *(f"- {printable(line)}" for line in passed)]
     lines += ["", "`python -m jobs.verify --input HERE` proves that nothing is lost or harmed.", ""]
     return _HEAD + "\n".join(lines)
 
 
 def output_report(
-    title: str, sources: Sequence[Store], output: Output, manifest: pa.Table, input_column: str | None
+    title: str,
+    sources: Sequence[Store],
+    output: Output,
+    segments: Sequence[Segment],
+    manifest: pa.Table,
+    input_column: str | None,
 ) -> Report:
     """The report of a finished output: its counts, what was set aside and why, and a few of its pictures."""
     total = finish.totals(manifest)
@@ -90,11 +98,12 @@ def output_report(
             ("units", f"{total.units:,}"),
             ("written", f"{size / 1e6:,.1f} MB"),
             ("source", ", ".join(source.url for source in sources)),
+            *(("passed over", line) for line in passed_over(segments)),
         ],
         tables=[Table(title="Why", columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
         if reasons
         else [],
-        sheet_png=_sample_sheet(output, _newest(output, manifest), input_column),
+        sheet_png=_sample_sheet(output, sources, _newest(output, manifest), input_column),
         quarantine=lines[:MOST_QUARANTINE_LINES],
         quarantine_total=total.quarantined,
     )
@@ -113,9 +122,13 @@ def _newest(output: Output, manifest: pa.Table) -> list[dict[str, Any]]:
     return [row for row in made if segment_of(row["unit"]) == segment_of(made[-1]["unit"])]
 
 
-def _sample_sheet(output: Output, units: Sequence[Mapping[str, Any]], input_column: str | None) -> bytes | None:
+def _sample_sheet(
+    output: Output, sources: Sequence[Store], units: Sequence[Mapping[str, Any]], input_column: str | None
+) -> bytes | None:
     """The first pictures of the first units of each part; beside a translation, what it was made from."""
     samples: list[tuple[str, list[np.ndarray]]] = []
+    of_sources = {column for store in sources for column in image_columns(store.schema)}
+    names = ["key", "source_key", *dict.fromkeys(["image", "image_a", "image_b", *sorted(of_sources)])]
     columns: list[str] = []
     parts = {unit["data"].rpartition("/")[0] for unit in units}
     left = Counter(dict.fromkeys(parts, -(-SHEET_ROWS // max(len(parts), 1))))
@@ -123,27 +136,32 @@ def _sample_sheet(output: Output, units: Sequence[Mapping[str, Any]], input_colu
         part = made["data"].rpartition("/")[0]
         if not left[part] or not made["data"].startswith("data/"):
             continue
-        names = ["key", "source_key", "image", "image_a", "image_b"]
         rows = finish.read_made(output, made, names, first=left[part])
         if rows is None:
             continue
         left[part] -= len(rows)
-        columns = image_columns(rows.schema)
+        columns = columns or image_columns(rows.schema)
         # Rows keep their order, so those shown come from as many first inputs and those that are not among the rows.
         first = len(rows) + made["quarantined"] + made["skipped"]
-        sources = _sources(output, made["unit"], input_column, first, rows)
+        made_from = _sources(output, made["unit"], input_column, first, rows)
         for row in rows.to_pylist():
-            pictures = [images.decode(row[c]["bytes"]).pixels for c in columns if row[c] is not None]
+            shown = [row.get(c) for c in columns]
             if input_column is not None:
-                if row["source_key"] not in sources:
-                    continue
-                pictures = [images.decode(sources[row["source_key"]]).pixels, *pictures]
-            samples.append((row["key"], pictures))
-    if not samples:
+                shown = [{"bytes": made_from.get(row.get("source_key"))}, *shown]
+            samples.append((str(row.get("key")), [_picture(value) for value in shown]))
+    if not columns:
         return None
     titles = {"image": "translation" if input_column else "image", "image_a": "A", "image_b": "B"}
-    heads = ([f"input ({input_column})"] if input_column else []) + [titles[c] for c in columns]
+    heads = ([f"input ({input_column})"] if input_column else []) + [titles.get(c, c) for c in columns]
     return contact_sheet(heads, [p for _, p in samples], captions=[key for key, _ in samples])
+
+
+def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
+    """The picture in a cell of an image column; a grey one where there is none that can be shown."""
+    try:
+        return images.decode((value or {}).get("bytes") or b"").pixels
+    except images.BadImage:
+        return np.full((48, 48, 3), 200, np.uint8)
 
 
 def _sources(output: Output, unit: str, input_column: str | None, first: int, shown: pa.Table) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.evaluation.store import evaluate
 from pipeline.packing import pack_jobs
 from pipeline.training.run import run as train
 from pipeline.translation.job import translate_job
-from pipeline.verify import verify
+from pipeline.verification import verify
 
 log = logging.getLogger("transdomain")
 

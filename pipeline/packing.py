@@ -66,10 +66,11 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
     return Job(
         kind="pack",
         output=output,
-        sources=[source],
+        sources={"": source},
         recipe=recipe,
         limits=config.limits,
         works=[work],
+        moved=config.moved,
         cards=store_cards("Packed image store", [source], output),
     )
 

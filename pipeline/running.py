@@ -41,7 +41,11 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str]
     if options.local:
         outcomes = run(jobs, local.execute, options.budget)
     else:
-        urls = [job.output.url for job in jobs] + [source.url for job in jobs for source in job.sources] + list(reads)
+        urls = (
+            [job.output.url for job in jobs]
+            + [store.url for job in jobs for store in job.sources.values()]
+            + list(reads)
+        )
         for url in urls:
             if storage.is_memory(url):
                 raise UserError(

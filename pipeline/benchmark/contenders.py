@@ -67,11 +67,10 @@ class ModelAlone:
     folder: str
     bundle: str
     arithmetic: Arithmetic
-    threads: int | None
     count: int
 
     def prepare(self) -> Callable[[], int]:
-        stage = Translate(self.bundle, "a_to_b", self.arithmetic, self.threads)
+        stage = Translate(self.bundle, "a_to_b", self.arithmetic)
         names = sorted(path for path in Path(self.folder).iterdir() if path.suffix == ".jpg")
         frames = [images.decode(name.read_bytes()).pixels for name in names]
         frames = [frames[i % len(frames)] for i in range(self.count)]

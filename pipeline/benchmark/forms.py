@@ -49,7 +49,6 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
     if config.quick:
         forms = [form for form in forms if not form.compile]
     limits = Limits(device, precisions)
-    threads = hardware.available_cpus() if device == "cpu" else None
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, ExitStack() as stack:
         folder, bundle = f"{scratch}/jpeg", f"{scratch}/bundle"
         inputs.write_bundle(bundle, architecture, config.size)
@@ -57,7 +56,7 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
         rates: dict[Arithmetic, Callable[[], float]] = {}
         for form in forms:
             log.info("preparing %s", name(form))
-            contender = contenders.ModelAlone(folder, bundle, form, threads, config.images)
+            contender = contenders.ModelAlone(folder, bundle, form, config.images)
             rates[form] = stack.enter_context(contenders.running(contender, hardware.MALLOC_ENVIRONMENT))
         found = in_turn({**limits.measurements(), **rates}, config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}
@@ -73,6 +72,9 @@ def name(form: Arithmetic) -> str:
 
 def _forms(device: str, precisions: Sequence[str], batch: int) -> Iterator[Arithmetic]:
     """The plain one first."""
+    threads = hardware.available_cpus() if device == "cpu" else None
     for precision, trunk, compiled in itertools.product(precisions, get_args(Trunk), (False, True)):
         if trunk == "direct" or (device, precision) == ("cpu", "fp32"):
-            yield Arithmetic(device=device, precision=precision, compile=compiled, trunk=trunk, batch=batch)
+            yield Arithmetic(
+                device=device, precision=precision, threads=threads, compile=compiled, trunk=trunk, batch=batch
+            )

@@ -25,7 +25,7 @@ from pipeline.engine.run import run
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
 from pipeline.packing import pack_jobs
-from pipeline.translation.job import actor_threads, translate_job
+from pipeline.translation.job import translate_job
 from pipeline.translation.stages import Arithmetic
 
 log = logging.getLogger("transdomain")
@@ -91,10 +91,9 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         jobs = (_translate_config(config, store, bundle, f"{scratch}/out{i}") for i in range(config.repeats + 1))
         arithmetic = Arithmetic(**translate_job(next(jobs)).recipe["arithmetic"])
         precisions = hardware.supported_precisions(device)
-        threads = actor_threads(config.resources, device)
         plain = PlainLoop(folder, bundle, device, config.plain_images)
         # As long as the plain loop, and no shorter than a few batches.
-        model = ModelAlone(folder, bundle, arithmetic, threads, max(2 * config.plain_images, 2 * arithmetic.batch))
+        model = ModelAlone(folder, bundle, arithmetic, max(2 * config.plain_images, 2 * arithmetic.batch))
         limits = Limits(device, precisions)
         with (
             contenders.running(plain, {}) as plain_rate,

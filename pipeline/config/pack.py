@@ -31,6 +31,8 @@ class PackConfig:
     """Names and shares, such as `train 0.8 test 0.2`: a store each, drawn by a seeded hash of the key."""
     seed: int = 0
     """Seed of the split."""
+    moved: bool = False
+    """The input is the store that the output was begun from, at another place."""
     pair_encoding: Encoding = Encoding(codec="png")
     """How the two halves of an A|B picture are written. All other images keep their bytes."""
     limits: Limits = Limits()

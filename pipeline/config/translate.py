@@ -30,7 +30,8 @@ class Resources:
     max_actors: int | None = None
     """Largest number of actors; by default as many as the smallest."""
     threads: int | None = None
-    """Threads of one actor's arithmetic on a CPU; by default all cores."""
+    """Threads of one actor's arithmetic on a CPU; by default those that the output began with, else all cores. They
+    decide a last bit of some pixels, so they are part of the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,8 @@ class _Translate:
     """Keep the column that was read, as source_image."""
     form: Literal["parquet", "folder"] = "parquet"
     """Write Parquet shards, or a folder of image files."""
+    moved: bool = False
+    """The input is the store that the output was begun from, at another place."""
 
 
 @dataclass(frozen=True, kw_only=True)

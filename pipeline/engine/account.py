@@ -90,6 +90,10 @@ def decode_account(text: str) -> Account:
     )
 
 
+COUNTS = ("inputs", "ok", "quarantined", "skipped")
+"""Names of the four numbers that must add up."""
+
+
 def counts(account: Account) -> dict[str, int]:
     """The four numbers that must add up."""
     return {

@@ -21,7 +21,8 @@ class Budget:
     count: int | None = None
     """Largest number of quarantined rows; no such limit by default."""
     after_rows: int = 1000
-    """Rows that must have been seen before the share is judged."""
+    """The share is one of so many rows at least, so that a few bad ones among the first do not stop a job. A smaller
+    output bears as many bad ones as one of this size, but not that none is good."""
     on_budget: Literal["stop", "finish"] = "stop"
     """Stop at once (the same command goes on from there), or finish; the exit code is 3 either way."""
 
@@ -30,8 +31,10 @@ class Budget:
             raise UserError(f"budget.share {self.share} is not between 0 and 1")
 
 
-def exceeded(budget: Budget, *, inputs: int, quarantined: int) -> bool:
-    """Whether so many quarantined rows of so many inputs are too many."""
+def exceeded(budget: Budget, *, inputs: int, quarantined: int, final: bool = False) -> bool:
+    """Whether so many quarantined rows of so many inputs are too many. `final` says that no more inputs will come."""
     if budget.count is not None and quarantined > budget.count:
         return True
-    return inputs >= budget.after_rows and quarantined > budget.share * inputs
+    if final and 0 < quarantined == inputs and budget.share < 1:
+        return True
+    return quarantined > budget.share * max(inputs, budget.after_rows)

@@ -12,6 +12,7 @@ finds a verdict publishes exactly the files that it names, or fails the unit.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import socket
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine import crash
 from pipeline.engine.account import (
+    COUNTS,
     FOOTER_KEY,
     Account,
     Batch,
@@ -36,7 +39,10 @@ from pipeline.engine.account import (
 from pipeline.engine.plan import FORMAT_VERSION
 from pipeline.engine.record import Output
 from pipeline.engine.watchdog import got_on
+from pipeline.errors import one_line
 from pipeline.stores import parquet
+
+REMEDY = "`jobs.verify --repair` removes what is not of this output's making, and the same command then goes on"
 
 
 class ConflictError(Exception):
@@ -86,7 +92,8 @@ def _publish_shard(output: Output, batch: Batch, mine: Account) -> tuple[Account
     data = parquet.encode_shard(batch.rows, {FOOTER_KEY: encode_account(mine)})
     if storage.create(url, data):
         return mine, _published(output, url, data)
-    return _adopt(url, mine), _published(output, url, storage.read(url))
+    account, data = _adopt(url, mine)
+    return account, _published(output, url, data)
 
 
 def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> tuple[Account, Published]:
@@ -104,8 +111,8 @@ def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> 
     verdict = parquet.encode_shard(columns, {FOOTER_KEY: encode_account(mine)})
     account = mine
     if not storage.create(url, verdict):
-        account, verdict = _adopt(url, mine), storage.read(url)
-        columns = parquet.read_columns(url, ["key", "file_name", "sha256"])
+        account, verdict = _adopt(url, mine)
+        columns = pq.read_table(io.BytesIO(verdict), columns=["key", "file_name", "sha256"])
     for key, name, sha256 in zip(*(columns[c].to_pylist() for c in ("key", "file_name", "sha256")), strict=True):
         if key in files:
             _publish_file(output.file(name), files[key].as_py(), sha256)
@@ -125,19 +132,31 @@ def _publish_file(url: str, data: bytes, sha256: str) -> None:
     crash.point("after image")
 
 
-def _adopt(url: str, mine: Account) -> Account:
-    """The account of the object that was there first."""
-    text, rows = parquet.read_footer(url, FOOTER_KEY)
-    if text is None:
-        raise ConflictError(f"{url} is taken by a file that no job wrote; move it away")
-    theirs = decode_account(text)
+def _adopt(url: str, mine: Account) -> tuple[Account, bytes]:
+    """The account of the shard that was there first, and the shard, after all of it was read."""
+    data = storage.read(url)
+    theirs, rows = read_account(url, data)
     if (theirs.unit, theirs.fingerprint, theirs.inputs) != (mine.unit, mine.fingerprint, mine.inputs):
-        raise ConflictError(
-            f"{url} belongs to unit {theirs.unit} of another recipe; move it away or use another output"
-        )
+        raise ConflictError(f"{url} belongs to unit {theirs.unit} of another recipe; {REMEDY}")
     if rows != theirs.ok:
-        raise ConflictError(f"{url} holds {rows} rows, its account says {theirs.ok}; move it away")
-    return theirs
+        raise ConflictError(f"{url} holds {rows} rows, its account says {theirs.ok}; {REMEDY}")
+    return theirs, data
+
+
+def read_account(url: str, data: bytes) -> tuple[Account, int]:
+    """The account that the shard `data` carries, and its number of rows, after all of it was read.
+
+    Raises ConflictError naming `url` where it is damaged, or no shard that a job wrote.
+    """
+    try:
+        shard = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        rows = sum(len(batch) for batch in shard.iter_batches(batch_size=256))
+        text = (shard.metadata.metadata or {}).get(FOOTER_KEY.encode())
+        if text is None:
+            raise ConflictError(f"{url} is taken by a file that no job wrote; {REMEDY}")
+        return decode_account(text.decode()), rows
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise ConflictError(f"{url} is damaged ({one_line(error)}); {REMEDY}") from error
 
 
 def _publish_quarantine(output: Output, account: Account) -> Published | None:
@@ -147,6 +166,9 @@ def _publish_quarantine(output: Output, account: Account) -> Published | None:
     data = parquet.encode_shard(quarantine_rows(account), {FOOTER_KEY: encode_account(account)})
     if not storage.create(url, data):
         data = storage.read(url)
+        theirs, rows = read_account(url, data)
+        if theirs != account or rows != len(account.rejected):
+            raise ConflictError(f"{url} is not the quarantine of unit {account.unit} as it is here; {REMEDY}")
     return _published(output, url, data)
 
 
@@ -163,7 +185,41 @@ def _publish_commit(
         # what may differ between attempts stands here and nowhere else
         "attempt": {"host": socket.gethostname(), "pid": os.getpid(), "started": started, "ended": time.time()},
     }
-    storage.create(output.commit(account.unit), json.dumps(record, indent=1, sort_keys=True).encode())
+    url = output.commit(account.unit)
+    if not storage.create(url, json.dumps(record, indent=1, sort_keys=True).encode()):
+        theirs = decode_commit(url, storage.read(url))
+        if theirs | {"attempt": None} != record | {"attempt": None}:
+            raise ConflictError(f"{url} is not the commit of unit {account.unit} as it is here; {REMEDY}")
+
+
+def decode_commit(url: str, data: bytes) -> dict[str, Any]:
+    """A commit record. Raises ConflictError naming `url` where it is none of this format, or is damaged."""
+    try:
+        record = json.loads(data)
+        if record["format"] != FORMAT_VERSION:
+            raise ConflictError(f"{url} has format {record['format']}; this version reads format {FORMAT_VERSION}")
+        counted, attempt = record["counts"], record["attempt"]
+        whole = (
+            all(isinstance(record[name], str) for name in ("unit", "fingerprint"))
+            and all(isinstance(counted[name], int) and counted[name] >= 0 for name in COUNTS)
+            and counted["ok"] + counted["quarantined"] + counted["skipped"] == counted["inputs"]
+            and all(_is_published(record[kind]) for kind in ("data", "quarantine"))
+            and record["data"] is not None
+            and (record["quarantine"] is None) == (counted["quarantined"] == 0)
+            and all(isinstance(attempt[name], float | int) for name in ("started", "ended"))
+            and isinstance(attempt["host"], str)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConflictError(f"{url} is no commit record ({one_line(error)}); {REMEDY}") from error
+    if not whole:
+        raise ConflictError(f"{url} is no whole commit record; {REMEDY}")
+    return record
+
+
+def _is_published(fields: Any) -> bool:
+    return fields is None or (
+        [type(fields[name]) for name in Published._fields] == [str, int, str] and len(fields["sha256"]) == 64
+    )
 
 
 def _published(output: Output, url: str, data: bytes) -> Published:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-import json
+import logging
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine import crash
-from pipeline.engine.plan import FORMAT_VERSION, Segment, segment_of
-from pipeline.engine.record import Output, count_segments, unit_ids
+from pipeline.engine.commit import REMEDY, ConflictError, decode_commit
+from pipeline.engine.mark import Totals, decode_mark, encode_mark
+from pipeline.engine.plan import Segment, segment_of
+from pipeline.engine.record import CARD, Output, count_segments, is_in_nobodys_way, unit_ids
+from pipeline.errors import one_line
+from pipeline.recipe import fingerprint
 from pipeline.stores import parquet
+
+log = logging.getLogger("transdomain")
 
 _THREADS = 16
 _PARTITIONS = 64
@@ -37,29 +45,31 @@ _MANIFEST = pa.schema(
 )
 
 
-class Totals(NamedTuple):
-    """Counts over all units; inputs = ok + quarantined + skipped."""
-
-    units: int
-    inputs: int
-    ok: int
-    quarantined: int
-    skipped: int
-
-
-def read_commits(output: Output, units: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The commit records of `units`, in order. Raises ValueError for a format that this version does not know."""
+def read_commits(output: Output, segments: Sequence[Segment], units: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The commit records of `units`, in order. Raises ConflictError where one is not that of its unit."""
+    made_by = {segment.number: fingerprint(segment.recipe) for segment in segments}
 
     def read(unit: str) -> dict[str, Any]:
-        record = json.loads(storage.read(output.commit(unit)))
-        if record["format"] != FORMAT_VERSION:
-            raise ValueError(
-                f"{output.commit(unit)} has format {record['format']}; this version reads {FORMAT_VERSION}"
-            )
+        record = decode_commit(output.commit(unit), storage.read(output.commit(unit)))
+        require_commit_of(output, unit, made_by[segment_of(unit)], record)
         return record
 
     with ThreadPoolExecutor(_THREADS) as threads:
         yield from threads.map(read, units)
+
+
+def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[str, Any]) -> None:
+    """Raises ConflictError where a commit is of another unit or recipe than its name and its plan say."""
+    why = [f"it is of unit {record['unit']}"] if record["unit"] != unit else []
+    why += ["it was made by another recipe than its plan's"] if record["fingerprint"] != made_by else []
+    places = {output.verdict(unit), output.at(f"_quarantine/{unit}.parquet")}
+    for kind in ("data", "quarantine"):
+        name = (record[kind] or {}).get("name")
+        own_shard = kind == "data" and str(name).startswith("data/") and str(name).endswith(f"/{unit}.parquet")
+        if name is not None and not own_shard and f"{output.url}/{name}" not in places:
+            why.append(f"its {kind} is {name}")
+    if why:
+        raise ConflictError(f"{output.commit(unit)} is not the commit of unit {unit}: {', '.join(why)}; {REMEDY}")
 
 
 def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table | None = None) -> pa.Table:
@@ -69,7 +79,7 @@ def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table | N
     """
     units = [unit for segment in segments for unit in unit_ids(segment)]
     rows = _last_manifest(output) | {row["unit"]: row for row in (known.to_pylist() if known is not None else [])}
-    fresh = manifest_table(read_commits(output, [unit for unit in units if unit not in rows]))
+    fresh = manifest_table(read_commits(output, segments, [unit for unit in units if unit not in rows]))
     rows |= {row["unit"]: row for row in fresh.to_pylist()}
     return pa.Table.from_pylist([rows[unit] for unit in units], schema=_MANIFEST)
 
@@ -83,10 +93,17 @@ def with_data(output: Output, manifest: pa.Table) -> pa.Table:
 
 def _last_manifest(output: Output) -> dict[str, dict[str, Any]]:
     data = storage.read_if_there(output.manifest)
-    if data is None:
-        return {}
-    table = pq.read_table(io.BytesIO(data))
-    return {row["unit"]: row for row in table.to_pylist()} if table.schema.equals(_MANIFEST) else {}
+    table = read_manifest(data) if data is not None else None
+    return {row["unit"]: row for row in table.to_pylist()} if table is not None else {}
+
+
+def read_manifest(data: bytes) -> pa.Table | None:
+    """A manifest from its file; None where it is damaged, or none of this version."""
+    try:
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        return None
+    return table if table.schema.equals(_MANIFEST) else None
 
 
 def manifest_table(commits: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -107,18 +124,22 @@ def totals(manifest: pa.Table) -> Totals:
     return Totals(len(manifest), *(sum(manifest[c].to_pylist()) for c in Totals._fields[1:]))
 
 
+Derived = Mapping[str, Callable[[], bytes]]
+"""Names below an output, and what makes the files of these names from what is there."""
+
+
 def complete(
     output: Output,
     segments: Sequence[Segment],
     known: pa.Table,
-    derived: Callable[[pa.Table], Mapping[str, bytes]],
+    derived: Callable[[pa.Table], Derived],
 ) -> bool:
     """Write what is derived from the commits of all segments, and `_SUCCESS` last.
 
     `known` is the manifest of some of them, whose commits are not read again; `derived` gives report and cards by
     name, from the whole one. False where a segment was added since `segments` were read: the output is then not
-    complete, and what was written is to be written again. Raises ValueError where counts do not add up to the plan,
-    or a key occurs twice; the output is then not called complete.
+    complete, and what was written is to be written again. Raises ValueError where counts do not add up to the plan, a
+    key occurs twice, or there is data of no unit; the output is then not called complete.
     """
     manifest = manifest_of(output, segments, known)
     total = totals(manifest)
@@ -129,31 +150,75 @@ def complete(
     doubled = duplicate_keys(lambda: keys_of(output, kept))
     if doubled:
         raise ValueError(f"{output.url} is not complete: keys that occur more than once: {', '.join(doubled)}")
+    if strange := strangers(output, kept):
+        raise ValueError(
+            f"{output.url} is not called complete: {len(strange)} files in data/ are of no unit, such as {strange[0]}, "
+            "and readers would take them for data; move them away and run the same command again"
+        )
     buffer = io.BytesIO()
-    pq.write_table(manifest, buffer, compression="zstd")
+    pq.write_table(manifest, buffer, compression="zstd", write_page_checksum=True)
     crash.point("before manifest")
     storage.replace(output.manifest, buffer.getvalue())
     crash.point("after manifest")
-    for name, data in derived(manifest).items():
-        storage.replace(output.at(name), data)
+    hashes = _write_derived(output, derived(manifest))
     if count_segments(output) != len(segments):
         return False
-    mark = {"format": FORMAT_VERSION, "segments": len(segments), **total._asdict()}
     crash.point("before success")
-    storage.replace(output.success, json.dumps(mark, indent=1, sort_keys=True).encode())
+    storage.replace(output.success, encode_mark(len(segments), total, hashes.get(CARD)))
     crash.point("after success")
+    # Killed just here, or by a plan that comes just now, the mark names fewer segments than there are: whoever opens
+    # the output compares, and the next run removes it.
     if count_segments(output) != len(segments):
         storage.delete(output.success)
         return False
     return True
 
 
+def _write_derived(output: Output, derived: Derived) -> dict[str, str]:
+    """Write each file that can be made; the sha256 of each that was. Nothing of it is worth an output's completion."""
+    written = {}
+    for name, make in derived.items():
+        try:
+            data = make()
+        except Exception as error:  # said, and the output is complete without it
+            log.warning("%s was not written: %s", output.at(name), one_line(error))
+            log.debug("", exc_info=error)
+            continue
+        storage.replace(output.at(name), data)
+        written[name] = hashlib.sha256(data).hexdigest()
+    return written
+
+
+def strangers(output: Output, manifest: pa.Table) -> list[str]:
+    """Names below data/ that readers would take for data and that no unit of the manifest has made, sorted.
+
+    Where units are shards a listing tells. Files of a folder are counted, and looked at by name only where the count
+    is not that of the rows.
+    """
+    listed = [entry.name for entry in storage.list_files(output.at("data"))]
+    shown = {f"data/{name}" for name in listed if not is_in_nobodys_way(name)}
+    known = {name for name in manifest["data"].to_pylist() if name.startswith("data/")}
+    folders = manifest.filter(pa.compute.starts_with(manifest["data"], "_transdomain/verdicts/"))
+    if len(folders) and len(shown) == len(known) + sum(folders["ok"].to_pylist()):
+        return []
+    for row in folders.to_pylist():
+        names = parquet.read_columns(output.at(row["data"]), ["file_name"])["file_name"].to_pylist()
+        known.update(f"data/{name}" for name in names)
+    return sorted(shown - known)
+
+
 def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
-    """The counts in the output's mark, or None where it carries none that covers all of these segments."""
+    """The counts in the output's mark, or None where it carries none that covers all of these segments.
+
+    One that names fewer, of a run that was killed, is removed, and so is one that is damaged.
+    """
     mark = storage.read_if_there(output.success)
     if mark is None:
         return None
-    said = json.loads(mark)
+    said = decode_mark(mark)
+    if said is None or said["segments"] < len(segments):
+        storage.delete(output.success)
+        return None
     return Totals(*(said[name] for name in Totals._fields)) if said["segments"] == len(segments) else None
 
 

@@ -11,15 +11,16 @@ import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UserError
+from pipeline.storage import PassedOver
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 UNITS_PER_ROW_GROUP = 64
 _FOOTER_KEY = b"transdomain"
 
@@ -79,14 +80,27 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """A store as it was listed when a segment was planned."""
+
+    url: str
+    passed_over: tuple[PassedOver, ...] = ()
+    """What was below the URL and is no input."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Segment:
     """One plan file: what was planned, and the recipe under which all of it is made."""
 
     number: int
+    job: str
+    """The kind of job whose output it is."""
     recipe: Mapping[str, Any]
     """Everything that changes a byte of the output."""
     units: int
     rows: int
+    sources: Mapping[str, Source]
+    """By the name that ranges give their store; one without a name where a job reads one store."""
     label: str = ""
     """Of a slot; empty where the segments of an output have no names."""
 
@@ -99,6 +113,12 @@ def unit_id(segment: int, number: int) -> str:
 def part_of(label: str, part: str) -> str:
     """Where the shards of a part stand below data/; its own folder is the last, within that of its slot."""
     return "/".join(filter(None, (f"slot={label}" if label else "", part)))
+
+
+def passed_over(segments: Iterable[Segment]) -> list[str]:
+    """A line for each kind of thing that was below a source and is no input, as the source was listed last."""
+    latest = {source.url: source for segment in segments for source in segment.sources.values()}
+    return [each.below(source.url) for source in latest.values() for each in source.passed_over]
 
 
 def segment_of(unit: str) -> int:
@@ -187,12 +207,22 @@ _SCHEMA = pa.schema(
 )
 
 
-def encode_segment(units: Sequence[Unit], *, number: int, recipe: Mapping[str, Any], label: str = "") -> bytes:
-    """A segment as a Parquet file: a row a unit, recipe and counts in the footer."""
+def encode_segment(
+    units: Sequence[Unit],
+    *,
+    number: int,
+    job: str,
+    recipe: Mapping[str, Any],
+    sources: Mapping[str, Source],
+    label: str = "",
+) -> bytes:
+    """A segment as a Parquet file: a row a unit, recipe, sources and counts in the footer."""
     head = {
         "format": FORMAT_VERSION,
         "number": number,
+        "job": job,
         "label": label,
+        "sources": {name: asdict(source) for name, source in sources.items()},
         "units": len(units),
         "rows": sum(unit.rows for unit in units),
         "recipe": recipe,
@@ -218,8 +248,18 @@ def decode_segment(file: Any, source: str) -> Segment:
     if head["format"] != FORMAT_VERSION:
         raise ValueError(f"{source} has format {head['format']}; this version reads format {FORMAT_VERSION}")
     return Segment(
-        number=head["number"], recipe=head["recipe"], units=head["units"], rows=head["rows"], label=head["label"]
+        number=head["number"],
+        job=head["job"],
+        recipe=head["recipe"],
+        units=head["units"],
+        rows=head["rows"],
+        sources={name: _source(fields) for name, fields in head["sources"].items()},
+        label=head["label"],
     )
+
+
+def _source(fields: Mapping[str, Any]) -> Source:
+    return Source(url=fields["url"], passed_over=tuple(PassedOver(**each) for each in fields["passed_over"]))
 
 
 def decode_units(file: Any, group: int | None = None) -> list[Unit]:

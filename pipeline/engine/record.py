@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.engine import crash
 from pipeline.engine.plan import (
     FORMAT_VERSION,
     UNITS_PER_ROW_GROUP,
-    Range,
     Segment,
     Unit,
     decode_segment,
     decode_units,
-    encode_segment,
     segment_of,
     unit_id,
 )
-from pipeline.errors import UserError
-from pipeline.recipe import differences
+from pipeline.errors import UserError, one_line
 from pipeline.retry import retrying
+
+T = TypeVar("T")
+
+CARD = "README.md"
+"""The dataset card, whose head tells `datasets` what is data."""
 
 _THREADS = 16
 
@@ -87,23 +87,50 @@ class Output:
 
 def ensure_job(output: Output, kind: str) -> None:
     """Claim `output` for jobs of one kind. Raises UserError where another kind, or another format, has it."""
-    storage.create(output.job, json.dumps(_job_record(kind), sort_keys=True, indent=1).encode())
+    storage.create(output.job, encode_job(kind))
     check_job(output, kind)
 
 
 def check_job(output: Output, kind: str) -> None:
-    """Raises UserError where another kind of job, or another format, has `output`. Writes nothing."""
+    """Raises UserError where something else has `output`: files that no job wrote, another kind of job, or another
+    format. Writes nothing."""
     data = storage.read_if_there(output.job)
-    found = json.loads(data) if data is not None else _job_record(kind)
-    if found != _job_record(kind):
+    if data == encode_job(kind):
+        return
+    if data is None:
+        _require_own(output)
+        return
+    try:
+        found = json.loads(data)
+        what = f"jobs.{found['job']} (format {found['format']})"
+    except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{output.url} is the output of jobs.{found.get('job')} (format {found.get('format')}), not of jobs.{kind} "
-            f"(format {FORMAT_VERSION}); give another output"
+            f"{output.job} is damaged; `jobs.verify --input {output.url} --repair` removes it, and this command then "
+            "writes it anew"
+        ) from None
+    raise UserError(
+        f"{output.url} is the output of {what}, not of jobs.{kind} (format {FORMAT_VERSION}); give another output"
+    )
+
+
+def _require_own(output: Output) -> None:
+    """Raises UserError where there are files below a prefix that no job has claimed: they would be taken for ours."""
+    names = [e.name for e in storage.list_files(output.url) if not is_in_nobodys_way(e.name)]
+    if names and not any(name.startswith("_transdomain/") for name in names):  # else a job has begun meanwhile
+        raise UserError(
+            f"{output.url} is no output of a job and holds {len(names)} other files, such as {names[0]}; "
+            "give an empty prefix, or a new one"
         )
 
 
-def _job_record(kind: str) -> dict[str, Any]:
-    return {"format": FORMAT_VERSION, "job": kind}
+def is_in_nobodys_way(name: str) -> bool:
+    """Whether readers leave an object of this name out: any part of it begins with a dot."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def encode_job(kind: str) -> bytes:
+    """The record that claims an output for one kind of job."""
+    return json.dumps({"format": FORMAT_VERSION, "job": kind}, sort_keys=True, indent=1).encode()
 
 
 def load_segments(output: Output) -> list[Segment]:
@@ -111,7 +138,7 @@ def load_segments(output: Output) -> list[Segment]:
 
     Raises ValueError where one is missing.
     """
-    entries = _plan_files(output)
+    entries = plan_files(output)
     with ThreadPoolExecutor(_THREADS) as threads:
         segments = list(threads.map(lambda e: _segment(e.url, e.version), entries))
     if [s.number for s in segments] != list(range(len(segments))):
@@ -121,12 +148,12 @@ def load_segments(output: Output) -> list[Segment]:
 
 def count_segments(output: Output) -> int:
     """How many plan segments there are, from one listing."""
-    return len(_plan_files(output))
+    return len(plan_files(output))
 
 
 def load_units(output: Output, segment: int) -> list[Unit]:
     """All units of a segment."""
-    return _read_plan(output.plan(segment), decode_units)
+    return read_plan(output.plan(segment), decode_units)
 
 
 def unit_ids(segment: Segment) -> list[str]:
@@ -146,91 +173,33 @@ def load_unit(output: Output, unit: str) -> Unit:
     return next(u for u in group if u.id == unit)
 
 
-Cut = Callable[[Sequence[Range], int], Sequence[Unit]]
-"""From ranges and the number of a segment to the units of that segment."""
+def read_plan(url: str, decode: Callable[[Any], T]) -> T:
+    """What `decode` makes of the file of a plan. Raises ValueError, naming it, where it is not whole."""
+
+    def fetch() -> T:
+        with storage.open_read(url) as file:
+            return decode(file)
+
+    try:
+        return retrying(fetch, url)
+    except (pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{url} is not a whole plan ({one_line(error)}); put it back from a copy, or give another output"
+        ) from error
 
 
-def plan_new_inputs(
-    output: Output, ranges: Sequence[Range], recipe: Mapping[str, Any], cut: Cut, label: str = ""
-) -> list[Segment]:
-    """The segments of `output`, after one more for those shards of `ranges` that are in none yet.
-
-    Each segment is created exclusively; who loses the race for a number reads the winner's and plans again with what
-    is left. Under a `label` there is one segment of that name, of what was fresh when it was created, however little
-    that was. Raises UserError where the recipe recorded under this label, or without one in this output, is another.
-    """
-    while True:
-        segments, units = next_segment(output, ranges, recipe, cut, label)
-        if units is None:
-            return segments
-        if segments:
-            storage.delete(output.success)
-        number = len(segments)
-        crash.point("before plan")
-        storage.create(output.plan(number), encode_segment(units, number=number, recipe=recipe, label=label))
-        crash.point("after plan")
-
-
-def next_segment(
-    output: Output, ranges: Sequence[Range], recipe: Mapping[str, Any], cut: Cut, label: str = ""
-) -> tuple[list[Segment], Sequence[Unit] | None]:
-    """The segments of `output`, and the units that the next one would have; None where no more is wanted."""
-    segments = load_segments(output)
-    if bound := [s for s in segments if s.label == label][-1:]:
-        require_same_recipe(output, bound[0], recipe)
-        if label:
-            return segments, None
-    known = _planned_shards(output, len(segments))
-    fresh = [r for r in ranges if (r.source, r.shard) not in known]
-    return segments, cut(fresh, len(segments)) if fresh or label else None
-
-
-def require_same_recipe(output: Output, segment: Segment, wanted: Mapping[str, Any]) -> None:
-    """Raises UserError with the difference where a segment was begun under another recipe."""
-    changes = [f"{name}: {before} there, {now} now" for name, before, now in differences(segment.recipe, wanted)]
-    if not changes:
-        return
-    what, how = output.url, "give another output"
-    if segment.label:
-        what, how = f"{output.url}: slot {segment.label}", "a slot keeps its own, so run it with those"
-    raise UserError(f"{what} was begun with other settings ({'; '.join(changes)}); {how}")
-
-
-def _plan_files(output: Output) -> list[storage.Entry]:
+def plan_files(output: Output) -> list[storage.Entry]:
+    """The files of the plan, from one listing."""
     entries = storage.list_files(output.at("_transdomain/plan"), ".parquet")
     return [entry for entry in entries if not storage.is_leftover(entry.name)]
-
-
-def _planned_shards(output: Output, segments: int) -> set[tuple[str, str]]:
-    """Source and name of every shard that is in a segment already."""
-    known: set[tuple[str, str]] = set()
-    columns = [f"ranges.list.element.{name}" for name in ("source", "shard")]
-
-    def read(number: int) -> pa.Table:
-        return _read_plan(output.plan(number), lambda file: pq.ParquetFile(file).read(columns))
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for table in threads.map(read, range(segments)):
-            for of_units in table["ranges"].chunks:
-                ranges = of_units.flatten()
-                known.update(zip(ranges.field("source").to_pylist(), ranges.field("shard").to_pylist(), strict=True))
-    return known
 
 
 @functools.lru_cache(maxsize=100_000)
 def _segment(url: str, version: str) -> Segment:
     """`version` is what changes with the file, which nobody changes."""
-    return _read_plan(url, lambda file: decode_segment(file, url))
+    return read_plan(url, lambda file: decode_segment(file, url))
 
 
 @functools.lru_cache(maxsize=64)
 def _unit_group(url: str, group: int) -> list[Unit]:
-    return _read_plan(url, lambda file: decode_units(file, group))
-
-
-def _read_plan(url: str, decode: Any) -> Any:
-    def fetch() -> Any:
-        with storage.open_read(url) as file:
-            return decode(file)
-
-    return retrying(fetch, url)
+    return read_plan(url, lambda file: decode_units(file, group))

@@ -6,7 +6,7 @@ import functools
 import itertools
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +15,15 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.engine import finish, progress
 from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
-from pipeline.engine.plan import Limits, Range, Segment, Unit, part_of, plan_units, segment_of
-from pipeline.engine.record import (
-    Output,
-    check_job,
-    ensure_job,
-    is_finished,
-    load_segments,
-    load_units,
-    next_segment,
-    plan_new_inputs,
-    unit_ids,
-)
+from pipeline.engine.mark import Totals
+from pipeline.engine.plan import Limits, Range, Segment, Source, Unit, part_of, plan_units, segment_of
+from pipeline.engine.planning import Planned, Request, next_segment, plan_new_inputs
+from pipeline.engine.record import Output, check_job, ensure_job, is_finished, load_segments, load_units, unit_ids
 from pipeline.engine.steps import Receipt, Task, Work
+from pipeline.engine.tally import Tally
 from pipeline.errors import UserError
 from pipeline.recipe import differences
-from pipeline.stores import Store, is_listed
+from pipeline.stores import Store, is_listed, parquet
 
 log = logging.getLogger("transdomain")
 
@@ -38,6 +31,10 @@ MAX_FAILED_UNITS = 10
 """A run with so many failed units ends: something is wrong that the next unit will not escape either."""
 
 Executor = Callable[[Sequence[Work], Sequence[Task]], Iterator[Receipt]]
+
+
+def duplicate_source_keys(store: Store) -> list[tuple[str, str, str]]:  # TO MERGE
+    return []
 
 
 class IncompleteError(Exception):
@@ -50,20 +47,37 @@ class Job:
 
     kind: str
     output: Output
-    sources: Sequence[Store]
+    sources: Mapping[str, Store]
+    """By the name that their ranges have; without a name where there is one store."""
     recipe: Mapping[str, Any]
     limits: Limits
     works: Sequence[Work]
     """One for each part of the output; all have the same stages, by name and by what they take."""
     label: str = ""
     """Of the segment that this run is about; without one it is about all of them."""
-    cards: Callable[[Sequence[Segment], pa.Table | None], Mapping[str, bytes]]
+    moved: bool = False
+    """Whether the user says that the sources are those of the record at another place."""
+    set_aside_changed: bool = False
+    """Whether inputs that are no longer what was planned are set aside; else they fail their units, and the run."""
+    cards: Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
     """Report and cards by name, from the segments and the manifest (None at the start, when there is none yet)."""
 
     @property
-    def ranges(self) -> list[Range]:
-        """All there is to do, done or not."""
-        return [piece for source in self.sources for piece in source.ranges]
+    def request(self) -> Request:
+        """What is to be planned for it."""
+        return Request(
+            job=self.kind,
+            ranges=[piece for source in self.sources.values() for piece in source.ranges],
+            sources={
+                name: Source(url=store.url, passed_over=tuple(store.passed_over))
+                for name, store in self.sources.items()
+            },
+            recipe=self.recipe,
+            cut=self.cut,
+            label=self.label,
+            moved=self.moved,
+            check_new=lambda: _check_keys(self),
+        )
 
     def inputs(self, rows: int) -> int:
         """How many inputs so many planned rows are: each is planned once for every part."""
@@ -84,7 +98,7 @@ class Outcome:
     """How one output stands at the end of a run."""
 
     url: str
-    totals: finish.Totals
+    totals: Totals
     """Of the run's segment where that has a label, else of the output."""
     fresh: bool
     """False where there was nothing left to do when the run began."""
@@ -100,18 +114,29 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
     run again, and to be run twice at once on the same outputs. Raises UserError before any work where an output cannot
     be used; BudgetExceededError or IncompleteError where it cannot be completed.
     """
-    segments = [_prepare(job) for job in jobs]
+    planned = [_prepare(job) for job in jobs]
+    segments = [plan.segments for plan in planned]
     marked = [finish.marked_totals(job.output, s) for job, s in zip(jobs, segments, strict=True)]
-    works = [work for job in jobs for work in job.works]
-    tasks = list[Task]()
-    for i, job in enumerate(jobs):
-        if marked[i] is None:
-            first = sum(len(other.works) for other in jobs[:i])
-            tasks += [task._replace(work=first + task.work) for task in _pending(job, segments[i])]
-    if tasks:
-        own = {segment.number for job, s in zip(jobs, segments, strict=True) if job.label for segment in _own(job, s)}
-        _carry_out(jobs, works, tasks, execute, budget, own)
-    return [_complete(job, s, total, budget) for job, s, total in zip(jobs, segments, marked, strict=True)]
+    for job, plan, complete in zip(jobs, planned, marked, strict=True):
+        _say_changed(job, plan.changed, complete is not None)
+    tasks, tallies = list[Task](), list[Tally]()
+    for job, of_job, complete in zip(jobs, segments, marked, strict=True):
+        committed = job.output.committed() if complete is None else set[str]()
+        if complete is None:
+            first = sum(len(other.works) for other in jobs[: len(tallies)])
+            tasks += [task._replace(work=first + task.work) for task in _pending(job, of_job, committed)]
+        own = [segment for segment in _own(job, of_job) if complete is None]
+        tallies.append(Tally(job.output, own, committed))
+    try:
+        if tasks:
+            _carry_out(jobs, tasks, execute, budget, tallies)
+        return [
+            _complete(job, plan, total, budget, tally)
+            for job, plan, total, tally in zip(jobs, planned, marked, tallies, strict=True)
+        ]
+    finally:
+        for tally in tallies:
+            tally.stop()
 
 
 def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
@@ -121,40 +146,70 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
     """
     described = []
     for job in jobs:
-        check_job(job.output, job.kind)
         _check_sources(job)
-        segments, fresh = next_segment(job.output, job.ranges, job.recipe, job.cut, job.label)
+        check_job(job.output, job.kind)
+        (segments, _), fresh = next_segment(job.output, job.request)
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
         described.append((job.output.url, job.inputs(rows), sum(s.units for s in planned) + len(fresh or ())))
     return described
 
 
-def _prepare(job: Job) -> list[Segment]:
+def _prepare(job: Job) -> Planned:
     output = job.output
     _check_sources(job)
     storage.check_output(output.url)
+    check_job(output, job.kind)
+    next_segment(output, job.request)  # what is refused leaves no trace
     ensure_job(output, job.kind)
-    segments = plan_new_inputs(output, job.ranges, job.recipe, job.cut, job.label)
-    for name, data in job.cards(segments, None).items():
-        storage.create(output.at(name), data)  # those of a run that came further are not written over
-    return segments
+    planned = plan_new_inputs(output, job.request)
+    for name, make in job.cards(planned.segments, None).items():
+        storage.create(output.at(name), make())  # those of a run that came further are not written over
+    return planned
+
+
+def _say_changed(job: Job, changed: Sequence[str], complete: bool) -> None:
+    """Raises UserError where a complete output was made of inputs that are others now, unless they are set aside."""
+    if not changed:
+        return
+    what = f"{job.output.url}: {len(changed)} inputs have changed since they were planned, such as {changed[0]}"
+    if complete and not job.set_aside_changed:
+        raise UserError(
+            f"{what}, and what was made of them is of what they were; give another output, put them back, or add "
+            "--on_changed set_aside to leave it so"
+        )
+    log.warning("%s; what was made of them is of what they were, and what was not fails its unit", what)
 
 
 def _check_sources(job: Job) -> None:
     """Raises UserError where there is nothing to do, or what is done would be taken for input."""
-    empty = [source.url for source in job.sources if not source.rows]
-    if len(empty) == len(job.sources):
+    stores = job.sources.values()
+    empty = [store.url for store in stores if not store.rows]
+    if len(empty) == len(stores):
         raise UserError(f"{', '.join(empty)}: holds no rows; there is nothing to do")
     for url in empty:
         log.warning("%s: holds no rows", url)
+    for store in stores:
+        for each in store.passed_over:
+            log.warning("%s", each.below(store.url))
     made = [job.output.shard(Unit("000000-000000", (), part_of(job.label, work.part))) for work in job.works]
     made += [job.output.file(f"key.{work.sink.extension}") for work in job.works if work.sink.form == "folder"]
-    for source in job.sources:
-        if any(is_listed(url, source) for url in made):
+    for store in stores:
+        if any(is_listed(url, store) for url in made):
             raise UserError(
-                f"{job.output.url} is inside of {source.url}, where it would be taken for input; "
+                f"{job.output.url} is inside of {store.url}, where it would be taken for input; "
                 "give an output beside it"
+            )
+
+
+def _check_keys(job: Job) -> None:
+    """Raises UserError where a key occurs more than once in a source: it would in the output, too."""
+    for store in job.sources.values():
+        for key, first, second in duplicate_source_keys(store):
+            where = f"in {first} and in {second}" if first != second else f"twice in {first}"
+            raise UserError(
+                f"{store.url}: the key {key!r} occurs {where}, and a key has to name one image; give each folder an "
+                "output of its own, or rename the column key: rows are then named by their shard and number"
             )
 
 
@@ -163,9 +218,8 @@ def _own(job: Job, segments: Sequence[Segment]) -> Sequence[Segment]:
     return [s for s in segments if s.label == job.label] if job.label else segments
 
 
-def _pending(job: Job, segments: Sequence[Segment]) -> list[Task]:
+def _pending(job: Job, segments: Sequence[Segment], committed: set[str]) -> list[Task]:
     """The units without a commit, each with the number of its work among those of the job; the run's own come first."""
-    committed = job.output.committed()
     own = _own(job, segments)
     tasks = [task for segment in own for task in _left(job, segment, committed)]
     # Two runs on one output that begin at different places share the work instead of doing all of it twice.
@@ -196,30 +250,29 @@ def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
 
 
 def _carry_out(
-    jobs: Sequence[Job],
-    works: Sequence[Work],
-    tasks: Sequence[Task],
-    execute: Executor,
-    budget: Budget,
-    own: Collection[int],
+    jobs: Sequence[Job], tasks: Sequence[Task], execute: Executor, budget: Budget, tallies: Sequence[Tally]
 ) -> None:
-    """Of a labelled run `own` is its segment: what else it takes along may fail without failing it."""
-    seen = quarantined = 0
+    """What a labelled run takes along of earlier segments may fail without failing it."""
+    works = [work for job in jobs for work in job.works]
+    tally_of = [tally for job, tally in zip(jobs, tallies, strict=True) for _ in job.works]
     failures: list[str] = []
     title = " + ".join(dict.fromkeys(job.kind for job in jobs))
     for receipt in progress.shown(execute(works, tasks), title, len(tasks)):
-        if own and segment_of(receipt.task.unit) not in own:
+        tally = tally_of[receipt.task.work]
+        if segment_of(receipt.task.unit) not in tally.segments:
             if receipt.status == "failed":
                 log.warning("of an earlier slot: %s", receipt.error)
             continue
-        seen, quarantined = seen + receipt.inputs - receipt.skipped, quarantined + receipt.quarantined
+        tally.count(receipt)
         if receipt.status == "failed":
             log.warning("%s", receipt.error)
             failures.append(receipt.error)
         if len(failures) >= MAX_FAILED_UNITS:
             break
-        if budget.on_budget == "stop" and exceeded(budget, inputs=seen, quarantined=quarantined):
-            raise BudgetExceededError(_over_budget(quarantined, seen, works[receipt.task.work].output.url))
+        if budget.on_budget == "stop" and (found := tally.known()):
+            seen, quarantined = found
+            if exceeded(budget, inputs=seen, quarantined=quarantined):
+                raise BudgetExceededError(_over_budget(quarantined, seen, tally.output))
     if failures:
         raise IncompleteError(
             f"{len(failures)} of {len(tasks)} units failed, first: {failures[0]}; "
@@ -227,37 +280,45 @@ def _carry_out(
         )
 
 
-def _complete(job: Job, segments: Sequence[Segment], marked: finish.Totals | None, budget: Budget) -> Outcome:
+def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, tally: Tally) -> Outcome:
     """Judge what the run is about, and call the output complete where nothing else is left in it.
 
     `marked` are the counts of an output that was complete before.
     """
-    output, own = job.output, _own(job, segments)
+    output, segments, own = job.output, plan.segments, _own(job, plan.segments)
     if marked and not job.label:
-        return Outcome(output.url, marked, fresh=False, inputs=job.inputs(marked.inputs))
-    manifest = finish.manifest_of(output, own)
-    total = finish.totals(manifest)
-    if marked:
-        return Outcome(output.url, total, fresh=False, label=job.label, inputs=job.inputs(total.inputs))
-    seen = total.inputs - total.skipped
-    over = exceeded(budget, inputs=seen, quarantined=total.quarantined)
-    if over and budget.on_budget == "stop":
-        raise BudgetExceededError(_over_budget(total.quarantined, seen, output.url))
-    while not (unfinished := _unfinished(output, segments)):
-        if finish.complete(output, segments, manifest, functools.partial(job.cards, segments)):
-            break
-        segments = load_segments(output)  # somebody has planned more meanwhile, and may have done it, too
+        total = marked
     else:
-        log.warning(
-            "%s: not finished yet, to be run again with the settings that they have: %s",
-            output.url,
-            ", ".join(unfinished),
-        )
+        total = finish.totals(manifest := finish.manifest_of(output, own, tally.manifest()))
+    seen = total.inputs - total.skipped
+    over = exceeded(budget, inputs=seen, quarantined=total.quarantined, final=not job.set_aside_changed)
+    if not marked:
+        if over and budget.on_budget == "stop":
+            raise BudgetExceededError(_over_budget(total.quarantined, seen, output))
+        _call_complete(job, segments, manifest)
     if over:
         raise BudgetExceededError(
-            f"{output.url} is finished, with {total.quarantined} of {seen} images set aside: more than the budget bears"
+            f"{output.url} is finished, with {total.quarantined} of {seen} images set aside: more than the error "
+            f"budget bears{_for_instance(output)}"
         )
-    return Outcome(output.url, total, fresh=True, label=job.label, inputs=job.inputs(total.inputs))
+    if plan.changed and not job.label and not job.set_aside_changed:
+        raise IncompleteError(
+            f"{output.url} is finished, but {len(plan.changed)} inputs are no longer what it was made of, such as "
+            f"{plan.changed[0]}; put them back, give another output, or add --on_changed set_aside to leave it so"
+        )
+    return Outcome(output.url, total, fresh=not marked, label=job.label, inputs=job.inputs(total.inputs))
+
+
+def _call_complete(job: Job, segments: list[Segment], manifest: pa.Table) -> None:
+    """Write what is derived and the mark, unless somebody else's segment has units left."""
+    output = job.output
+    while not (unfinished := _unfinished(output, segments)):
+        if finish.complete(output, segments, manifest, functools.partial(job.cards, segments)):
+            return
+        segments = load_segments(output)  # somebody has planned more meanwhile, and may have done it, too
+    log.warning(
+        "%s: not finished yet, to be run again with the settings that they have: %s", output.url, ", ".join(unfinished)
+    )
 
 
 def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:
@@ -266,8 +327,17 @@ def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:
     return [segment.label for segment in segments if not is_finished(segment, committed)]
 
 
-def _over_budget(quarantined: int, inputs: int, url: str) -> str:
+def _over_budget(quarantined: int, inputs: int, output: Output) -> str:
     return (
-        f"stopped: {quarantined} of {inputs} images were set aside, more than the error budget bears; look at "
-        f"{url}/_quarantine, then run the same command again with a larger --budget.share or --budget.on_budget finish"
+        f"stopped: {quarantined} of {inputs} images were set aside, more than the error budget bears"
+        f"{_for_instance(output)}; look at {output.url}/_quarantine, then run the same command again with a larger "
+        "--budget.share or --budget.on_budget finish"
     )
+
+
+def _for_instance(output: Output) -> str:
+    """One of the rows that were set aside, with its reason; empty where none is to be had."""
+    for entry in storage.list_files(output.at("_quarantine"), ".parquet")[:1]:
+        for row in parquet.read_columns(entry.url, ["key", "reason", "message"], first=1).to_pylist():
+            return f" (such as {row['key']}: {row['reason']}: {row['message']})"
+    return ""

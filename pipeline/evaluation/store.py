@@ -104,7 +104,12 @@ class _Baselines:
             architecture = open_bundle(storage.absolute(config.bundle)).generator_config
             self.multiple = architecture.size_multiple
             self.arithmetic = Arithmetic(
-                device=hardware.default_device(), precision="fp32", compile=False, trunk="direct", batch=1
+                device=hardware.default_device(),
+                precision="fp32",
+                threads=None,
+                compile=False,
+                trunk="direct",
+                batch=1,
             )
             untrained = build_generator(architecture, generator=torch.Generator().manual_seed(0))
             self.network = prepare(untrained, self.arithmetic)

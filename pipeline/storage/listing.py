@@ -35,6 +35,10 @@ class PassedOver:
     example: str
     """The name of the first of them, relative to the prefix."""
 
+    def below(self, url: str) -> str:
+        """One line about them; `url` is the prefix that was listed."""
+        return f"{url}: {self.count:,} {self.reason}, such as {self.example}: no input"
+
 
 def list_files(url: str, suffix: str = "") -> list[Entry]:
     """Every object below `url` whose name ends with `suffix`, sorted by name; empty where there is none."""

@@ -91,11 +91,12 @@ def augment_job(config: AugmentConfig, slot: str) -> Job:
     return Job(
         kind="augment",
         output=output,
-        sources=list(sources.values()),
+        sources=sources,
         recipe=recipe,
         limits=config.limits,
         works=works,
         label=slot,
+        set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards("Augmented images", list(sources.values()), output, input_column=column),
     )
 
@@ -157,7 +158,7 @@ def _stages(config: AugmentConfig, name: str, model: Model, read: Callable[..., 
     selection = draw(config.seed, name, config.translators[name].probability)
     decode = read(resized_to(config.size, model), selection=selection)
     encode = Label(Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256), name)
-    translate = translating(model, config.resources)
+    translate = translating(model)
     return stages(
         config,
         decode=lambda: decode,

@@ -14,7 +14,7 @@ from gan_models import Bundle, GeneratorConfig
 from pipeline import hardware, images, storage
 from pipeline.bundles import open_bundle
 from pipeline.cards import store_cards
-from pipeline.config.translate import Resources, SizePolicy, TranslateConfig, TranslationOptions
+from pipeline.config.translate import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.engine.account import Batch
 from pipeline.engine.commit import Sink
 from pipeline.engine.plan import Unit
@@ -93,7 +93,7 @@ def translate_job(config: TranslateConfig) -> Job:
         stages=stages(
             config,
             decode=lambda: decode,
-            translate=translating(model, config.resources),
+            translate=translating(model),
             encode=lambda: encode,
             device=model.arithmetic.device,
         ),
@@ -102,10 +102,12 @@ def translate_job(config: TranslateConfig) -> Job:
     return Job(
         kind="translate",
         output=output,
-        sources=[source],
+        sources={"": source},
         recipe=recipe,
         limits=config.limits,
         works=[work],
+        moved=config.moved,
+        set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
     )
 
@@ -171,18 +173,17 @@ def choose_arithmetic(
         except ValueError as error:
             raise UserError(f"{output.url}: {error}") from error
     batch = options.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
+    threads = None
+    if device == "cpu":
+        threads = options.resources.threads or recorded.get("threads") or hardware.available_cpus()
     return Arithmetic(
         device=device,
         precision=precision,
+        threads=threads,
         compile=options.compile,
         trunk=hardware.choose_trunk("auto", kind=architecture.kind, device=device, precision=precision),
         batch=batch,
     )
-
-
-def actor_threads(resources: Resources, device: str) -> int | None:
-    """Threads of an actor's arithmetic; None where they are not those of a CPU and torch is left to choose."""
-    return resources.threads or (hardware.available_cpus() if device == "cpu" else None)
 
 
 def _recorded(output: Output) -> Mapping[str, Any]:
@@ -190,11 +191,10 @@ def _recorded(output: Output) -> Mapping[str, Any]:
     return segments[-1].recipe.get("arithmetic", {}) if segments else {}
 
 
-def translating(model: Model, resources: Resources) -> Callable[[], Translate]:
+def translating(model: Model) -> Callable[[], Translate]:
     """Loads the model in the process that is to translate."""
-    threads = actor_threads(resources, model.arithmetic.device)
     url, direction, arithmetic = model.url, model.direction, model.arithmetic  # the weights stay here
-    return lambda: Translate(url, direction, arithmetic, threads)
+    return lambda: Translate(url, direction, arithmetic)
 
 
 def stages(

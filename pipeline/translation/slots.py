@@ -83,7 +83,7 @@ def standings(output: Output, last: int) -> list[Standing]:
 
 def _standing(output: Output, segment: Segment, committed: set[str], retired: bool) -> Standing:
     units = load_units(output, segment.number)
-    commits = list(finish.read_commits(output, [unit.id for unit in units if unit.id in committed]))
+    commits = list(finish.read_commits(output, [segment], [unit.id for unit in units if unit.id in committed]))
     total = finish.totals(finish.manifest_table(commits))
     spans = [(commit["attempt"]["started"], commit["attempt"]["ended"]) for commit in commits]
     return Standing(

@@ -39,6 +39,8 @@ class Arithmetic:
 
     device: str
     precision: str
+    threads: int | None
+    """Those of a CPU, whose number decides the order of some sums, and so a last bit; None on a GPU."""
     compile: bool
     trunk: Trunk
     """How a ResNet's residual blocks convolve."""
@@ -95,10 +97,10 @@ class Decode:
 class Translate:
     """The generator of a bundle over the frames of a unit."""
 
-    def __init__(self, bundle: str, direction: str | None, arithmetic: Arithmetic, threads: int | None = None) -> None:
-        """Load the model from a bundle's URL. `threads` are those of a CPU's arithmetic (all cores by default)."""
-        if arithmetic.device == "cpu" and threads is not None:
-            torch.set_num_threads(threads)
+    def __init__(self, bundle: str, direction: str | None, arithmetic: Arithmetic) -> None:
+        """Load the model from a bundle's URL."""
+        if arithmetic.threads is not None:
+            torch.set_num_threads(arithmetic.threads)
         loaded = open_bundle(bundle, direction=direction)
         chosen = direction or loaded.directions[0]
         self.multiple = loaded.generator_configs[chosen].size_multiple

@@ -16,7 +16,7 @@ import pytest
 
 from jobs import pack, translate, verify
 from pipeline import errors, images, storage
-from pipeline.engine import crash, record
+from pipeline.engine import crash, planning
 from pipeline.engine.plan import Limits
 from pipeline.packing import pack_jobs
 from tests import corpus
@@ -299,7 +299,7 @@ def test_a_changed_source_fails_its_unit_alone(tmp_path: Path, capsys: pytest.Ca
     source = corpus.write_folder(str(tmp_path / "in"), 6)
     config = pack.PackConfig(input=source, output=str(tmp_path / "out"), limits=Limits(rows=4))
     (job,) = pack_jobs(config)
-    record.plan_new_inputs(job.output, job.ranges, job.recipe, job.cut)
+    planning.plan_new_inputs(job.output, job.request)
     (tmp_path / "in/even/000.jpg").write_bytes(images.encode(corpus.picture(5, 99, 9), images.Encoding()))
     assert run_pack(source, str(tmp_path / "out")) == 1
     assert "has changed since it was planned" in capsys.readouterr().err

@@ -46,10 +46,18 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "bad", "over"), [(999, 999, False), (1000, 10, False), (1000, 11, True), (5000, 50, False)]
+    ("inputs", "bad", "over"),
+    [(12, 10, False), (12, 11, True), (1000, 10, False), (1000, 11, True), (5000, 50, False)],
 )
-def test_the_share_is_judged_after_a_minimum(inputs: int, bad: int, over: bool) -> None:
+def test_the_share_is_one_of_a_thousand_rows_at_least(inputs: int, bad: int, over: bool) -> None:
     assert exceeded(Budget(), inputs=inputs, quarantined=bad) is over
+
+
+def test_an_output_without_a_good_row_is_over_any_budget_but_all() -> None:
+    assert exceeded(Budget(), inputs=3, quarantined=3, final=True)
+    assert not exceeded(Budget(), inputs=3, quarantined=3)
+    assert not exceeded(Budget(share=1), inputs=3, quarantined=3, final=True)
+    assert not exceeded(Budget(), inputs=0, quarantined=0, final=True)
 
 
 def test_the_count_is_judged_at_once() -> None:
@@ -94,7 +102,7 @@ def test_a_strangers_object_is_not_adopted(any_prefix: str) -> None:
 
     output = Output(any_prefix)
     storage.create(output.shard(batch(b"x").unit), encode_shard(batch(b"x").rows, {}))
-    with pytest.raises(ConflictError, match="no job wrote"):
+    with pytest.raises(ConflictError, match="taken by a file that no job wrote"):
         publish(output, Sink(), batch(b"picture"), "f", 0.0)
 
 

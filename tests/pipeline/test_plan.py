@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from pipeline.engine.plan import (
     UNITS_PER_ROW_GROUP,
     Limits,
     Range,
+    Source,
     Unit,
     decode_segment,
     decode_units,
@@ -18,6 +20,7 @@ from pipeline.engine.plan import (
     plan_units,
 )
 from pipeline.errors import UserError
+from pipeline.storage import PassedOver
 
 ranges = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5_000_000)), max_size=20).map(
     lambda sizes: [Range(f"s{i}", f"u/s{i}", "v", 0, rows, size * rows) for i, (rows, size) in enumerate(sizes)]
@@ -64,15 +67,13 @@ def test_a_unit_reads_each_run_of_a_shard_once(source: list[Range], limits: Limi
 @given(ranges, limits)
 def test_a_segment_survives_its_file(source: list[Range], limits: Limits) -> None:
     units = list(plan_units(source, limits, 3))
-    data = encode_segment(units, number=3, recipe={"b": 1, "a": [2]}, label="night")
-    assert data == encode_segment(units, number=3, recipe={"a": [2], "b": 1}, label="night")
+    sources = {"one": Source(url="u", passed_over=(PassedOver("links that lead nowhere", 2, "a.png"),))}
+    common: dict[str, Any] = {"number": 3, "job": "pack", "sources": sources, "label": "night"}
+    data = encode_segment(units, recipe={"b": 1, "a": [2]}, **common)
+    assert data == encode_segment(units, recipe={"a": [2], "b": 1}, **common)
     segment = decode_segment(io.BytesIO(data), "plan")
-    assert (segment.number, segment.units, segment.label, segment.recipe) == (
-        3,
-        len(units),
-        "night",
-        {"a": [2], "b": 1},
-    )
+    assert (segment.number, segment.job, segment.units, segment.label) == (3, "pack", len(units), "night")
+    assert (segment.recipe, segment.sources) == ({"a": [2], "b": 1}, sources)
     assert decode_units(io.BytesIO(data)) == units
     for i, unit in enumerate(units):
         assert unit in decode_units(io.BytesIO(data), i // UNITS_PER_ROW_GROUP)

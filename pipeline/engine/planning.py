@@ -1,0 +1,200 @@
+"""What a run may plan: the inputs that are in no segment yet, under a recipe and from sources that the output has.
+
+A segment is created exclusively and never changed. So all that could be wrong with it is looked for first: another
+input under the same output, inputs that are not what they were, keys that occur twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.engine import crash
+from pipeline.engine.plan import Range, Segment, Source, Unit, encode_segment
+from pipeline.engine.record import Output, is_finished, load_segments, read_plan
+from pipeline.errors import UserError
+from pipeline.recipe import Change, differences
+
+log = logging.getLogger("transdomain")
+
+_THREADS = 16
+_VERSIONS = "versions."
+"""Begins the names of those settings that are versions of libraries."""
+
+Cut = Callable[[Sequence[Range], int], Sequence[Unit]]
+"""From ranges and the number of a segment to the units of that segment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a run wants to have planned."""
+
+    job: str
+    """Its kind."""
+    ranges: Sequence[Range]
+    """All there is, planned or not."""
+    sources: Mapping[str, Source]
+    recipe: Mapping[str, Any]
+    cut: Cut
+    label: str = ""
+    """Of the one segment that the run is about; without one it is about all of them."""
+    moved: bool = False
+    """Whether the user says that the sources are those of the record at another place."""
+    check_new: Callable[[], None] = lambda: None
+    """Called before anything is planned that was not; raises UserError where it cannot become a part of the output."""
+
+
+class Planned(NamedTuple):
+    """The plan of an output, as a run finds or leaves it."""
+
+    segments: list[Segment]
+    changed: list[str]
+    """URLs of inputs that are no longer what was planned."""
+
+
+def plan_new_inputs(output: Output, wanted: Request) -> Planned:
+    """The segments of `output`, after one more for those shards that are in none yet.
+
+    Each segment is created exclusively; who loses the race for a number reads the winner's and plans again with what
+    is left. Under a label there is one segment of that name, of what was fresh when it was created, however little
+    that was. Raises UserError where the recipe or the sources recorded in this output, or under this label, are
+    others, or the new inputs cannot become a part of it.
+    """
+    created = False
+    while True:
+        (segments, changed), units = next_segment(output, wanted)
+        if units is None:
+            return Planned(segments, changed)
+        if created:
+            raise RuntimeError(f"{output.plan(len(segments) - 1)} was planned, and its inputs still count as new")
+        if segments:
+            storage.delete(output.success)
+        number = len(segments)
+        crash.point("before plan")
+        data = encode_segment(
+            units, number=number, job=wanted.job, recipe=wanted.recipe, sources=wanted.sources, label=wanted.label
+        )
+        created = storage.create(output.plan(number), data)
+        crash.point("after plan")
+
+
+def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Unit] | None]:
+    """The plan of `output`, and the units that the next segment would have; None where no more is wanted."""
+    segments = load_segments(output)
+    bound = [segment for segment in segments if segment.label == wanted.label]
+    _require_same_recipe(output, bound, wanted)
+    if bound and wanted.label:
+        return Planned(segments, []), None
+    if bound:
+        _require_same_sources(output, segments, wanted)
+    fresh, changed = compare(wanted.ranges, _planned_ranges(output, len(segments)))
+    if not fresh and not wanted.label:
+        return Planned(segments, changed), None
+    wanted.check_new()
+    units = wanted.cut(fresh, len(segments))
+    # A segment that says nothing would be followed by another one that says nothing.
+    return Planned(segments, changed), units if units or wanted.label else None
+
+
+def compare(
+    ranges: Sequence[Range], planned: Iterable[tuple[str, str, str, str, int]]
+) -> tuple[list[Range], list[str]]:
+    """The ranges of those shards that were never planned, and the URLs of those that are no longer what was planned.
+
+    `planned` has source, shard, url, version and size of every planned range. A shard at its old place is compared by
+    its version; one at another place, where its version says nothing, by its size. A pure function.
+    """
+    kept = [piece for piece in ranges if piece.rows]  # what has no rows is in no unit, and would be new for ever
+    number: dict[tuple[str, str], int] = {}
+    first: list[Range] = []
+    sizes: list[int] = []
+    for piece in kept:
+        i = number.setdefault((piece.source, piece.shard), len(first))
+        if i == len(first):
+            first.append(piece)
+            sizes.append(0)
+        sizes[i] += piece.size
+    known, differs, elsewhere = (np.zeros(len(first), bool) for _ in range(3))
+    planned_sizes = np.zeros(len(first), np.int64)
+    for source, shard, url, version, size in planned:
+        at = number.get((source, shard))
+        if at is None:
+            continue  # gone from the store: what was made of it stays
+        known[at] = True
+        if url == first[at].url:
+            differs[at] |= version != first[at].version
+        else:
+            elsewhere[at] = True
+            planned_sizes[at] += size
+    differs |= elsewhere & (planned_sizes != np.array(sizes, np.int64))
+    fresh = [piece for piece in kept if not known[number[piece.source, piece.shard]]]
+    return fresh, [first[i].url for i in np.flatnonzero(differs)]
+
+
+def _require_same_recipe(output: Output, bound: Sequence[Segment], wanted: Request) -> None:
+    """Raises UserError with the difference where a segment was begun under another recipe.
+
+    The versions of libraries may differ from a segment's once all of it is made.
+    """
+    committed: set[str] | None = None
+    for segment in bound:
+        changes = differences(segment.recipe, wanted.recipe)
+        if changes and all(change.name.startswith(_VERSIONS) for change in changes):
+            committed = output.committed() if committed is None else committed
+            if is_finished(segment, committed):
+                continue
+        if changes:
+            raise UserError(_other_recipe(output, segment, changes))
+
+
+def _other_recipe(output: Output, segment: Segment, changes: Sequence[Change]) -> str:
+    what, how = output.url, "give another output"
+    if segment.label:
+        what, how = f"{output.url}: slot {segment.label}", "a slot keeps its own, so run it with those"
+    elif all(change.name.startswith(_VERSIONS) for change in changes):
+        how = f"finish what is planned with those first, or {how}"
+    said = "; ".join(f"{name}: {before} there, {now} now" for name, before, now in changes)
+    return f"{what} was begun with other settings ({said}); {how}"
+
+
+def _require_same_sources(output: Output, segments: Sequence[Segment], wanted: Request) -> None:
+    """Raises UserError where the newest segment was planned from other stores, unless the user says that they moved."""
+    before = {name: source.url for name, source in segments[-1].sources.items()}
+    now = {name: source.url for name, source in wanted.sources.items()}
+    if before == now:
+        return
+    difference = f"made from {', '.join(before.values())}, and the input is {', '.join(now.values())}"
+    if not wanted.moved:
+        raise UserError(
+            f"{output.url}: {difference}; give another output, or add --moved where it is the same store at another "
+            "place"
+        )
+    committed = output.committed()
+    if not all(is_finished(segment, committed) for segment in segments):
+        raise UserError(
+            f"{output.url}: {difference}, and not all that was planned there is made; finish it from the old place "
+            "first, or give another output"
+        )
+
+
+def _planned_ranges(output: Output, segments: int) -> Iterator[tuple[str, str, str, str, int]]:
+    """Source, shard, url, version and size of every range of the plan, segment by segment."""
+    names = ("source", "shard", "url", "version", "size")
+    columns = [f"ranges.list.element.{name}" for name in names]
+
+    def read(file: Any) -> pa.Table:
+        return pq.ParquetFile(file).read(columns)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for table in threads.map(lambda number: read_plan(output.plan(number), read), range(segments)):
+            for of_units in table["ranges"].chunks:
+                ranges = of_units.flatten()
+                yield from zip(*(ranges.field(name).to_pylist() for name in names), strict=True)
