@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pyarrow as pa
 
 from pipeline import images, storage
+from pipeline.engine.mark import decode_mark
 from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
 from pipeline.stores import folder, parquet
@@ -58,8 +59,7 @@ def open_store(url: str, *, alike: bool = True) -> Store:
         raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
     names, root = {entry.name for entry in entries}, url
     if "_transdomain/job.json" in names:
-        if "_SUCCESS" not in names:
-            raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
+        _require_finished(url, names)
         entries, root = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")], f"{url}/data"
     entries = [e for e in entries if _is_shown(e.name)]
     shards = [e for e in entries if e.name.endswith(".parquet")]
@@ -82,6 +82,15 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     if children:
         raise UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
     raise UserError(f"{url}: no Parquet shard and no image ({', '.join(images.EXTENSIONS)}) below it")
+
+
+def _require_finished(url: str, names: Collection[str]) -> None:
+    """Raises UserError where the output of a job is not complete: its mark is missing, or names other segments than
+    there are, as after a run that was killed while another one planned."""
+    said = decode_mark(storage.read_if_there(f"{url}/_SUCCESS") or b"") if "_SUCCESS" in names else None
+    planned = sum(name.startswith("_transdomain/plan/") and not storage.is_leftover(name) for name in names)
+    if said is None or said["segments"] != planned:
+        raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
 
 
 def _list_matching(url: str) -> list[storage.Entry]:

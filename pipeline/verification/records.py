@@ -14,7 +14,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.engine import finish
-from pipeline.engine.commit import ConflictError, decode_commit
+from pipeline.engine.commit import REMEDY, ConflictError, decode_commit
 from pipeline.engine.mark import Totals, decode_mark
 from pipeline.engine.plan import Segment, Unit, decode_segment, decode_units, segment_of
 from pipeline.engine.record import CARD, Output, encode_job, is_in_nobodys_way, read_plan, unit_ids
@@ -47,7 +47,7 @@ def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fa
     whole = not faults
     faults += _check_job(output, segments)
     faults += _check_retired(output, _below(names, _RETIRED))
-    commits, wrong = _read_commits(output, segments, units, _below(names, _COMMITS), whole)
+    commits, wrong = _read_commits(output, segments, units, _below(names, _COMMITS), whole, _MARK in names)
     data = storage.read_if_there(output.manifest)
     table = finish.read_manifest(data) if data is not None else None
     manifest = {row["unit"]: row for row in table.to_pylist()} if table is not None else {}
@@ -110,7 +110,12 @@ def _check_retired(output: Output, names: Sequence[str]) -> list[Fault]:
 
 
 def _read_commits(
-    output: Output, segments: Sequence[Segment], units: Sequence[Unit], names: Sequence[str], plan_is_whole: bool
+    output: Output,
+    segments: Sequence[Segment],
+    units: Sequence[Unit],
+    names: Sequence[str],
+    plan_is_whole: bool,
+    marked: bool,
 ) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
     made_by = {segment.number: fingerprint(segment.recipe) for segment in segments}
     planned = {f"{_COMMITS}{unit.id}.json": unit for unit in units}
@@ -121,7 +126,7 @@ def _read_commits(
             record = decode_commit(output.at(name), storage.read(output.at(name)))
             finish.require_commit_of(output, unit.id, made_by[segment_of(unit.id)], record)
         except (ConflictError, FileNotFoundError) as error:
-            why = str(error).removeprefix(output.at(name)).split("; `jobs.verify")[0].strip()
+            why = str(error).removeprefix(output.at(name)).removesuffix(f"; {REMEDY}").strip()
             return Fault(name=name, what=why or "is gone", remove=(name,), unit=unit.id)
         if record["counts"]["inputs"] != unit.rows:
             what = f"does not add up: unit {unit.id} has {unit.rows} rows, the commit {record['counts']}"
@@ -137,9 +142,12 @@ def _read_commits(
     with ThreadPoolExecutor(_THREADS) as threads:
         found = dict(zip(known, threads.map(read, known), strict=True))
     faults += [each for each in found.values() if isinstance(each, Fault)]
-    faults += [
-        rerun(f"unit {unit.id}", "was planned and has no commit") for name, unit in planned.items() if name not in found
-    ]
+    # A mark that stands all the same would keep the next run from looking at the commits.
+    remove = (_MARK,) if marked else ()
+    for name, unit in planned.items():
+        if name not in found:
+            what = "was planned and has no commit"
+            faults.append(Fault(name=f"unit {unit.id}", what=what, remove=remove, remedy="run the job's command again"))
     return {planned[name].id: each for name, each in found.items() if not isinstance(each, Fault)}, faults
 
 

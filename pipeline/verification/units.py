@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine.account import CHANGED, counts
-from pipeline.engine.commit import ConflictError, read_account
+from pipeline.engine.commit import REMEDY, ConflictError, read_account
 from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output
 from pipeline.errors import StorageError
@@ -76,6 +76,42 @@ def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Faul
     yield from _check_contents(output, claims, objects, record, own, source)
 
 
+def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str]) -> Iterator[Fault]:
+    """Whatever is wrong with what a killed run has left of a unit without a commit: the next one would adopt it."""
+    shard, verdict, aside = (
+        url.removeprefix(f"{output.url}/")
+        for url in (output.shard(unit), output.verdict(unit.id), output.quarantine(unit.id))
+    )
+    accounts = set()
+    for name in (shard, verdict):
+        if name in names:
+            try:
+                account, rows = read_account(name, storage.read(output.at(name)))
+            except (ConflictError, FileNotFoundError) as error:
+                what = f"is harmed: {_without_remedy(error)}"
+                yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
+                return
+            accounts.add(account)
+            if (account.unit, account.fingerprint, account.inputs, account.ok) != (unit.id, made_by, unit.rows, rows):
+                what = f"is not of unit {unit.id} as it was planned"
+                yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
+                return
+    if aside in names:
+        try:
+            account, rows = read_account(aside, storage.read(output.at(aside)))
+            derived = account in accounts and rows == len(account.rejected)
+        except (ConflictError, FileNotFoundError):
+            derived = False
+        if not derived:
+            what = "is not derived from the account of its unit"
+            yield Fault(name=aside, what=what, remove=(aside,), unit=unit.id)
+
+
+def _without_remedy(error: Exception) -> str:
+    """What a conflict says, without what to do about it: here that is done."""
+    return str(error).removesuffix(f"; {REMEDY}")
+
+
 def _check_contents(
     output: Output, claims: Claims, objects: Mapping[str, bytes], record: str, own: tuple[str, ...], source: bool
 ) -> Iterator[Fault]:
@@ -84,7 +120,7 @@ def _check_contents(
         account, rows = read_account(name, objects["data"])
         aside_rows = read_account(name, objects["quarantine"])[1] if "quarantine" in objects else 0
     except ConflictError as error:
-        what = f"is harmed: {str(error).split('; `jobs.verify')[0]}"
+        what = f"is harmed: {_without_remedy(error)}"
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
     found = (account.unit, account.fingerprint, counts(account), rows, aside_rows)

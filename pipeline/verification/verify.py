@@ -14,10 +14,11 @@ from pipeline.engine.mark import Totals
 from pipeline.engine.plan import passed_over, segment_of
 from pipeline.engine.record import CARD, Output, is_in_nobodys_way
 from pipeline.errors import UserError
+from pipeline.recipe import fingerprint
 from pipeline.stores import parquet
 from pipeline.verification.fault import Fault
 from pipeline.verification.records import Records, check_derived, read_records
-from pipeline.verification.units import Claims, check_unit
+from pipeline.verification.units import Claims, check_unit, check_waiting
 
 _THREADS = 8
 _OWN = ("_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html", CARD, "_SUCCESS")
@@ -67,6 +68,13 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     ]
     with ThreadPoolExecutor(_THREADS) as threads:
         found = list(threads.map(lambda claim: list(check_unit(output, claim, source=source)), claims))
+        waiting = [unit for unit in records.units if unit.id not in records.commits]
+        made_by = {segment.number: fingerprint(segment.recipe) for segment in records.segments}
+        present = set(names)
+        found_waiting = threads.map(
+            lambda unit: list(check_waiting(output, unit, made_by[segment_of(unit.id)], present)), waiting
+        )
+        faults += [fault for wrong in found_waiting for fault in wrong]
     sound = [claim.commit for claim, wrong in zip(claims, found, strict=True) if not wrong and not claim.given_up]
     faults += [fault for wrong in found for fault in wrong]
     if records.plan_is_whole:
