@@ -72,13 +72,13 @@ def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[s
         raise ConflictError(f"{output.commit(unit)} is not the commit of unit {unit}: {', '.join(why)}; {REMEDY}")
 
 
-def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table | None = None) -> pa.Table:
-    """The manifest of these segments; rows that the last one, or `known`, has are not read again: no commit changes.
+def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table) -> pa.Table:
+    """The manifest of these segments; commits of units that `known` has a row of are not read.
 
     Raises FileNotFoundError where a unit has no commit.
     """
     units = [unit for segment in segments for unit in unit_ids(segment)]
-    rows = _last_manifest(output) | {row["unit"]: row for row in (known.to_pylist() if known is not None else [])}
+    rows = {row["unit"]: row for row in known.to_pylist()}
     fresh = manifest_table(read_commits(output, segments, [unit for unit in units if unit not in rows]))
     rows |= {row["unit"]: row for row in fresh.to_pylist()}
     return pa.Table.from_pylist([rows[unit] for unit in units], schema=_MANIFEST)
@@ -91,10 +91,14 @@ def with_data(output: Output, manifest: pa.Table) -> pa.Table:
     return manifest.filter(pa.array(kept, pa.bool_()))
 
 
-def _last_manifest(output: Output) -> dict[str, dict[str, Any]]:
+def _with_last_manifest(output: Output, known: pa.Table) -> pa.Table:
+    """`known` and, for units that it has no row of, what the last manifest says: no commit changes."""
     data = storage.read_if_there(output.manifest)
-    table = read_manifest(data) if data is not None else None
-    return {row["unit"]: row for row in table.to_pylist()} if table is not None else {}
+    last = read_manifest(data) if data is not None else None
+    if last is None:
+        return known
+    others = pa.compute.invert(pa.compute.is_in(last["unit"], known["unit"].combine_chunks()))
+    return pa.concat_tables([known, last.filter(others)])
 
 
 def read_manifest(data: bytes) -> pa.Table | None:
@@ -141,7 +145,7 @@ def complete(
     complete, and what was written is to be written again. Raises ValueError where counts do not add up to the plan, a
     key occurs twice, or there is data of no unit; the output is then not called complete.
     """
-    manifest = manifest_of(output, segments, known)
+    manifest = manifest_of(output, segments, _with_last_manifest(output, known))
     total = totals(manifest)
     planned = sum(segment.rows for segment in segments)
     if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:

@@ -143,7 +143,7 @@ def _read_commits(
         found = dict(zip(known, threads.map(read, known), strict=True))
     faults += [each for each in found.values() if isinstance(each, Fault)]
     # A mark that stands all the same would keep the next run from looking at the commits.
-    remove = (_MARK,) if marked else ()
+    remove = (_MARK, _MANIFEST) if marked else ()
     for name, unit in planned.items():
         if name not in found:
             what = "was planned and has no commit"
