@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit
 
 import fsspec
@@ -27,7 +28,36 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
         ) from None
-    return fs, fs._strip_protocol(url) if others else path
+    path = fs._strip_protocol(url) if others else path
+    if "\\x" in path and isinstance(fs, LocalFileSystem) and not os.path.lexists(path):
+        raw = unescaped(path)
+        path = raw if os.path.lexists(raw) else path
+    return fs, path
+
+
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8; a disk may have others, of which Python makes surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(name: str) -> str:
+    """`name` with \\xNN for each byte that is no UTF-8; the name of a file that is there, `filesystem` finds by it."""
+    try:
+        return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # no name of a disk
+        return name.encode(errors="backslashreplace").decode()
+
+
+def unescaped(name: str) -> str:
+    """The inverse of `escaped` for names that had no such text in them."""
+    return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), name)
 
 
 def is_memory(url: str) -> bool:

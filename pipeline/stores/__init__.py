@@ -17,7 +17,7 @@ import pyarrow as pa
 from pipeline import images, storage
 from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
-from pipeline.stores import folder, parquet
+from pipeline.stores import folder, naming, parquet
 from pipeline.stores.schema import ShardsDifferError, SourceChangedError, Store, image_columns, require_unchanged
 
 __all__ = [
@@ -43,51 +43,60 @@ def open_store(url: str, *, alike: bool = True) -> Store:
 
     Its columns are those of every shard; where the shards need not be `alike`, those that they have in common.
     Raises UserError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
-    shards disagree on their columns, a name is not text, or it is the unfinished output of another job.
+    shards disagree on their columns, or it is the unfinished output of another job; StorageError where a folder in it
+    cannot be listed.
     """
-    url = storage.absolute(url)
+    url = storage.escaped(storage.absolute(url))
     if "**" in url:
         raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
-    if url.endswith(".parquet") and "*" not in url:
-        entry = storage.stat_file(url)
-        if entry is None:
-            raise UserError(f"{url}: there is no such file")
+    if naming.is_shard(url) and "*" not in url and (entry := storage.stat_file(url)) is not None:
         return parquet.open_shards(url, [entry], alike=alike)
-    entries = _list_matching(url) if "*" in url else storage.list_files(url)
+    listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
+    entries, tally, root = listing.entries, listing.tally, url
     if not entries:
-        raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
-    names, root = {entry.name for entry in entries}, url
-    if "_transdomain/job.json" in names:
-        if "_SUCCESS" not in names:
+        raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
+    if any(entry.name == "_transdomain/job.json" for entry in entries):
+        if not any(entry.name == "_SUCCESS" for entry in entries):
             raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
         entries, root = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")], f"{url}/data"
-    entries = [e for e in entries if _is_shown(e.name)]
-    shards = [e for e in entries if e.name.endswith(".parquet")]
-    files = [e for e in entries if e.name.lower().endswith(images.EXTENSIONS)]
-    for entry in shards or files:
-        if not _is_text(entry.name):
-            raise UserError(f"{url}: the name {entry.name!r} is not UTF-8; rename the file")
-    if shards:
-        if files:
-            log.warning(
-                "%s: %d image files, such as %s, stand beside Parquet shards and are not read",
-                url,
-                len(files),
-                files[0].name,
-            )
-        return replace(parquet.open_shards(url, shards, alike=alike), root=root)
-    if files:
-        return replace(folder.open_files(url, files), root=root)
-    children = sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")})
-    if children:
-        raise UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
-    raise UserError(f"{url}: no Parquet shard and no image ({', '.join(images.EXTENSIONS)}) below it")
+    kind, inputs = naming.inputs_among(entries, tally)
+    if not inputs:
+        raise _no_input(url, listing)
+    if kind == "folder":
+        return replace(folder.open_files(url, inputs), root=root, passed_over=storage.passed_over(tally))
+    if beside := [entry for entry in entries if naming.is_image(entry.name)]:
+        log.warning(
+            "%s: %d image files, such as %s, stand beside Parquet shards and are not read",
+            url,
+            len(beside),
+            beside[0].name,
+        )
+    store = parquet.open_shards(url, inputs, alike=alike)
+    return replace(store, root=root, passed_over=(*storage.passed_over(tally), *store.passed_over))
 
 
-def _list_matching(url: str) -> list[storage.Entry]:
+def _no_input(url: str, listing: storage.Listing) -> UserError:
+    names = (entry.name for entry in listing.entries)
+    if children := sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")}):
+        return UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
+    endings = ", ".join(images.EXTENSIONS)
+    return UserError(f"{url}: no Parquet shard and no image ({endings}) below it{_besides(listing.tally)}")
+
+
+def _besides(tally: storage.Tally) -> str:
+    """A few words on what was passed over."""
+    found = [f"{each.count} {each.reason}, such as {each.example}" for each in storage.passed_over(tally)[:3]]
+    return f"; passed over are {'; '.join(found)}" if found else ""
+
+
+def _list_matching(url: str) -> storage.Listing:
     """Every object that matches or is below a prefix that does, named from where the first `*` stands."""
     base, wanted = _pattern(url)
-    return [entry for entry in storage.list_files(base) if _matches(entry.name.split("/"), wanted)]
+    return storage.list_inputs(
+        base,
+        wants=lambda name: _matches(name.split("/"), wanted),
+        enters=lambda name: all(map(_fits, name.split("/"), wanted)),
+    )
 
 
 def is_listed(url: str, store: Store) -> bool:
@@ -95,12 +104,7 @@ def is_listed(url: str, store: Store) -> bool:
     root = store.root or store.url
     base, wanted = _pattern(root) if "*" in root else (root, [])
     name = url.removeprefix(f"{base}/")
-    return name != url and _is_shown(name) and _matches(name.split("/"), wanted)
-
-
-def _is_shown(name: str) -> bool:
-    """Whether no part of a name is one that readers leave out."""
-    return not any(part.startswith((".", "_")) for part in name.split("/"))
+    return name != url and naming.is_shown(name) and _matches(name.split("/"), wanted)
 
 
 def _pattern(url: str) -> tuple[str, list[str]]:
@@ -116,15 +120,6 @@ def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
 def _fits(part: str, wanted: str) -> bool:
     """Whether a part of a name is what another says, in which a `*` stands for anything."""
     return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), part, re.DOTALL) is not None
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name is UTF-8, as it has to be in a plan; a disk may have others."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_rows(
@@ -145,7 +140,7 @@ def _read(
     ranges: Sequence[Range], columns: Sequence[str] | None, wants: Callable[[str], bool] | None, *, unchanged: bool
 ) -> pa.Table:
     """`unchanged` says that the shards were just seen to be those that were planned."""
-    if not all(r.shard.endswith(".parquet") for r in ranges):
+    if not all(naming.is_shard(r.shard) for r in ranges):
         files = [r for r in ranges if wants is None or wants(r.shard)]
         return folder.read_files(files, columns, unchanged=unchanged)
     if wants is None:
@@ -173,7 +168,7 @@ def read_what_is_left(
     left = [r for r in ranges if not changes[r.url]]
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in _keys(r)]
     if wants is not None:
-        lost = [(key, r, why) for key, r, why in lost if r.shard.endswith(".parquet") or wants(key)]
+        lost = [(key, r, why) for key, r, why in lost if naming.is_shard(r.shard) or wants(key)]
     rows = _read(left, columns, wants, unchanged=True) if left else parquet.no_rows(schema, columns)
     return rows, lost
 
@@ -189,7 +184,7 @@ def _change(planned: Range) -> str:
 
 def _keys(of: Range) -> list[str]:
     """The keys by which a shard names its rows where it has none of its own."""
-    return parquet.row_keys(of) if of.shard.endswith(".parquet") else [of.shard]
+    return parquet.row_keys(of) if naming.is_shard(of.shard) else [of.shard]
 
 
 def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:

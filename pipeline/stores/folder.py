@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine.plan import Range
+from pipeline.errors import StorageError
 from pipeline.stores.schema import IMAGE_TYPE, Store, image_array, require_unchanged
 
 _READ_THREADS = 16
@@ -36,4 +37,7 @@ def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchan
 
 def _read(wanted: Range) -> bytes:
     require_unchanged(wanted)
-    return storage.read(wanted.url)
+    try:
+        return storage.read(wanted.url)
+    except PermissionError as error:  # of the storage, and no fault of the image
+        raise StorageError(f"{wanted.url}: may not be read ({error.strerror or error}); make it readable") from error
