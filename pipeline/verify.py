@@ -25,6 +25,7 @@ from pipeline.engine.record import Output, load_segments, load_units
 from pipeline.errors import StorageError, UserError
 from pipeline.recipe import fingerprint
 from pipeline.stores import SourceChangedError, parquet, read_what_is_left
+from pipeline.stores.keys import duplicate_keys
 
 _THREADS = 8
 
@@ -73,7 +74,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     manifest = finish.manifest_table(commits)
     total = finish.totals(manifest)
     if not faults:
-        doubled = finish.duplicate_keys(lambda: finish.keys_of(output, finish.with_data(output, manifest)))
+        doubled = duplicate_keys(lambda: finish.keys_of(output, finish.with_data(output, manifest)))
         faults += [f"key {key} occurs more than once" for key in doubled]
         faults += _check_mark(output, len(segments), total)
     leftovers = [entry for entry in entries if storage.is_leftover(entry.name)]

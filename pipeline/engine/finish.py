@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,9 +16,9 @@ from pipeline.engine import crash
 from pipeline.engine.plan import FORMAT_VERSION, Segment, segment_of
 from pipeline.engine.record import Output, count_segments, unit_ids
 from pipeline.stores import parquet
+from pipeline.stores.keys import duplicate_keys
 
 _THREADS = 16
-_PARTITIONS = 64
 
 DETERMINISTIC_COLUMNS = (
     "unit", "inputs", "ok", "quarantined", "skipped",
@@ -155,29 +151,6 @@ def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
         return None
     said = json.loads(mark)
     return Totals(*(said[name] for name in Totals._fields)) if said["segments"] == len(segments) else None
-
-
-def duplicate_keys(batches: Callable[[], Iterable[Sequence[str]]], most: int = 10) -> list[str]:
-    """Some keys that occur more than once in all batches together; at most `most`, sorted.
-
-    Memory is bounded however many keys there are: 64-bit hashes are spread over files and compared file by file; only
-    keys whose hashes meet are looked at again, in a second pass (so `batches` is called again).
-    """
-    suspects: set[int] = set()
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTITIONS)]
-        for keys in batches():
-            hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
-            for i in np.unique(hashes % _PARTITIONS):
-                files[i].write(hashes[hashes % _PARTITIONS == i].tobytes())
-        for file in files:
-            file.seek(0)
-            ordered = np.sort(np.frombuffer(file.read(), np.int64))
-            suspects.update(ordered[1:][ordered[1:] == ordered[:-1]][:1000].tolist())
-    if not suspects:
-        return []
-    seen = Counter(key for keys in batches() for key in keys if hash(key) in suspects)
-    return sorted(key for key, times in seen.items() if times > 1)[:most]
 
 
 def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:

@@ -30,7 +30,7 @@ from pipeline.storage.objects import (
     read_if_there,
     replace,
 )
-from pipeline.storage.urls import absolute, escaped, filesystem, is_local, is_memory, is_submitted, join
+from pipeline.storage.urls import absolute, escaped, filesystem, is_local, is_memory, is_submitted, join, room_for_names
 from pipeline.storage.walk import Tally
 
 __all__ = [
@@ -59,5 +59,6 @@ __all__ = [
     "read",
     "read_if_there",
     "replace",
+    "room_for_names",
     "stat_file",
 ]

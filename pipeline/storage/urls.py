@@ -98,3 +98,13 @@ def join(prefix: str, name: str) -> str:
             f"{name!r} is not a path below {prefix}: it must be relative, without empty parts, '.' or '..'"
         )
     return f"{prefix.rstrip('/')}/{name}"
+
+
+def room_for_names(prefix: str) -> int:
+    """Bytes that the name of an object below `prefix` may have: of a path on a disk, or of a key on an object store."""
+    fs, path = filesystem(prefix)
+    if isinstance(fs, LocalFileSystem):
+        most = 4095 - 48  # PATH_MAX without the byte at its end, and what a temporary name may have more
+    else:
+        path, most = path.lstrip("/").partition("/")[2], 1024  # the bucket is no part of a key
+    return most - len(os.fsencode(path.rstrip("/"))) - 1

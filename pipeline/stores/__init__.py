@@ -1,7 +1,8 @@
 """Image stores: a prefix that holds images with keys, as Parquet shards or as a folder of files.
 
-`open_store` looks at what is there. Rows come as an Arrow table with `key` (string, unique), `source_shard` (the name
-of the shard, relative to the store), the image columns (`struct<bytes, path>`) and every other column untouched.
+`open_store` looks at what is there. Rows come as an Arrow table with `key` (string), SHARD (the name of the shard,
+relative to the store), the image columns (`struct<bytes, path>`) and every other column untouched. A row whose key is
+null has shard and number in its place, and `without_keyless` tells such rows from the others.
 """
 
 from __future__ import annotations
@@ -18,16 +19,33 @@ from pipeline import images, storage
 from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
 from pipeline.stores import folder, naming, parquet
-from pipeline.stores.schema import ShardsDifferError, SourceChangedError, Store, image_columns, require_unchanged
+from pipeline.stores.features import features_of, united, with_features
+from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
+from pipeline.stores.schema import (
+    NO_KEY,
+    SHARD,
+    ShardsDifferError,
+    SourceChangedError,
+    Store,
+    image_columns,
+    require_unchanged,
+    without_keyless,
+)
 
 __all__ = [
+    "NO_KEY",
+    "SHARD",
     "ShardsDifferError",
     "SourceChangedError",
     "Store",
+    "duplicate_source_keys",
+    "file_and_folder_keys",
     "image_columns",
     "open_store",
     "read_rows",
     "read_what_is_left",
+    "store_keys",
+    "without_keyless",
 ]
 
 log = logging.getLogger("transdomain")
@@ -128,7 +146,8 @@ def read_rows(
     *,
     wants: Callable[[str], bool] | None = None,
 ) -> pa.Table:
-    """The rows of `ranges`, in order; of the `columns` named (`key` and `source_shard` always), or of all.
+    """The rows of `ranges`, in order; of the `columns` named (`key` and SHARD always), or of all. Where a key is null,
+    there is NO_KEY, too.
 
     Of the rows whose key is wanted, where that is asked; files of others are not fetched.
     Raises SourceChangedError where a shard is not the one that was planned, StorageError where it cannot be read.
@@ -144,10 +163,19 @@ def _read(
         files = [r for r in ranges if wants is None or wants(r.shard)]
         return folder.read_files(files, columns, unchanged=unchanged)
     if wants is None:
-        return pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
+        return _together([parquet.read_range(r, columns) for r in ranges])
     # Piece by piece, so that what is not wanted is never held all at once.
     pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
-    return pa.concat_tables([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
+    return _together([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
+
+
+def _together(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of rows of several shards, with what any of them says about its columns."""
+    # Only tables that have a null key have the column that marks it.
+    marked = any(NO_KEY in table.column_names for table in tables)
+    rows = pa.concat_tables(tables, promote_options="default" if marked else "none")
+    said = {table.schema.metadata and table.schema.metadata.get(b"huggingface"): table.schema for table in tables}
+    return rows if len(said) == 1 else with_features(rows, united({}, *map(features_of, said.values())))
 
 
 def read_what_is_left(

@@ -36,6 +36,22 @@ def is_shown(name: str) -> bool:
     return not (is_shard(name) and _is_reserved(name))
 
 
+def file_name(key: str, extension: str) -> str:
+    """The name below data/ of the file that a folder output has for a key; no two keys have the same.
+
+    A part of a key that begins with a dot, which every reader leaves out, or with two underscores, which `datasets`
+    does, gets its first character as %2E or %5F. So does a percent sign (%25), which keeps the names apart and lets
+    them be turned back. One underscore stays: readers of folders of pictures show such names, and cameras write them.
+    """
+    return "/".join(_shown_part(part) for part in key.split("/")) + f".{extension}"
+
+
+def _shown_part(part: str) -> str:
+    if part.startswith(("__", "%")) or (part.startswith(".") and part not in (".", "..")):
+        return f"%{ord(part[0]):02X}{part[1:]}"
+    return part
+
+
 def inputs_among(
     entries: Sequence[storage.Entry], tally: storage.Tally
 ) -> tuple[Literal["parquet", "folder"], list[storage.Entry]]:
