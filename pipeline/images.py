@@ -20,7 +20,10 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import UserError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+EXTENSIONS = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".webp", ".tif", ".tiff", ".bmp",
+)  # fmt: skip
+"""Names of files in a format that `decode` knows."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 178_956_970
 """An image of more pixels is refused, from its header: 3 bytes a pixel make this 512 MB. Pillow's own limit."""

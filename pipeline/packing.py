@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline import images, storage
 from pipeline.cards import store_cards
 from pipeline.config.pack import Layout, PackConfig
-from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.account import Batch, Rejected, keyless_set_aside
 from pipeline.engine.commit import Sink
 from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output
@@ -21,7 +21,8 @@ from pipeline.engine.watchdog import got_on
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.selection import Selection, splits
-from pipeline.stores import Store, image_columns, open_store, read_rows
+from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
+from pipeline.stores.features import without_features
 from pipeline.stores.schema import image_array
 
 _STAGE = "pack"
@@ -50,6 +51,8 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
     if config.layout == "pairs" and "image" not in pictures:
         raise UserError(f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}")
+    if config.layout == "pairs" and (clashes := {"image_a", "image_b"} & set(source.schema.names)):
+        raise UserError(f"{source.url}: columns {', '.join(sorted(clashes))} would be overwritten; rename them first")
     recipe: dict[str, Any] = {
         "layout": config.layout,
         "split": [split.seed, split.low, split.high] if split else None,
@@ -79,19 +82,19 @@ def pack_unit(unit: Unit, layout: Layout, encoding: images.Encoding, split: Sele
     """Read a unit, decode every image once to prove that it can be, and lay its rows out as a store."""
     rows = read_rows(unit.ranges, wants=split.wants if split else None)
     skipped = unit.rows - len(rows)
-    good, rejected, made = list[int](), list[Rejected](), list[dict[str, Any]]()
+    rows, rejected = keyless_set_aside(rows)
+    good, made = list[int](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)
-    for i, row in enumerate(rows.select(["key", "source_shard", *pictures]).to_pylist()):
+    for i, row in enumerate(rows.select(["key", SHARD, *pictures]).to_pylist()):
         try:
             made.append(_cut_pair(row, encoding) if layout == "pairs" else _measured(row, pictures))
         except images.BadImage as bad:
-            rejected.append(Rejected(row["key"], row["source_shard"], _STAGE, bad.reason, str(bad)))
+            rejected.append(Rejected(row["key"], row[SHARD], _STAGE, bad.reason, str(bad)))
         else:
             good.append(i)
         got_on()
-    rows = rows.take(pa.array(good, pa.int64())).drop_columns(
-        [c for c in ("source_shard", "width", "height") if c in rows.column_names]
-    )
+    replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
+    rows = without_features(rows.take(pa.array(good, pa.int64())).drop_columns(replaced), replaced)
     if layout == "pairs":
         rows = rows.drop_columns("image")
         for half in ("image_a", "image_b"):

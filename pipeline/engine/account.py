@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline.engine.plan import FORMAT_VERSION, Unit
-from pipeline.stores.schema import IMAGE_TYPE, image_array
+from pipeline.stores.schema import IMAGE_TYPE, SHARD, image_array, without_keyless
 
 FOOTER_KEY = "transdomain"
 """Name of the account in the metadata of a data object."""
@@ -19,6 +19,10 @@ CHANGED = "changed"
 """The reason of inputs that are gone, or are others, since they were planned."""
 
 
+NO_KEY = "no key"
+"""The reason of inputs whose key is null; shard and number of their row stand for it."""
+
+
 class Rejected(NamedTuple):
     """One row that was set aside."""
 
@@ -26,7 +30,8 @@ class Rejected(NamedTuple):
     shard: str
     stage: str
     reason: str
-    """One of a few words: empty, not an image, too large, corrupt, unsupported mode or name, failed, changed."""
+    """One of a few words: empty, not an image, too large, corrupt, unsupported mode or name, failed, changed, no key,
+    duplicate key."""
     message: str
 
 
@@ -39,6 +44,14 @@ class Batch:
     rejected: tuple[Rejected, ...] = ()
     skipped: int = 0
     """Rows that this output does not want, such as those of another split."""
+
+
+def keyless_set_aside(rows: pa.Table) -> tuple[pa.Table, list[Rejected]]:
+    """Rows that were read, without those that have no key, and these."""
+    keyed, others = without_keyless(rows)
+    names = zip(others["key"].to_pylist(), others[SHARD].to_pylist(), strict=True)
+    why = "its key is null, and a row needs one to be told from others"
+    return keyed, [Rejected(key, shard, "read", NO_KEY, why) for key, shard in names]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from pipeline.engine.plan import FORMAT_VERSION
 from pipeline.engine.record import Output
 from pipeline.engine.watchdog import got_on
 from pipeline.errors import one_line
-from pipeline.stores import parquet
+from pipeline.stores import naming, parquet
 
 REMEDY = "`jobs.verify --repair` removes what is not of this output's making, and the same command then goes on"
 
@@ -101,7 +101,7 @@ def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> 
         zip(batch.rows["key"].to_pylist(), batch.rows[sink.column].combine_chunks().field("bytes"), strict=True)
     )
     hashes = [hashlib.sha256(files[key].as_buffer()).hexdigest() for key in files]
-    names = [f"{key}.{sink.extension}" for key in files]
+    names = [naming.file_name(key, sink.extension) for key in files]
     for name in names:
         output.file(name)  # a key that could leave the prefix is refused before anything is written
     columns = batch.rows.drop_columns(sink.column)

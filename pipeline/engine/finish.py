@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import logging
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
@@ -26,11 +22,11 @@ from pipeline.engine.record import CARD, Output, count_segments, is_in_nobodys_w
 from pipeline.errors import one_line
 from pipeline.recipe import fingerprint
 from pipeline.stores import parquet
+from pipeline.stores.keys import duplicate_keys
 
 log = logging.getLogger("transdomain")
 
 _THREADS = 16
-_PARTITIONS = 64
 
 DETERMINISTIC_COLUMNS = (
     "unit", "inputs", "ok", "quarantined", "skipped",
@@ -224,29 +220,6 @@ def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
         storage.delete(output.success)
         return None
     return Totals(*(said[name] for name in Totals._fields)) if said["segments"] == len(segments) else None
-
-
-def duplicate_keys(batches: Callable[[], Iterable[Sequence[str]]], most: int = 10) -> list[str]:
-    """Some keys that occur more than once in all batches together; at most `most`, sorted.
-
-    Memory is bounded however many keys there are: 64-bit hashes are spread over files and compared file by file; only
-    keys whose hashes meet are looked at again, in a second pass (so `batches` is called again).
-    """
-    suspects: set[int] = set()
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTITIONS)]
-        for keys in batches():
-            hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
-            for i in np.unique(hashes % _PARTITIONS):
-                files[i].write(hashes[hashes % _PARTITIONS == i].tobytes())
-        for file in files:
-            file.seek(0)
-            ordered = np.sort(np.frombuffer(file.read(), np.int64))
-            suspects.update(ordered[1:][ordered[1:] == ordered[:-1]][:1000].tolist())
-    if not suspects:
-        return []
-    seen = Counter(key for keys in batches() for key in keys if hash(key) in suspects)
-    return sorted(key for key, times in seen.items() if times > 1)[:most]
 
 
 def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:

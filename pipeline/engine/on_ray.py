@@ -166,6 +166,10 @@ _BLOCK = pa.schema(
 )
 
 
+_HEAD = b"transdomain.batch"
+"""Metadata of a batch that is no column of it; what its rows say about their columns travels beside."""
+
+
 def _run_step(step: Callable[[Any], InFlight | Receipt], table: pa.Table) -> pa.Table:
     results = [to_block(step(from_block(table.slice(i, 1)))) for i in range(len(table))]
     return results[0] if len(results) == 1 else pa.concat_tables(results)
@@ -191,10 +195,12 @@ def from_block(table: pa.Table) -> Task | InFlight | Receipt:
         return _receipt(receipt)
     with pa.ipc.open_stream(table["payload"].chunk(0)[0].as_buffer()) as stream:
         rows = stream.read_all()
-    head = json.loads(rows.schema.metadata[b"batch"])
+    head = json.loads(rows.schema.metadata[_HEAD])
     unit = Unit(head["unit"], tuple(Range(*r) for r in head["ranges"]), head["part"])
     rejected = tuple(Rejected(*r) for r in head["rejected"])
-    return InFlight(task, Batch(unit, rows.replace_schema_metadata(None), rejected, head["skipped"]), head["started"])
+    metadata = {name: value for name, value in rows.schema.metadata.items() if name != _HEAD}
+    rows = rows.replace_schema_metadata(metadata or None)
+    return InFlight(task, Batch(unit, rows, rejected, head["skipped"]), head["started"])
 
 
 def _serialise(item: InFlight) -> pa.Buffer:
@@ -207,7 +213,8 @@ def _serialise(item: InFlight) -> pa.Buffer:
         "skipped": batch.skipped,
         "started": item.started,
     }
-    rows = batch.rows.replace_schema_metadata({b"batch": json.dumps(head).encode()})
+    metadata = {**(batch.rows.schema.metadata or {}), _HEAD: json.dumps(head).encode()}
+    rows = batch.rows.replace_schema_metadata(metadata)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_table(rows)

@@ -169,6 +169,16 @@ def append_range(held: list[Range], part: Range) -> None:
         held.append(part)
 
 
+def joined(ranges: Iterable[Range]) -> Iterator[Range]:
+    """`ranges` with those that follow on each other in one shard as one."""
+    held = list[Range]()
+    for piece in ranges:
+        append_range(held, piece)
+        if len(held) > 1:
+            yield held.pop(0)
+    yield from held
+
+
 def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
     """The ranges of the first `count` rows, or of all where there are fewer."""
     first: list[Range] = []

@@ -48,8 +48,6 @@ class Request:
     """Of the one segment that the run is about; without one it is about all of them."""
     moved: bool = False
     """Whether the user says that the sources are those of the record at another place."""
-    check_new: Callable[[], None] = lambda: None
-    """Called before anything is planned that was not; raises UserError where it cannot become a part of the output."""
 
 
 class Planned(NamedTuple):
@@ -65,8 +63,7 @@ def plan_new_inputs(output: Output, wanted: Request) -> Planned:
 
     Each segment is created exclusively; who loses the race for a number reads the winner's and plans again with what
     is left. Under a label there is one segment of that name, of what was fresh when it was created, however little
-    that was. Raises UserError where the recipe or the sources recorded in this output, or under this label, are
-    others, or the new inputs cannot become a part of it.
+    that was. Raises UserError where the recipe or the sources recorded in this output, or under this label, are others.
     """
     created = False
     while True:
@@ -98,7 +95,6 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     fresh, changed = compare(wanted.ranges, _planned_ranges(output, len(segments)))
     if not fresh and not wanted.label:
         return Planned(segments, changed), None
-    wanted.check_new()
     units = wanted.cut(fresh, len(segments))
     # A segment that says nothing would be followed by another one that says nothing.
     return Planned(segments, changed), units if units or wanted.label else None

@@ -24,6 +24,7 @@ from pipeline.engine.tally import Tally
 from pipeline.errors import UserError
 from pipeline.recipe import differences
 from pipeline.stores import Store, is_listed, parquet
+from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
 
 log = logging.getLogger("transdomain")
 
@@ -31,10 +32,6 @@ MAX_FAILED_UNITS = 10
 """A run with so many failed units ends: something is wrong that the next unit will not escape either."""
 
 Executor = Callable[[Sequence[Work], Sequence[Task]], Iterator[Receipt]]
-
-
-def duplicate_source_keys(store: Store) -> list[tuple[str, str, str]]:  # TO MERGE
-    return []
 
 
 class IncompleteError(Exception):
@@ -76,7 +73,6 @@ class Job:
             cut=self.cut,
             label=self.label,
             moved=self.moved,
-            check_new=lambda: _check_keys(self),
         )
 
     def inputs(self, rows: int) -> int:
@@ -114,7 +110,8 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
     run again, and to be run twice at once on the same outputs. Raises UserError before any work where an output cannot
     be used; BudgetExceededError or IncompleteError where it cannot be completed.
     """
-    planned = [_prepare(job) for job in jobs]
+    checked = set[int]()
+    planned = [_prepare(job, checked) for job in jobs]
     segments = [plan.segments for plan in planned]
     marked = [finish.marked_totals(job.output, s) for job, s in zip(jobs, segments, strict=True)]
     for job, plan, complete in zip(jobs, planned, marked, strict=True):
@@ -144,23 +141,27 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
 
     Raises UserError where the output cannot be used.
     """
-    described = []
+    described, checked = [], set[int]()
     for job in jobs:
         _check_sources(job)
         check_job(job.output, job.kind)
         (segments, _), fresh = next_segment(job.output, job.request)
+        if fresh:
+            _check_keys(job, checked)
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
         described.append((job.output.url, job.inputs(rows), sum(s.units for s in planned) + len(fresh or ())))
     return described
 
 
-def _prepare(job: Job) -> Planned:
+def _prepare(job: Job, checked: set[int]) -> Planned:
     output = job.output
     _check_sources(job)
     storage.check_output(output.url)
     check_job(output, job.kind)
-    next_segment(output, job.request)  # what is refused leaves no trace
+    _, fresh = next_segment(output, job.request)  # what is refused leaves no trace
+    if fresh:
+        _check_keys(job, checked)
     ensure_job(output, job.kind)
     planned = plan_new_inputs(output, job.request)
     for name, make in job.cards(planned.segments, None).items():
@@ -202,15 +203,30 @@ def _check_sources(job: Job) -> None:
             )
 
 
-def _check_keys(job: Job) -> None:
-    """Raises UserError where a key occurs more than once in a source: it would in the output, too."""
+def _check_keys(job: Job, checked: set[int]) -> None:
+    """Raises UserError where keys clash in a source, as they would in the output: one occurs more than once, or two
+    cannot both be names of files. Stores in `checked`, by their id, were looked at before."""
+    extensions = {work.sink.extension for work in job.works if work.sink.form == "folder"}
     for store in job.sources.values():
-        for key, first, second in duplicate_source_keys(store):
+        if id(store) in checked:
+            continue
+        checked.add(id(store))
+        for key, first, second in duplicate_source_keys([store]):
             where = f"in {first} and in {second}" if first != second else f"twice in {first}"
             raise UserError(
                 f"{store.url}: the key {key!r} occurs {where}, and a key has to name one image; give each folder an "
                 "output of its own, or rename the column key: rows are then named by their shard and number"
             )
+        for extension in extensions:
+            for file, within in file_and_folder_keys(lambda store=store: _key_batches(store), extension):  # type: ignore[misc]
+                raise UserError(
+                    f"{store.url}: of the keys {file!r} and {within!r} one would be a file where the other needs a "
+                    "folder; rename one of them, or write --form parquet"
+                )
+
+
+def _key_batches(store: Store) -> Iterator[Sequence[str]]:
+    return (keys for _, keys in store_keys(store))
 
 
 def _own(job: Job, segments: Sequence[Segment]) -> Sequence[Segment]:

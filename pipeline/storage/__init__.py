@@ -8,7 +8,17 @@ Nothing else in the package opens a path. What is notable here:
 - Listings are never cached: another writer is always assumed.
 """
 
-from pipeline.storage.listing import Entry, PassedOver, exists, is_leftover, list_files, stat_file
+from pipeline.storage.listing import (
+    Entry,
+    Listing,
+    PassedOver,
+    exists,
+    is_leftover,
+    list_files,
+    list_inputs,
+    passed_over,
+    stat_file,
+)
 from pipeline.storage.objects import (
     age_s,
     check_output,
@@ -20,16 +30,20 @@ from pipeline.storage.objects import (
     read_if_there,
     replace,
 )
-from pipeline.storage.urls import absolute, filesystem, is_local, is_memory, is_submitted, join
+from pipeline.storage.urls import absolute, escaped, filesystem, is_local, is_memory, is_submitted, join, room_for_names
+from pipeline.storage.walk import Tally
 
 __all__ = [
     "Entry",
+    "Listing",
     "PassedOver",
+    "Tally",
     "absolute",
     "age_s",
     "check_output",
     "create",
     "delete",
+    "escaped",
     "exists",
     "filesystem",
     "grow",
@@ -39,9 +53,12 @@ __all__ = [
     "is_submitted",
     "join",
     "list_files",
+    "list_inputs",
     "open_read",
+    "passed_over",
     "read",
     "read_if_there",
     "replace",
+    "room_for_names",
     "stat_file",
 ]

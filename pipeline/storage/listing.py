@@ -1,23 +1,37 @@
-"""What is below a prefix, and what stands at a URL. Listings are never cached: another writer is always assumed."""
+"""What is below a prefix, and what stands at a URL. Listings are never cached: another writer is always assumed.
+
+A folder that cannot be listed is an error, never an empty one. Links are followed; size and version are those of what
+they lead to, as `stat_file` has them.
+"""
 
 from __future__ import annotations
 
 import datetime
 import os
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import fsspec
+from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
+from pipeline.errors import StorageError
 from pipeline.retry import retrying
-from pipeline.storage.urls import filesystem
+from pipeline.storage.urls import escaped, filesystem, is_text, unescaped
+from pipeline.storage.walk import Found, Tally, version_of, walk
+
+UNHOLDABLE = "names that a plan cannot hold"
+FOLDER_MARKERS = "objects with content whose name ends with a slash"
 
 
 class Entry(NamedTuple):
     """One listed object."""
 
     name: str
-    """Path relative to the listed prefix, with `/` between the parts."""
+    """Path relative to the listed prefix, with `/` between the parts; bytes that are no UTF-8 as \\xNN."""
     url: str
     size: int
     """Bytes."""
@@ -40,34 +54,59 @@ class PassedOver:
         return f"{url}: {self.count:,} {self.reason}, such as {self.example}: no input"
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What is below a prefix of inputs."""
+
+    entries: list[Entry]
+    """Sorted by name."""
+    tally: Tally
+    """Of what is below it and not among the entries, by reason."""
+
+
 def list_files(url: str, suffix: str = "") -> list[Entry]:
-    """Every object below `url` whose name ends with `suffix`, sorted by name; empty where there is none."""
-    fs, path = filesystem(url)
-    path = path.rstrip("/")
+    """Every object below `url` whose name ends with `suffix`, sorted by name; empty where there is none.
 
-    def find() -> dict[str, dict[str, Any]]:
-        return fs.find(path, detail=True)
+    Raises StorageError where a folder below it cannot be listed.
+    """
+    return sorted(entry for entry in _listed(url, Tally(), dots=True) if entry.name.endswith(suffix))
 
-    entries = []
-    for found, info in retrying(find, url).items():
-        if info["type"] != "file" or not found.endswith(suffix):
-            continue
-        name = os.path.relpath(found, path) if isinstance(fs, LocalFileSystem) else found[len(path) + 1 :]
-        if name and name != ".":
-            entries.append(Entry(name, f"{url.rstrip('/')}/{name}", info["size"], _version(info)))
-    return sorted(entries)
+
+def list_inputs(url: str, *, wants: Callable[[str], bool] = bool, enters: Callable[[str], bool] = bool) -> Listing:
+    """The objects below `url` whose name is wanted, without those that begin with a dot or are below such a folder.
+
+    Folders of a disk are entered where `enters` says so of their name. What is passed over is counted: names with a
+    dot, links that lead nowhere or round in a circle, what is no file, and names that a plan cannot hold.
+    Raises StorageError where a folder below `url` cannot be listed.
+    """
+    tally = Tally(wants)
+    listed = _listed(url, tally, dots=False, enters=enters)
+    return Listing(sorted(entry for entry in listed if wants(entry.name)), tally)
+
+
+def passed_over(tally: Tally) -> tuple[PassedOver, ...]:
+    """What was counted, the most frequent reason first."""
+    found = [PassedOver(reason, *counted) for reason, counted in tally.counts.items()]
+    return tuple(sorted(found, key=lambda each: (-each.count, each.reason)))
 
 
 def stat_file(url: str) -> Entry | None:
     """The entry of the object at `url` (its name is its last part), or None where there is no object."""
     fs, path = filesystem(url)
+    name = path.rsplit("/", 1)[-1]
+    if isinstance(fs, LocalFileSystem):
+        try:
+            found = retrying(lambda: os.stat(path), url)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Entry(name, url, found.st_size, version_of(found)) if stat.S_ISREG(found.st_mode) else None
     try:
         info = retrying(lambda: fs.info(path), url)
     except FileNotFoundError:
         return None
     if info["type"] != "file":
         return None
-    return Entry(path.rsplit("/", 1)[-1], url, info["size"], _version(info))
+    return Entry(name, url, info["size"], _version(info))
 
 
 def exists(url: str) -> bool:
@@ -82,6 +121,74 @@ def is_leftover(name: str) -> bool:
     """Whether an object of this name is a temporary file that a kill left behind."""
     base = name.rsplit("/", 1)[-1]
     return base.startswith(".") and base.endswith(".tmp")
+
+
+def _listed(url: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool] = bool) -> Iterator[Entry]:
+    fs, path = filesystem(url)
+    path, base = path.rstrip("/"), url.rstrip("/")
+    if isinstance(fs, LocalFileSystem):
+        for name, size, version in _walked(path or "/", url, tally, dots, enters):
+            if (held := _held_name(path, name)) is None:
+                tally.add(UNHOLDABLE, escaped(name))
+            else:
+                yield Entry(held, f"{base}/{held}", size, version)
+        return
+    for found, info in retrying(lambda: _found(fs, path), url).items():
+        name = found[len(path) + 1 :]
+        if not name or info["type"] != "file":
+            continue
+        if not dots and any(part.startswith(".") for part in name.split("/")):
+            tally.add(Tally.HIDDEN, name)
+        elif name.endswith("/"):
+            if info["size"]:
+                tally.add(FOLDER_MARKERS, name)
+        elif not is_text(name) or "?versionId=" in name:  # which S3's client takes for the version of an object
+            tally.add(UNHOLDABLE, escaped(name))
+        else:
+            yield Entry(name, f"{base}/{name}", info["size"], _version(info))
+
+
+def _walked(path: str, url: str, tally: Tally, dots: bool, enters: Callable[[str], bool]) -> list[Found]:
+    def attempt() -> list[Found]:
+        tally.counts.clear()
+        return list(walk(path, tally, dots=dots, enters=enters))
+
+    try:
+        return retrying(attempt, url)
+    except OSError as error:
+        raise StorageError(
+            f"{escaped(str(error.filename or path))}: cannot be listed ({error.strerror or error}), and what is in it "
+            "would be left out; make it readable, or move it out of the input"
+        ) from error
+
+
+def _held_name(path: str, name: str) -> str | None:
+    """`name` as a plan holds it, or None where what it holds would be another file's name."""
+    if name.isascii() or is_text(name):
+        return name
+    held = escaped(name)
+    whole = f"{path}/{name}"
+    return held if unescaped(escaped(whole)) == whole and not os.path.lexists(f"{path}/{held}") else None
+
+
+def _found(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, dict[str, Any]]:
+    """Every object below `path`, with what is known of it."""
+    if isinstance(fs, AsyncFileSystem | MemoryFileSystem):
+        return fs.find(path, detail=True)
+    # A walk of fsspec takes a folder that cannot be listed for an empty one.
+    found, folders = dict[str, dict[str, Any]](), [path]
+    while folders:
+        folder = folders.pop()
+        try:
+            infos = fs.ls(folder, detail=True)
+        except FileNotFoundError:
+            continue
+        for info in infos:
+            if info["type"] == "directory":
+                folders.append(info["name"])
+            elif info["name"] != folder:
+                found[info["name"]] = info
+    return found
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit
 
 import fsspec
@@ -27,7 +28,36 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
         ) from None
-    return fs, fs._strip_protocol(url) if others else path
+    path = fs._strip_protocol(url) if others else path
+    if "\\x" in path and isinstance(fs, LocalFileSystem) and not os.path.lexists(path):
+        raw = unescaped(path)
+        path = raw if os.path.lexists(raw) else path
+    return fs, path
+
+
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8; a disk may have others, of which Python makes surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(name: str) -> str:
+    """`name` with \\xNN for each byte that is no UTF-8; the name of a file that is there, `filesystem` finds by it."""
+    try:
+        return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # no name of a disk
+        return name.encode(errors="backslashreplace").decode()
+
+
+def unescaped(name: str) -> str:
+    """The inverse of `escaped` for names that had no such text in them."""
+    return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), name)
 
 
 def is_memory(url: str) -> bool:
@@ -68,3 +98,13 @@ def join(prefix: str, name: str) -> str:
             f"{name!r} is not a path below {prefix}: it must be relative, without empty parts, '.' or '..'"
         )
     return f"{prefix.rstrip('/')}/{name}"
+
+
+def room_for_names(prefix: str) -> int:
+    """Bytes that the name of an object below `prefix` may have: of a path on a disk, or of a key on an object store."""
+    fs, path = filesystem(prefix)
+    if isinstance(fs, LocalFileSystem):
+        most = 4095 - 48  # PATH_MAX without the byte at its end, and what a temporary name may have more
+    else:
+        path, most = path.lstrip("/").partition("/")[2], 1024  # the bucket is no part of a key
+    return most - len(os.fsencode(path.rstrip("/"))) - 1

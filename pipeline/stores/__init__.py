@@ -1,7 +1,8 @@
 """Image stores: a prefix that holds images with keys, as Parquet shards or as a folder of files.
 
-`open_store` looks at what is there. Rows come as an Arrow table with `key` (string, unique), `source_shard` (the name
-of the shard, relative to the store), the image columns (`struct<bytes, path>`) and every other column untouched.
+`open_store` looks at what is there. Rows come as an Arrow table with `key` (string), SHARD (the name of the shard,
+relative to the store), the image columns (`struct<bytes, path>`) and every other column untouched. A row whose key is
+null has shard and number in its place, and `without_keyless` tells such rows from the others.
 """
 
 from __future__ import annotations
@@ -18,17 +19,34 @@ from pipeline import images, storage
 from pipeline.engine.mark import decode_mark
 from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
-from pipeline.stores import folder, parquet
-from pipeline.stores.schema import ShardsDifferError, SourceChangedError, Store, image_columns, require_unchanged
+from pipeline.stores import folder, naming, parquet
+from pipeline.stores.features import features_of, united, with_features
+from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
+from pipeline.stores.schema import (
+    NO_KEY,
+    SHARD,
+    ShardsDifferError,
+    SourceChangedError,
+    Store,
+    image_columns,
+    require_unchanged,
+    without_keyless,
+)
 
 __all__ = [
+    "NO_KEY",
+    "SHARD",
     "ShardsDifferError",
     "SourceChangedError",
     "Store",
+    "duplicate_source_keys",
+    "file_and_folder_keys",
     "image_columns",
     "open_store",
     "read_rows",
     "read_what_is_left",
+    "store_keys",
+    "without_keyless",
 ]
 
 log = logging.getLogger("transdomain")
@@ -44,44 +62,36 @@ def open_store(url: str, *, alike: bool = True) -> Store:
 
     Its columns are those of every shard; where the shards need not be `alike`, those that they have in common.
     Raises UserError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
-    shards disagree on their columns, a name is not text, or it is the unfinished output of another job.
+    shards disagree on their columns, or it is the unfinished output of another job; StorageError where a folder in it
+    cannot be listed.
     """
-    url = storage.absolute(url)
+    url = storage.escaped(storage.absolute(url))
     if "**" in url:
         raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
-    if url.endswith(".parquet") and "*" not in url:
-        entry = storage.stat_file(url)
-        if entry is None:
-            raise UserError(f"{url}: there is no such file")
+    if naming.is_shard(url) and "*" not in url and (entry := storage.stat_file(url)) is not None:
         return parquet.open_shards(url, [entry], alike=alike)
-    entries = _list_matching(url) if "*" in url else storage.list_files(url)
+    listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
+    entries, tally, root = listing.entries, listing.tally, url
     if not entries:
-        raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards")
-    names, root = {entry.name for entry in entries}, url
+        raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
+    names = {entry.name for entry in entries}
     if "_transdomain/job.json" in names:
         _require_finished(url, names)
         entries, root = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")], f"{url}/data"
-    entries = [e for e in entries if _is_shown(e.name)]
-    shards = [e for e in entries if e.name.endswith(".parquet")]
-    files = [e for e in entries if e.name.lower().endswith(images.EXTENSIONS)]
-    for entry in shards or files:
-        if not _is_text(entry.name):
-            raise UserError(f"{url}: the name {entry.name!r} is not UTF-8; rename the file")
-    if shards:
-        if files:
-            log.warning(
-                "%s: %d image files, such as %s, stand beside Parquet shards and are not read",
-                url,
-                len(files),
-                files[0].name,
-            )
-        return replace(parquet.open_shards(url, shards, alike=alike), root=root)
-    if files:
-        return replace(folder.open_files(url, files), root=root)
-    children = sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")})
-    if children:
-        raise UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
-    raise UserError(f"{url}: no Parquet shard and no image ({', '.join(images.EXTENSIONS)}) below it")
+    kind, inputs = naming.inputs_among(entries, tally)
+    if not inputs:
+        raise _no_input(url, listing)
+    if kind == "folder":
+        return replace(folder.open_files(url, inputs), root=root, passed_over=storage.passed_over(tally))
+    if beside := [entry for entry in entries if naming.is_image(entry.name)]:
+        log.warning(
+            "%s: %d image files, such as %s, stand beside Parquet shards and are not read",
+            url,
+            len(beside),
+            beside[0].name,
+        )
+    store = parquet.open_shards(url, inputs, alike=alike)
+    return replace(store, root=root, passed_over=(*storage.passed_over(tally), *store.passed_over))
 
 
 def _require_finished(url: str, names: Collection[str]) -> None:
@@ -93,10 +103,28 @@ def _require_finished(url: str, names: Collection[str]) -> None:
         raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
 
 
-def _list_matching(url: str) -> list[storage.Entry]:
+def _no_input(url: str, listing: storage.Listing) -> UserError:
+    names = (entry.name for entry in listing.entries)
+    if children := sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")}):
+        return UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
+    endings = ", ".join(images.EXTENSIONS)
+    return UserError(f"{url}: no Parquet shard and no image ({endings}) below it{_besides(listing.tally)}")
+
+
+def _besides(tally: storage.Tally) -> str:
+    """A few words on what was passed over."""
+    found = [f"{each.count} {each.reason}, such as {each.example}" for each in storage.passed_over(tally)[:3]]
+    return f"; passed over are {'; '.join(found)}" if found else ""
+
+
+def _list_matching(url: str) -> storage.Listing:
     """Every object that matches or is below a prefix that does, named from where the first `*` stands."""
     base, wanted = _pattern(url)
-    return [entry for entry in storage.list_files(base) if _matches(entry.name.split("/"), wanted)]
+    return storage.list_inputs(
+        base,
+        wants=lambda name: _matches(name.split("/"), wanted),
+        enters=lambda name: all(map(_fits, name.split("/"), wanted)),
+    )
 
 
 def is_listed(url: str, store: Store) -> bool:
@@ -104,12 +132,7 @@ def is_listed(url: str, store: Store) -> bool:
     root = store.root or store.url
     base, wanted = _pattern(root) if "*" in root else (root, [])
     name = url.removeprefix(f"{base}/")
-    return name != url and _is_shown(name) and _matches(name.split("/"), wanted)
-
-
-def _is_shown(name: str) -> bool:
-    """Whether no part of a name is one that readers leave out."""
-    return not any(part.startswith((".", "_")) for part in name.split("/"))
+    return name != url and naming.is_shown(name) and _matches(name.split("/"), wanted)
 
 
 def _pattern(url: str) -> tuple[str, list[str]]:
@@ -127,22 +150,14 @@ def _fits(part: str, wanted: str) -> bool:
     return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), part, re.DOTALL) is not None
 
 
-def _is_text(name: str) -> bool:
-    """Whether a name is UTF-8, as it has to be in a plan; a disk may have others."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def read_rows(
     ranges: Sequence[Range],
     columns: Sequence[str] | None = None,
     *,
     wants: Callable[[str], bool] | None = None,
 ) -> pa.Table:
-    """The rows of `ranges`, in order; of the `columns` named (`key` and `source_shard` always), or of all.
+    """The rows of `ranges`, in order; of the `columns` named (`key` and SHARD always), or of all. Where a key is null,
+    there is NO_KEY, too.
 
     Of the rows whose key is wanted, where that is asked; files of others are not fetched.
     Raises SourceChangedError where a shard is not the one that was planned, StorageError where it cannot be read.
@@ -154,14 +169,23 @@ def _read(
     ranges: Sequence[Range], columns: Sequence[str] | None, wants: Callable[[str], bool] | None, *, unchanged: bool
 ) -> pa.Table:
     """`unchanged` says that the shards were just seen to be those that were planned."""
-    if not all(r.shard.endswith(".parquet") for r in ranges):
+    if not all(naming.is_shard(r.shard) for r in ranges):
         files = [r for r in ranges if wants is None or wants(r.shard)]
         return folder.read_files(files, columns, unchanged=unchanged)
     if wants is None:
-        return pa.concat_tables([parquet.read_range(r, columns) for r in ranges])
+        return _together([parquet.read_range(r, columns) for r in ranges])
     # Piece by piece, so that what is not wanted is never held all at once.
     pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
-    return pa.concat_tables([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
+    return _together([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
+
+
+def _together(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of rows of several shards, with what any of them says about its columns."""
+    # Only tables that have a null key have the column that marks it.
+    marked = any(NO_KEY in table.column_names for table in tables)
+    rows = pa.concat_tables(tables, promote_options="default" if marked else "none")
+    said = {table.schema.metadata and table.schema.metadata.get(b"huggingface"): table.schema for table in tables}
+    return rows if len(said) == 1 else with_features(rows, united({}, *map(features_of, said.values())))
 
 
 def read_what_is_left(
@@ -182,7 +206,7 @@ def read_what_is_left(
     left = [r for r in ranges if not changes[r.url]]
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in _keys(r)]
     if wants is not None:
-        lost = [(key, r, why) for key, r, why in lost if r.shard.endswith(".parquet") or wants(key)]
+        lost = [(key, r, why) for key, r, why in lost if naming.is_shard(r.shard) or wants(key)]
     rows = _read(left, columns, wants, unchanged=True) if left else parquet.no_rows(schema, columns)
     return rows, lost
 
@@ -198,7 +222,7 @@ def _change(planned: Range) -> str:
 
 def _keys(of: Range) -> list[str]:
     """The keys by which a shard names its rows where it has none of its own."""
-    return parquet.row_keys(of) if of.shard.endswith(".parquet") else [of.shard]
+    return parquet.row_keys(of) if naming.is_shard(of.shard) else [of.shard]
 
 
 def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:

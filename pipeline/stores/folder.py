@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine.plan import Range
-from pipeline.stores.schema import IMAGE_TYPE, Store, image_array, require_unchanged
+from pipeline.errors import StorageError
+from pipeline.stores.schema import IMAGE_TYPE, SHARD, Store, image_array, require_unchanged
 
 _READ_THREADS = 16
 
@@ -21,7 +22,7 @@ def open_files(url: str, files: Sequence[storage.Entry]) -> Store:
 
 
 def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchanged: bool = False) -> pa.Table:
-    """Files as rows of `key`, `image` and `source_shard`; without fetching a byte where `image` is not asked for, and
+    """Files as rows of `key`, `image` and the shard; without fetching a byte where `image` is not asked for, and
     then without a look at them where they are known to be `unchanged`."""
     names = pa.array([r.shard for r in ranges], pa.string())
     table = pa.table({"key": names})
@@ -31,9 +32,12 @@ def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchan
             data = list(threads.map(_read if wants_images else require_unchanged, ranges))
     if wants_images:
         table = table.append_column("image", image_array(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
-    return table.append_column("source_shard", names)
+    return table.append_column(SHARD, names)
 
 
 def _read(wanted: Range) -> bytes:
     require_unchanged(wanted)
-    return storage.read(wanted.url)
+    try:
+        return storage.read(wanted.url)
+    except PermissionError as error:  # of the storage, and no fault of the image
+        raise StorageError(f"{wanted.url}: may not be read ({error.strerror or error}); make it readable") from error

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine.plan import Range
 from pipeline.errors import UserError
 from pipeline.retry import retrying
+from pipeline.stores import hive
+from pipeline.stores.features import differing_classes, features_of, features_of_shard, united, with_features
 from pipeline.stores.footers import Footers
-from pipeline.stores.schema import ShardsDifferError, Store, hugging_face_metadata, image_columns, require_unchanged
+from pipeline.stores.schema import (
+    NO_KEY,
+    SHARD,
+    ShardsDifferError,
+    Store,
+    as_read,
+    check_columns,
+    image_columns,
+    require_unchanged,
+)
+
+log = logging.getLogger("transdomain")
 
 ROW_GROUP_BYTES = 4_000_000
 _FOOTER_THREADS = 16
@@ -24,34 +39,73 @@ _footers = Footers(64_000_000)
 
 
 def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:
-    """The store of these shards, a range a row group. Its columns are those that all shards have, as the same type.
+    """The store of these shards, a range a row group. Its columns are those that all shards have, as the same type,
+    those in the names of their folders among them.
 
-    Reads every footer. Raises UserError where a shard is no Parquet file, or has other columns than the first although
-    all have to be `alike`.
+    Reads every footer. Raises UserError where a shard is no Parquet file, its keys are of a type that cannot be one,
+    or it has other columns, or other names of classes, than the first although all have to be `alike`.
     """
     with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
         footers = list(threads.map(_footer, entries))
-    schema = footers[0].schema.to_arrow_schema().remove_metadata()
-    ranges = []
+    schema = _schema(entries[0], footers[0])
+    features, ranges, tally = features_of(schema), list[Range](), storage.Tally()
     for entry, footer in zip(entries, footers, strict=True):
-        other = footer.schema.to_arrow_schema().remove_metadata()
-        if alike and other != schema:
-            raise ShardsDifferError(f"{entry.url}: columns differ from {entries[0].url}: {_difference(schema, other)}")
-        if other != schema:
-            schema = _in_common(schema, other, entry.url)
-        start = 0
-        for i in range(footer.num_row_groups):
-            group = footer.row_group(i)
+        other = _schema(entry, footer)
+        differing = differing_classes(features, features_of(other))
+        if alike and (other != schema or differing):
+            how = _difference(schema, other) if other != schema else "; ".join(map(": ".join, differing.items()))
+            raise ShardsDifferError(f"{entry.url}: columns differ from {entries[0].url}: {how}")
+        if other != schema or differing:
+            schema = _in_common(schema, other, differing, entry.url)
+        features = united(features, features_of(other))
+        if not footer.num_rows:
+            tally.add("shards without rows", entry.name)
+        ranges += _ranges(entry, footer)
+    _say_contradictions(entries, footers)
+    return Store(url, "parquet", with_features(schema, features), ranges, passed_over=storage.passed_over(tally))
+
+
+def _schema(entry: storage.Entry, footer: pq.FileMetaData) -> pa.Schema:
+    """The columns of one shard, as its rows come."""
+    found = footer.schema.to_arrow_schema()
+    check_columns(found, entry.url)
+    more = hive.fields(entry.name, found.names)
+    check_columns(pa.schema(more), entry.url)
+    if any(field.name == "key" for field in more):
+        raise UserError(f"{entry.url}: a folder cannot name the column key, which tells rows apart; rename the folder")
+    return with_features(pa.schema([*map(as_read, found), *more]), features_of(found))
+
+
+def _ranges(entry: storage.Entry, footer: pq.FileMetaData) -> Iterator[Range]:
+    """The row groups of a shard; one without rows is nothing to do."""
+    start = 0
+    for i in range(footer.num_row_groups):
+        group = footer.row_group(i)
+        if group.num_rows:
             stop = start + group.num_rows
-            ranges.append(Range(entry.name, entry.url, entry.version, start, stop, group.total_byte_size))
+            yield Range(entry.name, entry.url, entry.version, start, stop, group.total_byte_size)
             start = stop
-    return Store(url, "parquet", schema, ranges)
 
 
-def _in_common(schema: pa.Schema, other: pa.Schema, url: str) -> pa.Schema:
-    """The columns that both have. Raises ShardsDifferError where the keys, which tell rows apart, are in one alone."""
+def _say_contradictions(entries: Sequence[storage.Entry], footers: Sequence[pq.FileMetaData]) -> None:
+    found = [
+        (e, how) for e, footer in zip(entries, footers, strict=True) if (how := hive.contradictions(e.name, footer))
+    ]
+    if found:
+        entry, how = found[0]
+        log.warning(
+            "%s: %s; the shard is believed, here and in %d other shards",
+            entry.url,
+            " and ".join(how.values()),
+            len(found) - 1,
+        )
+
+
+def _in_common(schema: pa.Schema, other: pa.Schema, differing: Collection[str], url: str) -> pa.Schema:
+    """The columns that both have, as the same thing. Raises ShardsDifferError where the keys, which tell rows apart,
+    are in one alone."""
     fields = set(other)
-    common = pa.schema([field for field in schema if field in fields])
+    common = pa.schema([field for field in schema if field in fields and field.name not in differing])
     if "key" not in common.names and "key" in (*schema.names, *other.names):
         raise ShardsDifferError(f"{url}: its column key is not that of the other shards; all have it alike, or none")
     return common
@@ -64,6 +118,7 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
     """
     entry = require_unchanged(wanted)
     footer = _footers.get(entry.url, entry.version, lambda: _read_footer(entry))
+    own = footer.schema.to_arrow_schema().names
 
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url) as file:
@@ -76,17 +131,22 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
                         skip = wanted.start - start
                     groups.append(i)
                 start += rows
-            present = set(parquet.schema_arrow.names)
-            names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in present]
+            names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in own]
             return parquet.read_row_groups(groups, columns=names).slice(skip, wanted.rows)
 
-    return _as_rows(retrying(fetch, wanted.url).replace_schema_metadata(None), wanted)
+    rows = _as_rows(retrying(fetch, wanted.url), wanted)
+    for field in hive.fields(wanted.shard, own):
+        if columns is None or field.name in columns:
+            value = pa.scalar(hive.path_values(wanted.shard)[field.name], field.type)
+            rows = rows.append_column(field, pa.repeat(value, len(rows)))
+    return _of_shard(rows, wanted)
 
 
 def no_rows(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
     """What `read_range` gives of shards of this schema, without any row."""
     names = schema.names if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in schema.names]
-    return _as_rows(pa.schema([schema.field(name) for name in names]).empty_table(), Range("", "", "", 0, 0, 0))
+    empty = pa.schema([schema.field(name) for name in names], schema.metadata).empty_table()
+    return _of_shard(_as_rows(empty, nowhere := Range("", "", "", 0, 0, 0)), nowhere)
 
 
 def row_keys(of: Range) -> list[str]:
@@ -95,13 +155,30 @@ def row_keys(of: Range) -> list[str]:
 
 
 def _as_rows(table: pa.Table, of: Range) -> pa.Table:
-    """The columns of a range, with the keys and the shard of its rows."""
+    """The columns of a range as a store gives them, with the keys of its rows."""
+    features, fields, columns = features_of(table.schema), list(table.schema), table.columns
     if "key" not in table.column_names:
         # Of a table without columns nobody knows how many rows it has.
-        table = pa.table([pa.array(row_keys(of), pa.string()), *table.columns], ["key", *table.column_names])
-    if "source_shard" in table.column_names:
-        table = table.drop_columns("source_shard")
-    return table.append_column("source_shard", pa.array([of.shard] * len(table), pa.string()))
+        fields, columns = [pa.field("key", pa.string()), *fields], [pa.array(row_keys(of), pa.string()), *columns]
+    fields = list(map(as_read, fields))
+    columns = [c if c.type == f.type else _cast(c, f.type) for c, f in zip(columns, fields, strict=True)]
+    rows = with_features(pa.Table.from_arrays(columns, schema=pa.schema(fields)), features)
+    if not rows["key"].null_count:
+        return rows
+    marks = rows["key"].is_null()
+    keys = pc.if_else(marks, pa.array(row_keys(of), pa.string()), rows["key"])
+    return rows.set_column(rows.column_names.index("key"), "key", keys).append_column(NO_KEY, marks)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if "list_view" not in str(column.type):
+        return column.cast(kind)
+    # Arrow's own cast makes an invalid array of it.
+    return pa.chunked_array([pa.array(chunk.to_pylist(), kind) for chunk in column.chunks], kind)
+
+
+def _of_shard(rows: pa.Table, of: Range) -> pa.Table:
+    return rows.append_column(SHARD, pa.array([of.shard] * len(rows), pa.string()))
 
 
 def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
@@ -110,7 +187,7 @@ def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
     Without a row the file has no row group at all: a row group of no rows is more than some readers bear.
     """
     pictures = image_columns(rows.schema)
-    schema = rows.schema.with_metadata(hugging_face_metadata(pictures))
+    schema = with_features(rows.schema, features_of_shard(rows.schema, pictures))
     binary = [f"{name}.bytes" for name in pictures]
     leaves = _leaves(schema)
     buffer = io.BytesIO()

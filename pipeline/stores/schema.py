@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.engine.plan import Range
 from pipeline.errors import UserError
+from pipeline.stores.features import features_of, is_other_than_image
+
+INTERNAL = "_transdomain."
+"""How the names of columns begin that rows have on their way alone."""
+SHARD = INTERNAL + "shard"
+"""The name of the shard that a row is from, relative to its store."""
+NO_KEY = INTERNAL + "no_key"
+"""Whether a row's key is null; only there where one is."""
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """The Hugging Face `Image` convention: encoded bytes, and a name that nobody opens."""
@@ -57,7 +66,9 @@ def require_unchanged(planned: Range) -> storage.Entry:
 
 
 def image_columns(schema: pa.Schema) -> list[str]:
-    """Names of the columns that hold encoded images: a struct with a binary field `bytes`."""
+    """Names of the columns that hold encoded images: a struct with a binary field `bytes`, unless it says of itself
+    that it is something else."""
+    features = features_of(schema)
     return [
         field.name
         for field in schema
@@ -65,13 +76,64 @@ def image_columns(schema: pa.Schema) -> list[str]:
         and any(
             f.name == "bytes" and (pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)) for f in field.type
         )
+        and not is_other_than_image(features.get(field.name))
     ]
 
 
-def hugging_face_metadata(image_columns: Iterable[str]) -> dict[bytes, bytes]:
-    """Schema metadata by which `datasets` decodes these columns as images."""
-    features = {name: {"_type": "Image"} for name in image_columns}
-    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+def as_read(field: pa.Field) -> pa.Field:
+    """A shard's column as its rows come: keys are text, and nothing is a view of text or bytes, which Arrow
+    cannot take rows of."""
+    kept = {name: value for name, value in (field.metadata or {}).items() if not name.startswith(b"PARQUET:")}
+    kind = pa.string() if field.name == "key" else _without_views(field.type)
+    return pa.field(field.name, kind, field.nullable, kept or None)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    inner = [kind.field(i) for i in range(kind.num_fields)] if pa.types.is_nested(kind) else []
+    plain = [field.with_type(_without_views(field.type)) for field in inner]
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if all(mine.type == its.type for mine, its in zip(plain, inner, strict=True)):
+        return kind
+    if pa.types.is_struct(kind):
+        return pa.struct(plain)
+    if pa.types.is_map(kind):
+        return pa.map_(plain[0].type.field(0), plain[0].type.field(1), keys_sorted=kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(plain[0], kind.list_size)
+    is_large = pa.types.is_large_list(kind) or pa.types.is_large_list_view(kind)
+    return pa.large_list(plain[0]) if is_large else pa.list_(plain[0])
+
+
+def check_columns(schema: pa.Schema, url: str) -> None:
+    """Raises UserError where a shard's columns cannot be read as rows of a store."""
+    doubled = [name for name, times in Counter(schema.names).items() if times > 1]
+    if doubled:
+        raise UserError(f"{url}: has several columns {', '.join(doubled)}; rename all but one of each name")
+    ours = [name for name in schema.names if name.startswith(INTERNAL)]
+    if ours:
+        raise UserError(f"{url}: columns {', '.join(ours)}: names that begin with {INTERNAL} are kept for jobs; rename")
+    if "key" not in schema.names:
+        return
+    kind = schema.field("key").type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    if not pa.types.is_integer(kind) and not any(is_one(kind) for is_one in texts):
+        raise UserError(
+            f"{url}: its column key is {schema.field('key').type}, and keys are text or whole numbers; write it as one "
+            "of these, or rename the column (rows without a column key are named by shard and number)"
+        )
+
+
+def without_keyless(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The rows that have a key of their own, and those whose key is null, in whose place they have shard and number."""
+    if NO_KEY not in rows.column_names:
+        return rows, rows.slice(0, 0)
+    marks = rows[NO_KEY].fill_null(False)
+    rows = rows.drop_columns(NO_KEY)
+    return rows.filter(pc.invert(marks)), rows.filter(marks)
 
 
 def image_array(data: Iterable[bytes | None] | pa.Array, paths: Iterable[str | None]) -> pa.StructArray:

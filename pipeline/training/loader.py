@@ -21,7 +21,7 @@ from pipeline import images, storage
 from pipeline.config.train import TrainConfig
 from pipeline.engine.plan import Range, append_range, first_rows
 from pipeline.errors import UserError
-from pipeline.stores import Store, image_columns, open_store, read_rows
+from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
 from pipeline.training.order import Augmentation
 
 _CHUNK_BYTES = 16_000_000
@@ -146,7 +146,7 @@ def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[b
         for column, images_NSSC in targets:
             data = (row[column] or {}).get("bytes") or b""
             digest.update(len(data).to_bytes(8, "big") + data)
-            where = (urls[row["source_shard"]], column, row["key"])
+            where = (urls[row[SHARD]], column, row["key"])
             images_NSSC[chunk.start + i] = decode_image(data, images_NSSC.shape[1], where)
         digests.append(digest.digest())
     return digests

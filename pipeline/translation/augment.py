@@ -26,6 +26,7 @@ from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.selection import Selection
 from pipeline.stores import ShardsDifferError, Store, open_store
+from pipeline.stores.features import differing_classes, features_of
 from pipeline.stores.schema import image_array
 from pipeline.translation.frames import without_frames
 from pipeline.translation.job import (
@@ -191,7 +192,7 @@ def _open_source(name: str, url: str, config: AugmentConfig) -> Store:
 
 def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) -> tuple[str, ...]:
     """The columns that ride along. Raises UserError where not every source has them, as the same type."""
-    replaced = {"key", "source_shard", column, "width", "height"}
+    replaced = {"key", column, "width", "height"}
     types = {
         name: {field.name: field.type for field in store.schema if field.name not in replaced}
         for name, store in sources.items()
@@ -205,6 +206,12 @@ def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) ->
             if found[label] != expected[label]:
                 how = f"{first} has {label} as {expected[label]}, {name} as {found[label]}"
                 raise UserError(_differ(how, config, sources))
+        classes = differing_classes(features_of(sources[first].schema), features_of(sources[name].schema))
+        if clashing := [f"column {label}: {how}" for label, how in classes.items() if label in labels]:
+            raise UserError(
+                f"source {name}: its names of classes are not those of {first} ({'; '.join(clashing)}), so that "
+                "numbers would change their meaning; make them alike, or name other columns with --labels"
+            )
         if config.labels is None and (more := set(found) - set(expected)):
             raise UserError(_differ(f"{first} has no column {min(more)}", config, sources))
     for store in sources.values():

@@ -85,8 +85,8 @@ def translate_job(config: TranslateConfig) -> Job:
     }
     extension = images.CODEC_EXTENSION[config.encoding.codec]
     decode = Decode(column, resized_to(config.size, model), without_changed=schema_of_lost(config, source))
-    as_files = config.form == "folder"
-    encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, as_files)
+    longest = storage.room_for_names(output.at("data")) if config.form == "folder" else None
+    encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
     work = Work(
         output=output,
         fingerprint=fingerprint(recipe),

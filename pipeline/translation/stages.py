@@ -16,12 +16,13 @@ from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
 from pipeline import images, storage
 from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
-from pipeline.engine.account import CHANGED, Batch, Rejected
+from pipeline.engine.account import CHANGED, Batch, Rejected, keyless_set_aside
 from pipeline.engine.plan import Unit
 from pipeline.engine.watchdog import got_on
 from pipeline.hardware import Trunk
 from pipeline.selection import Selection
-from pipeline.stores import SourceChangedError, read_rows, read_what_is_left
+from pipeline.stores import SHARD, SourceChangedError, naming, read_rows, read_what_is_left
+from pipeline.stores.features import without_features
 from pipeline.stores.schema import image_array
 from pipeline.translation.frames import frames_of, with_frames, without_frames
 
@@ -29,8 +30,8 @@ OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "e
 """Columns that translation adds; `image`, `width` and `height` are replaced."""
 
 
-_LONGEST_NAME = 250
-"""Bytes of a file's name on most disks, with five kept for the extension."""
+_LONGEST_PART = 255
+"""Bytes of a file's or folder's name on most disks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,8 @@ class Decode:
 
     def __call__(self, unit: Unit) -> Batch:
         rows, rejected = self._read(unit)
+        rows, keyless = keyless_set_aside(rows)
+        rejected += keyless
         skipped = unit.rows - len(rows) - len(rejected)
         good, decoded = list[int](), list[images.Decoded]()
         for i, value in enumerate(rows[self.column].to_pylist()):
@@ -70,7 +73,7 @@ class Decode:
                 decoded.append(images.decode((value or {}).get("bytes") or b""))
                 good.append(i)
             except images.BadImage as bad:
-                key, shard = rows["key"][i].as_py(), rows["source_shard"][i].as_py()
+                key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
                 rejected.append(Rejected(key, shard, "decode", bad.reason, str(bad)))
             got_on()
         rows = rows.take(pa.array(good, pa.int64()))
@@ -113,9 +116,7 @@ class Translate:
         good = [i for i in range(len(frames)) if i not in faults]
         rows = with_frames(batch.rows.take(pa.array(good, pa.int64())), [translated[i] for i in good])
         rejected = tuple(
-            Rejected(
-                batch.rows["key"][i].as_py(), batch.rows["source_shard"][i].as_py(), "translate", "failed", faults[i]
-            )
+            Rejected(batch.rows["key"][i].as_py(), batch.rows[SHARD][i].as_py(), "translate", "failed", faults[i])
             for i in sorted(faults)
         )
         return Batch(batch.unit, rows, batch.rejected + rejected, batch.skipped)
@@ -131,19 +132,20 @@ class Encode:
     size: SizePolicy
     model: str
     """Fingerprint of the weights."""
-    as_files: bool = False
-    """Whether keys are to be names of files; a row whose key cannot be one is set aside."""
+    longest_file_name: int | None = None
+    """Bytes that a name below data/ may have, where keys are to be names of files; a row whose key cannot be one is
+    set aside."""
 
     def __call__(self, batch: Batch) -> Batch:
-        if self.as_files:
-            batch = with_file_names(batch)
+        extension = images.CODEC_EXTENSION[self.encoding.codec]
+        if self.longest_file_name is not None:
+            batch = with_file_names(batch, extension, self.longest_file_name)
         rows = batch.rows
         frames: Sequence[np.ndarray] = list(frames_of(rows))
         if self.size == "original":
             sizes = zip(rows["source_width"].to_pylist(), rows["source_height"].to_pylist(), strict=True)
             frames = [images.resize(f, width, height) for f, (width, height) in zip(frames, sizes, strict=True)]
         keys = rows["key"].to_pylist()
-        extension = images.CODEC_EXTENSION[self.encoding.codec]
         names = [f"{key.rsplit('/', 1)[-1]}.{extension}" for key in keys]
         source = rows[self.column]
         encoded = list[bytes]()
@@ -157,21 +159,38 @@ class Encode:
         return Batch(batch.unit, rows, batch.rejected, batch.skipped)
 
 
-def with_file_names(batch: Batch) -> Batch:
-    """The rows whose key can be a path below a folder; the others are set aside."""
-    good, rejected = list[int](), list[Rejected]()
+def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
+    """The rows whose key can be a path below a folder, each key once; the others are set aside.
+
+    `longest` is how many bytes the whole path below that folder may have.
+    """
+    good, rejected, seen = list[int](), list[Rejected](), set[str]()
     for i, key in enumerate(batch.rows["key"].to_pylist()):
-        try:
-            storage.join("data", key)
-            if max(map(len, key.encode().split(b"/"))) > _LONGEST_NAME:
-                raise ValueError(f"a part of it is longer than {_LONGEST_NAME} bytes, which no file's name may be")
+        fault = _file_fault(key, extension, longest)
+        reason = "unsupported name" if fault else "duplicate key"
+        if fault or key in seen:
+            shard = batch.rows[SHARD][i].as_py()
+            rejected.append(Rejected(key, shard, "encode", reason, fault or "a row before it has this key"))
+        else:
             good.append(i)
-        except ValueError as error:
-            shard = batch.rows["source_shard"][i].as_py()
-            rejected.append(Rejected(key, shard, "encode", "unsupported name", str(error)))
+            seen.add(key)
     if not rejected:
         return batch
     return replace(batch, rows=batch.rows.take(pa.array(good, pa.int64())), rejected=(*batch.rejected, *rejected))
+
+
+def _file_fault(key: str, extension: str, longest: int) -> str:
+    """Why a key cannot be the name of a file; empty where it can."""
+    try:
+        storage.join("data", key)
+        name = naming.file_name(key, extension).encode()
+    except ValueError as error:  # UnicodeEncodeError as well
+        return str(error)
+    if max(map(len, name.split(b"/"))) > _LONGEST_PART:
+        return f"a part of it, with its ending, is longer than {_LONGEST_PART} bytes, which no file's name may be"
+    if len(name) > longest:
+        return f"as a file it would have {len(name)} bytes below data/, where there is room for {longest}"
+    return ""
 
 
 def laid_out(
@@ -183,7 +202,8 @@ def laid_out(
     """
     # Each name once: dropping a column twice would take its neighbour, too.
     replaced = {column, "image", "width", "height"}
-    rows = without_frames(rows)
+    rows = without_features(without_frames(rows), replaced)
+    rows = rows.rename_columns({SHARD: "source_shard"})
     rows = rows.drop_columns([name for name in rows.column_names if name in replaced]).add_column(0, "image", pictures)
     rows = rows.append_column("width", pa.array([shape[1] for shape in shapes], pa.int32()))
     rows = rows.append_column("height", pa.array([shape[0] for shape in shapes], pa.int32()))

@@ -16,6 +16,7 @@ from pipeline.engine.record import CARD, Output, is_in_nobodys_way
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.stores import parquet
+from pipeline.stores.keys import duplicate_keys
 from pipeline.verification.fault import Fault
 from pipeline.verification.records import Records, check_derived, read_records
 from pipeline.verification.units import Claims, check_unit, check_waiting
@@ -79,7 +80,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     faults += [fault for wrong in found for fault in wrong]
     if records.plan_is_whole:
         faults += _strangers(output, names, records, claims)
-    doubled = finish.duplicate_keys(lambda: finish.keys_of(output, finish.manifest_table(sound)))
+    doubled = duplicate_keys(lambda: finish.keys_of(output, finish.manifest_table(sound)))
     faults += [
         Fault(name=f"key {key}", what="occurs more than once", remedy="make the output anew from unique keys")
         for key in doubled

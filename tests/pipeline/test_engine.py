@@ -13,10 +13,10 @@ from pipeline import storage
 from pipeline.engine.account import Account, Batch, Rejected, decode_account, encode_account
 from pipeline.engine.budget import Budget, exceeded
 from pipeline.engine.commit import ConflictError, Sink, publish
-from pipeline.engine.finish import duplicate_keys
 from pipeline.engine.plan import Range, Unit
 from pipeline.engine.record import Output
 from pipeline.recipe import fingerprint
+from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.schema import image_array
 
 texts = st.text(max_size=8)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline import images, storage
-from pipeline.errors import UserError
-from pipeline.stores import Store, is_listed, open_store, read_rows, read_what_is_left
+from pipeline.engine.plan import Limits, Unit, decode_units, encode_segment, plan_units
+from pipeline.errors import StorageError, UserError
+from pipeline.stores import SourceChangedError, Store, is_listed, open_store, read_rows, read_what_is_left
 from tests import corpus
 
 PICTURE = images.encode(corpus.picture(1), images.Encoding(codec="png"))
@@ -49,11 +52,97 @@ def test_an_empty_part_of_a_name_stays_one() -> None:
     assert sorted(read_rows(store.ranges)["key"].to_pylist()) == ["/c.png", "a//b.png"]
 
 
-def test_a_name_that_is_no_text_is_said_in_one_line(tmp_path: Path) -> None:
-    with open(os.fsencode(tmp_path) + b"/\xff.png", "wb") as file:
-        file.write(PICTURE)
-    with pytest.raises(UserError, match=r"the name '\\udcff.png' is not UTF-8; rename the file"):
+def test_a_file_whose_name_is_no_text_is_read_under_an_escaped_key(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.png", b"\xff/a.png", b"clash\xfe.png", rb"clash\xfe.png", rb"literal\xfd.png"):
+        path = os.fsencode(tmp_path) + b"/" + name
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(PICTURE + name)
+    store = open_store(str(tmp_path))
+    rows = read_rows([decoded for unit in planned(store) for decoded in unit.ranges])
+    assert {row["key"]: row["image"]["bytes"] for row in rows.to_pylist()} == {
+        r"caf\xe9.png": PICTURE + b"caf\xe9.png",
+        r"\xff/a.png": PICTURE + b"\xff/a.png",
+        r"clash\xfe.png": PICTURE + rb"clash\xfe.png",
+        r"literal\xfd.png": PICTURE + rb"literal\xfd.png",
+    }
+    assert store.passed_over == (storage.PassedOver("names that a plan cannot hold", 1, r"clash\xfe.png"),)
+
+
+def planned(store: Store) -> list[Unit]:
+    """The units of a store, as their plan has them."""
+    units = list(plan_units(store.ranges, Limits()))
+    return decode_units(io.BytesIO(encode_segment(units, number=0, recipe={})))
+
+
+def test_what_cameras_write_is_an_input_and_what_is_passed_over_is_counted(any_prefix: str) -> None:
+    wanted = ["_DSC0007.JPG", "_MG_4411.jpg", "_night/x.jpg", "a.jfif", "b.JPE", "c.apng"]
+    put(any_prefix, *wanted, "x.heic", "y.HEIC", "none", ".DS_Store", "._a.jpg", "_meta/1.parquet")
+    store = open_store(any_prefix)
+    assert [piece.shard for piece in store.ranges] == sorted(wanted)
+    assert {(each.reason, each.count, each.example) for each in store.passed_over} == {
+        ("files ending in .heic", 2, "x.heic"),
+        ("files without an ending", 1, "none"),
+        ("names that begin with a dot", 2, ".DS_Store"),
+        ("Parquet files whose name, or folder's name, begins with _", 1, "_meta/1.parquet"),
+    }
+
+
+def test_nothing_but_what_is_passed_over_is_said(tmp_path: Path) -> None:
+    put(str(tmp_path), "x.heic", "y.heic")
+    with pytest.raises(UserError, match=r"no image .* passed over are 2 files ending in \.heic, such as x\.heic"):
         open_store(str(tmp_path))
+
+
+@pytest.mark.parametrize("ending", images.EXTENSIONS)
+def test_every_ending_is_of_a_format_that_can_be_decoded(ending: str) -> None:
+    known = {".jif": "JPEG", ".jfi": "JPEG"} | PIL.Image.registered_extensions()
+    assert known[ending] in images.FORMATS
+
+
+def test_shards_in_a_folder_that_is_called_like_one(any_prefix: str) -> None:
+    shard = io.BytesIO()
+    pq.write_table(pa.table({"x": [1]}), shard)
+    storage.replace(f"{any_prefix}/photos.parquet/part-0.parquet", shard.getvalue())
+    storage.replace(f"{any_prefix}/photos.parquet/_SUCCESS", b"")
+    for url in ("photos.parquet", "photos.parquet/", "", "*.parquet", "photos.parquet/part-0.parquet"):
+        assert open_store(f"{any_prefix}/{url}").rows == 1
+
+
+def test_underscores_hide_what_an_output_keeps_for_itself(tmp_path: Path) -> None:
+    put(str(tmp_path), "out/_transdomain/job.json", "out/_quarantine/x.png", "out/data/_DSC1.png", "_quarantine/y.png")
+    assert [r.shard for r in open_store(str(tmp_path)).ranges] == ["_quarantine/y.png", "out/data/_DSC1.png"]
+    with pytest.raises(UserError, match="has not finished"):
+        open_store(f"{tmp_path}/out")
+    put(str(tmp_path), "out/_SUCCESS")
+    assert [r.shard for r in open_store(f"{tmp_path}/out").ranges] == ["_DSC1.png"]
+    assert [r.shard for r in open_store(f"{tmp_path}/out/data").ranges] == ["_DSC1.png"]
+
+
+def test_links_are_read_as_what_they_lead_to(tmp_path: Path) -> None:
+    put(str(tmp_path), "blobs/1", "other/b.png", "in/a.png")
+    os.symlink("../blobs/1", tmp_path / "in/linked.png")
+    os.symlink(tmp_path / "other", tmp_path / "in/shared")
+    os.symlink(tmp_path / "in", tmp_path / "link")
+    os.utime(tmp_path / "in/linked.png", (1, 1), follow_symlinks=False)
+    store = open_store(f"{tmp_path}/link")
+    assert read_rows(store.ranges)["key"].to_pylist() == ["a.png", "linked.png", "shared/b.png"]
+    (tmp_path / "blobs/1").write_bytes(PICTURE + b"!")
+    with pytest.raises(SourceChangedError, match=r"linked\.png has changed"):
+        read_rows(store.ranges)
+
+
+def test_a_file_that_may_not_be_read_is_named_and_no_fault_of_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(put(str(tmp_path), "a.png"))
+
+    def denied(url: str) -> bytes:
+        raise PermissionError(13, "Permission denied", url)
+
+    monkeypatch.setattr(storage, "read", denied)  # root may read everything
+    with pytest.raises(StorageError, match=r"a\.png: may not be read \(Permission denied\)"):
+        read_rows(store.ranges)
 
 
 def test_a_star_stands_for_files_too(tmp_path: Path) -> None:
@@ -104,7 +193,8 @@ def test_shards_that_need_not_be_alike_give_what_they_have_in_common(tmp_path: P
     ("url", "store", "listed"),
     [
         ("/a/b/x", "/a", True), ("/a/x", "/a", True), ("/ab/x", "/a", False), ("/a/x", "/a/b", False),
-        ("/a/_out/x", "/a", False), ("/a/out/x", "/a/cam*", False), ("/a/cam9/x", "/a/cam*", True),
+        ("/a/_out/x.parquet", "/a", False), ("/a/_out/x.png", "/a", True), ("/a/_quarantine/x.png", "/a", False),
+        ("/a/out/x", "/a/cam*", False), ("/a/cam9/x", "/a/cam*", True),
         ("/a/out/data/slot=1/x", "/a/*/data/slot=*", True), ("/a/out/data/x", "/a/*/x", False),
         ("/a/[x]/y", "/a/[x]*", True),
     ],

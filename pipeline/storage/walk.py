@@ -1,0 +1,123 @@
+"""Every file below a folder of a disk, links followed, and what else is there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import ClassVar, NamedTuple
+
+_OF_THE_DISK = ("lost+found", "System Volume Information")
+"""Folders that a filesystem keeps for itself, at the root of a disk, and lets nobody read."""
+
+
+class Found(NamedTuple):
+    """A file that a walk came to."""
+
+    name: str
+    """Relative to where the walk began."""
+    size: int
+    """Bytes, of what a link leads to."""
+    version: str
+    """What changes when the content does, as far as a disk knows."""
+
+
+class Tally:
+    """What is passed over: for each reason how often, and the name that comes first in the alphabet."""
+
+    HIDDEN: ClassVar = "names that begin with a dot"
+    NOWHERE: ClassVar = "links that lead nowhere"
+    LOOP: ClassVar = "links to a folder that they are in"
+    NO_FILE: ClassVar = "sockets, pipes and devices"
+    OF_THE_DISK: ClassVar = "folders that a disk keeps for itself"
+
+    def __init__(self, wants: Callable[[str], bool] = bool) -> None:
+        """Count those names that are wanted."""
+        self.counts: dict[str, tuple[int, str]] = {}
+        self._wants = wants
+
+    def add(self, reason: str, name: str) -> None:
+        """Count `name`."""
+        if self._wants(name):
+            before, first = self.counts.get(reason, (0, name))
+            self.counts[reason] = before + 1, min(first, name)
+
+
+class _Folder(NamedTuple):
+    path: str
+    name: str
+    """Relative to where the walk began, with a slash at its end; empty there."""
+    real: str
+    """Without links."""
+    behind: tuple[str, ...]
+    """Real paths of the folders with the links that led here."""
+
+
+def version_of(found: os.stat_result) -> str:
+    """What changes when the content of a file does."""
+    return f"{found.st_size}-{found.st_mtime}"
+
+
+def walk(root: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool] = bool) -> Iterator[Found]:
+    """Every file below `root`, those that links lead to as well.
+
+    Names that begin with a dot are passed over unless `dots` are wanted, and folders that `enters` says no to of their
+    name. What goes while the walk lasts is not there. Raises OSError where a folder cannot be listed or an entry not
+    be looked at.
+    """
+    folders = [_Folder(root, "", os.path.realpath(root), ())]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = os.scandir(folder.path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError:
+            if folder.name[:-1].rpartition("/")[2] not in _OF_THE_DISK:
+                raise
+            tally.add(Tally.OF_THE_DISK, folder.name)
+            continue
+        with entries:
+            for entry in entries:
+                name = folder.name + entry.name
+                if entry.name[0] == "." and not dots:
+                    tally.add(Tally.HIDDEN, name)
+                elif entry.is_symlink():
+                    found = _target(entry.path)
+                    if found is None:
+                        tally.add(Tally.NOWHERE, name)
+                    elif stat.S_ISDIR(found.st_mode):
+                        behind, real = (*folder.behind, folder.real), os.path.realpath(entry.path)
+                        if any(_is_within(each, real) for each in behind):
+                            tally.add(Tally.LOOP, name)
+                        elif enters(name):
+                            folders.append(_Folder(entry.path, f"{name}/", real, behind))
+                    elif stat.S_ISREG(found.st_mode):
+                        yield Found(name, found.st_size, version_of(found))
+                    else:
+                        tally.add(Tally.NO_FILE, name)
+                elif entry.is_dir(follow_symlinks=False):
+                    if enters(name):
+                        real = f"{folder.real.rstrip('/')}/{entry.name}"
+                        folders.append(_Folder(entry.path, f"{name}/", real, folder.behind))
+                elif not entry.is_file(follow_symlinks=False):
+                    tally.add(Tally.NO_FILE, name)
+                elif (found := _target(entry.path)) is not None:
+                    yield Found(name, found.st_size, version_of(found))
+
+
+def _target(path: str) -> os.stat_result | None:
+    """What `path` leads to, or None where that is nothing."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder.rstrip('/')}/")

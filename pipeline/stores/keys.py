@@ -1,0 +1,152 @@
+"""Keys that clash, found with bounded memory however many there are."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from pipeline.engine.plan import Range, cut_range, joined
+from pipeline.stores import naming, parquet
+from pipeline.stores.schema import Store, without_keyless
+
+_PARTITIONS = 64
+_MOST_SUSPECTS = 1000
+"""Of one partition; more are of one kind, and some of them are enough."""
+_ROWS = 65_536
+"""Keys that one thread reads at a time."""
+_THREADS = 16
+
+Batches = Callable[[], Iterable[tuple[str, Sequence[str]]]]
+"""Gives all keys anew, batch by batch, each with the name of the shard that it is of."""
+
+
+def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple[str, str, str]]:
+    """Some keys that occur more than once in all these stores together, each with two URLs of shards that have it.
+
+    Reads the column of keys alone, and nothing at all of a single store whose keys are unique by construction: a
+    folder, or shards that name their rows by number. Null keys are no duplicates: they cost their rows.
+    """
+    if len(stores) == 1 and (stores[0].kind == "folder" or "key" not in stores[0].schema.names):
+        return []
+    return duplicates(lambda: (batch for store in stores for batch in store_keys(store)), most)
+
+
+def store_keys(store: Store) -> Iterator[tuple[str, Sequence[str]]]:
+    """The keys of a store, some ten thousand at a time, each batch with its shard's URL; null keys are left out."""
+    if store.kind == "folder":
+        for first in range(0, len(store.ranges), _ROWS):
+            yield store.url, [piece.shard for piece in store.ranges[first : first + _ROWS]]
+        return
+    pieces = (piece for whole in joined(store.ranges) for piece in cut_range(whole, _ROWS, max(whole.size, 1)))
+    if "key" not in store.schema.names:
+        yield from ((piece.url, parquet.row_keys(piece)) for piece in pieces)
+        return
+    with ThreadPoolExecutor(_THREADS) as threads:
+        reading: deque[tuple[str, Future[list[str]]]] = deque()
+        for piece in pieces:
+            reading.append((piece.url, threads.submit(_keys, piece)))
+            if len(reading) > _THREADS:
+                url, keys = reading.popleft()
+                yield url, keys.result()
+        for url, keys in reading:
+            yield url, keys.result()
+
+
+def _keys(piece: Range) -> list[str]:
+    return without_keyless(parquet.read_range(piece, ["key"]))[0]["key"].to_pylist()
+
+
+def duplicates(batches: Batches, most: int = 10) -> list[tuple[str, str, str]]:
+    """Some keys that occur more than once, at most `most`, sorted, each with two shards that have it.
+
+    64-bit hashes are spread over files and compared file by file; only keys whose hashes meet are looked at again, in
+    a second pass.
+    """
+    with contextlib.ExitStack() as stack:
+        seen = _Spread(stack)
+        for _, keys in batches():
+            seen.add(keys)
+        suspects = {value for values in seen.partitions() for value in _repeated(values)}
+    if not suspects:
+        return []
+    first, found = dict[str, str](), dict[str, tuple[str, str, str]]()
+    for shard, keys in batches():
+        for key in keys:
+            if hash(key) in suspects:
+                if key in first:
+                    found.setdefault(key, (key, first[key], shard))
+                else:
+                    first[key] = shard
+    return sorted(found.values())[:most]
+
+
+def duplicate_keys(batches: Callable[[], Iterable[Sequence[str]]], most: int = 10) -> list[str]:
+    """Some keys that occur more than once in all batches together; at most `most`, sorted."""
+    return [key for key, _, _ in duplicates(lambda: (("", keys) for keys in batches()), most)]
+
+
+def file_and_folder_keys(
+    batches: Callable[[], Iterable[Sequence[str]]], extension: str, most: int = 10
+) -> list[tuple[str, str]]:
+    """Some pairs of keys that cannot both be files below one folder: one's file stands where the other's folder is.
+
+    Key `a` becomes the file a.png, and key `a.png/b` needs a folder of that name. At most `most`, sorted; memory is
+    bounded as in `duplicates`.
+    """
+    with contextlib.ExitStack() as stack:
+        files, folders = _Spread(stack), _Spread(stack)
+        for keys in batches():
+            names = [naming.file_name(key, extension) for key in keys]
+            files.add(names)
+            folders.add([folder for name in names for folder in _folders(name, extension)])
+        meeting = zip(files.partitions(), folders.partitions(), strict=True)
+        suspects = {value for one, other in meeting for value in np.intersect1d(one, other)[:_MOST_SUSPECTS].tolist()}
+    if not suspects:
+        return []
+    as_file, as_folder = dict[str, str](), dict[str, str]()
+    for keys in batches():
+        for key in keys:
+            name = naming.file_name(key, extension)
+            if hash(name) in suspects:
+                as_file[name] = key
+            for folder in _folders(name, extension):
+                if hash(folder) in suspects:
+                    as_folder.setdefault(folder, key)
+    return sorted((as_file[name], as_folder[name]) for name in as_file.keys() & as_folder.keys())[:most]
+
+
+def _folders(name: str, extension: str) -> Iterator[str]:
+    """The folders of a file that have a name which a file could have."""
+    parts = name.split("/")
+    for depth in range(1, len(parts)):
+        if parts[depth - 1].endswith(f".{extension}"):
+            yield "/".join(parts[:depth])
+
+
+def _repeated(values: np.ndarray) -> list[int]:
+    ordered = np.sort(values)
+    return ordered[1:][ordered[1:] == ordered[:-1]][:_MOST_SUSPECTS].tolist()
+
+
+class _Spread:
+    """Hashes of names, on the disk, in files by which equal ones are together."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        """The files are gone when `stack` is closed."""
+        self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTITIONS)]  # noqa: SIM115
+
+    def add(self, names: Sequence[str]) -> None:
+        hashes = np.fromiter(map(hash, names), np.int64, len(names))
+        for i in np.unique(hashes % _PARTITIONS):
+            self._files[i].write(hashes[hashes % _PARTITIONS == i].tobytes())
+
+    def partitions(self) -> Iterator[np.ndarray]:
+        """The hashes of each file, int64."""
+        for file in self._files:
+            file.seek(0)
+            yield np.frombuffer(file.read(), np.int64)

@@ -1,0 +1,91 @@
+"""Which names below a prefix are inputs, and why the others are not.
+
+Names that begin with a dot are nobody's inputs. A leading underscore hides a Parquet file, as it does from Spark, Hive
+and pyarrow, and what an output keeps for itself; pictures may have it: cameras write _DSC0007.JPG.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from pipeline import images, storage
+
+OF_AN_OUTPUT = ("_transdomain", "_quarantine")
+"""Folders that an output keeps beside its data."""
+_MOST_ENDINGS = 20
+"""Endings that are counted each by itself."""
+
+
+def is_shard(name: str) -> bool:
+    """Whether a name is a Parquet shard's."""
+    return name.lower().endswith(".parquet")
+
+
+def is_image(name: str) -> bool:
+    """Whether a name is that of a picture in a format that can be decoded."""
+    return name.lower().endswith(images.EXTENSIONS)
+
+
+def is_shown(name: str) -> bool:
+    """Whether an object of this name would be an input, if it is a picture or a shard."""
+    parts = name.split("/")
+    if any(part.startswith(".") or part in OF_AN_OUTPUT for part in parts):
+        return False
+    return not (is_shard(name) and _is_reserved(name))
+
+
+def file_name(key: str, extension: str) -> str:
+    """The name below data/ of the file that a folder output has for a key; no two keys have the same.
+
+    A part of a key that begins with a dot, which every reader leaves out, or with two underscores, which `datasets`
+    does, gets its first character as %2E or %5F. So does a percent sign (%25), which keeps the names apart and lets
+    them be turned back. One underscore stays: readers of folders of pictures show such names, and cameras write them.
+    """
+    return "/".join(_shown_part(part) for part in key.split("/")) + f".{extension}"
+
+
+def _shown_part(part: str) -> str:
+    if part.startswith(("__", "%")) or (part.startswith(".") and part not in (".", "..")):
+        return f"%{ord(part[0]):02X}{part[1:]}"
+    return part
+
+
+def inputs_among(
+    entries: Sequence[storage.Entry], tally: storage.Tally
+) -> tuple[Literal["parquet", "folder"], list[storage.Entry]]:
+    """The form of a store and its shards or image files; what else there is goes into the tally."""
+    ours = [e.name[: -len("_transdomain/job.json")] for e in entries if e.name.endswith("_transdomain/job.json")]
+    if ours:
+        kept = [f"{root}{name}/" for root in ours for name in OF_AN_OUTPUT]
+        entries = [e for e in entries if not e.name.startswith(tuple(kept))]
+    if any(is_shard(e.name) and not _is_reserved(e.name) for e in entries):
+        return "parquet", list(_inputs(entries, lambda name: is_shard(name) and not _is_reserved(name), tally))
+    return "folder", list(_inputs(entries, is_image, tally))
+
+
+def _inputs(
+    entries: Iterable[storage.Entry], is_input: Callable[[str], bool], tally: storage.Tally
+) -> Iterable[storage.Entry]:
+    for entry in entries:
+        if is_input(entry.name):
+            yield entry
+        elif is_image(entry.name):
+            tally.add("image files beside Parquet shards", entry.name)
+        elif is_shard(entry.name):
+            tally.add("Parquet files whose name, or folder's name, begins with _", entry.name)
+        elif not entry.name.rpartition("/")[2].startswith("_"):  # Spark's _SUCCESS and _metadata are no data
+            tally.add(_by_ending(entry.name, tally), entry.name)
+
+
+def _by_ending(name: str, tally: storage.Tally) -> str:
+    ending = re.search(r"[^/]\.(\w{1,10})$", name)
+    if not ending:
+        return "files without an ending"
+    reason = f"files ending in .{ending[1].lower()}"
+    return reason if reason in tally.counts or len(tally.counts) < _MOST_ENDINGS else "files of other endings"
+
+
+def _is_reserved(name: str) -> bool:
+    return any(part.startswith("_") for part in name.split("/"))
