@@ -51,6 +51,11 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
     if config.layout == "pairs" and "image" not in pictures:
         raise UserError(f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}")
+    sizes = [name for name in ("width", "height") if name in source.schema.names]
+    if other := [name for name in sizes if not pa.types.is_integer(source.schema.field(name).type)]:
+        raise UserError(
+            f"{source.url}: columns {', '.join(other)} would be overwritten by the size of the image; rename them first"
+        )
     if config.layout == "pairs" and (clashes := {"image_a", "image_b"} & set(source.schema.names)):
         raise UserError(f"{source.url}: columns {', '.join(sorted(clashes))} would be overwritten; rename them first")
     recipe: dict[str, Any] = {

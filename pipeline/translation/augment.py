@@ -28,10 +28,10 @@ from pipeline.selection import Selection
 from pipeline.stores import ShardsDifferError, Store, open_store
 from pipeline.stores.features import differing_classes, features_of
 from pipeline.stores.schema import image_array
+from pipeline.translation.columns import check_columns
 from pipeline.translation.frames import without_frames
 from pipeline.translation.job import (
     Model,
-    check_columns,
     choose_column,
     open_model,
     resized_to,
@@ -215,8 +215,8 @@ def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) ->
         if config.labels is None and (more := set(found) - set(expected)):
             raise UserError(_differ(f"{first} has no column {min(more)}", config, sources))
     for store in sources.values():
-        check_columns(store, labels)
-    if clashes := {*OWN_COLUMNS, "slot", "image"} & set(labels):
+        check_columns(store, labels, column)
+    if clashes := {*OWN_COLUMNS, "slot"} & set(labels):
         raise UserError(
             f"columns {', '.join(sorted(clashes))} would be overwritten; rename them, or name others with --labels"
         )

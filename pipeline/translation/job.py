@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ from pipeline.engine.steps import Stage, Work
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.stores import Store, image_columns, open_store
-from pipeline.translation.stages import OWN_COLUMNS, Arithmetic, Decode, Encode, Translate
+from pipeline.translation.columns import check_columns, earlier_names
+from pipeline.translation.stages import Arithmetic, Decode, Encode, Translate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,8 @@ def translate_job(config: TranslateConfig) -> Job:
     output = Output(storage.absolute(config.output))
     model = open_model(config.bundle, config.direction, config, _recorded(output), output)
     column = choose_column(source, config.input_column, model.direction)
-    check_columns(source, source.schema.names)
+    earlier = earlier_names(source.schema, column)
+    check_columns(source, set(source.schema.names) - earlier.keys(), column)
     recipe = model.recipe() | {
         "input_column": column,
         "keep_source": config.keep_source,
@@ -84,7 +86,9 @@ def translate_job(config: TranslateConfig) -> Job:
         "versions": versions(),
     }
     extension = images.CODEC_EXTENSION[config.encoding.codec]
-    decode = Decode(column, resized_to(config.size, model), without_changed=schema_of_lost(config, source))
+    decode = Decode(
+        column, resized_to(config.size, model), without_changed=schema_of_lost(config, source), renames=earlier
+    )
     longest = storage.room_for_names(output.at("data")) if config.form == "folder" else None
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
     work = Work(
@@ -110,13 +114,6 @@ def translate_job(config: TranslateConfig) -> Job:
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
     )
-
-
-def check_columns(source: Store, kept: Iterable[str]) -> None:
-    """Raises UserError where a column that is kept has a name that translation gives to its own."""
-    clashes = [column for column in (*OWN_COLUMNS, "source_image") if column in kept]
-    if clashes:
-        raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")
 
 
 def schema_of_lost(config: TranslationOptions, source: Store) -> pa.Schema | None:

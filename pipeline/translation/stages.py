@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,11 +24,8 @@ from pipeline.selection import Selection
 from pipeline.stores import SHARD, SourceChangedError, naming, read_rows, read_what_is_left
 from pipeline.stores.features import without_features
 from pipeline.stores.schema import image_array
+from pipeline.translation.columns import SOURCE_IMAGE, renamed
 from pipeline.translation.frames import frames_of, with_frames, without_frames
-
-OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
-"""Columns that translation adds; `image`, `width` and `height` are replaced."""
-
 
 _LONGEST_PART = 255
 """Bytes of a file's or folder's name on most disks."""
@@ -61,9 +58,12 @@ class Decode:
     """Which rows are wanted, by their key; the others are skipped."""
     without_changed: pa.Schema | None = None
     """The source's columns, where inputs that are gone or have changed are to be set aside; else they fail the unit."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """New names for columns of the source."""
 
     def __call__(self, unit: Unit) -> Batch:
         rows, rejected = self._read(unit)
+        rows = renamed(rows, self.renames)
         rows, keyless = keyless_set_aside(rows)
         rejected += keyless
         skipped = unit.rows - len(rows) - len(rejected)
@@ -155,7 +155,7 @@ class Encode:
         pictures = image_array(encoded, names)
         rows = laid_out(rows, self.column, pictures, [f.shape for f in frames], self.model)
         if self.keep_source:
-            rows = rows.append_column("source_image", source)
+            rows = rows.append_column(SOURCE_IMAGE, source)
         return Batch(batch.unit, rows, batch.rejected, batch.skipped)
 
 

@@ -32,6 +32,8 @@ class Claims:
     commit: Mapping[str, Any]
     manifest: Mapping[str, Any] | None
     """Its row; None where there is none."""
+    key_column: str
+    """The column that has the keys of the source."""
     given_up: bool
     """Whether the data of its segment was given up; what was set aside of its inputs stays."""
 
@@ -133,7 +135,7 @@ def _check_contents(
         yield from _check_files(output, unit, made, record)
     if source:
         aside = _columns(objects["quarantine"]).to_pylist() if "quarantine" in objects else []
-        for why in compare_with_source(unit, made, aside, commit["counts"]["skipped"]):
+        for why in compare_with_source(unit, made[claims.key_column], aside, commit["counts"]["skipped"]):
             yield Fault(name=f"unit {unit.id}", what=why, remedy="put the source back as it was, or add --no_source")
 
 
@@ -153,8 +155,10 @@ def _check_files(output: Output, unit: Unit, rows: pa.Table, record: str) -> Ite
             yield Fault(name=f"data/{name}", what=what, remove=remove, unit=unit.id)
 
 
-def compare_with_source(unit: Unit, rows: pa.Table, aside: Sequence[Mapping[str, Any]], skipped: int) -> Iterator[str]:
-    """Why a unit's rows, those set aside among them, are not the inputs that its source has.
+def compare_with_source(
+    unit: Unit, keys: pa.ChunkedArray, aside: Sequence[Mapping[str, Any]], skipped: int
+) -> Iterator[str]:
+    """Why the source keys of a unit's rows, with those set aside, are not the inputs that its source has.
 
     `aside` are the rows of its quarantine. Inputs that were set aside because they had changed are not there to compare
     with; files that have changed and that this output did not want do not matter.
@@ -166,8 +170,7 @@ def compare_with_source(unit: Unit, rows: pa.Table, aside: Sequence[Mapping[str,
     except (SourceChangedError, StorageError, OSError) as error:
         yield f"cannot be compared with its source: {error}"
         return
-    column = "source_key" if "source_key" in rows.column_names else "key"
-    accounted = Counter(rows[column].to_pylist() + [row["key"] for row in aside if row["reason"] != CHANGED])
+    accounted = Counter(keys.to_pylist() + [row["key"] for row in aside if row["reason"] != CHANGED])
     for key, planned, why in changed:
         if key in accounted or planned.shard.endswith(".parquet"):
             yield f"cannot be compared with its source: {why}"

@@ -57,11 +57,14 @@ def verify(url: str, *, source: bool = True) -> Verdict:
         )
     records, faults = read_records(output, names)
     retired = output.retired_segments()
+    # What pack writes keeps its keys; columns that it carries may have any other name.
+    key_columns = {s.number: "key" if s.job == "pack" else "source_key" for s in records.segments}
     claims = [
         Claims(
             unit=unit,
             commit=records.commits[unit.id],
             manifest=records.manifest.get(unit.id),
+            key_column=key_columns[segment_of(unit.id)],
             given_up=segment_of(unit.id) in retired,
         )
         for unit in records.units

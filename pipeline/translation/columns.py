@@ -1,0 +1,53 @@
+"""Names of columns: those that translation adds, and what becomes of an input's columns of the same names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+
+from pipeline.errors import UserError
+from pipeline.stores import Store
+from pipeline.stores.features import features_of, with_features
+
+OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
+"""Columns that translation adds; `image`, `width` and `height` are replaced."""
+SOURCE_IMAGE = "source_image"
+"""The column that was translated, where it is kept."""
+_EARLIER = re.compile(rf"(input_)*({'|'.join((*OWN_COLUMNS, SOURCE_IMAGE))})")
+
+
+def earlier_names(schema: pa.Schema, column: str) -> Mapping[str, str]:
+    """New names for what earlier translations added, where `schema` is that of a translation, else none.
+
+    Columns of the translation that is translated get `input_` before their names, those of the one before it
+    `input_input_`, and so on. The `column` that is translated keeps its name.
+    """
+    if not set(OWN_COLUMNS) <= set(schema.names):
+        return {}
+    return {name: f"input_{name}" for name in schema.names if _EARLIER.fullmatch(name) and name != column}
+
+
+def renamed(rows: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    """`rows` under new names, with what they carry about their columns."""
+    here = {old: new for old, new in names.items() if old in rows.column_names}
+    features = {here.get(name, name): feature for name, feature in features_of(rows.schema).items()}
+    return with_features(rows.rename_columns(here), features) if here else rows
+
+
+def check_columns(source: Store, kept: Iterable[str], column: str) -> None:
+    """Raises UserError where a column that is kept has a name that translation gives to another.
+
+    `column` is translated, and so is not kept under its name.
+    """
+    names = set(kept) - {column}
+    clashes = [name for name in (*OWN_COLUMNS, SOURCE_IMAGE, "image") if name in names]
+    clashes += [name for name in ("width", "height") if name in names and not _is_size(source.schema.field(name).type)]
+    if clashes:
+        raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")
+
+
+def _is_size(of: pa.DataType) -> bool:
+    """Whether a column of this type can be what a store says of its pictures, which is measured anew."""
+    return pa.types.is_integer(of) or pa.types.is_null(of)
