@@ -59,8 +59,9 @@ def bare(data: bytes) -> bytes:
 
 
 def exif(data: bytes) -> bytes | None:
-    """The body of the first EXIF segment."""
-    bodies = (data[s.start + 4 : s.end] for s in _segments(data) if s.marker == _EXIF)
+    """The body of the first EXIF segment before the pixels."""
+    before = itertools.takewhile(lambda segment: segment.marker not in _FRAMES, _segments(data))
+    bodies = (data[s.start + 4 : s.end] for s in before if s.marker == _EXIF)
     return next((body for body in bodies if body.startswith(b"Exif\0\0")), None)
 
 
