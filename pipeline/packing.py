@@ -112,6 +112,8 @@ def _cut_pair(row: Mapping[str, Any], encoding: images.Encoding) -> dict[str, An
     height, width = pixels.shape[:2]
     if width % 2:
         raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")
+    if fault := images.misfit(width // 2, height, encoding.codec):
+        raise images.BadImage("too large", fault)
     halves = {"image_a": pixels[:, : width // 2], "image_b": pixels[:, width // 2 :]}
     encoded = {name: images.encode(half, encoding) for name, half in halves.items()}
     return encoded | {"height": height, "width": width // 2}

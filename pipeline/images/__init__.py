@@ -15,7 +15,7 @@ EXIF of an odd type, stray bytes between segments or behind the end) never conde
 
 from pipeline.images.blame import BadImage
 from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode
-from pipeline.images.encoding import CODEC_EXTENSION, Codec, Encoding, codec_versions, encode, resize
+from pipeline.images.encoding import CODEC_EXTENSION, Codec, Encoding, codec_versions, encode, misfit, resize
 
 __all__ = [
     "CODEC_EXTENSION",
@@ -29,5 +29,6 @@ __all__ = [
     "codec_versions",
     "decode",
     "encode",
+    "misfit",
     "resize",
 ]

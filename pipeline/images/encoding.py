@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 
 Codec = Literal["jpeg", "png", "webp"]
 CODEC_EXTENSION: dict[Codec, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+_MOST_PIXELS_A_SIDE: dict[Codec, int] = {"jpeg": 65_500, "png": 2**31 - 1, "webp": 16_383}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,14 @@ def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
     else:
         Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0)
     return buffer.getvalue()
+
+
+def misfit(width: int, height: int, codec: Codec) -> str | None:
+    """Why a picture of this size cannot be written by `codec`; None where it can."""
+    most = _MOST_PIXELS_A_SIDE[codec]
+    if max(width, height) <= most:
+        return None
+    return f"{codec} holds at most {most} pixels a side, this picture has {width} × {height}"
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
