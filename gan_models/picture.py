@@ -32,7 +32,7 @@ def translate_picture(generator: nn.Module, config: GeneratorConfig, image: Imag
     pixels_CHW = pixels.view(source.height, source.width, config.in_channels).permute(2, 0, 1)
     first = next(generator.parameters())
     with torch.inference_mode():
-        padded_NCHW = pad_by_reflection(from_uint8(pixels_CHW[None]), config.size_multiple)
+        padded_NCHW = pad_by_reflection(from_uint8(pixels_CHW[None]), config.size_multiple, config.least_size)
         output_NCHW = translation_mode(generator)(padded_NCHW.to(first.device, first.dtype))
         output_HWC = to_uint8(output_NCHW[0, :, : source.height, : source.width]).permute(1, 2, 0).cpu()
     data = bytearray(output_HWC.numel())

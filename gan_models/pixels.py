@@ -14,11 +14,14 @@ def to_uint8(values: Tensor) -> Tensor:
     return values.float().add(1).div(2).mul(255).clamp(0, 255).to(torch.uint8)
 
 
-def pad_by_reflection(images_NCHW: Tensor, multiple: int) -> Tensor:
-    """Images grown at the right and the bottom to the next multiple, by mirroring as often as it takes."""
+def pad_by_reflection(images_NCHW: Tensor, multiple: int, least: int = 1) -> Tensor:
+    """Images grown at the right and the bottom to the next multiple, by mirroring as often as it takes.
+
+    `least` is what both sides grow to at least; itself such a multiple, or 1.
+    """
     height, width = images_NCHW.shape[2:]
-    rows = _mirrored(height, -height % multiple).to(images_NCHW.device)
-    columns = _mirrored(width, -width % multiple).to(images_NCHW.device)
+    rows = _mirrored(height, max(-height % multiple, least - height)).to(images_NCHW.device)
+    columns = _mirrored(width, max(-width % multiple, least - width)).to(images_NCHW.device)
     return images_NCHW[:, :, rows[:, None], columns]
 
 

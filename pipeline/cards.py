@@ -159,7 +159,7 @@ def _sample_sheet(
 def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
     """The picture in a cell of an image column; a grey one where there is none that can be shown."""
     try:
-        return images.decode((value or {}).get("bytes") or b"").pixels
+        return images.decode(images.encoded_in(value)).pixels
     except images.BadImage:
         return np.full((48, 48, 3), 200, np.uint8)
 

@@ -121,13 +121,12 @@ def _cut_pair(row: Mapping[str, Any], encoding: images.Encoding) -> dict[str, An
     height, width = pixels.shape[:2]
     if width % 2:
         raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")
+    if fault := images.misfit(width // 2, height, encoding.codec):
+        raise images.BadImage("too large", fault)
     halves = {"image_a": pixels[:, : width // 2], "image_b": pixels[:, width // 2 :]}
     encoded = {name: images.encode(half, encoding) for name, half in halves.items()}
     return encoded | {"height": height, "width": width // 2}
 
 
 def _decoded(row: Mapping[str, Any], column: str) -> np.ndarray:
-    value = row[column]
-    if value is None or value["bytes"] is None:
-        raise images.BadImage("empty", f"column {column} has no image")
-    return images.decode(value["bytes"]).pixels
+    return images.decode(images.encoded_in(row[column])).pixels

@@ -20,7 +20,8 @@ from PIL import Image
 from gan_models.pixels import from_uint8, to_uint8
 from pipeline import images
 from pipeline.bundles import open_bundle
-from pipeline.translation.stages import Arithmetic, Translate, translate_frames
+from pipeline.translation.generator import Arithmetic, translate_frames
+from pipeline.translation.stages import Translate
 
 
 class Contender(Protocol):
@@ -76,7 +77,7 @@ class ModelAlone:
         frames = [frames[i % len(frames)] for i in range(self.count)]
 
         def repetition() -> int:
-            _, faults = translate_frames(stage.network, frames, stage.multiple, self.arithmetic)
+            _, faults = translate_frames(stage.network, frames, stage.multiple, self.arithmetic, least=stage.least)
             if faults:
                 raise RuntimeError(f"the model failed: {next(iter(faults.values()))}")
             return len(frames)

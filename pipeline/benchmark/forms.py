@@ -18,7 +18,7 @@ from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.limits import Limits, in_turn, machine
 from pipeline.config.benchmark import GeneratorBenchmarkConfig
 from pipeline.hardware import Trunk
-from pipeline.translation.stages import Arithmetic
+from pipeline.translation.generator import Arithmetic
 
 log = logging.getLogger("transdomain")
 

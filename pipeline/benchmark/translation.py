@@ -25,8 +25,8 @@ from pipeline.engine.run import run
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
 from pipeline.packing import pack_jobs
+from pipeline.translation.generator import Arithmetic
 from pipeline.translation.job import translate_job
-from pipeline.translation.stages import Arithmetic
 
 log = logging.getLogger("transdomain")
 

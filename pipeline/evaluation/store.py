@@ -24,7 +24,7 @@ from pipeline.report.content import Report, Table
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
 from pipeline.stores import Store, image_columns, open_store, read_rows
-from pipeline.translation.stages import Arithmetic, prepare, translate_frames
+from pipeline.translation.generator import Arithmetic, prepare, translate_frames
 
 TRANSLATION, MEAN, UNTRAINED = "translation", "mean training image", "untrained generator"
 _TARGET = "target"
@@ -71,9 +71,9 @@ def evaluate(config: EvaluateConfig) -> str:
     baselines = _Baselines(config, store, column)
     evaluation = Evaluation(features=load_features() if features_are_there() else None)
     for row in _rows(store, ["image", "source_image", column]):
-        translated = images.decode(row["image"]["bytes"]).pixels
-        target = images.resize(images.decode(row[column]["bytes"]).pixels, translated.shape[1], translated.shape[0])
-        source = images.decode(row["source_image"]["bytes"]).pixels if row.get("source_image") else None
+        translated = _decoded(store, row, "image")
+        target = images.resize(_decoded(store, row, column), translated.shape[1], translated.shape[0])
+        source = _decoded(store, row, "source_image") if row.get("source_image") else None
         for name, picture in ((TRANSLATION, translated), *baselines.pictures(source, translated.shape)):
             evaluation.add(name, row["key"], picture, target)
         evaluation.note(_TARGET, target)
@@ -92,9 +92,8 @@ class _Baselines:
         self.network: torch.nn.Module | None = None
         if config.train:
             train = open_store(config.train)
-            first = next(_rows(store, ["image"]))["image"]["bytes"]
-            height, width = images.decode(first).pixels.shape[:2]
-            pixels = (images.decode(row[column]["bytes"]).pixels for row in _rows(train, [column]))
+            height, width = _decoded(store, next(_rows(store, ["image"])), "image").shape[:2]
+            pixels = (_decoded(train, row, column) for row in _rows(train, [column]))
             self.mean = mean_image(images.resize(p, width, height) for p in pixels)
         if config.bundle:
             if "source_image" not in store.schema.names:
@@ -102,7 +101,7 @@ class _Baselines:
                     f"{config.input}: the untrained generator needs source_image; translate with --keep_source"
                 )
             architecture = open_bundle(storage.absolute(config.bundle)).generator_config
-            self.multiple = architecture.size_multiple
+            self.multiple, self.least = architecture.size_multiple, architecture.least_size
             self.arithmetic = Arithmetic(
                 device=hardware.default_device(),
                 precision="fp32",
@@ -119,7 +118,8 @@ class _Baselines:
             yield MEAN, images.resize(self.mean, shape[1], shape[0])
         if self.network is not None and source is not None:
             frame = images.resize(source, shape[1], shape[0])
-            yield UNTRAINED, translate_frames(self.network, [frame], self.multiple, self.arithmetic)[0][0]
+            translated, _ = translate_frames(self.network, [frame], self.multiple, self.arithmetic, least=self.least)
+            yield UNTRAINED, translated[0]
 
 
 def _target_column(store: Store, wanted: str) -> str:
@@ -136,6 +136,17 @@ def _target_column(store: Store, wanted: str) -> str:
 def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:
     for piece in store.ranges:
         yield from read_rows([piece], columns).to_pylist()
+
+
+def _decoded(store: Store, row: Mapping[str, Any], column: str) -> np.ndarray:
+    """The picture in a column of a row. Raises UserError naming the image where it cannot be decoded."""
+    try:
+        return images.decode(images.encoded_in(row[column])).pixels
+    except images.BadImage as bad:
+        raise UserError(
+            f"{store.url}: {column} of {row['key']!r} cannot be decoded ({bad.reason}: {bad}); "
+            "pack the images anew with jobs.pack, which sets such images aside"
+        ) from bad
 
 
 def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Evaluation) -> str:

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
 
-from gan_models import translation_mode, with_winograd_trunk
-from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
 from pipeline import images, storage
 from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
 from pipeline.engine.account import CHANGED, Batch, Rejected, keyless_set_aside
 from pipeline.engine.plan import Unit
 from pipeline.engine.watchdog import got_on
-from pipeline.hardware import Trunk
 from pipeline.selection import Selection
 from pipeline.stores import SHARD, SourceChangedError, naming, read_rows, read_what_is_left
 from pipeline.stores.features import without_features
 from pipeline.stores.schema import image_array
 from pipeline.translation.columns import SOURCE_IMAGE, renamed
-from pipeline.translation.frames import frames_of, with_frames, without_frames
+from pipeline.translation.frames import HEIGHT, WIDTH, frames_of, with_frames, without_frames
+from pipeline.translation.generator import Arithmetic, prepare, translate_frames
 
 _LONGEST_PART = 255
 """Bytes of a file's or folder's name on most disks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arithmetic:
-    """All that decides, beside the weights, which pixels come out. Fixed before the first unit."""
-
-    device: str
-    precision: str
-    threads: int | None
-    """Those of a CPU, whose number decides the order of some sums, and so a last bit; None on a GPU."""
-    compile: bool
-    trunk: Trunk
-    """How a ResNet's residual blocks convolve."""
-    batch: int
-    """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +51,7 @@ class Decode:
         good, decoded = list[int](), list[images.Decoded]()
         for i, value in enumerate(rows[self.column].to_pylist()):
             try:
-                decoded.append(images.decode((value or {}).get("bytes") or b""))
+                decoded.append(images.decode(images.encoded_in(value)))
                 good.append(i)
             except images.BadImage as bad:
                 key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
@@ -106,20 +87,16 @@ class Translate:
             torch.set_num_threads(arithmetic.threads)
         loaded = open_bundle(bundle, direction=direction)
         chosen = direction or loaded.directions[0]
-        self.multiple = loaded.generator_configs[chosen].size_multiple
+        config = loaded.generator_configs[chosen]
+        self.multiple, self.least = config.size_multiple, config.least_size
         self.arithmetic = arithmetic
         self.network = prepare(loaded.generator(chosen), arithmetic)
 
     def __call__(self, batch: Batch) -> Batch:
         frames = list(frames_of(batch.rows))
-        translated, faults = translate_frames(self.network, frames, self.multiple, self.arithmetic)
-        good = [i for i in range(len(frames)) if i not in faults]
-        rows = with_frames(batch.rows.take(pa.array(good, pa.int64())), [translated[i] for i in good])
-        rejected = tuple(
-            Rejected(batch.rows["key"][i].as_py(), batch.rows[SHARD][i].as_py(), "translate", "failed", faults[i])
-            for i in sorted(faults)
-        )
-        return Batch(batch.unit, rows, batch.rejected + rejected, batch.skipped)
+        translated, faults = translate_frames(self.network, frames, self.multiple, self.arithmetic, least=self.least)
+        batch = _without(batch, faults, "translate", "failed")
+        return replace(batch, rows=with_frames(batch.rows, [translated[i] for i in sorted(translated)]))
 
 
 @dataclass(frozen=True)
@@ -140,6 +117,7 @@ class Encode:
         extension = images.CODEC_EXTENSION[self.encoding.codec]
         if self.longest_file_name is not None:
             batch = with_file_names(batch, extension, self.longest_file_name)
+        batch = self._with_sizes_that_fit(batch)
         rows = batch.rows
         frames: Sequence[np.ndarray] = list(frames_of(rows))
         if self.size == "original":
@@ -158,25 +136,37 @@ class Encode:
             rows = rows.append_column(SOURCE_IMAGE, source)
         return Batch(batch.unit, rows, batch.rejected, batch.skipped)
 
+    def _with_sizes_that_fit(self, batch: Batch) -> Batch:
+        """The rows that the codec can hold at the size at which they are published; the others are set aside."""
+        names = ("source_width", "source_height") if self.size == "original" else (WIDTH, HEIGHT)
+        faults = dict[int, str]()
+        for i, (width, height) in enumerate(zip(*(batch.rows[name].to_pylist() for name in names), strict=True)):
+            if fault := images.misfit(width, height, self.encoding.codec):
+                faults[i] = fault
+        return _without(batch, faults, "encode", "too large")
+
 
 def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
     """The rows whose key can be a path below a folder, each key once; the others are set aside.
 
     `longest` is how many bytes the whole path below that folder may have.
     """
-    good, rejected, seen = list[int](), list[Rejected](), set[str]()
-    for i, key in enumerate(batch.rows["key"].to_pylist()):
-        fault = _file_fault(key, extension, longest)
-        reason = "unsupported name" if fault else "duplicate key"
-        if fault or key in seen:
-            shard = batch.rows[SHARD][i].as_py()
-            rejected.append(Rejected(key, shard, "encode", reason, fault or "a row before it has this key"))
-        else:
-            good.append(i)
-            seen.add(key)
-    if not rejected:
+    faults = ((i, _file_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
+    batch = _without(batch, {i: fault for i, fault in faults if fault}, "encode", "unsupported name")
+    keys = batch.rows["key"].to_pylist()
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    doubled = {i: "a row before it has this key" for i, key in enumerate(keys) if first[key] != i}
+    return _without(batch, doubled, "encode", "duplicate key")
+
+
+def _without(batch: Batch, faults: Mapping[int, str], stage: str, reason: str) -> Batch:
+    """`batch` with the rows at these positions set aside, each with its message."""
+    if not faults:
         return batch
-    return replace(batch, rows=batch.rows.take(pa.array(good, pa.int64())), rejected=(*batch.rejected, *rejected))
+    keys, shards = batch.rows["key"], batch.rows[SHARD]
+    rejected = [Rejected(keys[i].as_py(), shards[i].as_py(), stage, reason, faults[i]) for i in sorted(faults)]
+    good = pa.array([i for i in range(len(batch.rows)) if i not in faults], pa.int64())
+    return replace(batch, rows=batch.rows.take(good), rejected=(*batch.rejected, *rejected))
 
 
 def _file_fault(key: str, extension: str, longest: int) -> str:
@@ -209,67 +199,3 @@ def laid_out(
     rows = rows.append_column("height", pa.array([shape[0] for shape in shapes], pa.int32()))
     rows = rows.append_column("source_key", rows["key"])
     return rows.append_column("model", pa.array([model] * len(rows), pa.string()))
-
-
-def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
-    """`generator` as it translates: on its device, in its precision, compiled where that is asked for."""
-    dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
-    network = translation_mode(generator).to(arithmetic.device, dtype)
-    if arithmetic.trunk == "winograd":
-        network = with_winograd_trunk(network)
-    if arithmetic.device == "cuda" or arithmetic.compile:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return torch.compile(network, dynamic=False) if arithmetic.compile else network  # type: ignore[return-value]
-
-
-def translate_frames(
-    network: nn.Module, frames: Sequence[np.ndarray], multiple: int, arithmetic: Arithmetic
-) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-    """The translation of each frame (uint8 [height, width, 3], any sizes), and what went wrong with the others.
-
-    Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is padded),
-    so that no image's pixels depend on which others there are. A group that fails is halved down to the frame at
-    fault, which costs that frame alone.
-    """
-    translated: dict[int, np.ndarray] = {}
-    faults: dict[int, str] = {}
-
-    def attempt(group: Sequence[int]) -> None:
-        try:
-            results = _forward(network, [frames[i] for i in group], multiple, arithmetic)
-        except Exception as error:  # becomes the quarantine row of the frame at fault
-            if len(group) > 1:
-                attempt(group[: len(group) // 2])
-                attempt(group[len(group) // 2 :])
-            else:
-                faults[group[0]] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-        else:
-            translated.update(zip(group, results, strict=True))
-        got_on()
-
-    for group in _groups([f.shape for f in frames], arithmetic.batch):
-        attempt(group)
-    return translated, faults
-
-
-def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
-    """Positions of frames of equal shape, at most `size` at a time, in order."""
-    order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
-    for _, same in itertools.groupby(order, key=lambda i: shapes[i]):
-        positions = list(same)
-        for first in range(0, len(positions), size):
-            yield positions[first : first + size]
-
-
-def _forward(
-    network: Callable[[torch.Tensor], torch.Tensor], frames: Sequence[np.ndarray], multiple: int, arithmetic: Arithmetic
-) -> list[np.ndarray]:
-    height, width = frames[0].shape[:2]
-    padded = [*frames, *[frames[-1]] * (arithmetic.batch - len(frames))]
-    pixels_NCHW = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2)
-    dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
-    with torch.inference_mode():
-        input_NCHW = pad_by_reflection(from_uint8(pixels_NCHW.to(arithmetic.device)), multiple).to(dtype)
-        output_NCHW = network(input_NCHW)[: len(frames), :, :height, :width]
-        output_NHWC = to_uint8(output_NCHW.float()).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return list(output_NHWC)

@@ -1,0 +1,232 @@
+"""Bytes become arrays; what is wrong with an image is found here, and named."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from pipeline.images import jpeg, png, tiff
+from pipeline.images.blame import BadImage, finding, prove_room
+
+T = TypeVar("T")
+
+EXTENSIONS = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".webp", ".tif", ".tiff", ".bmp",
+)  # fmt: skip
+"""Names of files in a format that `decode` knows."""
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+MAX_PIXELS = 178_956_970
+"""An image of more pixels is refused, from its header: 3 bytes a pixel make this 512 MB. Pillow's own limit."""
+
+_OPEN: Mapping[str, Callable[..., ImageFile.ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,  # and not its factory, which goes by the segment of further views
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+}
+_OTHER_FORMATS = {
+    b"GIF8": "GIF", b"8BPS": "PSD", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000", b"\x76\x2f\x31\x01": "OpenEXR", b"%PDF-": "PDF", b"DDS ": "DDS", b"qoif": "QOI",
+    b"\0\0\1\0": "ICO", b"II\xbc\x01": "JPEG XR",
+}  # fmt: skip
+_BITMAP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
+_ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+_EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", *_ALPHA_MODES)
+_XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
+
+
+class Decoded(NamedTuple):
+    """A picture and what its file said of itself."""
+
+    pixels: np.ndarray
+    """uint8 [height, width, 3], RGB, after orientation."""
+    orientation: int
+    """The EXIF orientation that was applied, 1 (none) to 8."""
+
+
+def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
+    """The encoded image in a cell of an image column. Raises BadImage where it has none."""
+    found = (cell or {}).get("bytes")
+    if found is None and (cell or {}).get("path"):
+        raise BadImage(
+            "empty",
+            "the cell has only the path of an image, and a path is never opened; put the bytes into the column first "
+            "(datasets: cast it to Image, then save_to_disk or push_to_hub embeds them), or give the folder as input",
+        )
+    if found is None:
+        raise BadImage("empty", "the cell has no image")
+    return found
+
+
+def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """The picture in `data`.
+
+    Raises BadImage where the bytes are at fault, with one of the reasons: empty, not an image, unsupported format,
+    unsupported mode, several pictures, too large, corrupt. Anything else that it raises is the machine's: MemoryError,
+    an OSError with its number. So is a fault that passes: an image is corrupt if decoding fails twice, the second time
+    with proof that there is memory for it.
+    """
+    if len(data) == 0:
+        raise BadImage("empty", "the file has no bytes")
+    data = bytes(data)
+    _silence_pillow()
+    kind = _format(data)
+    try:
+        return _decoded(data, kind, max_pixels)
+    except BadImage as bad:
+        if bad.reason != "corrupt":
+            raise
+        prove_room(len(data), bad.pixels)
+    return _decoded(data, kind, max_pixels)
+
+
+def _format(data: bytes) -> str:
+    """Which of FORMATS the data begin as. Raises BadImage for others."""
+    if data.startswith(png.SIGNATURE):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[:4] in tiff.SIGNATURES:
+        return "TIFF"
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
+        return "BMP"
+    supported = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+    other = next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
+    if data[4:8] == b"ftyp":
+        other = (
+            "AVIF" if data[8:11] == b"avi" else "HEIF" if data[8:11] in (b"hei", b"hev", b"mif", b"msf") else "video"
+        )
+    if other:
+        raise BadImage("unsupported format", f"{other}, not {supported}")
+    raise BadImage("not an image", f"no {supported} header in {len(data)} bytes")
+
+
+def _decoded(data: bytes, kind: str, max_pixels: int) -> Decoded:
+    _check_header(data, kind)
+    try:
+        return _decoded_by_pillow(data, data, kind, max_pixels)
+    except BadImage as bad:
+        bare = {"PNG": png.bare, "JPEG": jpeg.bare}.get(kind)
+        if bad.reason != "corrupt" or bare is None or (rest := bare(data)) == data:
+            raise
+    return _decoded_by_pillow(rest, data, kind, max_pixels)
+
+
+def _check_header(data: bytes, kind: str) -> None:
+    """Raise BadImage for what would be cut down in silence by a decoder that takes it."""
+    checks: dict[str, Callable[[bytes], None]] = {"PNG": png.check, "JPEG": jpeg.check, "TIFF": tiff.check}
+    if kind in checks:
+        checks[kind](data)
+
+
+def _decoded_by_pillow(data: bytes, whole: bytes, kind: str, max_pixels: int) -> Decoded:
+    """The picture in `data`, oriented as the `whole` file says, of which they may be the bare picture."""
+    canvas = _canvas(data) if kind == "WEBP" else (0, 0)
+    _check_size(canvas, max_pixels)  # a WebP's decoder takes memory for the canvas on opening
+    try:
+        image = _OPEN[kind](io.BytesIO(tiff.unturned(data) if kind == "TIFF" else data))
+    except Exception as error:  # a header that a plugin chokes on
+        raise finding(error, f"{kind} header", canvas[0] * canvas[1]) from error
+    with image:
+        _check_size(image.size, max_pixels)
+        if kind == "WEBP" and (frames := getattr(image, "n_frames", 1)) > 1:
+            raise BadImage("several pictures", f"animated WebP of {frames} frames; give each a file of its own")
+        if image.mode not in _EIGHT_BIT_MODES:
+            raise BadImage("unsupported mode", f"{kind} of mode {image.mode} (8-bit pictures are supported)")
+        orientation = _orientation(image, whole, kind)
+        try:
+            pixels = _pixels(image, data, kind)
+        except Exception as error:  # every decoder has errors of its own
+            raise finding(error, kind, image.width * image.height) from error
+        return Decoded(_oriented(pixels, orientation), orientation)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise BadImage("too large", f"{width} × {height} pixels are more than {max_pixels}")
+
+
+def _canvas(data: bytes) -> tuple[int, int]:
+    """Width and height of an extended WebP; without extension they have 14 bits each, which need no check."""
+    if data[12:16] != b"VP8X" or len(data) < 30:
+        return 0, 0
+    return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+
+
+def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
+    """The orientation that the file gives in EXIF or, where that has none, in XMP; 1 where it gives none."""
+    info: Mapping[Any, Any] = image.info
+    own = {"TIFF": lambda: data, "PNG": lambda: png.exif(data), "JPEG": lambda: info.get("exif") or jpeg.exif(data)}
+    exif = own.get(kind, lambda: None)() or info.get("exif")
+    if isinstance(exif, bytes):
+        found = tiff.orientation(exif[exif.startswith(b"Exif\0\0") * 6 :])
+        if found is not None:
+            return found
+    xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or ""
+    if isinstance(xmp, bytes):
+        xmp = xmp.decode("latin-1")
+    match = _XMP_ORIENTATION.search(xmp) if isinstance(xmp, str) else None
+    return int(match[1]) if match else 1
+
+
+def _pixels(image: ImageFile.ImageFile, data: bytes, kind: str) -> np.ndarray:
+    """uint8 [height, width, 3] RGB as stored, before orientation."""
+    if kind == "JPEG" and image.mode in ("L", "RGB"):
+        pixels = jpeg.decode(data)
+        if pixels is not None:
+            return pixels
+    if kind == "TIFF":
+        image.load_end = lambda: None  # type: ignore[method-assign] # Pillow's would turn it as XMP says
+    image.load()
+    if kind == "PNG":
+        png.set_transparency(image, data)
+    return np.asarray(_to_rgb(image))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """EXIF 2.3, tag 274: the stored rows and columns, turned and mirrored as the camera says."""
+    match orientation:
+        case 2:
+            pixels = pixels[:, ::-1]
+        case 3:
+            pixels = pixels[::-1, ::-1]
+        case 4:
+            pixels = pixels[::-1]
+        case 5:
+            pixels = pixels.transpose(1, 0, 2)
+        case 6:
+            pixels = np.rot90(pixels, -1)
+        case 7:
+            pixels = pixels.transpose(1, 0, 2)[::-1, ::-1]
+        case 8:
+            pixels = np.rot90(pixels)
+    return np.ascontiguousarray(pixels)
+
+
+def _silence_pillow() -> None:
+    """Keep warnings of Pillow about harmless oddities from being shown, or raised where warnings are errors.
+
+    For good and for the whole process, since the filters are one list for all threads.
+    """
+    ours = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+    if not warnings.filters or warnings.filters[0] != ours:
+        warnings.filterwarnings("ignore", module=r"PIL\.")

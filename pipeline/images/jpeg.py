@@ -1,0 +1,129 @@
+"""JPEG: what its header says, and pixels from all that other readers read, unless a part of the picture is missing."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+
+from pipeline.images.blame import OUT_OF_MEMORY, unsupported
+
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+"""The end of entropy-coded data: a marker that is neither a stuffed byte nor a restart."""
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_LOSSLESS_OR_HIERARCHICAL = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
+_JPEG_LS = 0xF7
+_SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+_APPLICATION = {*range(0xE1, 0xEE), 0xEF, 0xFE}
+"""Segments of applications and comments, without those that say how colours are coded (JFIF, Adobe)."""
+
+_DAMAGE = re.compile(r"premature end|bad huffman code|bad arithmetic code|found marker", re.IGNORECASE)
+"""Warnings of libjpeg after which a part of the picture is made up."""
+_STRAY = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_MOST_STRAY = 16
+"""Places with stray bytes that are mended in one file."""
+
+
+class _Segment(NamedTuple):
+    marker: int
+    start: int
+    """Of the 0xff before the marker."""
+    end: int
+    """Behind its body; of a scan, behind its data."""
+
+
+def check(data: bytes) -> None:
+    """Raise BadImage where the header names a kind of JPEG that is no 8-bit picture of one, three or four channels."""
+    for marker, start, end in _segments(data):
+        body = data[start + 4 : end]
+        if marker == _JPEG_LS:
+            raise unsupported("JPEG-LS")
+        if marker not in _FRAMES or len(body) < 6:
+            continue
+        if body[0] != 8:
+            raise unsupported(f"JPEG of {body[0]} bits a sample (pictures of 8 are supported)")
+        if marker in _LOSSLESS_OR_HIERARCHICAL:
+            raise unsupported("lossless or hierarchical JPEG")
+        if body[5] not in (1, 3, 4):
+            raise unsupported(f"JPEG of {body[5]} channels (1, 3 and 4 are supported)")
+        return
+
+
+def bare(data: bytes) -> bytes:
+    """The file without the segments of applications, and without stray bytes between segments."""
+    return data[:2] + b"".join(data[s.start : s.end] for s in _segments(data) if s.marker not in _APPLICATION)
+
+
+def exif(data: bytes) -> bytes | None:
+    """The body of the first EXIF segment before the pixels."""
+    before = itertools.takewhile(lambda segment: segment.marker not in _FRAMES, _segments(data))
+    bodies = (data[s.start + 4 : s.end] for s in before if s.marker == _EXIF)
+    return next((body for body in bodies if body.startswith(b"Exif\0\0")), None)
+
+
+def decode(data: bytes) -> np.ndarray | None:
+    """uint8 [height, width, 3] RGB of a grey or three-channel JPEG; None where only a more lenient decoder can tell.
+
+    Raises ValueError where a part of the picture is missing. Stray bytes between its parts are left out, since every
+    viewer does so; but not more than a hundredth of the file, for then the decoder has lost its place.
+    """
+    for _ in range(_MOST_STRAY):
+        try:
+            return simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, fastupsample=False)
+        except ValueError as error:
+            if _DAMAGE.search(str(error)) or OUT_OF_MEMORY.search(str(error)):
+                raise
+            if not any(segment.marker == _END for segment in _segments(data)):
+                raise ValueError("Premature end of JPEG file") from error
+            mended = _without_stray(data, str(error))
+            if mended is None:
+                return None
+            data = mended
+    return None
+
+
+def _without_stray(data: bytes, complaint: str) -> bytes | None:
+    """`data` without the stray bytes of which libjpeg complains; None where it complains of something else."""
+    found = _STRAY.search(complaint)
+    if found is None:
+        return None
+    count, marker = int(found[1]), int(found[2], 16)
+    if count > max(1024, len(data) // 100):
+        raise ValueError(complaint)
+    segments = list(_segments(data))
+    joined = data[:2] + b"".join(data[s.start : s.end] for s in segments)
+    if len(joined) < len(data[: segments[-1].end]):
+        return joined
+    for scan, following in itertools.pairwise(segments):
+        if scan.marker == _SCAN and following.marker == marker:
+            return data[: scan.end - count] + data[scan.end :]
+    return None
+
+
+def _segments(data: bytes) -> Iterator[_Segment]:
+    """The segments up to the end of the picture, as far as there are any; bytes between them belong to none."""
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0:
+        while at + 1 < len(data) and data[at + 1] == 0xFF:
+            at += 1
+        if at + 1 >= len(data):
+            return
+        marker = data[at + 1]
+        if marker == _END:
+            yield _Segment(marker, at, at + 2)
+            return
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            at += 2
+            continue
+        if at + 4 > len(data):
+            return
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _SCAN:
+            following = _NEXT_MARKER.search(data, end)
+            end = following.start() if following else len(data)
+        yield _Segment(marker, at, end)
+        at = max(end, at + 2)

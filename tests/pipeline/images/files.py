@@ -1,0 +1,79 @@
+"""Files of images, put together by hand where no writer at hand makes such."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+
+def picture(height: int = 24, width: int = 40) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 5 % 256, y * 9 % 256, (x + y) * 3 % 256], axis=-1).astype(np.uint8)
+
+
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, depth: int, colour_type: int, rows: Sequence[bytes], *extra: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these rows; `extra` chunks stand before the pixels."""
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, colour_type, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", pixels), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, body) for kind, body in chunks)
+
+
+Tags = Mapping[int, tuple[str, Sequence[int]]]
+"""Tag to the struct code of its type and its values."""
+
+_KINDS = {"B": 1, "s": 2, "H": 3, "I": 4, "f": 11}
+
+
+def tiff(*pages: tuple[np.ndarray, Tags], order: str = "<") -> bytes:
+    """A TIFF of uncompressed pages [height, width, channels] with these tags, over those of a plain picture."""
+    file = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
+    pointer = 4
+    for pixels, tags in pages:
+        height, width, channels = pixels.shape
+        at = len(file)
+        file += pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+        plain: Tags = {
+            256: ("I", [width]), 257: ("I", [height]), 258: ("H", [pixels.dtype.itemsize * 8] * channels),
+            259: ("H", [1]), 262: ("H", [2 if channels > 2 else 1]), 273: ("I", [at]), 277: ("H", [channels]),
+            278: ("I", [height]), 279: ("I", [pixels.nbytes]),
+        }  # fmt: skip
+        pointer = _directory(file, {**plain, **tags}, order, pointer)
+    return bytes(file)
+
+
+def exif(tags: Tags) -> bytes:
+    """The body of an EXIF segment."""
+    file = bytearray(b"II*\0" + bytes(4))
+    _directory(file, tags, "<", 4)
+    return bytes(file)
+
+
+def _directory(file: bytearray, tags: Tags, order: str, pointer: int) -> int:
+    """Append a directory to which `pointer` then points, and give the place of its own pointer to the next."""
+    entries = b""
+    for tag, (code, values) in sorted(tags.items()):
+        body = bytes(values) if code == "s" else struct.pack(f"{order}{len(values)}{code}", *values)
+        if len(body) > 4:
+            where, body = len(file), body
+            file += body
+            body = struct.pack(f"{order}I", where)
+        entries += struct.pack(f"{order}HHI", tag, _KINDS[code], len(values)) + body.ljust(4, b"\0")
+    file[pointer : pointer + 4] = struct.pack(f"{order}I", len(file))
+    file += struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    return len(file) - 4
