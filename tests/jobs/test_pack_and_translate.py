@@ -217,10 +217,10 @@ class TestBadInput:
     def test_a_server_that_does_not_answer(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def unreachable(url: str, suffix: str = "") -> list[storage.Entry]:
+        def unreachable(url: str, **_: object) -> storage.Listing:
             raise errors.StorageError(f"{url}: ConnectionRefusedError (tried 6 times)")
 
-        monkeypatch.setattr(storage, "list_files", unreachable)
+        monkeypatch.setattr(storage, "list_inputs", unreachable)
         self.check(run_pack("s3://bucket/in", str(tmp_path / "out")), capsys, "ConnectionRefusedError")
 
     def test_empty_folder(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,6 +358,7 @@ def test_keys_that_occur_twice_are_found(tmp_path: Path, capsys: pytest.CaptureF
             pa.table({"key": ["one", name], "image": [{"bytes": data, "path": None}] * 2}),
             tmp_path / f"in/{name}.parquet",
         )
-    assert run_pack(str(tmp_path / "in"), str(tmp_path / "out")) == 1
-    assert "keys that occur more than once: one" in capsys.readouterr().err
-    assert not (tmp_path / "out/_SUCCESS").exists()
+    for options in ((), ("--dry_run",)):
+        assert run_pack(str(tmp_path / "in"), str(tmp_path / "out"), *options) == 2
+        assert "the key 'one' occurs in" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from gan_models import GeneratorConfig
 from gan_models.build import build_network
 from pipeline.translation.generator import Arithmetic, prepare, translate_frames
 
-ARITHMETIC = Arithmetic(device="cpu", precision="fp32", compile=False, trunk="direct", batch=4)
+ARITHMETIC = Arithmetic(device="cpu", precision="fp32", threads=None, compile=False, trunk="direct", batch=4)
 FRAMES = [np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30, 40, 50, 60)]
 
 

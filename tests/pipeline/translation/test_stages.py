@@ -11,7 +11,7 @@ from pipeline import images, packing
 from pipeline.config.pack import Layout
 from pipeline.engine.account import Batch
 from pipeline.engine.plan import Limits, Unit, plan_units
-from pipeline.stores import open_store
+from pipeline.stores import SHARD, open_store
 from pipeline.translation import stages
 from pipeline.translation.frames import frames_of, with_frames
 from pipeline.translation.stages import Decode, Encode
@@ -48,7 +48,7 @@ def test_bad_images_are_set_aside(unit: Unit) -> None:
 def test_a_size_that_no_file_of_the_codec_holds_costs_the_row(codec: images.Codec, most: int, unit: Unit) -> None:
     frames = [np.zeros((1, width, 3), np.uint8) for width in (most, most + 1)]
     rows = pa.table({
-        "image": [None, None], "key": ["fits", "long"], "source_shard": ["s", "s"],
+        "image": [None, None], "key": ["fits", "long"], SHARD: ["s", "s"],
         "source_width": [f.shape[1] for f in frames], "source_height": [1, 1],
     })  # fmt: skip
     for size in ("native", "original"):
@@ -60,7 +60,7 @@ def test_a_size_that_no_file_of_the_codec_holds_costs_the_row(codec: images.Code
 
 
 def test_a_device_that_fails_fails_the_unit(unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arithmetic = stages.Arithmetic(device="cpu", precision="fp32", compile=False, trunk="direct", batch=2)
+    arithmetic = stages.Arithmetic(device="cpu", precision="fp32", threads=None, compile=False, trunk="direct", batch=2)
     translate = stages.Translate(corpus.write_bundle(str(tmp_path / "bundle")), None, arithmetic)
     batch = Decode("image", None)(unit)
     assert len(translate(batch).rows) == 4
