@@ -68,9 +68,9 @@ def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = Tru
 def _schema(entry: storage.Entry, footer: pq.FileMetaData) -> pa.Schema:
     """The columns of one shard, as its rows come."""
     found = footer.schema.to_arrow_schema()
-    check_columns(found, entry.url)
+    check_columns(found, entry.url, rows=footer.num_rows)
     more = hive.fields(entry.name, found.names)
-    check_columns(pa.schema(more), entry.url)
+    check_columns(pa.schema(more), entry.url, rows=0)
     if any(field.name == "key" for field in more):
         raise UserError(f"{entry.url}: a folder cannot name the column key, which tells rows apart; rename the folder")
     return with_features(pa.schema([*map(as_read, found), *more]), features_of(found))

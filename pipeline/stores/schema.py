@@ -107,15 +107,15 @@ def _without_views(kind: pa.DataType) -> pa.DataType:
     return pa.large_list(plain[0]) if is_large else pa.list_(plain[0])
 
 
-def check_columns(schema: pa.Schema, url: str) -> None:
-    """Raises UserError where a shard's columns cannot be read as rows of a store."""
+def check_columns(schema: pa.Schema, url: str, *, rows: int) -> None:
+    """Raises UserError where the columns of a shard of so many rows cannot be read as those of a store."""
     doubled = [name for name, times in Counter(schema.names).items() if times > 1]
     if doubled:
         raise UserError(f"{url}: has several columns {', '.join(doubled)}; rename all but one of each name")
     ours = [name for name in schema.names if name.startswith(INTERNAL)]
     if ours:
         raise UserError(f"{url}: columns {', '.join(ours)}: names that begin with {INTERNAL} are kept for jobs; rename")
-    if "key" not in schema.names:
+    if "key" not in schema.names or not rows:  # where there is nothing, the type is nobody's wish
         return
     kind = schema.field("key").type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -193,7 +193,8 @@ def laid_out(
     # Each name once: dropping a column twice would take its neighbour, too.
     replaced = {column, "image", "width", "height"}
     rows = without_features(without_frames(rows), replaced)
-    rows = rows.rename_columns({SHARD: "source_shard"})
+    # Not by renaming, which forgets what the schema says of all columns.
+    rows = rows.set_column(rows.column_names.index(SHARD), "source_shard", rows[SHARD])
     rows = rows.drop_columns([name for name in rows.column_names if name in replaced]).add_column(0, "image", pictures)
     rows = rows.append_column("width", pa.array([shape[1] for shape in shapes], pa.int32()))
     rows = rows.append_column("height", pa.array([shape[0] for shape in shapes], pa.int32()))

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs import translate, verify
-from pipeline import cluster
+from pipeline import cluster, images
 from pipeline.config.translate import Resources, TranslateConfig
 from pipeline.engine import on_ray, record
 from pipeline.engine.account import Batch, Rejected
@@ -23,6 +24,8 @@ from pipeline.engine.plan import Limits, Range, Unit
 from pipeline.engine.run import IncompleteError, plan_only, run
 from pipeline.engine.steps import InFlight, Receipt, Task
 from pipeline.running import on_ray_cluster
+from pipeline.stores.features import features_of, with_features
+from pipeline.stores.schema import image_array
 from pipeline.translation.job import translate_job
 from tests import corpus
 
@@ -34,6 +37,15 @@ def test_a_unit_survives_its_block() -> None:
     back = on_ray.from_block(on_ray.to_block(item))
     assert isinstance(back, InFlight)
     assert back == item
+
+
+def test_what_rows_say_of_their_columns_survives_their_block() -> None:
+    field = pa.field("label", pa.int64(), metadata={"unit": "class"})
+    schema = pa.schema([field], metadata={"huggingface": "{}"})
+    batch = Batch(Unit("000000-000000", (Range("a", "u/a", "v", 0, 1, 5),)), schema.empty_table())
+    back = on_ray.from_block(on_ray.to_block(InFlight(Task(0, batch.unit.id), batch, 0.0)))
+    assert isinstance(back, InFlight)
+    assert back.batch.rows.schema.equals(schema, check_metadata=True)
 
 
 def test_a_unit_without_rows_and_a_receipt_survive_their_blocks() -> None:
@@ -70,6 +82,15 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
             assert name in stats
         assert "->MapBatches(translate)" not in stats
         assert "MapBatches(translate)->" not in stats
+
+        features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+        picture = images.encode(corpus.picture(1), images.Encoding())
+        labelled = pa.table({"label": [0, 1], "image": image_array([picture] * 2, ["a", "b"])})
+        labelled = with_features(labelled, features)
+        pq.write_table(labelled, tmp_path / "labelled.parquet")
+        wishes = ["--input", str(tmp_path / "labelled.parquet"), "--bundle", bundle, "--resources.threads", "1"]
+        assert translate.main([*wishes, "--output", str(tmp_path / "labels")]) == 0
+        assert features_of(pq.read_schema(tmp_path / "labels/data/000000-000000.parquet"))["label"] == features["label"]
 
         capsys.readouterr()
         greedy = [*common, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
