@@ -39,8 +39,7 @@ def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple
 def store_keys(store: Store) -> Iterator[tuple[str, Sequence[str]]]:
     """The keys of a store, some ten thousand at a time, each batch with its shard's URL; null keys are left out."""
     if store.kind == "folder":
-        for first in range(0, len(store.ranges), _ROWS):
-            yield store.url, [piece.shard for piece in store.ranges[first : first + _ROWS]]
+        yield from ((piece.url, [piece.shard]) for piece in store.ranges)
         return
     pieces = (piece for whole in joined(store.ranges) for piece in cut_range(whole, _ROWS, max(whole.size, 1)))
     if "key" not in store.schema.names:
@@ -140,13 +139,22 @@ class _Spread:
         """The files are gone when `stack` is closed."""
         self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTITIONS)]  # noqa: SIM115
 
+        self._waiting: list[int] = []
+
     def add(self, names: Sequence[str]) -> None:
-        hashes = np.fromiter(map(hash, names), np.int64, len(names))
+        self._waiting += map(hash, names)
+        if len(self._waiting) >= _ROWS:  # names may come one by one
+            self._write()
+
+    def _write(self) -> None:
+        hashes = np.array(self._waiting, np.int64)
         for i in np.unique(hashes % _PARTITIONS):
             self._files[i].write(hashes[hashes % _PARTITIONS == i].tobytes())
+        self._waiting = []
 
     def partitions(self) -> Iterator[np.ndarray]:
         """The hashes of each file, int64."""
+        self._write()
         for file in self._files:
             file.seek(0)
             yield np.frombuffer(file.read(), np.int64)

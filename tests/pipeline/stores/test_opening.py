@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import images, storage
+from pipeline.engine.mark import Totals, encode_mark
 from pipeline.engine.plan import Limits, Unit, decode_units, encode_segment, plan_units
 from pipeline.errors import StorageError, UserError
 from pipeline.stores import SourceChangedError, Store, is_listed, open_store, read_rows, read_what_is_left
@@ -72,7 +73,7 @@ def test_a_file_whose_name_is_no_text_is_read_under_an_escaped_key(tmp_path: Pat
 def planned(store: Store) -> list[Unit]:
     """The units of a store, as their plan has them."""
     units = list(plan_units(store.ranges, Limits()))
-    return decode_units(io.BytesIO(encode_segment(units, number=0, recipe={})))
+    return decode_units(io.BytesIO(encode_segment(units, number=0, job="pack", recipe={}, sources={})))
 
 
 def test_what_cameras_write_is_an_input_and_what_is_passed_over_is_counted(any_prefix: str) -> None:
@@ -114,7 +115,7 @@ def test_underscores_hide_what_an_output_keeps_for_itself(tmp_path: Path) -> Non
     assert [r.shard for r in open_store(str(tmp_path)).ranges] == ["_quarantine/y.png", "out/data/_DSC1.png"]
     with pytest.raises(UserError, match="has not finished"):
         open_store(f"{tmp_path}/out")
-    put(str(tmp_path), "out/_SUCCESS")
+    (tmp_path / "out/_SUCCESS").write_bytes(encode_mark(0, Totals(0, 0, 0, 0, 0), None))
     assert [r.shard for r in open_store(f"{tmp_path}/out").ranges] == ["_DSC1.png"]
     assert [r.shard for r in open_store(f"{tmp_path}/out/data").ranges] == ["_DSC1.png"]
 
