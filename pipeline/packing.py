@@ -11,9 +11,10 @@ import pyarrow as pa
 from pipeline import images, storage
 from pipeline.cards import store_cards
 from pipeline.config.pack import Layout, PackConfig
-from pipeline.engine.account import Batch, Rejected, keyless_set_aside
+from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.commit import Sink
 from pipeline.engine.plan import Unit
+from pipeline.engine.reading import read_unit
 from pipeline.engine.record import Output
 from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
@@ -21,7 +22,7 @@ from pipeline.engine.watchdog import got_on
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.selection import Selection, splits
-from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
+from pipeline.stores import SHARD, Store, image_columns, open_store
 from pipeline.stores.features import without_features
 from pipeline.stores.schema import image_array
 
@@ -65,8 +66,10 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         "versions": images.codec_versions() | {"pyarrow": pa.__version__},
     }
 
+    without_changed = source.schema if config.on_changed == "set_aside" else None
+
     def make() -> Callable[[Unit], Batch]:
-        return lambda unit: pack_unit(unit, config.layout, config.pair_encoding, split)
+        return lambda unit: pack_unit(unit, config.layout, config.pair_encoding, split, without_changed)
 
     output = Output(url)
     stage = Stage(name=_STAGE, make=make, cpus=config.cpus, stall_s=config.limits.stall_minutes * 60)
@@ -79,15 +82,23 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         limits=config.limits,
         works=[work],
         moved=config.moved,
+        set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards("Packed image store", [source], output),
     )
 
 
-def pack_unit(unit: Unit, layout: Layout, encoding: images.Encoding, split: Selection | None) -> Batch:
-    """Read a unit, decode every image once to prove that it can be, and lay its rows out as a store."""
-    rows = read_rows(unit.ranges, wants=split.wants if split else None)
-    skipped = unit.rows - len(rows)
-    rows, rejected = keyless_set_aside(rows)
+def pack_unit(
+    unit: Unit,
+    layout: Layout,
+    encoding: images.Encoding,
+    split: Selection | None,
+    without_changed: pa.Schema | None = None,
+) -> Batch:
+    """Read a unit, decode every image once to prove that it can be, and lay its rows out as a store.
+
+    `without_changed` as in `read_unit`.
+    """
+    rows, rejected, skipped = read_unit(unit, wants=split.wants if split else None, without_changed=without_changed)
     good, made = list[int](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)
     for i, row in enumerate(rows.select(["key", SHARD, *pictures]).to_pylist()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.engine.budget import Budget
-from pipeline.engine.plan import Limits
+from pipeline.engine.plan import Limits, OnChanged
 from pipeline.errors import UserError
 from pipeline.images import Encoding
 
@@ -31,6 +31,9 @@ class PackConfig:
     """Names and shares, such as `train 0.8 test 0.2`: a store each, drawn by a seeded hash of the key."""
     seed: int = 0
     """Seed of the split."""
+    on_changed: OnChanged = "fail"
+    """What becomes of inputs that are gone, or have changed, since they were planned: their unit fails until they are
+    back, or they are set aside for good."""
     moved: bool = False
     """The input is the store that the output was begun from, at another place."""
     pair_encoding: Encoding = Encoding(codec="png")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.engine.budget import Budget
-from pipeline.engine.plan import Limits
+from pipeline.engine.plan import Limits, OnChanged
 from pipeline.errors import UserError
 from pipeline.images import Encoding
 
@@ -57,7 +57,7 @@ class TranslationOptions:
     """Bounds of one unit, and so of one shard."""
     budget: Budget = Budget()
     """How many bad images the job bears."""
-    on_changed: Literal["fail", "set_aside"] = "fail"
+    on_changed: OnChanged = "fail"
     """What becomes of inputs that are gone, or have changed, since they were planned: their unit fails until they are
     back, or they are set aside for good."""
     local: bool = False

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline.engine.plan import FORMAT_VERSION, Unit
-from pipeline.stores.schema import IMAGE_TYPE, SHARD, image_array, without_keyless
+from pipeline.stores.schema import IMAGE_TYPE, image_array
 
 FOOTER_KEY = "transdomain"
 """Name of the account in the metadata of a data object."""
@@ -44,14 +44,6 @@ class Batch:
     rejected: tuple[Rejected, ...] = ()
     skipped: int = 0
     """Rows that this output does not want, such as those of another split."""
-
-
-def keyless_set_aside(rows: pa.Table) -> tuple[pa.Table, list[Rejected]]:
-    """Rows that were read, without those that have no key, and these."""
-    keyed, others = without_keyless(rows)
-    names = zip(others["key"].to_pylist(), others[SHARD].to_pylist(), strict=True)
-    why = "its key is null, and a row needs one to be told from others"
-    return keyed, [Rejected(key, shard, "read", NO_KEY, why) for key, shard in names]
 
 
 @dataclass(frozen=True)

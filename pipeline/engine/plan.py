@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +23,10 @@ from pipeline.storage import PassedOver
 FORMAT_VERSION = 3
 UNITS_PER_ROW_GROUP = 64
 _FOOTER_KEY = b"transdomain"
+
+
+OnChanged = Literal["fail", "set_aside"]
+"""What becomes of inputs that are no longer what was planned."""
 
 
 class Range(NamedTuple):

@@ -12,11 +12,12 @@ import torch
 from pipeline import images, storage
 from pipeline.bundles import open_bundle
 from pipeline.config.translate import SizePolicy
-from pipeline.engine.account import CHANGED, Batch, Rejected, keyless_set_aside
+from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.plan import Unit
+from pipeline.engine.reading import read_unit
 from pipeline.engine.watchdog import got_on
 from pipeline.selection import Selection
-from pipeline.stores import SHARD, SourceChangedError, naming, read_rows, read_what_is_left
+from pipeline.stores import SHARD, naming
 from pipeline.stores.features import without_features
 from pipeline.stores.schema import image_array
 from pipeline.translation.columns import SOURCE_IMAGE, renamed
@@ -43,11 +44,13 @@ class Decode:
     """New names for columns of the source."""
 
     def __call__(self, unit: Unit) -> Batch:
-        rows, rejected = self._read(unit)
+        rows, rejected, skipped = read_unit(
+            unit,
+            None if self.columns is None else (self.column, *self.columns),
+            wants=self.selection.wants if self.selection else None,
+            without_changed=self.without_changed,
+        )
         rows = renamed(rows, self.renames)
-        rows, keyless = keyless_set_aside(rows)
-        rejected += keyless
-        skipped = unit.rows - len(rows) - len(rejected)
         good, decoded = list[int](), list[images.Decoded]()
         for i, value in enumerate(rows[self.column].to_pylist()):
             try:
@@ -65,17 +68,6 @@ class Decode:
         if self.size is not None:
             frames = [images.resize(f, self.size, self.size) for f in frames]
         return Batch(unit, with_frames(rows, frames), tuple(rejected), skipped)
-
-    def _read(self, unit: Unit) -> tuple[pa.Table, list[Rejected]]:
-        columns = None if self.columns is None else (self.column, *self.columns)
-        wants = self.selection.wants if self.selection else None
-        if self.without_changed is not None:
-            rows, lost = read_what_is_left(unit.ranges, self.without_changed, columns, wants=wants)
-            return rows, [Rejected(key, of.shard, "read", CHANGED, why) for key, of, why in lost]
-        try:
-            return read_rows(unit.ranges, columns, wants=wants), []
-        except SourceChangedError as error:
-            raise SourceChangedError(f"{error}; --on_changed set_aside goes on without it") from error
 
 
 class Translate:
