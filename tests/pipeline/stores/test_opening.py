@@ -206,6 +206,18 @@ def test_what_would_be_listed_as_a_part_of_a_store(url: str, store: str, listed:
     assert is_listed(url, Store(store, "folder", pa.schema([]), [])) is listed
 
 
+def test_an_output_that_a_link_leads_to_is_seen_to_be_listed(tmp_path: Path) -> None:
+    put(str(tmp_path), "in/a.png", "elsewhere/b.png")
+    os.symlink("../elsewhere", tmp_path / "in/linked")
+    os.symlink("in", tmp_path / "input")
+    for url in (f"{tmp_path}/in", f"{tmp_path}/input", f"{tmp_path}/in*"):
+        store = open_store(url)
+        assert is_listed(f"{tmp_path}/elsewhere/out/data/x.parquet", store), url
+        assert is_listed(f"{tmp_path}/input/out/x.png", store), url
+        assert not is_listed(f"{tmp_path}/elsewhere/_transdomain/x.png", store)
+        assert not is_listed(f"{tmp_path}/out/x.png", store)
+
+
 def test_what_is_left_of_shards_and_why_the_rest_is_not(tmp_path: Path) -> None:
     for name in ("1", "2"):
         pq.write_table(pa.table({"x": [1, 2], "label": ["a", "b"]}), tmp_path / f"{name}.parquet")
