@@ -30,7 +30,17 @@ from pipeline.storage.objects import (
     read_if_there,
     replace,
 )
-from pipeline.storage.urls import absolute, escaped, filesystem, is_local, is_memory, is_submitted, join, room_for_names
+from pipeline.storage.urls import (
+    absolute,
+    escaped,
+    filesystem,
+    is_local,
+    is_memory,
+    is_submitted,
+    join,
+    real,
+    room_for_names,
+)
 from pipeline.storage.walk import Tally
 
 __all__ = [
@@ -58,6 +68,7 @@ __all__ = [
     "passed_over",
     "read",
     "read_if_there",
+    "real",
     "replace",
     "room_for_names",
     "stat_file",

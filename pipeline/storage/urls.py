@@ -85,6 +85,11 @@ def absolute(url: str) -> str:
     return os.path.abspath(filesystem(url)[1])
 
 
+def real(url: str) -> str:
+    """`url` without links on its way, where it is on a disk; what is not there may be named, too."""
+    return os.path.realpath(filesystem(url)[1]) if is_local(url) else url
+
+
 def is_submitted() -> bool:
     """Whether this process is a job that was submitted to a Ray cluster, which leaves this mark in its environment."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ

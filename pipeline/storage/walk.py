@@ -35,6 +35,8 @@ class Tally:
     def __init__(self, wants: Callable[[str], bool] = bool) -> None:
         """Count those names that are wanted."""
         self.counts: dict[str, tuple[int, str]] = {}
+        self.followed: dict[str, str] = {}
+        """The real path of each folder that a link led to, by the link's name."""
         self._wants = wants
 
     def add(self, reason: str, name: str) -> None:
@@ -92,6 +94,7 @@ def walk(root: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool] =
                         if any(_is_within(each, real) for each in behind):
                             tally.add(Tally.LOOP, name)
                         elif enters(name):
+                            tally.followed[name] = real
                             folders.append(_Folder(entry.path, f"{name}/", real, behind))
                     elif stat.S_ISREG(found.st_mode):
                         yield Found(name, found.st_size, version_of(found))

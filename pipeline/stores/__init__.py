@@ -82,7 +82,8 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     if not inputs:
         raise _no_input(url, listing)
     if kind == "folder":
-        return replace(folder.open_files(url, inputs), root=root, passed_over=storage.passed_over(tally))
+        store = folder.open_files(url, inputs)
+        return replace(store, root=root, passed_over=storage.passed_over(tally), links=tally.followed)
     if beside := [entry for entry in entries if naming.is_image(entry.name)]:
         log.warning(
             "%s: %d image files, such as %s, stand beside Parquet shards and are not read",
@@ -91,7 +92,8 @@ def open_store(url: str, *, alike: bool = True) -> Store:
             beside[0].name,
         )
     store = parquet.open_shards(url, inputs, alike=alike)
-    return replace(store, root=root, passed_over=(*storage.passed_over(tally), *store.passed_over))
+    passed_over = (*storage.passed_over(tally), *store.passed_over)
+    return replace(store, root=root, passed_over=passed_over, links=tally.followed)
 
 
 def _require_finished(url: str, names: Collection[str]) -> None:
@@ -128,11 +130,13 @@ def _list_matching(url: str) -> storage.Listing:
 
 
 def is_listed(url: str, store: Store) -> bool:
-    """Whether an object at `url` would be listed as a part of a store."""
+    """Whether an object at `url` would be listed as a part of a store, by whatever links lead there."""
     root = store.root or store.url
     base, wanted = _pattern(root) if "*" in root else (root, [])
-    name = url.removeprefix(f"{base}/")
-    return name != url and naming.is_shown(name) and _matches(name.split("/"), wanted)
+    target = storage.real(url)
+    folders = [("", storage.real(base)), *((f"{name}/", folder) for name, folder in store.links.items())]
+    names = [before + target[len(folder) + 1 :] for before, folder in folders if target.startswith(f"{folder}/")]
+    return any(naming.is_shown(name) and _matches(name.split("/"), wanted) for name in names)
 
 
 def _pattern(url: str) -> tuple[str, list[str]]:

@@ -121,10 +121,10 @@ def file_and_folder_keys(
 
 def _folders(name: str, extension: str) -> Iterator[str]:
     """The folders of a file that have a name which a file could have."""
-    parts = name.split("/")
-    for depth in range(1, len(parts)):
-        if parts[depth - 1].endswith(f".{extension}"):
-            yield "/".join(parts[:depth])
+    end = name.find(f".{extension}/")
+    while end >= 0:
+        yield name[: end + len(extension) + 1]
+        end = name.find(f".{extension}/", end + 1)
 
 
 def _repeated(values: np.ndarray) -> list[int]:

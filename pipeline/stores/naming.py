@@ -14,6 +14,7 @@ from pipeline import images, storage
 
 OF_AN_OUTPUT = ("_transdomain", "_quarantine")
 """Folders that an output keeps beside its data."""
+_HIDDEN_PART = re.compile(r"(?:^|/)(?:\.|%|__)")
 _MOST_ENDINGS = 20
 """Endings that are counted each by itself."""
 
@@ -43,7 +44,9 @@ def file_name(key: str, extension: str) -> str:
     does, gets its first character as %2E or %5F. So does a percent sign (%25), which keeps the names apart and lets
     them be turned back. One underscore stays: readers of folders of pictures show such names, and cameras write them.
     """
-    return "/".join(_shown_part(part) for part in key.split("/")) + f".{extension}"
+    if _HIDDEN_PART.search(key):
+        key = "/".join(_shown_part(part) for part in key.split("/"))
+    return f"{key}.{extension}"
 
 
 def _shown_part(part: str) -> str:

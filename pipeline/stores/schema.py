@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -39,6 +39,8 @@ class Store:
     """Below which, or below whose matches, all shards are; by default the URL."""
     passed_over: Sequence[storage.PassedOver] = ()
     """What is below the URL and is no input, by reason."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Links to folders in it, by name, and the real paths of these folders."""
 
     @property
     def rows(self) -> int:

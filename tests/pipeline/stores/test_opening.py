@@ -21,7 +21,6 @@ from tests import corpus
 PICTURE = images.encode(corpus.picture(1), images.Encoding(codec="png"))
 
 IMPOSSIBLE = {
-    ("s3", "a\nb.png"): "a listing in XML has no such name",
     ("s3", "c\\d.png"): "SeaweedFS takes a backslash for a slash",
     ("memory", "a::b.png"): "fsspec's memory filesystem takes :: for the start of another URL",
 }
@@ -34,8 +33,12 @@ def put(url: str, *names: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["a::b.png", "s3:x.png", "a#b.png", "a?b.png", "a%20b.png", "[x].png", "~t.png", "c\\d.png", "a\nb.png"]
-)
+    "name",
+    [
+        "a::b.png", "s3:x.png", "a#b.png", "a?b.png", "a%20b.png", "[x].png", "~t.png", "c\\d.png", "a\nb.png",
+        "end /x .png", "p%2Fc.png", "e\u0301.png", "\u202e.png", "\U0001f600+&<.png",
+    ],
+)  # fmt: skip
 def test_odd_names_are_keys_like_others(any_prefix: str, name: str) -> None:
     if reason := IMPOSSIBLE.get((any_prefix.split(":")[0], name)):
         pytest.skip(reason)
@@ -202,6 +205,18 @@ def test_shards_that_need_not_be_alike_give_what_they_have_in_common(tmp_path: P
 )  # fmt: skip
 def test_what_would_be_listed_as_a_part_of_a_store(url: str, store: str, listed: bool) -> None:
     assert is_listed(url, Store(store, "folder", pa.schema([]), [])) is listed
+
+
+def test_an_output_that_a_link_leads_to_is_seen_to_be_listed(tmp_path: Path) -> None:
+    put(str(tmp_path), "in/a.png", "elsewhere/b.png")
+    os.symlink("../elsewhere", tmp_path / "in/linked")
+    os.symlink("in", tmp_path / "input")
+    for url in (f"{tmp_path}/in", f"{tmp_path}/input", f"{tmp_path}/in*"):
+        store = open_store(url)
+        assert is_listed(f"{tmp_path}/elsewhere/out/data/x.parquet", store), url
+        assert is_listed(f"{tmp_path}/input/out/x.png", store), url
+        assert not is_listed(f"{tmp_path}/elsewhere/_transdomain/x.png", store)
+        assert not is_listed(f"{tmp_path}/out/x.png", store)
 
 
 def test_what_is_left_of_shards_and_why_the_rest_is_not(tmp_path: Path) -> None:
