@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.engine.account import keyless_set_aside
-from pipeline.engine.plan import Limits, plan_units
+from pipeline.engine.plan import Limits, Unit, plan_units
+from pipeline.engine.reading import read_unit
 from pipeline.errors import UserError
 from pipeline.selection import Selection
 from pipeline.storage import PassedOver
-from pipeline.stores import SHARD, Store, open_store, read_rows, read_what_is_left
+from pipeline.stores import SHARD, Store, open_store, read_rows
 from pipeline.stores.features import features_of
 from pipeline.stores.parquet import encode_shard, no_rows
 
@@ -76,7 +76,8 @@ def test_a_null_key_costs_its_row_and_is_named_by_its_number(tmp_path: Path) -> 
     halves = Selection(0, 0.0, 0.5), Selection(0, 0.5, 1.0)
     wanted = [read_rows(store.ranges, ["x"], wants=half.wants)["x"].to_pylist() for half in halves]
     assert sorted(wanted[0] + wanted[1]) == [0, 1, 2, 3, 4]
-    rows, rejected = keyless_set_aside(read_rows(store.ranges))
+    unit = Unit("000000-000000", tuple(store.ranges))
+    rows, rejected, _ = read_unit(unit)
     assert rows.column_names == ["key", "x", SHARD]
     assert [row["x"] for row in rows.to_pylist()] == [0, 2, 4]
     assert [(r.key, r.shard, r.stage, r.reason) for r in rejected] == [
@@ -84,8 +85,8 @@ def test_a_null_key_costs_its_row_and_is_named_by_its_number(tmp_path: Path) -> 
         ("a.parquet#000000003", "a.parquet", "read", "no key"),
     ]
     (tmp_path / "a.parquet").unlink()
-    left, _ = read_what_is_left(store.ranges, store.schema)
-    assert keyless_set_aside(left)[0].column_names == rows.column_names
+    left, _, _ = read_unit(unit, without_changed=store.schema)
+    assert left.column_names == rows.column_names
 
 
 def test_groups_and_shards_without_rows_are_no_work(tmp_path: Path) -> None:

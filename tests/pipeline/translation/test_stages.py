@@ -71,3 +71,10 @@ def test_a_device_that_fails_fails_the_unit(unit: Unit, tmp_path: Path, monkeypa
     monkeypatch.setattr(translate, "network", fail)
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
         translate(batch)
+
+
+def test_a_key_that_comes_twice_costs_the_second_row_of_a_folder() -> None:
+    rows = pa.table({"key": ["a", "b", "a"], SHARD: ["s", "s", "t"]})
+    left = stages.with_file_names(Batch(Unit("000000-000000", ()), rows), "png", 1000)
+    assert left.rows["key"].to_pylist() == ["a", "b"]
+    assert [(row.key, row.shard, row.reason) for row in left.rejected] == [("a", "t", "duplicate key")]
