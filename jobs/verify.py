@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, FAILED, run_job
 from pipeline.config.verify import VerifyConfig
+from pipeline.terminal import tell
 from pipeline.verify import clean, verify
 
 MOST_FAULTS = 20
@@ -17,14 +18,14 @@ def run(config: VerifyConfig) -> int:
     """Print the verdict; 0 where the dataset is whole, else 1."""
     verdict = verify(config.input, source=config.source)
     for fault in verdict.faults[:MOST_FAULTS]:
-        print(f"fault: {fault}")
+        tell(f"fault: {fault}")
     if len(verdict.faults) > MOST_FAULTS:
-        print(f"… and {len(verdict.faults) - MOST_FAULTS} more")
+        tell(f"… and {len(verdict.faults) - MOST_FAULTS} more")
     for entry in verdict.leftovers:
-        print(f"left behind by a kill, in nobody's way: {entry.name} ({entry.size} bytes)")
+        tell(f"left behind by a kill, in nobody's way: {entry.name} ({entry.size} bytes)")
     if config.clean:
-        print(f"removed {clean(verdict, time.time())} of {len(verdict.leftovers)} leftovers")
-    print(
+        tell(f"removed {clean(verdict, time.time())} of {len(verdict.leftovers)} leftovers")
+    tell(
         f"{config.input}: {verdict.inputs} inputs = {verdict.ok} ok + {verdict.quarantined} set aside"
         f" + {verdict.skipped} skipped, in {verdict.units} units: "
         + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
