@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from pipeline.terminal import say, show
+
 JOBS = {
     "pack": "image folders or Parquet stores into a sharded store",
     "train": "pix2pix or CycleGAN from a store, by Ray Train",
@@ -29,9 +31,9 @@ def main() -> int:
     lines = [f"  {job:<{width}}  {what}" for job, what in JOBS.items()]
     text = "\n".join(["usage: transdomain JOB [OPTIONS]   (transdomain JOB --help says more)", "", *lines])
     if name in ("-h", "--help"):
-        print(text)
+        show(text)
         return 0
-    print(f"transdomain: there is no job {name!r}\n\n{text}", file=sys.stderr)
+    say(f"transdomain: there is no job {name!r}; {', '.join(JOBS)} are known")
     return 2
 
 

@@ -14,6 +14,7 @@ from pipeline.errors import UserError
 from pipeline.report.content import Report
 from pipeline.report.text import render_text
 from pipeline.retry import preflight
+from pipeline.terminal import show, tell
 from pipeline.translation import slots
 from pipeline.translation.augment import augment_job
 
@@ -37,7 +38,7 @@ def augment(config: AugmentConfig) -> int:
     running.run_engine([job], config, reads=[translator.bundle for translator in config.translators.values()])
     if config.keep_slots is not None and not config.dry_run:
         for gone in slots.retire(output, config.keep_slots, slot):
-            print(f"{output.url}, slot {gone}: data deleted")
+            tell(f"{output.url}, slot {gone}: data deleted")
     return DONE
 
 
@@ -50,7 +51,7 @@ def _show_status(output: Output) -> int:
     unfinished = [standing.slot for standing in found if standing.done < standing.units]
     status = f"{', '.join(unfinished)} to be run again" if unfinished else "complete"
     table = slots.standings_table(found)
-    print(render_text(Report(title=output.url, status=status, tables=[table], quarantine_total=None)))
+    show(render_text(Report(title=output.url, status=status, tables=[table], quarantine_total=None)))
     return DONE
 
 

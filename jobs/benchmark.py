@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from jobs.cli import DONE, UNUSABLE, run_job
 from pipeline import storage
 from pipeline.benchmark import forms, table, translation
@@ -21,33 +19,34 @@ from pipeline.config.benchmark import (
     StepBenchmarkConfig,
     TranslateBenchmarkConfig,
 )
+from pipeline.terminal import console, say, tell
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
     """The plain loop, the model alone and the whole pipeline."""
     measured = translation.measure(config)
-    table.show(measured, Console())
+    table.show(measured, console(sys.stdout))
     return _write("translate", table.fields(measured), config.output)
 
 
 def generator(config: GeneratorBenchmarkConfig) -> int:
     """One generator, in every form that the device has."""
     measured = forms.measure(config)
-    table.show_forms(measured, Console())
+    table.show_forms(measured, console(sys.stdout))
     return _write("generator", dataclasses.asdict(measured), config.output)
 
 
 def step(config: StepBenchmarkConfig) -> int:
     """One training step of a recipe, in every arithmetic that the device has."""
     measured = stepping.measure(config)
-    table.show_steps(measured, Console())
+    table.show_steps(measured, console(sys.stdout))
     return _write("step", dataclasses.asdict(measured), config.output)
 
 
 def ingest(config: IngestBenchmarkConfig) -> int:
     """The loader of a training run, in memory and streamed, beside what the training step consumes."""
     measured = ingesting.measure(config)
-    table.show_ingest(measured, Console())
+    table.show_ingest(measured, console(sys.stdout))
     return _write("ingest", dataclasses.asdict(measured), config.output)
 
 
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in BENCHMARKS:
         asked_for_help = arguments[:1] in (["-h"], ["--help"])
         line = f"benchmark: name one of {', '.join(BENCHMARKS)}, as in: python -m jobs.benchmark translate --help"
-        print(line, file=sys.stdout if asked_for_help else sys.stderr)
+        (tell if asked_for_help else say)(line)
         return DONE if asked_for_help else UNUSABLE
     config, function = BENCHMARKS[arguments[0]]
     return run_job(
@@ -77,7 +76,7 @@ def _write(name: str, numbers: Mapping[str, Any], output: str | None) -> int:
     if output is not None:
         url = storage.join(storage.absolute(output), f"benchmark_{name}.json")
         storage.replace(url, json.dumps(numbers, indent=2).encode() + b"\n")
-        print(f"numbers: {url}")
+        tell(f"numbers: {url}")
     return DONE
 
 

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TypeVar
 
-from pipeline import storage
+from pipeline import storage, terminal
 from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
-from pipeline.errors import UserError, redact
+from pipeline.errors import UserError, printable
+from pipeline.terminal import say
 
 C = TypeVar("C")
 
@@ -41,10 +42,17 @@ def run_job(
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
+    logging.basicConfig(handlers=[terminal.LineHandler()], level=logging.WARNING)
     logging.getLogger("transdomain").setLevel(logging.INFO)
     for wish in (signal.SIGINT, signal.SIGTERM):
         signal.signal(wish, _interrupt)
+    with terminal.guarded():
+        return _run(config, function, arguments, name=name, description=description, debug=debug)
+
+
+def _run(
+    config: type[C], function: Callable[[C], int], arguments: list[str], *, name: str, description: str, debug: bool
+) -> int:
     try:
         parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
         return DONE if _only_parsing.get() else function(parsed)
@@ -68,22 +76,25 @@ def check_arguments(name: str, arguments: Sequence[str]) -> int:
         _only_parsing.reset(token)
 
 
-def say(line: str) -> None:
-    """A line for the user, beside what the job gives on stdout."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def _failed(name: str, error: Exception, debug: bool, code: int) -> int:
     if debug:
         logging.getLogger("transdomain").error("", exc_info=error)
     kind = "" if isinstance(error, UserError) or str(error) else type(error).__name__
-    say(f"{name}: {kind}{redact(' '.join(str(error).split()))}")
+    say(f"{name}: {kind}{' '.join(str(error).split())}")
     return code
 
 
 def _command(name: str, arguments: Sequence[str]) -> str:
     way = f"transdomain submit {name}" if storage.is_submitted() else f"python -m jobs.{name}"
-    return f"{way} {shlex.join(arguments)}"
+    return " ".join([way, *map(_quoted, arguments)])
+
+
+def _quoted(argument: str) -> str:
+    """An argument as a shell takes it, also where it cannot be shown as it is."""
+    if printable(argument) == argument:
+        return shlex.quote(argument)
+    plain = (chr(b) if 32 <= b < 127 and chr(b) not in "'\\" else f"\\x{b:02x}" for b in os.fsencode(argument))
+    return f"$'{''.join(plain)}'"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from pipeline.config.demo import DemoConfig
 from pipeline.demo import demo
+from pipeline.terminal import show
 
 
 def run(config: DemoConfig) -> int:
     """Run the demonstration and print its report."""
-    print(demo(config))
+    show(demo(config))
     return DONE
 
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.evaluation.store import evaluate
+from pipeline.terminal import show
 
 
 def run(config: EvaluateConfig) -> int:
     """Evaluate and print the report."""
-    print(evaluate(config))
+    show(evaluate(config))
     return DONE
 
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from pipeline.config.export import ExportConfig
 from pipeline.exporting import export
+from pipeline.terminal import tell
 
 
 def run(config: ExportConfig) -> int:
     """Export and print what was written."""
-    print(export(config))
+    tell(export(config))
     return DONE
 
 

@@ -9,22 +9,23 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from pipeline.config.import_ import ImportConfig
 from pipeline.importing import prepare
+from pipeline.terminal import tell
 
 
 def run(config: ImportConfig) -> int:
     """Print what was recognised, write the bundle, and print its fingerprint."""
     plan = prepare(config)
     for checkpoint in plan.checkpoints:
-        print(checkpoint)
+        tell(str(checkpoint))
         for note in checkpoint.recognised.notes:
-            print(f"  {note}")
+            tell(f"  {note}")
     if plan.is_there:
-        print(f"{plan}: there already, nothing to do")
+        tell(f"{plan}: there already, nothing to do")
     elif config.dry_run:
-        print(f"{plan}: a dry run, nothing written")
+        tell(f"{plan}: a dry run, nothing written")
     else:
         plan.write()
-        print(f"{plan}: written")
+        tell(f"{plan}: written")
     return DONE
 
 

@@ -18,6 +18,7 @@ from jobs.cli import DONE, INTERRUPTED, check_arguments, run_job, say
 from pipeline import submitting
 from pipeline.config.submit import SubmitConfig
 from pipeline.errors import UserError
+from pipeline.terminal import pass_on, tell
 
 _WITHOUT_VALUE = {"wait", "no_wait", "debug", "help", "h"}
 SUBMITTABLE = tuple(name for name in JOBS if name != "submit")
@@ -59,7 +60,7 @@ def submit(config: SubmitConfig, job: Sequence[str]) -> int:
         say("submit: interrupted while submitting; `ray job list` shows whether the job has got there")
         return INTERRUPTED
     if attempt.status == "SUCCEEDED":
-        print(f"{attempt.id}: has succeeded already, nothing to do")
+        tell(f"{attempt.id}: has succeeded already, nothing to do")
         return DONE
     stop = f"ray job stop {attempt.id} --address {cluster.address}"
     say(f"submit: {attempt.id} {'submitted to' if fresh else 'runs already on'} {cluster.address}; to stop it: {stop}")
@@ -70,7 +71,7 @@ def submit(config: SubmitConfig, job: Sequence[str]) -> int:
 
 def _follow(cluster: submitting.Cluster, job: str, stop: str) -> int:
     try:
-        ended = submitting.follow(cluster, job, lambda text: print(text, end="", flush=True))
+        ended = submitting.follow(cluster, job, pass_on)
     except KeyboardInterrupt:
         say(
             f"submit: detached, {job} goes on; to follow it: ray job logs --follow {job} --address {cluster.address}; "

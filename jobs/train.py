@@ -7,19 +7,20 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
 from pipeline.config.train import TrainConfig
+from pipeline.terminal import tell
 from pipeline.training.run import prepare, run
 
 
 def train(config: TrainConfig) -> int:
     """Run the job and print where its model is."""
     if config.dry_run:
-        print(f"would train {prepare(config)}")
+        tell(f"would train {prepare(config)}")
         return DONE
     result = run(config)
     state = "trained" if result.fresh else "was trained already, nothing to do"
-    print(f"{result.run}: {state}: {result.steps} steps; model bundle: {result.bundle}")
+    tell(f"{result.run}: {state}: {result.steps} steps; model bundle: {result.bundle}")
     if result.best_bundle:
-        print(f"best by validation: {result.best_bundle}")
+        tell(f"best by validation: {result.best_bundle}")
     return DONE
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, FAILED, run_job
 from pipeline.config.verify import VerifyConfig
-from pipeline.errors import printable
+from pipeline.terminal import tell
 from pipeline.verification import Verdict, clean, repair, verify
 
 MOST_LINES = 20
@@ -21,12 +21,12 @@ def run(config: VerifyConfig) -> int:
     _list("passed over", verdict.passed_over)
     _list("left behind by a kill, in nobody's way", [f"{e.name} ({e.size} bytes)" for e in verdict.leftovers])
     if config.clean:
-        print(f"removed {clean(verdict, time.time())} of {len(verdict.leftovers)} leftovers")
+        tell(f"removed {clean(verdict, time.time())} of {len(verdict.leftovers)} leftovers")
     if config.repair:
         _repair(verdict)
     total = verdict.total
-    print(
-        f"{printable(config.input)}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} set aside"
+    tell(
+        f"{config.input}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} set aside"
         f" + {total.skipped} skipped, in {total.units} units: "
         + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
     )
@@ -38,14 +38,14 @@ def _repair(verdict: Verdict) -> None:
     _list("removed", done.removed)
     _list("left as it is", [f"{fault}; {remedy}" for fault, remedy in done.left])
     if done.removed:
-        print("now run the job's command again: it makes anew what was removed, and nothing else")
+        tell("now run the job's command again: it makes anew what was removed, and nothing else")
 
 
 def _list(title: str, lines: Sequence[str]) -> None:
     for line in lines[:MOST_LINES]:
-        print(f"{title}: {printable(line)}")
+        tell(f"{title}: {line}")
     if len(lines) > MOST_LINES:
-        print(f"… and {len(lines) - MOST_LINES} more ({title})")
+        tell(f"… and {len(lines) - MOST_LINES} more ({title})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

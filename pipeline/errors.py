@@ -1,10 +1,40 @@
-"""Errors that are shown to a user, and how any error becomes one line that can be shown."""
+"""Errors that are shown to a user, and how any text becomes one line that can be shown."""
 
 from __future__ import annotations
 
 import os
+import re
+import urllib.parse
 
-_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "RAY_AUTH_TOKEN")
+_SECRET_NAME = re.compile(
+    r"(SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY(_ID)?|ACCOUNT_KEY|STORAGE_KEY|CONNECTION_STRING|SAS)$"
+    r"|^FSSPEC_.*_KEY$",
+    re.IGNORECASE,
+)
+"""Environment variables whose values are never shown."""
+_SHORTEST_SECRET = 8
+
+_PASSWORD = re.compile(
+    r"(?<![\w+.-])((?:s3a?|gc?s)://|(?!(?:s3a?|gc?s):)[A-Za-z][\w+.-]*://(?![^/\s@]*:\d{1,5}(?:/|$)))[^/\s:@]*:\S*@"
+)
+"""USER:PASSWORD@ in a URL. A secret may have slashes in it; except for buckets, what follows HOST:PORT/ is a path."""
+_USER = re.compile(r"(?<![\w+.-])((?:https?|s3a?)://)([^/\s:@?#'\"]+@)")
+"""TOKEN@ in a URL of which no part but a host can stand there."""
+_QUERY = re.compile(
+    r"([?&;])((?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|googleaccessid|"
+    r"access_?token|auth_?token|token|password|secret(?:_?key)?|api_?key|access_?key(?:_?id)?)=)([^&;\s'\"<>]+)",
+    re.IGNORECASE,
+)
+_HEADER = re.compile(r"\b(Authorization: \w+ |Bearer |Credential=|Signature=)([\w+/=.~-]{16,})")
+_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
+_REDACTED = "[redacted]"
+
+_ELSEWHERE = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "s3a": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS", "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_KEY", "abfs": "AZURE_STORAGE_ACCOUNT_KEY", "abfss": "AZURE_STORAGE_ACCOUNT_KEY",
+}  # fmt: skip
+"""Where the secrets of a store belong."""
 
 
 class UserError(Exception):
@@ -24,15 +54,35 @@ def one_line(error: BaseException) -> str:
 
 
 def redact(text: str) -> str:
-    """`text` without the values of credentials that this process knows."""
-    for secret in filter(None, map(os.environ.get, _SECRETS)):
-        if len(secret) >= 8:
-            text = text.replace(secret, "[redacted]")
-    return text
+    """`text` without credentials: those in the environment of this process, and those that URLs and headers hold."""
+    for name, secret in os.environ.items():
+        if len(secret) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
+            text = text.replace(secret, _REDACTED).replace(urllib.parse.quote(secret, safe=""), _REDACTED)
+    return _KEY_ID.sub(_REDACTED, _HEADER.sub(rf"\1{_REDACTED}", _without_url_secrets(text)))
+
+
+def check_secret_free(text: str) -> None:
+    """Raise UserError where a URL in `text` holds credentials: it would go into plans, records, reports and logs."""
+    clean = _without_url_secrets(text)
+    if clean != text:
+        scheme = next(iter(re.findall(r"([A-Za-z][\w+.-]*)://", text)), "").lower()
+        where = f", as {_ELSEWHERE[scheme]}" if scheme in _ELSEWHERE else ""
+        raise UserError(
+            f"{redact(clean)}: a URL with credentials, which would be written into plans and logs; leave them out of "
+            f"it and set them in the environment{where}"
+        )
 
 
 def printable(text: str) -> str:
     """`text` on one line, with escapes for what would steer a terminal, turn its direction or break its encoding."""
+    if text.isprintable():
+        return text
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
+
+
+def _without_url_secrets(text: str) -> str:
+    text = _PASSWORD.sub(rf"\1{_REDACTED}@", text) if "@" in text else text
+    text = _USER.sub(rf"\1{_REDACTED}@", text) if "@" in text else text
+    return _QUERY.sub(rf"\1\2{_REDACTED}", text) if "=" in text else text

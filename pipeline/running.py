@@ -12,6 +12,7 @@ from pipeline.engine.run import Job, Outcome, plan_only, run
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
 from pipeline.reach import check_reach
+from pipeline.terminal import tell
 
 
 class EngineOptions(Protocol):
@@ -36,7 +37,7 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str]
     """
     if options.dry_run:
         for url, inputs, units in plan_only(jobs):
-            print(f"would write {url}: {inputs} inputs in {units} units")
+            tell(f"would write {url}: {inputs} inputs in {units} units")
         return []
     if options.local:
         outcomes = run(jobs, local.execute, options.budget)
@@ -54,7 +55,7 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str]
         check_reach(urls, shared_disk=options.shared_disk)
         outcomes = run(jobs, on_ray_cluster, options.budget)
     for outcome in outcomes:
-        print(describe(outcome))
+        tell(describe(outcome))
     return outcomes
 
 

@@ -15,6 +15,7 @@ from pipeline.benchmark.forms import MeasuredForms
 from pipeline.benchmark.ingest import MeasuredIngest
 from pipeline.benchmark.step import MeasuredSteps
 from pipeline.benchmark.translation import Measured
+from pipeline.errors import printable
 
 
 def show(measured: Measured, console: Console) -> None:
@@ -56,7 +57,7 @@ def show_steps(measured: MeasuredSteps, console: Console) -> None:
     for form, seconds in zip(measured.forms, measured.seconds, strict=True):
         step = statistics.median(seconds)
         table.add_row(str(form), f"{step:.3f}", f"{min(seconds):.3f}", f"{plain / step:.2f}")
-    table.caption = f"medians of {len(measured.seconds[0])}; {config.recipe}"
+    table.caption = f"medians of {len(measured.seconds[0])}; {printable(config.recipe)}"
     console.print(table)
 
 

@@ -15,7 +15,7 @@ import tyro
 import yaml
 
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_secret_free
 
 C = TypeVar("C")
 
@@ -25,12 +25,16 @@ def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) 
 
     `--config FILE.yaml` may stand anywhere and more than once: each file is a partial configuration; flags come after
     all files, and what comes later wins. Raises UserError for an unknown key or flag (naming the nearest known one),
-    an unreadable file or an impossible combination. Exits like any command line for `--help` (0) and for a value of
-    the wrong type or a missing one (2).
+    an unreadable file, an impossible combination, or credentials in a URL. Exits like any command line for `--help` (0)
+    and for a value of the wrong type or a missing one (2).
     """
+    for token in argv:
+        check_secret_free(token)
     urls, flags = _split_config_flags(argv)
     files = [(url, _load(url)) for url in urls]
     tokens = [token for url, values in files for token in _tokens(values, config, url)]
+    for token in tokens:
+        check_secret_free(token)
     parsed, unknown = tyro.cli(
         _with_named(config, files, [*tokens, *flags]),
         args=[*tokens, *flags],

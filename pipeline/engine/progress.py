@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipeline import terminal
 from pipeline.engine.steps import Receipt
 
 log = logging.getLogger("transdomain")
@@ -18,7 +18,7 @@ _LINE_EVERY_S = 30.0
 
 def shown(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Receipt]:
     """The receipts as they come, each counted on stderr."""
-    if sys.stderr.isatty():
+    if terminal.raw(sys.stderr).isatty():
         yield from _bar(receipts, title, units)
     else:
         yield from _lines(receipts, title, units)
@@ -26,12 +26,12 @@ def shown(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Recei
 
 def _bar(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Receipt]:
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("units"),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("units"),
         TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
     )  # fmt: skip
     started, ended = time.monotonic(), list[Receipt]()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=units, rate="")
+    with Progress(*columns, console=terminal.console(sys.stderr)) as bar:
+        task = bar.add_task(terminal.escaped(title), total=units, rate="")
         for receipt in receipts:
             ended.append(receipt)
             bar.update(task, advance=1, rate=_rate(ended, time.monotonic() - started))

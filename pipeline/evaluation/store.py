@@ -16,7 +16,7 @@ from pipeline.bundles import open_bundle
 from pipeline.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.engine.record import Output
-from pipeline.errors import UserError
+from pipeline.errors import UserError, printable
 from pipeline.evaluation.features import Features, FeatureSet, features_are_there, kid, load_features
 from pipeline.evaluation.metrics import PairScore, mean_image, score, summarise
 from pipeline.report.contact_sheet import contact_sheet
@@ -181,7 +181,7 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     storage.replace(storage.join(output, "scores.json"), json.dumps(summary, indent=1).encode())
     storage.replace(storage.join(output, "contact_sheet.png"), sheet)
     storage.replace(storage.join(output, "report.html"), render_report(report).encode())
-    return render_text(report) + f"\nreport: {output}/report.html"
+    return render_text(report) + "\n" + printable(f"report: {output}/report.html")
 
 
 def _kid_table(features: Features | None, rows: list[list[str]]) -> list[Table]:

@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_secret_free
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem of `url` and the path in it.
 
-    Raises UserError for a scheme that fsspec does not know, and for a chain of URLs.
+    Raises UserError for a scheme that fsspec does not know, for a chain of URLs, and for credentials in a URL.
     """
+    check_secret_free(url)
     first, *others = url.split("::")
     if others and (first in fsspec.available_protocols() or any("://" in other for other in others)):
         raise UserError(f"{url}: a chain of filesystems; give the URL of one, such as s3://BUCKET/PREFIX")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
-from rich.console import Console, RenderableType
-from rich.markup import escape
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from pipeline import terminal
 from pipeline.training.metrics import describe
 
 _MOST_OFTEN_S = 0.5
@@ -92,7 +92,7 @@ class Screen(Protocol):
 
 def open_screen(run: str, stream: TextIO | None = None) -> Screen:
     """The bar where `stream` (stdout by default) is a terminal, else lines."""
-    stream = stream or sys.stdout
+    stream = terminal.raw(stream or sys.stdout)
     return Bar(run, stream) if stream.isatty() else Lines(stream)
 
 
@@ -108,7 +108,8 @@ class Lines:
     def __exit__(self, *_: object) -> None: ...
 
     def say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        self._stream.write(f"{terminal.escaped(line)}\n")
+        self._stream.flush()
 
     def show(self, standing: Standing) -> None:
         if standing.line:
@@ -122,9 +123,9 @@ class Bar:
         self._bar = _BarWithLines(
             BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[pace]}"),
             TimeRemainingColumn(), TextColumn("left"),
-            console=Console(file=stream), speed_estimate_period=120.0,
+            console=terminal.console(stream), speed_estimate_period=120.0,
         )  # fmt: skip
-        self._log = f"log: {run}/metrics.jsonl"
+        self._log = terminal.escaped(f"log: {run}/metrics.jsonl")
         self._bar.below = ["starting the workers", self._log]
         self._losses, self._validation = "", ""
         self._task: TaskID | None = None
@@ -137,7 +138,7 @@ class Bar:
         self._bar.stop()
 
     def say(self, line: str) -> None:
-        self._bar.console.print(escape(line), highlight=False, soft_wrap=True)
+        self._bar.console.print(terminal.escaped(line), highlight=False, soft_wrap=True)
 
     def show(self, standing: Standing) -> None:
         if standing.line:

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline import cluster, hardware, telemetry
 from pipeline.config.train import TrainConfig
 from pipeline.errors import redact
+from pipeline.terminal import say
 from pipeline.training.beside import BesideValidator, Scores, States, Submit, ValidatorLostError
 from pipeline.training.group import Group
 from pipeline.training.loop import Outcome, Task, train
@@ -142,7 +142,7 @@ def _passing_on(stop: Any) -> Iterator[None]:
     def first(signum: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, lambda *_: os._exit(128 + signum))
-        print(STOPPING, file=sys.stderr, flush=True)
+        say(STOPPING)
         asked.set()
 
     # Not from the handler itself, which may interrupt Ray at any point.
