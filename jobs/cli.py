@@ -17,6 +17,7 @@ from pipeline import storage
 from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
 from pipeline.errors import UserError, redact
+from pipeline.retry import first_answer_soon
 
 C = TypeVar("C")
 
@@ -46,8 +47,9 @@ def run_job(
     for wish in (signal.SIGINT, signal.SIGTERM):
         signal.signal(wish, _interrupt)
     try:
-        parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
-        return DONE if _only_parsing.get() else function(parsed)
+        with first_answer_soon():
+            parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
+            return DONE if _only_parsing.get() else function(parsed)
     except KeyboardInterrupt:
         say(f"{name}: interrupted; the same command goes on from here: {_command(name, arguments)}")
         return INTERRUPTED

@@ -22,7 +22,7 @@ from pipeline.engine import finish
 from pipeline.engine.account import CHANGED, FOOTER_KEY, counts, decode_account
 from pipeline.engine.plan import Unit, segment_of
 from pipeline.engine.record import Output, load_segments, load_units
-from pipeline.errors import StorageError, UserError
+from pipeline.errors import DamagedError, StorageError, UserError
 from pipeline.recipe import fingerprint
 from pipeline.stores import SourceChangedError, parquet, read_what_is_left
 
@@ -173,7 +173,7 @@ def _strangers(output: Output, entries: Sequence[storage.Entry], commits: Sequen
     for name in [name for name in known if name.startswith("_transdomain/verdicts/")]:
         try:
             table = parquet.read_columns(output.at(name), ["file_name"])
-        except (FileNotFoundError, pa.ArrowInvalid):
+        except (FileNotFoundError, DamagedError):
             return  # a fault of its own, already named; without its list, files of that unit would look strange
         known.update(f"data/{file}" for file in table["file_name"].to_pylist())
     for entry in entries:
@@ -194,7 +194,7 @@ def _check_mark(output: Output, segments: int, total: finish.Totals) -> Iterator
 
 def _open(data: bytes) -> tuple[pa.Table, str]:
     """A shard's rows without its pictures, and the account in its footer."""
-    shard = pq.ParquetFile(io.BytesIO(data))
+    shard = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
     names = [
         n
         for n in ("key", "source_key", "source_shard", "reason", "file_name", "sha256")

@@ -85,7 +85,7 @@ def _last_manifest(output: Output) -> dict[str, dict[str, Any]]:
     data = storage.read_if_there(output.manifest)
     if data is None:
         return {}
-    table = pq.read_table(io.BytesIO(data))
+    table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     return {row["unit"]: row for row in table.to_pylist()} if table.schema.equals(_MANIFEST) else {}
 
 
@@ -130,7 +130,7 @@ def complete(
     if doubled:
         raise ValueError(f"{output.url} is not complete: keys that occur more than once: {', '.join(doubled)}")
     buffer = io.BytesIO()
-    pq.write_table(manifest, buffer, compression="zstd")
+    pq.write_table(manifest, buffer, compression="zstd", write_page_checksum=True)
     crash.point("before manifest")
     storage.replace(output.manifest, buffer.getvalue())
     crash.point("after manifest")

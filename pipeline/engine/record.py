@@ -207,7 +207,9 @@ def _planned_shards(output: Output, segments: int) -> set[tuple[str, str]]:
     columns = [f"ranges.list.element.{name}" for name in ("source", "shard")]
 
     def read(number: int) -> pa.Table:
-        return _read_plan(output.plan(number), lambda file: pq.ParquetFile(file).read(columns))
+        return _read_plan(
+            output.plan(number), lambda file: pq.ParquetFile(file, page_checksum_verification=True).read(columns)
+        )
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for table in threads.map(read, range(segments)):

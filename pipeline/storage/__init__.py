@@ -4,27 +4,33 @@ Nothing else in the package opens a path. What is notable here:
 
 - `create` is a true conditional create: one winner, however many try, and never a truncated object. A filesystem for
   which no such primitive is known is refused as an output by `check_output`.
-- Everything that crosses a network goes through the one retry policy (`pipeline.retry`).
+- Everything that crosses a network goes through the one retry policy (`pipeline.retry`), ends in bounded time, and is
+  compared with what the server says of it.
 - Listings are never cached: another writer is always assumed.
 """
 
 from pipeline.storage.listing import Entry, PassedOver, exists, is_leftover, list_files, stat_file
 from pipeline.storage.objects import (
+    abort_upload,
     age_s,
     check_output,
     create,
     delete,
     grow,
+    list_unfinished_uploads,
     open_read,
     read,
     read_if_there,
     replace,
 )
+from pipeline.storage.s3 import Upload
 from pipeline.storage.urls import absolute, filesystem, is_local, is_memory, is_submitted, join
 
 __all__ = [
     "Entry",
     "PassedOver",
+    "Upload",
+    "abort_upload",
     "absolute",
     "age_s",
     "check_output",
@@ -39,6 +45,7 @@ __all__ = [
     "is_submitted",
     "join",
     "list_files",
+    "list_unfinished_uploads",
     "open_read",
     "read",
     "read_if_there",

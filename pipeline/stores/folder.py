@@ -36,4 +36,4 @@ def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchan
 
 def _read(wanted: Range) -> bytes:
     require_unchanged(wanted)
-    return storage.read(wanted.url)
+    return storage.read(wanted.url, size=wanted.size)
