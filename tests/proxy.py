@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import botocore.session
-import fsspec
 import pytest
 
 from tests import seaweed
@@ -255,10 +254,5 @@ def hang(request: Request, server: Server) -> Answer | None:
 def between(server: str, patch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """A proxy that this process's storage goes through."""
     with serve(server) as proxy:
-        for name in ("AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL"):
-            patch.setenv(name, proxy.endpoint)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        try:
-            yield proxy
-        finally:
-            fsspec.get_filesystem_class("s3").clear_instance_cache()
+        patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Mapping
@@ -31,6 +33,9 @@ _WATCHED_BYTES = 1_000_000
 _SAME_SUMS = 4
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
+_opened: dict[tuple[Any, ...], AsyncFileSystem] = {}
+_opening = threading.Lock()
+
 _no_md5: set[str] = set()
 """Buckets whose etags were seen not to be MD5 sums, by this process."""
 
@@ -40,9 +45,22 @@ def options() -> dict[str, Any]:
     theirs: dict[str, Any] = {}
     for scheme in ("s3", "s3a"):
         theirs |= fsspec.config.conf.get(scheme, {}).get("config_kwargs") or {}
-    ours = {"connect_timeout": 5, "read_timeout": ANSWER_S, "tcp_keepalive": True}
+    ours = {"connect_timeout": 5, "read_timeout": ANSWER_S, "tcp_keepalive": True, "max_pool_connections": 64}
     once = {"retries": {"total_max_attempts": 1, "mode": "standard"}}
     return {"use_listings_cache": False, "config_kwargs": {**ours, **theirs, **once}}
+
+
+def filesystem() -> AsyncFileSystem:
+    """The filesystem of S3 for all threads of this process; another one where the environment has changed.
+
+    fsspec would make one, with a client and connections of its own, for each thread.
+    """
+    key = (os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    with _opening:
+        if key not in _opened:
+            _opened[key] = fsspec.filesystem("s3", skip_instance_cache=True, **options())
+            _opened[key].retries = 1  # of s3fs; who tries again is `pipeline.retry`
+        return _opened[key]
 
 
 def is_s3(fs: fsspec.AbstractFileSystem) -> bool:

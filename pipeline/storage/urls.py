@@ -20,16 +20,16 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     first, *others = url.split("::")
     if others and (first in fsspec.available_protocols() or any("://" in other for other in others)):
         raise UserError(f"{url}: a chain of filesystems; give the URL of one, such as s3://BUCKET/PREFIX")
-    options = s3.options() if urlsplit(url).scheme in ("s3", "s3a") else {}
     try:
         # What stands behind a :: would be a filesystem of its own to fsspec; here it is a part of a name.
-        fs, path = fsspec.core.url_to_fs(first, **options)
+        if urlsplit(url).scheme in ("s3", "s3a"):
+            fs = s3.filesystem()
+            return fs, fs._strip_protocol(url)
+        fs, path = fsspec.core.url_to_fs(first)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
         ) from None
-    if options:
-        fs.retries = 1  # of s3fs; who tries again is `pipeline.retry`
     return fs, fs._strip_protocol(url) if others else path
 
 

@@ -265,11 +265,9 @@ def test_a_body_that_stops_on_the_way_ends_its_attempt(
         still.listen()
         threading.Thread(target=_continue, args=(still,), daemon=True).start()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{still.getsockname()[1]}")
-        fs, path = storage.filesystem(f"{prefix}/x")
-        fs = type(fs)(skip_instance_cache=True, **s3.options())
         begun = time.monotonic()
         with pytest.raises(StorageError, match=r"x: nothing was sent or answered for 0 s \(tried once\)"):
-            s3.put(fs, path, f"{prefix}/x", b"1" * 50_000_000, exclusive=False)
+            storage.replace(f"{prefix}/x", b"1" * 50_000_000)
         assert time.monotonic() - begun < 5
 
 
@@ -356,10 +354,8 @@ def test_missing_credentials_are_said_of_the_object(proxy: Proxy, prefix: str, m
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    fs, path = storage.filesystem(f"{prefix}/x")
-    fs = type(fs)(skip_instance_cache=True, **s3.options())
     with pytest.raises(StorageError, match=rf"{re.escape(prefix)}/x: NoCredentialsError"):
-        s3.read(fs, path, f"{prefix}/x")
+        storage.read(f"{prefix}/x")
 
 
 def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
