@@ -104,8 +104,8 @@ def answer_s(url: str) -> float:
     return FIRST_ANSWER_S if _is_first(url) else ANSWER_S
 
 
-def retrying(action: Callable[[], T], url: str) -> T:
-    """Run `action`, again with backoff while the network or the server is at fault.
+def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None = None) -> T:
+    """Run `action`, again with backoff while the network or the server is at fault; after a refusal `renew` first.
 
     `action` has to end by itself, within about `answer_s(url)`. Raises FileNotFoundError and FileExistsError, and
     PermissionError of a disk, as they come (they are answers, not faults), and StorageError naming `url` once patience
@@ -126,10 +126,15 @@ def retrying(action: Callable[[], T], url: str) -> T:
     def wait(state: tenacity.RetryCallState) -> float:
         return random.uniform(0.5, 1) * min(MAX_WAIT_S, FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1))
 
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        if renew is not None and fault_of(_error_of(state), url) is Fault.DENIED:
+            renew()
+
     attempts = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda error: fault_of(error, url) is not None),
         wait=wait,
         stop=stop,
+        before_sleep=before_sleep,
         reraise=True,
     )
     try:

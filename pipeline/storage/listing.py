@@ -59,7 +59,7 @@ def stat_file(url: str) -> Entry | None:
     """The entry of the object at `url` (its name is its last part), or None where there is no object."""
     fs, path = filesystem(url)
     try:
-        info = retrying(lambda: fs.info(path, **s3.in_time(fs, url)), url)
+        info = s3.retrying_on(fs, lambda: fs.info(path, **s3.in_time(fs, url)), url)
     except FileNotFoundError:
         return None
     if info["type"] != "file":

@@ -143,7 +143,7 @@ def delete(url: str) -> None:
     """Remove the object at `url`; nothing happens where there is none."""
     fs, path = filesystem(url)
     with contextlib.suppress(FileNotFoundError):
-        retrying(lambda: fs.rm_file(path, **s3.in_time(fs, url)), url)
+        s3.retrying_on(fs, lambda: fs.rm_file(path, **s3.in_time(fs, url)), url)
 
 
 def age_s(url: str, now: float) -> float | None:
@@ -151,7 +151,7 @@ def age_s(url: str, now: float) -> float | None:
     fs, path = filesystem(url)
     try:
         if s3.is_s3(fs):
-            info = retrying(lambda: fs.info(path, **s3.in_time(fs, url)), url)
+            info = s3.retrying_on(fs, lambda: fs.info(path, **s3.in_time(fs, url)), url)
             return now - info["LastModified"].timestamp()
         return now - retrying(lambda: fs.modified(path), url).timestamp()
     except FileNotFoundError:

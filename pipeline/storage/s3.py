@@ -14,8 +14,9 @@ import os
 import re
 import threading
 import time
+import weakref
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import fsspec
@@ -33,6 +34,10 @@ _WATCHED_BYTES = 1_000_000
 _SAME_SUMS = 4
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
+_RENEW_S = 2.0
+"""Credentials are looked for anew at most so often."""
+
+_renewed: weakref.WeakKeyDictionary[fsspec.AbstractFileSystem, float] = weakref.WeakKeyDictionary()
 _opened: dict[tuple[Any, ...], AsyncFileSystem] = {}
 _opening = threading.Lock()
 
@@ -78,6 +83,20 @@ def _connect(fs: fsspec.AbstractFileSystem) -> None:
     """Find credentials and make the client, once, which may take longer than any request."""
     if is_s3(fs):
         fs.connect(timeout=ANSWER_S)
+        _renewed.setdefault(fs, time.monotonic())
+
+
+def retrying_on(fs: fsspec.AbstractFileSystem, action: Callable[[], T], url: str) -> T:
+    """`retrying`, with credentials that are looked for anew after a refusal: others may have been put there."""
+    return retrying(action, url, lambda: _renew(fs))
+
+
+def _renew(fs: fsspec.AbstractFileSystem) -> None:
+    with _opening:
+        if not is_s3(fs) or time.monotonic() - _renewed.get(fs, 0.0) < _RENEW_S:
+            return
+        _renewed[fs] = time.monotonic()
+    fs.connect(refresh=True, timeout=ANSWER_S)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -95,7 +114,7 @@ def read(fs: AsyncFileSystem, path: str, url: str, *, size: int | None = None, v
         _check_sum(path.split("/")[0], data, answer, sums)
         return data
 
-    return retrying(attempt, url)
+    return retrying_on(fs, attempt, url)
 
 
 def read_range(
@@ -123,7 +142,7 @@ def read_range(
             raise BadBody(f"bytes {start} to {stop - 1} came differently when read twice")
         return data
 
-    return retrying(attempt, url)
+    return retrying_on(fs, attempt, url)
 
 
 def _get(
@@ -233,7 +252,7 @@ def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: boo
                 raise FileExistsError(path) from error
             raise
 
-    retrying(attempt, url)
+    retrying_on(fs, attempt, url)
 
 
 class _Watched(io.BytesIO):
@@ -293,7 +312,7 @@ def _pages(
         return fs.call_s3(method, **asked, **in_time(fs, url))
 
     while True:
-        page = retrying(attempt, url)
+        page = retrying_on(fs, attempt, url)
         yield page
         if not page.get("IsTruncated"):
             return
@@ -328,7 +347,7 @@ def list_uploads(fs: AsyncFileSystem, path: str, url: str) -> list[Upload]:
 def abort(fs: AsyncFileSystem, path: str, upload: Upload) -> None:
     """Give an unfinished upload up and its parts back. Raises FileNotFoundError where there is none."""
     asked = _named(fs, path) | {"UploadId": upload.id}
-    retrying(lambda: fs.call_s3("abort_multipart_upload", **asked, **in_time(fs, upload.url)), upload.url)
+    retrying_on(fs, lambda: fs.call_s3("abort_multipart_upload", **asked, **in_time(fs, upload.url)), upload.url)
 
 
 def _below(fs: AsyncFileSystem, path: str) -> tuple[dict[str, str], str]:

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -356,6 +357,23 @@ def test_missing_credentials_are_said_of_the_object(proxy: Proxy, prefix: str, m
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(StorageError, match=rf"{re.escape(prefix)}/x: NoCredentialsError"):
         storage.read(f"{prefix}/x")
+
+
+def test_credentials_that_change_in_their_file_are_found(
+    proxy: Proxy, prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "credentials"
+    wrong = f"[default]\naws_access_key_id = {seaweed.KEY}\naws_secret_access_key = wrong\n"
+    file.write_text(wrong)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setattr(s3, "_RENEW_S", 0.0)
+    _impatient(monkeypatch, attempts=2, total_s=9, answer_s=9)
+    with pytest.raises(StorageError, match=r"x: PermissionError: .* \(tried 2 times"):
+        storage.create(f"{prefix}/x", b"1")
+    file.write_text(wrong.replace("wrong", seaweed.SECRET))
+    assert storage.create(f"{prefix}/x", b"1")
 
 
 def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
