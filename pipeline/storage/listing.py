@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.retry import retrying
-from pipeline.storage import s3
+from pipeline.storage import client, s3
 from pipeline.storage.urls import filesystem
 
 
@@ -46,7 +46,7 @@ def list_files(url: str, suffix: str = "") -> list[Entry]:
         return fs.find(path, detail=True)
 
     entries = []
-    for found, info in (s3.find(fs, path, url) if s3.is_s3(fs) else retrying(find, url)).items():
+    for found, info in (s3.find(fs, path, url) if client.is_s3(fs) else retrying(find, url)).items():
         if info["type"] != "file" or not found.endswith(suffix) or found.endswith("/"):
             continue
         name = os.path.relpath(found, path) if isinstance(fs, LocalFileSystem) else found[len(path) + 1 :]
@@ -59,7 +59,7 @@ def stat_file(url: str) -> Entry | None:
     """The entry of the object at `url` (its name is its last part), or None where there is no object."""
     fs, path = filesystem(url)
     try:
-        info = s3.retrying_on(fs, lambda: fs.info(path, **s3.in_time(fs, url)), url)
+        info = client.retrying_on(fs, lambda: fs.info(path, **client.in_time(fs, url)), url)
     except FileNotFoundError:
         return None
     if info["type"] != "file":

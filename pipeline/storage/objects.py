@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
 from pipeline.retry import BadBody, retrying
-from pipeline.storage import s3
+from pipeline.storage import client, s3
 from pipeline.storage.exclusive import (
     create_in_memory,
     create_local,
@@ -34,11 +34,11 @@ def read(url: str, *, size: int | None = None, version: str | None = None) -> by
     where its size stays another.
     """
     fs, path = filesystem(url)
-    if s3.is_s3(fs):
+    if client.is_s3(fs):
         return s3.read(fs, path, url, size=size, version=version)
 
     def attempt() -> bytes:
-        data = fs.cat_file(path, **s3.in_time(fs, url))
+        data = fs.cat_file(path, **client.in_time(fs, url))
         if size is not None and len(data) != size:
             raise BadBody(f"read {len(data)} bytes of {size}")
         return data
@@ -62,7 +62,7 @@ def open_read(url: str) -> Iterator[IO[bytes]]:
     Wrap the whole use of it in `retrying` for what only who decodes the bytes can see: that they are damaged.
     """
     fs, path = filesystem(url)
-    if s3.is_s3(fs):
+    if client.is_s3(fs):
         entry = stat_file(url)
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
@@ -101,10 +101,10 @@ def replace(url: str, data: bytes) -> None:
     if isinstance(fs, LocalFileSystem):
         with on_disk(url):
             _replace_local(path, data)
-    elif s3.is_s3(fs):
+    elif client.is_s3(fs):
         s3.put(fs, path, url, data, exclusive=False)
     else:
-        retrying(lambda: fs.pipe_file(path, data, **s3.in_time(fs, url)), url)
+        retrying(lambda: fs.pipe_file(path, data, **client.in_time(fs, url)), url)
 
 
 def _replace_local(path: str, data: bytes) -> None:
@@ -143,15 +143,15 @@ def delete(url: str) -> None:
     """Remove the object at `url`; nothing happens where there is none."""
     fs, path = filesystem(url)
     with contextlib.suppress(FileNotFoundError):
-        s3.retrying_on(fs, lambda: fs.rm_file(path, **s3.in_time(fs, url)), url)
+        client.retrying_on(fs, lambda: fs.rm_file(path, **client.in_time(fs, url)), url)
 
 
 def age_s(url: str, now: float) -> float | None:
     """Seconds between the last change of the object and `now` (of time.time()); None where it is gone."""
     fs, path = filesystem(url)
     try:
-        if s3.is_s3(fs):
-            info = s3.retrying_on(fs, lambda: fs.info(path, **s3.in_time(fs, url)), url)
+        if client.is_s3(fs):
+            info = client.retrying_on(fs, lambda: fs.info(path, **client.in_time(fs, url)), url)
             return now - info["LastModified"].timestamp()
         return now - retrying(lambda: fs.modified(path), url).timestamp()
     except FileNotFoundError:
@@ -164,7 +164,7 @@ def list_unfinished_uploads(url: str) -> list[s3.Upload]:
     No write of this package leaves one behind; others' tools, and earlier versions of it, do.
     """
     fs, path = filesystem(url)
-    return s3.list_uploads(fs, path, url) if s3.is_s3(fs) else []
+    return s3.list_uploads(fs, path, url) if client.is_s3(fs) else []
 
 
 def abort_upload(upload: s3.Upload) -> None:
@@ -180,7 +180,7 @@ def check_output(url: str) -> None:
     Raises UserError where the filesystem has no such primitive or ignores it, or nothing can be written there.
     """
     fs, _ = filesystem(url)
-    if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and not s3.is_s3(fs):
+    if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and not client.is_s3(fs):
         protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
         raise UserError(f"{url}: {protocols[0]} has no exclusive create that this version knows; write to a disk or S3")
     probe = join(url, f"_transdomain/tmp/.probe-{uuid.uuid4().hex}.tmp")

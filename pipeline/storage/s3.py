@@ -10,20 +10,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import os
 import re
-import threading
 import time
-import weakref
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-import fsspec
 from fsspec.asyn import AsyncFileSystem, sync
 
 from pipeline.errors import StorageError
-from pipeline.retry import ANSWER_S, SLOWEST_BYTES_PER_S, BadBody, answer_s, causes, error_code, retrying
+from pipeline.retry import SLOWEST_BYTES_PER_S, BadBody, answer_s, causes, error_code
+from pipeline.storage.client import connect, in_time, retrying_on
 
 T = TypeVar("T")
 
@@ -34,69 +31,8 @@ _WATCHED_BYTES = 1_000_000
 _SAME_SUMS = 4
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
-_RENEW_S = 2.0
-"""Credentials are looked for anew at most so often."""
-
-_renewed: weakref.WeakKeyDictionary[fsspec.AbstractFileSystem, float] = weakref.WeakKeyDictionary()
-_opened: dict[tuple[Any, ...], AsyncFileSystem] = {}
-_opening = threading.Lock()
-
 _no_md5: set[str] = set()
 """Buckets whose etags were seen not to be MD5 sums, by this process."""
-
-
-def options() -> dict[str, Any]:
-    """What a filesystem is opened with, beside what the user has configured for fsspec."""
-    theirs: dict[str, Any] = {}
-    for scheme in ("s3", "s3a"):
-        theirs |= fsspec.config.conf.get(scheme, {}).get("config_kwargs") or {}
-    ours = {"connect_timeout": 5, "read_timeout": ANSWER_S, "tcp_keepalive": True, "max_pool_connections": 64}
-    once = {"retries": {"total_max_attempts": 1, "mode": "standard"}}
-    return {"use_listings_cache": False, "config_kwargs": {**ours, **theirs, **once}}
-
-
-def filesystem() -> AsyncFileSystem:
-    """The filesystem of S3 for all threads of this process; another one where the environment has changed.
-
-    fsspec would make one, with a client and connections of its own, for each thread.
-    """
-    key = (os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    with _opening:
-        if key not in _opened:
-            _opened[key] = fsspec.filesystem("s3", skip_instance_cache=True, **options())
-            _opened[key].retries = 1  # of s3fs; who tries again is `pipeline.retry`
-        return _opened[key]
-
-
-def is_s3(fs: fsspec.AbstractFileSystem) -> bool:
-    """Whether a filesystem is an S3 server's."""
-    return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-
-
-def in_time(fs: fsspec.AbstractFileSystem, url: str) -> dict[str, float]:
-    """The argument by which a call of a filesystem ends in time, where it has one."""
-    _connect(fs)
-    return {"timeout": answer_s(url)} if isinstance(fs, AsyncFileSystem) else {}
-
-
-def _connect(fs: fsspec.AbstractFileSystem) -> None:
-    """Find credentials and make the client, once, which may take longer than any request."""
-    if is_s3(fs):
-        fs.connect(timeout=ANSWER_S)
-        _renewed.setdefault(fs, time.monotonic())
-
-
-def retrying_on(fs: fsspec.AbstractFileSystem, action: Callable[[], T], url: str) -> T:
-    """`retrying`, with credentials that are looked for anew after a refusal: others may have been put there."""
-    return retrying(action, url, lambda: _renew(fs))
-
-
-def _renew(fs: fsspec.AbstractFileSystem) -> None:
-    with _opening:
-        if not is_s3(fs) or time.monotonic() - _renewed.get(fs, 0.0) < _RENEW_S:
-            return
-        _renewed[fs] = time.monotonic()
-    fs.connect(refresh=True, timeout=ANSWER_S)
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -164,7 +100,7 @@ def _get(
         finally:
             answer["Body"].close()
 
-    _connect(fs)
+    connect(fs)
     try:
         return sync(fs.loop, get)
     except OSError as error:
@@ -244,7 +180,7 @@ def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: boo
             await _while_moving(fs._call_s3("put_object", Body=body, **asked), body, patience)
 
     def attempt() -> None:
-        _connect(fs)
+        connect(fs)
         try:
             sync(fs.loop, send)
         except OSError as error:

@@ -9,7 +9,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import UserError
-from pipeline.storage import s3
+from pipeline.storage import client
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -23,7 +23,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         # What stands behind a :: would be a filesystem of its own to fsspec; here it is a part of a name.
         if urlsplit(url).scheme in ("s3", "s3a"):
-            fs = s3.filesystem()
+            fs = client.filesystem()
             return fs, fs._strip_protocol(url)
         fs, path = fsspec.core.url_to_fs(first)
     except (ValueError, ImportError) as error:

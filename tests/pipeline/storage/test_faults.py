@@ -25,7 +25,7 @@ import pytest
 from pipeline import retry, storage
 from pipeline.errors import DamagedError, StorageError, UserError
 from pipeline.retry import Fault, Patience
-from pipeline.storage import s3
+from pipeline.storage import client, s3
 from pipeline.stores import open_store, parquet, read_rows
 from pipeline.stores.schema import image_array
 from tests import proxy as faults
@@ -368,7 +368,7 @@ def test_credentials_that_change_in_their_file_are_found(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
-    monkeypatch.setattr(s3, "_RENEW_S", 0.0)
+    monkeypatch.setattr(client, "_RENEW_S", 0.0)
     _impatient(monkeypatch, attempts=2, total_s=9, answer_s=9)
     with pytest.raises(StorageError, match=r"x: PermissionError: .* \(tried 2 times"):
         storage.create(f"{prefix}/x", b"1")
@@ -381,7 +381,7 @@ def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         "config_kwargs": {"read_timeout": 7, "s3": {"addressing_style": "path"}, "retries": {"max_attempts": 9}}
     }
     monkeypatch.setitem(fsspec.config.conf, "s3", settings)
-    config = s3.options()["config_kwargs"]
+    config = client.options()["config_kwargs"]
     assert (config["read_timeout"], config["s3"]) == (7, {"addressing_style": "path"})
     assert config["retries"]["total_max_attempts"] == 1
 
