@@ -17,6 +17,7 @@ from pipeline import storage, terminal
 from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
 from pipeline.errors import UserError, printable
+from pipeline.retry import first_answer_soon
 from pipeline.terminal import say
 
 C = TypeVar("C")
@@ -54,8 +55,9 @@ def _run(
     config: type[C], function: Callable[[C], int], arguments: list[str], *, name: str, description: str, debug: bool
 ) -> int:
     try:
-        parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
-        return DONE if _only_parsing.get() else function(parsed)
+        with first_answer_soon():
+            parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
+            return DONE if _only_parsing.get() else function(parsed)
     except KeyboardInterrupt:
         say(f"{name}: interrupted; the same command goes on from here: {_command(name, arguments)}")
         return INTERRUPTED

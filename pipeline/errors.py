@@ -48,6 +48,10 @@ class StorageError(Exception):
     """An object could not be read or written; the message names the object."""
 
 
+class DamagedError(StorageError):
+    """An object was read, again and again where it came over a network, and what came makes no sense."""
+
+
 def one_line(error: BaseException) -> str:
     """The kind of an error and what it says, on one line and without credentials."""
     return redact(" ".join(f"{type(error).__name__}: {error}".split()))

@@ -1,53 +1,155 @@
-"""The one retry policy: what is a passing fault, how often and how long to try again, and what is said at the end."""
+"""The one retry policy: what is a passing fault, how often and how long to try again, and what is said at the end.
+
+The libraries below (s3fs, botocore) try nothing again by themselves, so that what is counted here is what happens.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
+import random
+import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import tenacity
 
-from pipeline.errors import StorageError, UserError, redact
+from pipeline.errors import DamagedError, StorageError, UserError, redact
 
 T = TypeVar("T")
 
-RETRY_ATTEMPTS = 6
-RETRY_MAX_WAIT_S = 8.0
 
-_TRANSIENT_CODES = {
-    "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ThrottlingException", "OperationAborted",
-    "ConditionalRequestConflict", "500", "502", "503", "504",
+class Fault(enum.Enum):
+    """What passes, by whose fault it is."""
+
+    SILENT = "no answer"
+    BUSY = "an answer that asks for patience, or a server's own failure"
+    DAMAGED = "a body that is not what the server has"
+    UNREADABLE = "bytes that their decoder cannot read, for which mostly nobody can be blamed but who wrote them"
+    DENIED = "an answer that refuses us, as it does for a while where credentials or clocks change"
+
+
+class Patience(NamedTuple):
+    """When to stop trying again."""
+
+    attempts: int
+    total_s: float
+    """No attempt begins later than this after the first."""
+
+
+PATIENCE = {
+    Fault.SILENT: Patience(30, 120),  # a server that starts again within a minute fails nothing
+    Fault.BUSY: Patience(30, 120),
+    Fault.DAMAGED: Patience(12, 60),
+    Fault.UNREADABLE: Patience(5, 30),
+    Fault.DENIED: Patience(10, 30),
+}
+FIRST_PATIENCE = PATIENCE | {Fault.SILENT: Patience(4, 5), Fault.DENIED: Patience(4, 5)}
+"""For a user who waits at the terminal, until a server has answered once: a wrong address is said in seconds."""
+DISK_PATIENCE = Patience(6, 20)
+
+ANSWER_S, FIRST_ANSWER_S = 30.0, 3.0
+"""An attempt ends so long after the last sign of the server."""
+SLOWEST_BYTES_PER_S = 50_000
+"""An attempt may take so long for its bytes on top, however steadily they drip."""
+FIRST_WAIT_S, MAX_WAIT_S = 0.2, 8.0
+"""Waits double from one to the other; each is shortened at random by up to a half."""
+
+_BUSY_CODES = {
+    "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ThrottlingException", "Throttling",
+    "RequestLimitExceeded", "TooManyRequests", "TooManyRequestsException", "RequestThrottled", "BandwidthLimitExceeded",
+    "OperationAborted", "ConditionalRequestConflict", "408", "409", "429",
 }  # fmt: skip
-_TRANSIENT_ERRNOS = {errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ETIMEDOUT}
-_TRANSIENT_NAMES = {
+_DAMAGED_CODES = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
+_DENIED_CODES = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"}
+_SILENT_ERRNOS = {
+    errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+}  # fmt: skip
+_SILENT_NAMES = {
     "EndpointConnectionError", "ConnectionClosedError", "ReadTimeoutError", "ConnectTimeoutError", "HTTPClientError",
-    "ResponseStreamingError", "ClientConnectionError", "ServerDisconnectedError", "ClientPayloadError",
-    "ClientOSError", "IncompleteRead", "IncompleteReadError",
+    "ProxyConnectionError", "ClientConnectionError", "ServerDisconnectedError", "ClientOSError",
+}  # fmt: skip
+_DAMAGED_NAMES = {
+    "BadBody", "FlexibleChecksumError", "ResponseStreamingError", "ResponseParserError", "ClientPayloadError",
+    "IncompleteRead", "IncompleteReadError",
 }  # fmt: skip
 
 
-def retrying(action: Callable[[], T], url: str) -> T:
-    """Run `action`, again with jittered exponential backoff while the network or the server is at fault.
+class BadBody(Exception):  # noqa: N818
+    """What was read cannot be what the server has; to be read again."""
 
-    Raises FileNotFoundError, FileExistsError and PermissionError as they come (they are answers, not faults) and
-    StorageError naming `url` once the attempts are used up.
+
+class _Hurry:
+    """Whether a user waits, and which servers have answered since."""
+
+    wanted = False
+    answered: set[str] = set()  # noqa: RUF012
+
+
+@contextlib.contextmanager
+def first_answer_soon() -> Iterator[None]:
+    """Within this process, give a server that has never answered seconds instead of minutes."""
+    _Hurry.wanted, _Hurry.answered = True, set()
+    try:
+        yield
+    finally:
+        _Hurry.wanted = False
+
+
+def answer_s(url: str) -> float:
+    """Seconds without a sign of the server of `url` after which an attempt is to end."""
+    return FIRST_ANSWER_S if _is_first(url) else ANSWER_S
+
+
+def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None = None) -> T:
+    """Run `action`, again with backoff while the network or the server is at fault; after a refusal `renew` first.
+
+    `action` has to end by itself, within about `answer_s(url)`. Raises FileNotFoundError and FileExistsError, and
+    PermissionError of a disk, as they come (they are answers, not faults), and StorageError naming `url` once patience
+    is used up: DamagedError where what was read stays damaged.
     """
+    begun = time.monotonic()
+
+    def stop(state: tenacity.RetryCallState) -> bool:
+        fault = fault_of(_error_of(state), url)
+        assert fault is not None
+        if not _is_remote(url):
+            patience = DISK_PATIENCE if fault is Fault.SILENT else Patience(1, 0)
+        else:
+            patience = (FIRST_PATIENCE if _is_first(url) else PATIENCE)[fault]
+        elapsed = time.monotonic() - begun
+        return state.attempt_number >= patience.attempts or elapsed + state.upcoming_sleep > patience.total_s
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        return random.uniform(0.5, 1) * min(MAX_WAIT_S, FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1))
+
+    def before_sleep(state: tenacity.RetryCallState) -> None:
+        if renew is not None and fault_of(_error_of(state), url) is Fault.DENIED:
+            renew()
+
     attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(is_transient),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=RETRY_MAX_WAIT_S),
-        stop=tenacity.stop_after_attempt(RETRY_ATTEMPTS),
+        retry=tenacity.retry_if_exception(lambda error: fault_of(error, url) is not None),
+        wait=wait,
+        stop=stop,
+        before_sleep=before_sleep,
         reraise=True,
     )
     try:
-        return attempts(action)
+        result = attempts(action)
     except Exception as error:
-        if is_transient(error):
-            raise StorageError(
-                redact(f"{url}: {type(error).__name__}: {error} (tried {RETRY_ATTEMPTS} times)")
-            ) from error
-        raise
+        fault = fault_of(error, url)
+        if fault is None:
+            raise _named(error, url) from error.__cause__
+        tries = attempts.statistics["attempt_number"]
+        times = "once" if tries == 1 else f"{tries} times in {time.monotonic() - begun:.0f} s"
+        kind = DamagedError if fault in (Fault.DAMAGED, Fault.UNREADABLE) else StorageError
+        raise kind(redact(f"{url}: {_said(error)} (tried {times})")) from error
+    if _Hurry.wanted:
+        _Hurry.answered.add(urlsplit(url).netloc)
+    return result
 
 
 @contextlib.contextmanager
@@ -61,20 +163,43 @@ def preflight(url: str) -> Iterator[None]:
     except (ValueError, StorageError) as error:
         raise UserError(str(error)) from error
     except OSError as error:
-        raise UserError(f"{url}: {error}") from error
+        raise UserError(str(error) if url in str(error) else f"{url}: {error}") from error
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether trying again can help: a lost connection, a timeout, a server that is busy or failing."""
+def fault_of(error: BaseException, url: str) -> Fault | None:
+    """The fault behind an error of one attempt; None where trying again cannot help."""
+    if isinstance(error, StorageError | UserError):
+        return None  # tried already
     for cause in causes(error):
-        if isinstance(cause, FileNotFoundError | FileExistsError | PermissionError | IsADirectoryError):
-            return False
+        if isinstance(cause, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
+            return None
         code = error_code(cause)
         if code is not None:
-            return code in _TRANSIENT_CODES
-        if isinstance(cause, ConnectionError | TimeoutError) or type(cause).__name__ in _TRANSIENT_NAMES:
-            return True
-    return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
+            return _fault_of_answer(cause, code)
+        name = type(cause).__name__
+        if name == "ArrowInvalid":
+            return Fault.UNREADABLE
+        if name in _DAMAGED_NAMES:
+            return Fault.DAMAGED
+        if isinstance(cause, ConnectionError | TimeoutError) or name in _SILENT_NAMES:
+            return Fault.SILENT
+    if isinstance(error, PermissionError) and error.errno is None:
+        return Fault.DENIED if _is_remote(url) else None
+    if isinstance(error, OSError) and error.errno in _SILENT_ERRNOS:
+        return Fault.SILENT
+    return Fault.UNREADABLE if type(error) is OSError and error.errno is None else None  # Arrow's own have no number
+
+
+def _fault_of_answer(error: BaseException, code: str) -> Fault | None:
+    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if code in _DAMAGED_CODES:
+        return Fault.DAMAGED
+    if code in _DENIED_CODES or status in (401, 403) or code in ("401", "403"):
+        return Fault.DENIED
+    is_failure = (isinstance(status, int) and status >= 500) or (code.isdigit() and int(code) >= 500)
+    if code in _BUSY_CODES or status in (408, 429) or (is_failure and code not in ("NotImplemented", "501")):
+        return Fault.BUSY
+    return None
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -88,3 +213,38 @@ def error_code(error: BaseException) -> str | None:
     """The code with which an S3 server answered, where `error` is such an answer."""
     response = getattr(error, "response", None)
     return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+
+
+def _error_of(state: tenacity.RetryCallState) -> BaseException:
+    error = state.outcome.exception() if state.outcome else None
+    assert error is not None
+    return error
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(next(filter(None, map(str, causes(error))), "").split())
+    if isinstance(error, BadBody):
+        return text
+    if isinstance(error, TimeoutError):
+        return text or "no answer in time"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _named(error: Exception, url: str) -> Exception:
+    """An answer of a server with the name of the object that it is about; what names its object already as it is."""
+    if not _is_remote(url) or url in str(error):
+        return error
+    if type(error).__module__.startswith("botocore."):
+        return StorageError(redact(f"{url}: {_said(error)}"))
+    if isinstance(error, OSError) and error.filename is None:
+        text = error.strerror or str(error)
+        return type(error)(*filter(None, [error.errno]), redact(f"{url}: {text}"))
+    return error
+
+
+def _is_remote(url: str) -> bool:
+    return urlsplit(url).scheme not in ("", "file", "local", "memory")
+
+
+def _is_first(url: str) -> bool:
+    return _Hurry.wanted and urlsplit(url).netloc not in _Hurry.answered

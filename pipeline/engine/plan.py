@@ -242,7 +242,7 @@ def encode_segment(
         "recipe": recipe,
     }
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for first in range(0, len(units), UNITS_PER_ROW_GROUP):
             rows = [
                 {"unit": unit.id, "part": unit.part, "rows": unit.rows, "ranges": [r._asdict() for r in unit.ranges]}
@@ -278,6 +278,6 @@ def _source(fields: Mapping[str, Any]) -> Source:
 
 def decode_units(file: Any, group: int | None = None) -> list[Unit]:
     """The units of a segment, or of one row group of it (UNITS_PER_ROW_GROUP units, in order)."""
-    parquet = pq.ParquetFile(file)
+    parquet = pq.ParquetFile(file, page_checksum_verification=True)
     table = parquet.read() if group is None else parquet.read_row_group(group)
     return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"]), row["part"]) for row in table.to_pylist()]

@@ -187,7 +187,7 @@ def _planned_ranges(output: Output, segments: int) -> Iterator[tuple[str, str, s
     columns = [f"ranges.list.element.{name}" for name in names]
 
     def read(file: Any) -> pa.Table:
-        return pq.ParquetFile(file).read(columns)
+        return pq.ParquetFile(file, page_checksum_verification=True).read(columns)
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for table in threads.map(lambda number: read_plan(output.plan(number), read), range(segments)):

@@ -22,7 +22,7 @@ from pipeline.engine.plan import (
     segment_of,
     unit_id,
 )
-from pipeline.errors import UserError, one_line
+from pipeline.errors import DamagedError, UserError, one_line
 from pipeline.retry import retrying
 
 T = TypeVar("T")
@@ -182,7 +182,7 @@ def read_plan(url: str, decode: Callable[[Any], T]) -> T:
 
     try:
         return retrying(fetch, url)
-    except (pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (DamagedError, pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{url} is not a whole plan ({one_line(error)}); put it back from a copy, or give another output"
         ) from error

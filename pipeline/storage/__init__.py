@@ -4,7 +4,8 @@ Nothing else in the package opens a path. What is notable here:
 
 - `create` is a true conditional create: one winner, however many try, and never a truncated object. A filesystem for
   which no such primitive is known is refused as an output by `check_output`.
-- Everything that crosses a network goes through the one retry policy (`pipeline.retry`).
+- Everything that crosses a network goes through the one retry policy (`pipeline.retry`), ends in bounded time, and is
+  compared with what the server says of it.
 - Listings are never cached: another writer is always assumed.
 """
 
@@ -20,16 +21,19 @@ from pipeline.storage.listing import (
     stat_file,
 )
 from pipeline.storage.objects import (
+    abort_upload,
     age_s,
     check_output,
     create,
     delete,
     grow,
+    list_unfinished_uploads,
     open_read,
     read,
     read_if_there,
     replace,
 )
+from pipeline.storage.s3 import Upload
 from pipeline.storage.urls import (
     absolute,
     escaped,
@@ -48,6 +52,8 @@ __all__ = [
     "Listing",
     "PassedOver",
     "Tally",
+    "Upload",
+    "abort_upload",
     "absolute",
     "age_s",
     "check_output",
@@ -64,6 +70,7 @@ __all__ = [
     "join",
     "list_files",
     "list_inputs",
+    "list_unfinished_uploads",
     "open_read",
     "passed_over",
     "read",

@@ -1,7 +1,7 @@
 """Exclusive creation, filesystem by filesystem: one winner, however many try, and never a truncated object.
 
-fsspec's own `mode="create"` is `exists()` followed by a plain write on every filesystem but S3, so local disks and
-`memory://` get their own.
+fsspec's own `mode="create"` is `exists()` followed by a plain write on every filesystem but S3 (`s3.put`), so local
+disks and `memory://` get their own.
 """
 
 from __future__ import annotations
@@ -11,25 +11,36 @@ import errno
 import os
 import threading
 import uuid
+from collections.abc import Iterator
 
-import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.retry import causes, error_code
+from pipeline.errors import StorageError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or give another output",
+    errno.EDQUOT: "free some space, or give another output",
+    errno.EROFS: "give an output that can be written",
+}
 
 _memory_lock = threading.Lock()
 
 
-def create_on_s3(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> bool:
+@contextlib.contextmanager
+def on_disk(url: str) -> Iterator[None]:
+    """Name the object in what a disk raises, once, and what to do where it is full.
+
+    Raises StorageError for a disk that takes no more.
+    """
     try:
-        fs.pipe_file(path, data, mode="create")
-    except FileExistsError:
-        return False
+        yield
     except OSError as error:
-        if any(error_code(cause) == "PreconditionFailed" for cause in causes(error)):
-            return False
+        if error.errno in _REMEDIES:
+            remedy = _REMEDIES[error.errno]
+            raise StorageError(f"{url}: {error.strerror}; {remedy}, then run the same command again") from error
+        if error.filename is None and error.errno is not None:
+            error.filename = url
         raise
-    return True
 
 
 def create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:

@@ -20,6 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError
 from pipeline.retry import retrying
+from pipeline.storage import client, s3
 from pipeline.storage.urls import escaped, filesystem, is_text, unescaped
 from pipeline.storage.walk import Found, Tally, version_of, walk
 
@@ -101,7 +102,7 @@ def stat_file(url: str) -> Entry | None:
             return None
         return Entry(name, url, found.st_size, version_of(found)) if stat.S_ISREG(found.st_mode) else None
     try:
-        info = retrying(lambda: fs.info(path), url)
+        info = client.retrying_on(fs, lambda: fs.info(path, **client.in_time(fs, url)), url)
     except FileNotFoundError:
         return None
     if info["type"] != "file":
@@ -133,7 +134,8 @@ def _listed(url: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool]
             else:
                 yield Entry(held, f"{base}/{held}", size, version)
         return
-    for found, info in retrying(lambda: _found(fs, path), url).items():
+    found_there = s3.find(fs, path, url) if client.is_s3(fs) else retrying(lambda: _found(fs, path), url)
+    for found, info in found_there.items():
         name = found[len(path) + 1 :]
         if not name or info["type"] != "file":
             continue

@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, cast
 
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
-from pipeline.retry import retrying
+from pipeline.retry import BadBody, retrying
+from pipeline.storage import client, s3
 from pipeline.storage.exclusive import (
     create_in_memory,
     create_local,
-    create_on_s3,
+    on_disk,
     sync_directory,
     temporary_name,
     write_synced,
 )
+from pipeline.storage.listing import stat_file
 from pipeline.storage.urls import filesystem, join
 
 
-def read(url: str) -> bytes:
-    """The whole object. Raises FileNotFoundError where it is missing, StorageError where it cannot be read."""
+def read(url: str, *, size: int | None = None, version: str | None = None) -> bytes:
+    """The whole object, compared with what the server says of it, and with the size and version that it should have.
+
+    Raises FileNotFoundError where it is missing, StorageError where it cannot be read or is another one: DamagedError
+    where its size stays another.
+    """
     fs, path = filesystem(url)
-    return retrying(lambda: fs.cat_file(path), url)
+    if client.is_s3(fs):
+        return s3.read(fs, path, url, size=size, version=version)
+
+    def attempt() -> bytes:
+        data = fs.cat_file(path, **client.in_time(fs, url))
+        if size is not None and len(data) != size:
+            raise BadBody(f"read {len(data)} bytes of {size}")
+        return data
+
+    with on_disk(url):
+        return retrying(attempt, url)
 
 
 def read_if_there(url: str) -> bytes | None:
@@ -40,8 +57,17 @@ def read_if_there(url: str) -> bytes | None:
 
 @contextlib.contextmanager
 def open_read(url: str) -> Iterator[IO[bytes]]:
-    """A seekable file for range reads; wrap the whole use of it in `retrying`."""
+    """A seekable file for range reads. What it raises names the object; a server's faults are retried range by range.
+
+    Wrap the whole use of it in `retrying` for what only who decodes the bytes can see: that they are damaged.
+    """
     fs, path = filesystem(url)
+    if client.is_s3(fs):
+        entry = stat_file(url)
+        if entry is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
+        yield cast(IO[bytes], s3.RangeFile(fs, path, url, entry.size, entry.version))
+        return
     options = {} if isinstance(fs, LocalFileSystem | MemoryFileSystem) else {"cache_type": "none"}
     with fs.open(path, "rb", **options) as file:
         yield file
@@ -58,28 +84,40 @@ def create(url: str, data: bytes) -> bool:
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        return create_local(path, data)
+        with on_disk(url):
+            return create_local(path, data)
     if isinstance(fs, MemoryFileSystem):
         return create_in_memory(fs, path, data)
-    return retrying(lambda: create_on_s3(fs, path, data), url)
+    try:
+        s3.put(fs, path, url, data, exclusive=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def replace(url: str, data: bytes) -> None:
     """Write the object at `url` whole, over whatever is there."""
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = temporary_name(path)
-        try:
-            write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        sync_directory(path)
+        with on_disk(url):
+            _replace_local(path, data)
+    elif client.is_s3(fs):
+        s3.put(fs, path, url, data, exclusive=False)
     else:
-        retrying(lambda: fs.pipe_file(path, data), url)
+        retrying(lambda: fs.pipe_file(path, data, **client.in_time(fs, url)), url)
+
+
+def _replace_local(path: str, data: bytes) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_directory(path)
 
 
 def grow(url: str, data: bytes, published: int) -> None:
@@ -92,11 +130,12 @@ def grow(url: str, data: bytes, published: int) -> None:
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         return replace(url, data)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
-        start = published if os.fstat(file.fileno()).st_size >= published else 0
-        file.seek(start)
-        file.write(data[start:])
+    with on_disk(url):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
+            start = published if os.fstat(file.fileno()).st_size >= published else 0
+            file.seek(start)
+            file.write(data[start:])
     return None
 
 
@@ -104,16 +143,35 @@ def delete(url: str) -> None:
     """Remove the object at `url`; nothing happens where there is none."""
     fs, path = filesystem(url)
     with contextlib.suppress(FileNotFoundError):
-        retrying(lambda: fs.rm_file(path), url)
+        client.retrying_on(fs, lambda: fs.rm_file(path, **client.in_time(fs, url)), url)
 
 
 def age_s(url: str, now: float) -> float | None:
     """Seconds between the last change of the object and `now` (of time.time()); None where it is gone."""
     fs, path = filesystem(url)
     try:
+        if client.is_s3(fs):
+            info = client.retrying_on(fs, lambda: fs.info(path, **client.in_time(fs, url)), url)
+            return now - info["LastModified"].timestamp()
         return now - retrying(lambda: fs.modified(path), url).timestamp()
     except FileNotFoundError:
         return None
+
+
+def list_unfinished_uploads(url: str) -> list[s3.Upload]:
+    """Multipart uploads below `url` that nobody has completed, sorted by name; none where there is no such thing.
+
+    No write of this package leaves one behind; others' tools, and earlier versions of it, do.
+    """
+    fs, path = filesystem(url)
+    return s3.list_uploads(fs, path, url) if client.is_s3(fs) else []
+
+
+def abort_upload(upload: s3.Upload) -> None:
+    """Remove the parts of an unfinished upload; nothing happens where it is gone."""
+    fs, path = filesystem(upload.url)
+    with contextlib.suppress(FileNotFoundError):
+        s3.abort(fs, path, upload)
 
 
 def check_output(url: str) -> None:
@@ -122,16 +180,18 @@ def check_output(url: str) -> None:
     Raises UserError where the filesystem has no such primitive or ignores it, or nothing can be written there.
     """
     fs, _ = filesystem(url)
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and "s3" not in protocols:
+    if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and not client.is_s3(fs):
+        protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
         raise UserError(f"{url}: {protocols[0]} has no exclusive create that this version knows; write to a disk or S3")
     probe = join(url, f"_transdomain/tmp/.probe-{uuid.uuid4().hex}.tmp")
     try:
-        exclusive = create(probe, b"probe") and not create(probe, b"second")
+        # Nobody else knows the name: where it is taken, our own first write was, whose answer was lost.
+        written = create(probe, b"probe") or read(probe) == b"probe"
+        exclusive = not create(probe, b"second") and read(probe) == b"probe"
         delete(probe)
     except (OSError, StorageError) as error:
         raise UserError(f"{url}: cannot be written ({error}); give an output that can") from error
-    if not exclusive:
+    if not (written and exclusive):
         raise UserError(f"{url}: this server ignores If-None-Match, so two writers could overwrite each other")
     if isinstance(fs, LocalFileSystem):
         with contextlib.suppress(OSError):  # not empty: somebody else writes here, too

@@ -10,6 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import UserError, check_secret_free
+from pipeline.storage import client
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -21,10 +22,12 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     first, *others = url.split("::")
     if others and (first in fsspec.available_protocols() or any("://" in other for other in others)):
         raise UserError(f"{url}: a chain of filesystems; give the URL of one, such as s3://BUCKET/PREFIX")
-    options = {"use_listings_cache": False} if urlsplit(url).scheme in ("s3", "s3a") else {}
     try:
         # What stands behind a :: would be a filesystem of its own to fsspec; here it is a part of a name.
-        fs, path = fsspec.core.url_to_fs(first, **options)
+        if urlsplit(url).scheme in ("s3", "s3a"):
+            fs = client.filesystem()
+            return fs, fs._strip_protocol(url)
+        fs, path = fsspec.core.url_to_fs(first)
     except (ValueError, ImportError) as error:
         raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"

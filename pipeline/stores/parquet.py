@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine.plan import Range
-from pipeline.errors import UserError
-from pipeline.retry import retrying
+from pipeline.errors import DamagedError, UserError
+from pipeline.retry import BadBody, retrying
 from pipeline.stores import hive
 from pipeline.stores.features import differing_classes, features_of, features_of_shard, united, with_features
 from pipeline.stores.footers import Footers
@@ -122,7 +122,7 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
 
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url) as file:
-            parquet = pq.ParquetFile(file, metadata=footer, pre_buffer=True)
+            parquet = pq.ParquetFile(file, metadata=footer, pre_buffer=True, page_checksum_verification=True)
             groups, skip, start = list[int](), 0, 0
             for i in range(parquet.metadata.num_row_groups):
                 rows = parquet.metadata.row_group(i).num_rows
@@ -197,6 +197,7 @@ def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
         compression={leaf: "NONE" if leaf in binary else "ZSTD" for leaf in leaves},
         use_dictionary=[leaf for leaf in leaves if leaf not in binary],
         write_statistics=[leaf for leaf in leaves if leaf not in binary],
+        write_page_checksum=True,
     ) as writer:
         if len(rows):
             per_group = max(1, ROW_GROUP_BYTES * len(rows) // max(rows.nbytes, 1))
@@ -217,7 +218,7 @@ def read_columns(url: str, columns: Sequence[str], *, first: int | None = None) 
 
     def fetch() -> pa.Table:
         with storage.open_read(url) as file:
-            parquet = pq.ParquetFile(file, pre_buffer=True)
+            parquet = pq.ParquetFile(file, pre_buffer=True, page_checksum_verification=True)
             names = [c for c in columns if c in parquet.schema_arrow.names]
             if first is None:
                 return parquet.read(columns=names)
@@ -233,8 +234,10 @@ def read_columns(url: str, columns: Sequence[str], *, first: int | None = None) 
 def _footer(entry: storage.Entry) -> pq.FileMetaData:
     try:
         return _read_footer(entry)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{entry.url}: not a readable Parquet file ({error})") from None
+    except DamagedError as error:
+        if isinstance(error.__cause__, BadBody):
+            raise
+        raise UserError(f"{entry.url}: not a readable Parquet file ({error.__cause__})") from None
 
 
 def _read_footer(entry: storage.Entry) -> pq.FileMetaData:

@@ -20,6 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.engine.plan import Range
+from pipeline.errors import DamagedError
+from pipeline.retry import BadBody
 from pipeline.stores import read_rows
 from pipeline.training import lanes as laning
 from pipeline.training import order as ordering
@@ -155,12 +157,12 @@ class Stream:
         with self._waiting.reading(wanted.url):
             try:
                 return read_rows([wanted], [self._source(each).column for each in sides]).combine_chunks()
-            except (pa.ArrowException, OSError) as error:
-                if isinstance(error, OSError) and error.errno is not None:  # of the storage; Arrow's own have no number
+            except (pa.ArrowException, DamagedError) as error:
+                if isinstance(error.__cause__, BadBody):
                     raise
                 raise TrainingDataError(
-                    f"{wanted.url}: rows {wanted.start} to {wanted.stop} cannot be read ({error}); restore the shard, "
-                    "or pack the images anew with jobs.pack"
+                    f"{wanted.url}: rows {wanted.start} to {wanted.stop} cannot be read ({error.__cause__ or error}); "
+                    "restore the shard, or pack the images anew with jobs.pack"
                 ) from error
 
     def _decode(self, rows: Future[pa.Table], image: _Wanted) -> np.ndarray:

@@ -6,14 +6,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from pipeline import images, storage
 from pipeline.engine import finish
 from pipeline.engine.mark import Totals
 from pipeline.engine.plan import passed_over, segment_of
 from pipeline.engine.record import CARD, Output, is_in_nobodys_way
-from pipeline.errors import UserError
+from pipeline.errors import DamagedError, UserError
 from pipeline.recipe import fingerprint
 from pipeline.stores import parquet
 from pipeline.stores.keys import duplicate_keys
@@ -112,7 +110,7 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
     for name in [name for name in names if name in known and name.startswith("_transdomain/verdicts/")]:
         try:
             made = parquet.read_columns(output.at(name), ["file_name"])["file_name"].to_pylist()
-        except (FileNotFoundError, pa.ArrowException, OSError, KeyError):
+        except (FileNotFoundError, DamagedError, KeyError):
             files_known = False  # a fault of its own, already named; without its list its files would look strange
             continue
         known.update(f"data/{file}" for file in made)

@@ -1,0 +1,87 @@
+"""The client of S3 that all threads of a process share: it tries nothing again by itself, and ends in time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.asyn import AsyncFileSystem
+
+from pipeline.retry import ANSWER_S, answer_s, retrying
+
+T = TypeVar("T")
+
+_RENEW_S = 2.0
+"""Credentials are looked for anew at most so often."""
+
+_renewed: weakref.WeakKeyDictionary[fsspec.AbstractFileSystem, float] = weakref.WeakKeyDictionary()
+_opened: dict[tuple[Any, ...], AsyncFileSystem] = {}
+_opening = threading.Lock()
+
+
+def _after_fork() -> None:
+    """Forget a lock that a thread of the parent may hold."""
+    global _opening
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def options() -> dict[str, Any]:
+    """What a filesystem is opened with, beside what the user has configured for fsspec."""
+    theirs: dict[str, Any] = {}
+    for scheme in ("s3", "s3a"):
+        theirs |= fsspec.config.conf.get(scheme, {}).get("config_kwargs") or {}
+    ours = {"connect_timeout": 5, "read_timeout": ANSWER_S, "tcp_keepalive": True, "max_pool_connections": 64}
+    once = {"retries": {"total_max_attempts": 1, "mode": "standard"}}
+    return {"use_listings_cache": False, "config_kwargs": {**ours, **theirs, **once}}
+
+
+def filesystem() -> AsyncFileSystem:
+    """The filesystem of S3 for all threads of this process; another one where the environment has changed.
+
+    fsspec would make one, with a client and connections of its own, for each thread.
+    """
+    key = (os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    with _opening:
+        if key not in _opened:
+            _opened[key] = fsspec.filesystem("s3", skip_instance_cache=True, **options())
+            _opened[key].retries = 1  # of s3fs; who tries again is `pipeline.retry`
+        return _opened[key]
+
+
+def is_s3(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether a filesystem is an S3 server's."""
+    return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def in_time(fs: fsspec.AbstractFileSystem, url: str) -> dict[str, float]:
+    """The argument by which a call of a filesystem ends in time, where it has one."""
+    connect(fs)
+    return {"timeout": answer_s(url)} if isinstance(fs, AsyncFileSystem) else {}
+
+
+def connect(fs: fsspec.AbstractFileSystem) -> None:
+    """Find credentials and make the client, once, which may take longer than any request."""
+    if is_s3(fs):
+        fs.connect(timeout=ANSWER_S)
+        _renewed.setdefault(fs, time.monotonic())
+
+
+def retrying_on(fs: fsspec.AbstractFileSystem, action: Callable[[], T], url: str) -> T:
+    """`retrying`, with credentials that are looked for anew after a refusal: others may have been put there."""
+    return retrying(action, url, lambda: _renew(fs))
+
+
+def _renew(fs: fsspec.AbstractFileSystem) -> None:
+    with _opening:
+        if not is_s3(fs) or time.monotonic() - _renewed.get(fs, 0.0) < _RENEW_S:
+            return
+        _renewed[fs] = time.monotonic()
+    fs.connect(refresh=True, timeout=ANSWER_S)

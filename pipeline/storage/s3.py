@@ -1,0 +1,298 @@
+"""Requests to an S3 server: each ends in bounded time, and what it brings is compared with what was said of it.
+
+s3fs finds the server and signs; nothing below `pipeline.retry` tries again. An object is written by one PUT, whose
+condition every server that passes `check_output` honours; a multipart upload's completion is conditional on fewer
+servers, and leaves parts behind where it never comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from fsspec.asyn import AsyncFileSystem, sync
+
+from pipeline.errors import StorageError
+from pipeline.retry import SLOWEST_BYTES_PER_S, BadBody, answer_s, causes, error_code
+from pipeline.storage.client import connect, in_time, retrying_on
+
+T = TypeVar("T")
+
+MOST_BYTES = 5 * 2**30
+"""S3's limit for one PUT."""
+_WATCHED_BYTES = 1_000_000
+"""From here on a body is sent piece by piece, and the time runs from the last piece."""
+_SAME_SUMS = 4
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
+
+_no_md5: set[str] = set()
+"""Buckets whose etags were seen not to be MD5 sums, by this process."""
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def read(fs: AsyncFileSystem, path: str, url: str, *, size: int | None = None, version: str | None = None) -> bytes:
+    """The whole object, of this size and version where they are known. Raises StorageError where it has changed."""
+    sums = Counter[str]()
+
+    def attempt() -> bytes:
+        data, answer = _get(fs, path, url, version=version)
+        length = answer.get("ContentLength", len(data)) if size is None else size
+        if len(data) != length:
+            raise BadBody(f"read {len(data)} bytes of {length}")
+        _check_sum(path.split("/")[0], data, answer, sums)
+        return data
+
+    return retrying_on(fs, attempt, url)
+
+
+def read_range(
+    fs: AsyncFileSystem, path: str, url: str, start: int, stop: int, version: str, *, twice: bool = False
+) -> bytes:
+    """Bytes `start` to `stop` of an object of this version, read `twice` and compared where that is asked.
+
+    Raises StorageError where the object has changed.
+    """
+
+    def once() -> bytes:
+        data, answer = _get(fs, path, url, version=version, span=(start, stop))
+        said = answer.get("ContentRange")
+        if said is None:  # a server, or a cache before it, that knows no ranges sends all there is
+            data = data[start:stop]
+        elif not said.startswith(f"bytes {start}-{stop - 1}/"):
+            raise BadBody(f"asked for bytes {start} to {stop - 1}, answered with {said}")
+        if len(data) != stop - start:
+            raise BadBody(f"read {len(data)} bytes of {stop - start} from {start}")
+        return data
+
+    def attempt() -> bytes:
+        data = once()
+        if twice and once() != data:
+            raise BadBody(f"bytes {start} to {stop - 1} came differently when read twice")
+        return data
+
+    return retrying_on(fs, attempt, url)
+
+
+def _get(
+    fs: AsyncFileSystem, path: str, url: str, *, version: str | None = None, span: tuple[int, int] | None = None
+) -> tuple[bytes, Mapping[str, Any]]:
+    asked = _named(fs, path)
+    if span:
+        asked["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+    if version:
+        asked["IfMatch"] = f'"{version}"'
+    patience = answer_s(url)
+
+    async def get() -> tuple[bytes, Mapping[str, Any]]:
+        async with asyncio.timeout(patience):
+            answer = await fs._call_s3("get_object", **asked)
+        try:
+            async with asyncio.timeout(patience + answer.get("ContentLength", 0) / SLOWEST_BYTES_PER_S):
+                return await answer["Body"].read(), answer
+        finally:
+            answer["Body"].close()
+
+    connect(fs)
+    try:
+        return sync(fs.loop, get)
+    except OSError as error:
+        if version and is_refused_condition(error):
+            raise StorageError(f"{url}: changed while it was read") from error
+        raise
+
+
+def _check_sum(bucket: str, data: bytes, answer: Mapping[str, Any], seen: Counter[str]) -> None:
+    """Raises BadBody where a body is not what its etag says. `seen` counts the sums of the attempts before.
+
+    The same other sum again and again is what the server has: its etags are no MD5 sums then.
+    """
+    etag = _MD5.fullmatch(answer.get("ETag", ""))
+    if etag is None or bucket in _no_md5 or "kms" in answer.get("ServerSideEncryption", ""):
+        return
+    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found == etag[1]:
+        return
+    seen[found] += 1
+    if seen[found] >= _SAME_SUMS:
+        _no_md5.add(bucket)
+        return
+    raise BadBody(f"the MD5 sum of what was read is {found}, not the etag {etag[1]}")
+
+
+class RangeFile(io.RawIOBase):
+    """A seekable file of one object, read by ranges, each of which is checked and retried by itself.
+
+    A range to the end, where Parquet has what no checksum of its own covers, is read twice and compared.
+    """
+
+    def __init__(self, fs: AsyncFileSystem, path: str, url: str, size: int, version: str) -> None:
+        self._fs, self._path, self._url, self._size, self._version = fs, path, url, size, version
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        stop = self._size if size is None or size < 0 else min(self._size, self._at + size)
+        if stop <= self._at:
+            return b""
+        data = read_range(self._fs, self._path, self._url, self._at, stop, self._version, twice=stop > self._size - 9)
+        self._at = stop
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: bool) -> None:
+    """Write the object by one request. Raises FileExistsError where it has to be new and is not."""
+    if len(data) > MOST_BYTES:
+        raise StorageError(f"{url}: {len(data)} bytes, and an object is at most {MOST_BYTES}; write smaller shards")
+    body = _Watched(data) if len(data) >= _WATCHED_BYTES else data
+    asked = _named(fs, path) | ({"IfNoneMatch": "*"} if exclusive else {})
+    patience = answer_s(url)
+
+    async def send() -> None:
+        async with asyncio.timeout(patience + len(data) / SLOWEST_BYTES_PER_S):
+            await _while_moving(fs._call_s3("put_object", Body=body, **asked), body, patience)
+
+    def attempt() -> None:
+        connect(fs)
+        try:
+            sync(fs.loop, send)
+        except OSError as error:
+            if is_refused_condition(error):
+                raise FileExistsError(path) from error
+            raise
+
+    retrying_on(fs, attempt, url)
+
+
+class _Watched(io.BytesIO):
+    """A body that knows when the last piece of it was taken, in seconds of time.monotonic()."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.moved_s = time.monotonic()
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.moved_s = time.monotonic()
+        return super().read(size)
+
+
+async def _while_moving(call: Awaitable[T], body: bytes | _Watched, patience: float) -> T:
+    """The answer to a request. Raises TimeoutError where its body does not get on, or no answer comes after it.
+
+    Neither the client's timers nor the system's run while a server that stands still is waited for.
+    """
+    task, begun = asyncio.ensure_future(call), time.monotonic()
+    try:
+        while True:
+            left = (body.moved_s if isinstance(body, _Watched) else begun) + patience - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"nothing was sent or answered for {patience:.0f} s")
+            done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
+            if done:
+                return task.result()
+    finally:
+        task.cancel()
+
+
+def is_refused_condition(error: BaseException) -> bool:
+    """Whether a server says that what is there is not what a request asks for."""
+    return any(error_code(cause) in ("PreconditionFailed", "412") for cause in causes(error))
+
+
+# --- listing -----------------------------------------------------------------------------------------------------
+
+
+def find(fs: AsyncFileSystem, path: str, url: str) -> dict[str, dict[str, Any]]:
+    """Every object below a path, as `fs.find` describes them; each page of the listing is retried by itself."""
+    asked, bucket = _below(fs, path)
+    return {
+        f"{bucket}/{item['Key']}": item | {"type": "file", "size": item["Size"]}
+        for page in _pages(fs, url, "list_objects_v2", asked, {"ContinuationToken": "NextContinuationToken"})
+        for item in page.get("Contents", ())
+    }
+
+
+def _pages(
+    fs: AsyncFileSystem, url: str, method: str, asked: dict[str, str], following: Mapping[str, str]
+) -> Iterator[Mapping[str, Any]]:
+    """`following` names what the next page is asked for by, and where the last one says it."""
+
+    def attempt() -> Mapping[str, Any]:
+        return fs.call_s3(method, **asked, **in_time(fs, url))
+
+    while True:
+        page = retrying_on(fs, attempt, url)
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        asked.update({name: page[said] for name, said in following.items() if said in page})
+
+
+class Upload(NamedTuple):
+    """A multipart upload that nobody has completed: its parts are stored, and paid for, and in no listing."""
+
+    name: str
+    """Path relative to the listed prefix."""
+    url: str
+    started: float
+    """Seconds of time.time()."""
+    id: str
+
+
+def list_uploads(fs: AsyncFileSystem, path: str, url: str) -> list[Upload]:
+    """The unfinished multipart uploads below a path, sorted by name."""
+    asked, _ = _below(fs, path)
+    following = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
+    uploads = []
+    for page in _pages(fs, url, "list_multipart_uploads", asked, following):
+        for item in page.get("Uploads", ()):
+            if item["Key"].startswith(asked["Prefix"]):
+                name = item["Key"][len(asked["Prefix"]) :]
+                started = item["Initiated"].timestamp()
+                uploads.append(Upload(name, f"{url.rstrip('/')}/{name}", started, item["UploadId"]))
+    return sorted(uploads)
+
+
+def abort(fs: AsyncFileSystem, path: str, upload: Upload) -> None:
+    """Give an unfinished upload up and its parts back. Raises FileNotFoundError where there is none."""
+    asked = _named(fs, path) | {"UploadId": upload.id}
+    retrying_on(fs, lambda: fs.call_s3("abort_multipart_upload", **asked, **in_time(fs, upload.url)), upload.url)
+
+
+def _below(fs: AsyncFileSystem, path: str) -> tuple[dict[str, str], str]:
+    """How a listing of what is below a path is asked for, and the bucket."""
+    bucket, key, _ = fs.split_path(path)
+    prefix = key.rstrip("/")
+    return {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}, bucket
+
+
+def _named(fs: AsyncFileSystem, path: str) -> dict[str, str]:
+    bucket, key, _ = fs.split_path(path)
+    return {"Bucket": bucket, "Key": key}

@@ -1,0 +1,64 @@
+"""A whole job on a real S3 server behind a network that loses answers, damages bodies and refuses at random."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from jobs import pack, verify
+from pipeline import retry, storage
+from tests import corpus, seaweed
+from tests import proxy as faults
+from tests.proxy import Answer, Proxy, Request, Server
+
+
+@pytest.fixture
+def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retry, "MAX_WAIT_S", 0.05)
+    with faults.between(s3_server, monkeypatch) as between:
+        yield between
+
+
+class _Weather:
+    """One request in `one_in` meets a fault that fits it, the same for the same seed and order."""
+
+    def __init__(self, seed: int, one_in: int) -> None:
+        self._random, self._one_in, self._lock = random.Random(seed), one_in, threading.Lock()
+
+    def __call__(self, request: Request, server: Server) -> Answer | None:
+        with self._lock:
+            if self._random.randrange(self._one_in):
+                return server(request)
+            any_of = [
+                faults.drop_answer,
+                faults.refuse(503, "SlowDown"),
+                faults.refuse(429, "TooManyRequests"),
+                faults.refuse(403, "RequestTimeTooSkewed"),
+            ]
+            if request.method == "GET" and request.key:
+                at = self._random.random()
+                any_of += [faults.flip(at), faults.flip(at, strip=False), faults.shorten(at), faults.cut(at)]
+            fault = self._random.choice(any_of)
+        return fault(request, server)
+
+
+def test_nothing_is_lost_blamed_or_changed(proxy: Proxy) -> None:
+    prefix = f"s3://{seaweed.BUCKET}/{uuid.uuid4().hex[:12]}"
+    source = corpus.write_folder(f"{prefix}/in", 13)
+    images = {e.name: storage.read(e.url) for e in storage.list_files(source)}
+    proxy.when("GET PUT HEAD DELETE", "", _Weather(int(os.environ.get("SEED", "0")), 4), times=1e9)
+    packed, again = f"{prefix}/packed", f"{prefix}/again"
+    for read, made in ((source, packed), (packed, again)):
+        assert pack.main(["--input", read, "--output", made, "--local", "--limits.rows", "4"]) == 0
+        assert {row["key"]: row["image"]["bytes"] for row in corpus.rows(made)} == {
+            name: data for name, data in images.items() if name not in corpus.BROKEN
+        }
+    assert len(proxy.requests) > 300
+    assert verify.main(["--input", packed]) == 0
+    assert len(storage.list_files(f"{packed}/_quarantine")) == 2
