@@ -19,9 +19,11 @@ def run(config: VerifyConfig) -> int:
     verdict = verify(config.input, source=config.source)
     _list("fault", [str(fault) for fault in verdict.faults])
     _list("passed over", verdict.passed_over)
-    _list("left behind by a kill, in nobody's way", [f"{e.name} ({e.size} bytes)" for e in verdict.leftovers])
+    left = [f"{entry.name} ({entry.size} bytes)" for entry in verdict.leftovers]
+    left += [f"{upload.name} (an upload that was never completed)" for upload in verdict.uploads]
+    _list("left behind by a kill, in nobody's way", left)
     if config.clean:
-        tell(f"removed {clean(verdict, time.time())} of {len(verdict.leftovers)} leftovers")
+        tell(f"removed {clean(verdict, time.time())} of {len(left)} leftovers")
     if config.repair:
         _repair(verdict)
     total = verdict.total

@@ -64,11 +64,16 @@ def _cannot_be_read(ranges: Sequence[Range]) -> str:
 
 
 def clean(verdict: Verdict, now: float, older_than_s: float = 86_400) -> int:
-    """Remove leftovers that are older than a day; returns how many. `now` is seconds of time.time()."""
+    """Remove leftovers and unfinished uploads that are older than a day; returns how many. `now` is seconds of
+    time.time()."""
     removed = 0
     for entry in verdict.leftovers:
         age = storage.age_s(entry.url, now)
         if age is not None and age > older_than_s:
             storage.delete(entry.url)
+            removed += 1
+    for upload in verdict.uploads:
+        if now - upload.started > older_than_s:
+            storage.abort_upload(upload)
             removed += 1
     return removed

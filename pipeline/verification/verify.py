@@ -36,6 +36,9 @@ class Verdict:
     """Empty where the output is whole."""
     leftovers: Sequence[storage.Entry]
     """Temporary files of processes that were killed. In nobody's way."""
+    uploads: Sequence[storage.Upload]
+    """Multipart uploads that nobody has completed, of processes that were killed or still run. In no reader's way, but
+    paid for."""
     passed_over: Sequence[str]
     """A line for each kind of thing below a source that is no input."""
     records: Records
@@ -94,6 +97,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
         total=total,
         faults=faults,
         leftovers=[entry for entry in entries if storage.is_leftover(entry.name)],
+        uploads=storage.list_unfinished_uploads(output.url),
         passed_over=passed_over(records.segments),
         records=records,
     )

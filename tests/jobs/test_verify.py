@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 
 import pytest
 
 from jobs import pack, translate, verify
 from pipeline import images, storage
-from tests import corpus
+from tests import corpus, seaweed
 
 
 @pytest.fixture(params=["pack", "parquet", "folder"])
@@ -97,3 +98,21 @@ def test_leftovers_are_named_and_removed_after_a_day(tmp_path: object, capsys: p
 def test_what_is_no_output_is_said_in_one_line(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify.main(["--input", f"{tmp_path}"]) == 2
     assert "not the output of a job" in capsys.readouterr().err
+
+
+def test_an_upload_that_was_never_completed_is_named_and_removed_after_a_day(
+    s3_server: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = f"s3://{seaweed.BUCKET}/{uuid.uuid4().hex}"
+    source, output = corpus.write_folder(f"{prefix}/in", 2), f"{prefix}/out"
+    assert pack.main(["--input", source, "--output", output, "--local"]) == 0
+    fs, path = storage.filesystem(f"{output}/data/000000-000009.parquet")
+    bucket, _, key = path.partition("/")
+    made = fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+    fs.call_s3("upload_part", Bucket=bucket, Key=key, UploadId=made["UploadId"], PartNumber=1, Body=b"half")
+    check(output, capsys, 0, "removed 0 of 1 leftovers", "--clean")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 100_000)
+    check(output, capsys, 0, "data/000000-000009.parquet (an upload that was never completed)")
+    check(output, capsys, 0, "removed 1 of 1 leftovers", "--clean")
+    assert storage.list_unfinished_uploads(output) == []
