@@ -175,9 +175,10 @@ def _held_name(path: str, name: str) -> str | None:
 
 def _found(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, dict[str, Any]]:
     """Every object below `path`, with what is known of it."""
-    if isinstance(fs, AsyncFileSystem | MemoryFileSystem):
+    lists_keys = getattr(type(fs), "_find", AsyncFileSystem._find) is not AsyncFileSystem._find
+    if lists_keys or isinstance(fs, MemoryFileSystem):
         return fs.find(path, detail=True)
-    # A walk of fsspec takes a folder that cannot be listed for an empty one.
+    # A walk of fsspec, which its own find is, takes a folder that cannot be listed for an empty one.
     found, folders = dict[str, dict[str, Any]](), [path]
     while folders:
         folder = folders.pop()

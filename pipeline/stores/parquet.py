@@ -25,6 +25,7 @@ from pipeline.stores.schema import (
     Store,
     as_read,
     check_columns,
+    features_as_read,
     image_columns,
     require_unchanged,
 )
@@ -73,7 +74,7 @@ def _schema(entry: storage.Entry, footer: pq.FileMetaData) -> pa.Schema:
     check_columns(pa.schema(more), entry.url, rows=0)
     if any(field.name == "key" for field in more):
         raise UserError(f"{entry.url}: a folder cannot name the column key, which tells rows apart; rename the folder")
-    return with_features(pa.schema([*map(as_read, found), *more]), features_of(found))
+    return with_features(pa.schema([*map(as_read, found), *more]), features_as_read(found))
 
 
 def _ranges(entry: storage.Entry, footer: pq.FileMetaData) -> Iterator[Range]:
@@ -156,7 +157,7 @@ def row_keys(of: Range) -> list[str]:
 
 def _as_rows(table: pa.Table, of: Range) -> pa.Table:
     """The columns of a range as a store gives them, with the keys of its rows."""
-    features, fields, columns = features_of(table.schema), list(table.schema), table.columns
+    features, fields, columns = features_as_read(table.schema), list(table.schema), table.columns
     if "key" not in table.column_names:
         # Of a table without columns nobody knows how many rows it has.
         fields, columns = [pa.field("key", pa.string()), *fields], [pa.array(row_keys(of), pa.string()), *columns]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline import storage
 from pipeline.engine.plan import Range
 from pipeline.errors import UserError
-from pipeline.stores.features import features_of, is_other_than_image
+from pipeline.stores.features import Features, features_of, is_other_than_image
 
 INTERNAL = "_transdomain."
 """How the names of columns begin that rows have on their way alone."""
@@ -88,6 +88,12 @@ def as_read(field: pa.Field) -> pa.Field:
     kept = {name: value for name, value in (field.metadata or {}).items() if not name.startswith(b"PARQUET:")}
     kind = pa.string() if field.name == "key" else _without_views(field.type)
     return pa.field(field.name, kind, field.nullable, kept or None)
+
+
+def features_as_read(schema: pa.Schema) -> Features:
+    """What a shard says of those of its columns that come as the type that they have there."""
+    changed = {field.name for field in schema if as_read(field).type != field.type}
+    return {name: feature for name, feature in features_of(schema).items() if name not in changed}
 
 
 def _without_views(kind: pa.DataType) -> pa.DataType:

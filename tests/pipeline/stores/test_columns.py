@@ -203,6 +203,12 @@ def test_classes_deep_in_a_column_are_compared_and_what_they_are_in_is_not(tmp_p
         open_store(str(tmp_path))
 
 
+def test_what_a_shard_says_of_keys_that_come_as_another_type_goes(tmp_path: Path) -> None:
+    said = {"key": {"dtype": "int64", "_type": "Value"}, "x": {"dtype": "int64", "_type": "Value"}}
+    store = open_store(str(shard(tmp_path / "0.parquet", {"key": [1], "x": [2]}, said)))
+    assert features_of(store.schema) == features_of(read_rows(store.ranges).schema) == {"x": said["x"]}
+
+
 def test_sound_that_is_stored_like_an_image_is_none(tmp_path: Path) -> None:
     column = pa.array([{"bytes": b"x", "path": None}], pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     store = open_store(str(shard(tmp_path / "0.parquet", {"a": column, "b": column}, {"b": {"_type": "Audio"}})))

@@ -70,6 +70,9 @@ def test_a_file_whose_name_is_no_text_is_read_under_an_escaped_key(tmp_path: Pat
         r"clash\xfe.png": PICTURE + rb"clash\xfe.png",
         r"literal\xfd.png": PICTURE + rb"literal\xfd.png",
     }
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    assert open_store(odd).url == rf"{tmp_path}/\xff"
+    assert read_rows(open_store(odd).ranges)["key"].to_pylist() == ["a.png"]
     assert store.passed_over == (storage.PassedOver("names that a plan cannot hold", 1, r"clash\xfe.png"),)
 
 
