@@ -25,6 +25,7 @@ _QUERY = re.compile(
     r"access_?token|auth_?token|token|password|secret(?:_?key)?|api_?key|access_?key(?:_?id)?)=)([^&;\s'\"<>]+)",
     re.IGNORECASE,
 )
+_WEB = re.compile(r"https?://\S+", re.IGNORECASE)
 _HEADER = re.compile(r"\b(Authorization: \w+ |Bearer |Credential=|Signature=)([\w+/=.~-]{16,})")
 _KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
 _REDACTED = "[redacted]"
@@ -89,4 +90,5 @@ def printable(text: str) -> str:
 def _without_url_secrets(text: str) -> str:
     text = _PASSWORD.sub(rf"\1{_REDACTED}@", text) if "@" in text else text
     text = _USER.sub(rf"\1{_REDACTED}@", text) if "@" in text else text
-    return _QUERY.sub(rf"\1\2{_REDACTED}", text) if "=" in text else text
+    # Elsewhere than on the web, a question mark is a part of a name.
+    return _WEB.sub(lambda url: _QUERY.sub(rf"\1\2{_REDACTED}", url[0]), text) if "?" in text else text

@@ -20,12 +20,12 @@ WITH_CREDENTIALS = [
     "https://account.blob.core.windows.net/c/x?sv=2022-11-02&sig=abc%2Bdef%3D",
     "https://b.s3.amazonaws.com/x?AWSAccessKeyId=hunter2hunter2&Signature=abcdef",
     "https://storage.googleapis.com/b/x?x-goog-signature=0123abcd",
-    "s3://bucket/x?secret_key=hunter2hunter2",
 ]
 WITHOUT = [
     "s3://bucket/dir@2x/x.png", "s3://bucket/a:b@c", "/home/me@work/a:b@c", "https://host:8080/a@2x.png",
     "abfs://container@account.dfs.core.windows.net/x", "memory://a/b", "file:///tmp/x@y", "sftp://me@host/x",
-    "s3://raw/data/slot=2026-11-*/translator=original", "https://host/x?page=2&sort=key", "a@b:c", "token=yes",
+    "s3://raw/data/slot=2026-11-*/translator=original", "https://host/x?page=2&sort=key", "a@b:c", "s3://bucket/photo.jpg?sig=123",
+    "/data/photo.jpg?token=abc", "token=yes",
 ]  # fmt: skip
 
 
