@@ -46,11 +46,11 @@ PATIENCE = {
     Fault.UNREADABLE: Patience(5, 30),
     Fault.DENIED: Patience(10, 30),
 }
-FIRST_PATIENCE = PATIENCE | {Fault.SILENT: Patience(4, 5), Fault.DENIED: Patience(4, 5)}
+FIRST_PATIENCE = PATIENCE | {Fault.SILENT: Patience(4, 4), Fault.DENIED: Patience(4, 4)}
 """For a user who waits at the terminal, until a server has answered once: a wrong address is said in seconds."""
 DISK_PATIENCE = Patience(6, 20)
 
-ANSWER_S, FIRST_ANSWER_S = 30.0, 3.0
+ANSWER_S, FIRST_ANSWER_S = 30.0, 5.0
 """An attempt ends so long after the last sign of the server."""
 SLOWEST_BYTES_PER_S = 50_000
 """An attempt may take so long for its bytes on top, however steadily they drip."""

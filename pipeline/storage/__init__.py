@@ -9,6 +9,7 @@ Nothing else in the package opens a path. What is notable here:
 - Listings are never cached: another writer is always assumed.
 """
 
+from pipeline.storage.exclusive import on_disk
 from pipeline.storage.listing import Entry, PassedOver, exists, is_leftover, list_files, stat_file
 from pipeline.storage.objects import (
     abort_upload,
@@ -46,6 +47,7 @@ __all__ = [
     "join",
     "list_files",
     "list_unfinished_uploads",
+    "on_disk",
     "open_read",
     "read",
     "read_if_there",
