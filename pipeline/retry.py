@@ -46,11 +46,11 @@ PATIENCE = {
     Fault.UNREADABLE: Patience(5, 30),
     Fault.DENIED: Patience(10, 30),
 }
-FIRST_PATIENCE = PATIENCE | {Fault.SILENT: Patience(4, 5), Fault.DENIED: Patience(4, 5)}
+FIRST_PATIENCE = PATIENCE | {Fault.SILENT: Patience(4, 3.5), Fault.DENIED: Patience(4, 3.5)}
 """For a user who waits at the terminal, until a server has answered once: a wrong address is said in seconds."""
 DISK_PATIENCE = Patience(6, 20)
 
-ANSWER_S, FIRST_ANSWER_S = 30.0, 3.0
+ANSWER_S, FIRST_ANSWER_S = 30.0, 4.0
 """An attempt ends so long after the last sign of the server."""
 SLOWEST_BYTES_PER_S = 50_000
 """An attempt may take so long for its bytes on top, however steadily they drip."""
@@ -144,7 +144,8 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
         if fault is None:
             raise _named(error, url) from error.__cause__
         tries = attempts.statistics["attempt_number"]
-        times = "once" if tries == 1 else f"{tries} times in {time.monotonic() - begun:.0f} s"
+        seconds = f"{time.monotonic() - begun:.0f} s"
+        times = f"{tries} times in {seconds}" if tries > 1 else "once" if seconds == "0 s" else f"once, for {seconds}"
         kind = DamagedError if fault in (Fault.DAMAGED, Fault.UNREADABLE) else StorageError
         raise kind(redact(f"{url}: {_said(error)} (tried {times})")) from error
     if _Hurry.wanted:

@@ -9,6 +9,7 @@ Nothing else in the package opens a path. What is notable here:
 - Listings are never cached: another writer is always assumed.
 """
 
+from pipeline.storage.exclusive import on_disk
 from pipeline.storage.listing import (
     Entry,
     Listing,
@@ -71,6 +72,7 @@ __all__ = [
     "list_files",
     "list_inputs",
     "list_unfinished_uploads",
+    "on_disk",
     "open_read",
     "passed_over",
     "read",

@@ -35,11 +35,13 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def options() -> dict[str, Any]:
     """What a filesystem is opened with, beside what the user has configured for fsspec."""
+    from pipeline.storage.http import OneTry  # imported here: most jobs on a disk need no client
+
     theirs: dict[str, Any] = {}
     for scheme in ("s3", "s3a"):
         theirs |= fsspec.config.conf.get(scheme, {}).get("config_kwargs") or {}
     ours = {"connect_timeout": 5, "read_timeout": ANSWER_S, "tcp_keepalive": True, "max_pool_connections": 64}
-    once = {"retries": {"total_max_attempts": 1, "mode": "standard"}}
+    once = {"retries": {"total_max_attempts": 1, "mode": "standard"}, "http_session_cls": OneTry}
     return {"use_listings_cache": False, "config_kwargs": {**ours, **theirs, **once}}
 
 

@@ -17,26 +17,21 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError
 
-_REMEDIES = {
-    errno.ENOSPC: "free some space, or give another output",
-    errno.EDQUOT: "free some space, or give another output",
-    errno.EROFS: "give an output that can be written",
-}
+_TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 _memory_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def on_disk(url: str) -> Iterator[None]:
-    """Name the object in what a disk raises, once, and what to do where it is full.
+def on_disk(url: str, remedy: str = "free some space, or give another output") -> Iterator[None]:
+    """Name the object in what a disk raises, once, and the remedy where it is full or read-only.
 
     Raises StorageError for a disk that takes no more.
     """
     try:
         yield
     except OSError as error:
-        if error.errno in _REMEDIES:
-            remedy = _REMEDIES[error.errno]
+        if error.errno in _TAKES_NO_MORE:
             raise StorageError(f"{url}: {error.strerror}; {remedy}, then run the same command again") from error
         if error.filename is None and error.errno is not None:
             error.filename = url

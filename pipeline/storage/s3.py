@@ -171,11 +171,11 @@ def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: boo
     """Write the object by one request. Raises FileExistsError where it has to be new and is not."""
     if len(data) > MOST_BYTES:
         raise StorageError(f"{url}: {len(data)} bytes, and an object is at most {MOST_BYTES}; write smaller shards")
-    body = _Watched(data) if len(data) >= _WATCHED_BYTES else data
     asked = _named(fs, path) | ({"IfNoneMatch": "*"} if exclusive else {})
     patience = answer_s(url)
 
     async def send() -> None:
+        body = _Watched(data) if len(data) >= _WATCHED_BYTES else data  # a new one each time: what was sent is closed
         async with asyncio.timeout(patience + len(data) / SLOWEST_BYTES_PER_S):
             await _while_moving(fs._call_s3("put_object", Body=body, **asked), body, patience)
 
