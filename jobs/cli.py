@@ -11,9 +11,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from pipeline import storage
+from pipeline import ray_errors, storage
 from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
 from pipeline.errors import UserError, redact
@@ -45,18 +45,24 @@ def run_job(
     logging.getLogger("transdomain").setLevel(logging.INFO)
     for wish in (signal.SIGINT, signal.SIGTERM):
         signal.signal(wish, _interrupt)
+    goes_on = f"the same command goes on from here: {_command(name, arguments)}"
+    ray_errors.end_by(_ending(name, goes_on))
     try:
         parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
         return DONE if _only_parsing.get() else function(parsed)
     except KeyboardInterrupt:
-        say(f"{name}: interrupted; the same command goes on from here: {_command(name, arguments)}")
+        say(f"{name}: interrupted; {goes_on}")
         return INTERRUPTED
+    except ray_errors.ClusterLostError as error:
+        return _failed(name, error, debug, FAILED, then=f"; {goes_on}")
     except UserError as error:
         return _failed(name, error, debug, UNUSABLE)
     except BudgetExceededError as error:
         return _failed(name, error, debug, OVER_BUDGET)
     except Exception as error:  # the last line of defence: a line for the user, the traceback on request
         return _failed(name, error, debug, FAILED)
+    finally:
+        ray_errors.end_by(None)
 
 
 def check_arguments(name: str, arguments: Sequence[str]) -> int:
@@ -73,12 +79,20 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _failed(name: str, error: Exception, debug: bool, code: int) -> int:
+def _failed(name: str, error: Exception, debug: bool, code: int, then: str = "") -> int:
     if debug:
         logging.getLogger("transdomain").error("", exc_info=error)
     kind = "" if isinstance(error, UserError) or str(error) else type(error).__name__
-    say(f"{name}: {kind}{redact(' '.join(str(error).split()))}")
+    say(f"{name}: {kind}{redact(' '.join(str(error).split()))}{then}")
     return code
+
+
+def _ending(name: str, goes_on: str) -> Callable[[str], NoReturn]:
+    def end(what: str) -> NoReturn:
+        say(f"{name}: {redact(what)}; {goes_on}")
+        os._exit(FAILED)  # not by the main thread, which may wait for the lost one for ever
+
+    return end
 
 
 def _command(name: str, arguments: Sequence[str]) -> str:

@@ -2,10 +2,12 @@
 
 The only module that imports `ray.data`. What makes it so:
 
-- Unit names enter in large blocks and are repartitioned to one a block, which feeds 50,000 units in seconds.
+- Unit names enter in large blocks and are repartitioned to one a block, which feeds 50,000 units in seconds, by one
+  task of Ray's own that books nothing (`ray_internals.one_row_a_block`).
 - A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it
   (Ray Data skips blocks without rows, and a unit may well have none left).
-- Stages that must not share a process differ in what they ask for: Ray Data fuses neighbours whose resources agree.
+- Stages that must not share a process differ in what they ask for, by bytes of memory that are nothing: Ray Data
+  fuses neighbours whose resources agree.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline import cluster, telemetry
+from pipeline import cluster, ray_internals, telemetry
 from pipeline.engine import watchdog
 from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.placement import Demand, check_placement
 from pipeline.engine.plan import Range, Unit
 from pipeline.engine.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
-from pipeline.errors import UserError
 
 _UNITS_PER_INPUT_BLOCK = 1000
 
@@ -34,10 +36,10 @@ _UNITS_PER_INPUT_BLOCK = 1000
 def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Carry every task through every stage on the connected cluster; yields a receipt as each unit ends.
 
-    Raises UserError where one task of every stage does not fit on the cluster at the same time.
+    Raises UserError where the pools, and beside them a task of every other stage, may not find their places.
     """
-    stages = works[0].stages
-    cluster.check_placement({stage.name: _resources(stage) for stage in stages}, cluster.nodes())
+    demands = [demand_of(stage) for stage in works[0].stages]
+    check_placement(demands, cluster.nodes())
     # Where the driver is, with which everything else would be lost, too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # one that is lost begins to count anew
@@ -102,13 +104,8 @@ def build(works: Sequence[Work], tasks: Sequence[Task], guard: Guard = unguarded
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     blocks = -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
     items = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=blocks)
-    dataset: ray.data.Dataset = items.repartition(target_num_rows_per_block=1)
-    stages = works[0].stages
-    for i, stage in enumerate(stages):
-        if i and _resources(stage) == _resources(stages[i - 1]):
-            raise UserError(
-                f"stages {stages[i - 1].name} and {stage.name} ask for the same resources and would be fused"
-            )
+    dataset: ray.data.Dataset = ray_internals.one_row_a_block(items)
+    for i, stage in enumerate(works[0].stages):
         dataset = _map(dataset, stage, list(works), i, guard)
     return dataset
 
@@ -118,6 +115,7 @@ def _map(dataset: ray.data.Dataset, stage: Stage, works: list[Work], index: int,
         "batch_size": None,
         "batch_format": "pyarrow",
         "num_cpus": stage.cpus,
+        "memory": index + 1,
         "zero_copy_batch": True,
     }
     if stage.gpus:
@@ -155,8 +153,16 @@ def _named(name: str, thing: Any) -> Any:
     return thing
 
 
-def _resources(stage: Stage) -> dict[str, float]:
-    return {"CPU": stage.cpus, "GPU": stage.gpus} if stage.gpus else {"CPU": stage.cpus}
+def demand_of(stage: Stage) -> Demand:
+    """What it takes from the start on; a pool may grow later, where there is room."""
+    return Demand(
+        name=stage.name,
+        cpus=stage.cpus,
+        gpus=stage.gpus,
+        actors=stage.actors[0] if stage.actors else 0,
+        cpus_option=stage.cpus_option,
+        actors_option=stage.actors_option,
+    )
 
 
 # --- a unit as a block --------------------------------------------------------------------------------------------
