@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pipeline.errors import StorageError, UserError, one_line, redact
+
+_NAMED = re.compile(r"class_name: (?P<name>\S+)(?:.*?\n\s*pid: (?P<pid>\d+))?", re.DOTALL)
+"""An actor in the text of its ActorDiedError."""
 
 _log = logging.getLogger("transdomain")
 
@@ -80,6 +84,8 @@ def _function(error: Any) -> str:
 def _describe(error: Exception) -> str:
     """Which part was lost, and the beginning of Ray's account of it."""
     kinds = _kinds()
+    if isinstance(error, kinds.ActorDiedError) and (named := _NAMED.search(str(error))):
+        return f"Ray's actor {named['name']}{' (process ' + named['pid'] + ')' if named['pid'] else ''} was lost"
     parts: list[tuple[str, str]] = [
         ("LocalRayletDiedError", "Ray's raylet on this machine ended"),
         ("NodeDiedError", "a node of the cluster died"),

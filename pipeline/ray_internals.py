@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ray._private import ray_constants, worker
+from ray._private import ray_constants, state, worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 
@@ -54,6 +54,11 @@ def one_row_a_block(rows: Any) -> Any:
         asked._logical_plan.dag, ray_remote_args={"num_cpus": 0}, compute=TaskPoolStrategy(size=1)
     )
     return Dataset._from_parent(rows, LogicalPlan(operator, asked.context))
+
+
+def free_resources() -> list[dict[str, float]]:
+    """By node, like `ray.nodes()`; Ray's own `available_resources` gives the sum of all alone."""
+    return [dict(node) for node in state.available_resources_per_node().values()]
 
 
 def gcs_patience_s() -> float:

@@ -85,6 +85,20 @@ def without_place(demands: Sequence[Demand], nodes: Nodes) -> Demand | None:
     return None
 
 
+def held_by_others(demands: Sequence[Demand], nodes: Nodes, free: Nodes) -> str | None:
+    """A line about a stage that finds no place in what is `free` of `nodes`; None where each of them would find one.
+
+    For a run of which nothing is at work: its own pools leave room for its tasks.
+    """
+    for demand in demands:
+        if not any(_fits(demand.each, node) for node in free):
+            return (
+                f"waiting for a place for stage {demand.name} ({_amounts(demand.each)}): of {_has(nodes)} "
+                f"{_amounts(_total(free))} is free now; other jobs, or an entry point that books CPUs, hold the rest"
+            )
+    return None
+
+
 def advise(demands: Sequence[Demand], nodes: Nodes) -> list[Demand] | None:
     """The same stages lowered until they fit, as little as may be: first the pools, then all CPUs alike; None where
     nothing helps."""
@@ -159,8 +173,11 @@ def _take(node: dict[str, float], need: Mapping[str, float]) -> None:
 
 
 def _has(nodes: Nodes) -> str:
-    total = {resource: sum(node.get(resource, 0.0) for node in nodes) for resource in ("CPU", "GPU")}
-    return f"{_amounts(total)} on {len(nodes)} node(s)"
+    return f"{_amounts(_total(nodes))} on {len(nodes)} node(s)"
+
+
+def _total(nodes: Nodes) -> dict[str, float]:
+    return {resource: sum(node.get(resource, 0.0) for node in nodes) for resource in ("CPU", "GPU")}
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
