@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A Ray cluster of several nodes on this machine, as jobs meet it elsewhere: a head that takes no tasks, workers with
-# addresses of their own, token authentication. Nothing listens beyond loopback.
+# addresses of their own, token authentication. The dashboard listens on loopback; Ray's own ports are open on all
+# addresses (it keeps to loopback only where every node is 127.0.0.1), and refuse who has not the token.
 set -euo pipefail
 
 usage="usage: infra/local-cluster.sh start [WORKERS [CPUS_OF_EACH]] | env | status | stop"

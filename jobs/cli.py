@@ -11,9 +11,9 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from pipeline import storage, terminal
+from pipeline import ray_errors, storage, terminal
 from pipeline.config import parse
 from pipeline.engine.budget import BudgetExceededError
 from pipeline.errors import UserError, printable
@@ -54,19 +54,25 @@ def run_job(
 def _run(
     config: type[C], function: Callable[[C], int], arguments: list[str], *, name: str, description: str, debug: bool
 ) -> int:
+    goes_on = f"the same command goes on from here: {_command(name, arguments)}"
+    ray_errors.end_by(_ending(name, goes_on))
     try:
         with first_answer_soon():
             parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
             return DONE if _only_parsing.get() else function(parsed)
     except KeyboardInterrupt:
-        say(f"{name}: interrupted; the same command goes on from here: {_command(name, arguments)}")
+        say(f"{name}: interrupted; {goes_on}")
         return INTERRUPTED
+    except ray_errors.ClusterLostError as error:
+        return _failed(name, error, debug, FAILED, then=f"; {goes_on}")
     except UserError as error:
         return _failed(name, error, debug, UNUSABLE)
     except BudgetExceededError as error:
         return _failed(name, error, debug, OVER_BUDGET)
     except Exception as error:  # the last line of defence: a line for the user, the traceback on request
         return _failed(name, error, debug, FAILED)
+    finally:
+        ray_errors.end_by(None)
 
 
 def check_arguments(name: str, arguments: Sequence[str]) -> int:
@@ -78,12 +84,20 @@ def check_arguments(name: str, arguments: Sequence[str]) -> int:
         _only_parsing.reset(token)
 
 
-def _failed(name: str, error: Exception, debug: bool, code: int) -> int:
+def _failed(name: str, error: Exception, debug: bool, code: int, then: str = "") -> int:
     if debug:
         logging.getLogger("transdomain").error("", exc_info=error)
     kind = "" if isinstance(error, UserError) or str(error) else type(error).__name__
-    say(f"{name}: {kind}{' '.join(str(error).split())}")
+    say(f"{name}: {kind}{' '.join(str(error).split())}{then}")
     return code
+
+
+def _ending(name: str, goes_on: str) -> Callable[[str], NoReturn]:
+    def end(what: str) -> NoReturn:
+        say(f"{name}: {what}; {goes_on}")
+        os._exit(FAILED)  # not by the main thread, which may wait for the lost one for ever
+
+    return end
 
 
 def _command(name: str, arguments: Sequence[str]) -> str:

@@ -1,26 +1,30 @@
-"""Start Ray inside this process, or join the cluster that is there; prove that the stages of a run can be placed."""
+"""Start Ray inside this process, or join the cluster that is there."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ray
 
-from pipeline import hardware
+from pipeline import hardware, ray_errors, ray_internals, ray_watch
 from pipeline.errors import UserError
 
 OBJECT_STORE_BYTES = 2 * 10**9
 """Shared memory of the embedded Ray, at most; a third of the free memory where that is less."""
 
 _ANSWER_WITHIN_S = 10.0
+
+_RAY_SETS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "PYTHONBREAKPOINT")
+"""What Ray itself may set in the environment of a process that joins or starts a cluster."""
 
 _QUIET_LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
 
@@ -30,24 +34,75 @@ def connect() -> Iterator[None]:
     """Ray, for the length of a `with` block.
 
     With `RAY_ADDRESS` set, or under `ray job submit`, the cluster that is there; otherwise one inside this process,
-    which listens on loopback alone and ends with it. Inside an outer `connect` the outer one is used.
+    which listens on loopback alone, refuses who has not its token, and ends with it. Inside an outer `connect` the
+    outer one is used. The environment is afterwards as it was.
+
+    Raises UserError where the cluster cannot be joined, ClusterLostError where the connected one breaks down, or what
+    a function that ran in it raised.
     """
     if ray.is_initialized():
-        yield
+        with ray_errors.explained():
+            yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    if not sys.stderr.isatty():
-        os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    with _same_stop_handler():
-        _join() if joins() else _embed()
+    with _environment(_settings() | ({} if joins() else _own_settings())), ray_errors.explained():
+        try:
+            with _same_stop_handler():
+                _join() if joins() else _embed()
+            with ray_watch.watched(None if joins() else os.getpid()):
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _settings() -> dict[str, str | None]:
+    """Of Ray itself, where the environment does not say otherwise."""
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    }
+    if not sys.stderr.isatty():
+        wanted["RAY_COLOR_PREFIX"] = "0"
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def _own_settings() -> dict[str, str | None]:
+    """Of a cluster inside this process, which has nothing to do with any other that the environment tells of.
+
+    The token is in the environment of its processes alone: in no file, and on no command line.
+    """
+    own: dict[str, str | None] = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN_PATH": None,
+        "RAY_ENABLE_K8S_TOKEN_AUTH": None,  # Kubernetes would be asked about the token
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as in `on_loopback`, for its processes
+        "GLOO_SOCKET_IFNAME": "lo",  # where training's workers meet
+    }
+    return own | {k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ}
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Inside, the environment has these variables, or has them not where None is given, and Ray knows of it."""
+    before = {name: os.environ.get(name) for name in {*changes, *_RAY_SETS}}
+    _put(changes)
+    ray_internals.read_environment_anew()
     try:
         yield
     finally:
-        ray.shutdown()
+        _put(before)
+        ray_internals.read_environment_anew()
+
+
+def _put(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _join() -> None:
@@ -80,18 +135,21 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _embed() -> None:
-    # Token authentication would write a token into the home, which a later `ray start` would then demand.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.update({k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ})
-    ray.init(
-        address="local",
-        num_cpus=hardware.available_cpus(),
-        object_store_memory=min(OBJECT_STORE_BYTES, _free_memory() // 3),
-        include_dashboard=False,
-        _node_ip_address="127.0.0.1",
-        log_to_driver=True,
-        logging_level=logging.WARNING,
-    )
+    with ray_internals.on_loopback():
+        ray.init(
+            address="local",
+            num_cpus=hardware.available_cpus(),
+            object_store_memory=min(OBJECT_STORE_BYTES, _free_memory() // 3),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+
+
+def free() -> list[dict[str, float]]:
+    """What nobody holds of each living node, at the moment."""
+    return ray_internals.free_resources()
 
 
 @contextlib.contextmanager
@@ -115,40 +173,6 @@ def joins() -> bool:
 def nodes() -> list[dict[str, float]]:
     """Resources of each living node: CPU, GPU, memory and so on."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def check_placement(demands: Mapping[str, Mapping[str, float]], available: Sequence[Mapping[str, float]]) -> None:
-    """Prove that one task of every stage fits on the cluster at the same time.
-
-    `demands` maps a stage's name to what one task of it takes; `available` is `nodes()`. A pure function. Raises
-    UserError naming the stage that finds no place: started anyway, the run would hang in silence.
-    """
-    left = [dict(node) for node in available]
-    for name, need in sorted(demands.items(), key=lambda item: -sum(item[1].values())):
-        for node in left:
-            if all(node.get(resource, 0.0) + 1e-9 >= amount for resource, amount in need.items()):
-                for resource, amount in need.items():
-                    node[resource] = node.get(resource, 0.0) - amount
-                break
-        else:
-            total = {r: sum(node.get(r, 0.0) for node in available) for stage in demands.values() for r in stage}
-            raise UserError(
-                f"stage {name} ({_amounts(need)}) cannot be placed beside the others: one task of each stage takes "
-                f"{_amounts(_sum(demands))}, the cluster has {_amounts(total)} on {len(available)} node(s); "
-                "lower what the stages take or use a larger cluster"
-            )
-
-
-def _sum(demands: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for need in demands.values():
-        for resource, amount in need.items():
-            total[resource] = total.get(resource, 0.0) + amount
-    return total
-
-
-def _amounts(resources: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(resources.items()) if amount) or "nothing"
 
 
 def _free_memory() -> int:

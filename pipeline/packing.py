@@ -72,7 +72,9 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         return lambda unit: pack_unit(unit, config.layout, config.pair_encoding, split, without_changed)
 
     output = Output(url)
-    stage = Stage(name=_STAGE, make=make, cpus=config.cpus, stall_s=config.limits.stall_minutes * 60)
+    stage = Stage(
+        name=_STAGE, make=make, cpus=config.cpus, stall_s=config.limits.stall_minutes * 60, cpus_option="--cpus"
+    )
     work = Work(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
     return Job(
         kind="pack",

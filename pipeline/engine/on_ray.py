@@ -2,10 +2,12 @@
 
 The only module that imports `ray.data`. What makes it so:
 
-- Unit names enter in large blocks and are repartitioned to one a block, which feeds 50,000 units in seconds.
+- Unit names enter in large blocks and are repartitioned to one a block, which feeds 50,000 units in seconds, by one
+  task of Ray's own that books nothing (`ray_internals.one_row_a_block`).
 - A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it
   (Ray Data skips blocks without rows, and a unit may well have none left).
-- Stages that must not share a process differ in what they ask for: Ray Data fuses neighbours whose resources agree.
+- Stages that must not share a process differ in what they ask for, whatever their resources, if only by an option
+  that is said to be what it is anyway: Ray Data fuses neighbours whose options agree.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,31 +25,60 @@ import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline import cluster, telemetry
+from pipeline import cluster, ray_internals, telemetry
 from pipeline.engine import watchdog
 from pipeline.engine.account import Batch, Rejected
+from pipeline.engine.placement import Demand, check_placement, held_by_others
 from pipeline.engine.plan import Range, Unit
 from pipeline.engine.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
-from pipeline.errors import UserError
 
 _UNITS_PER_INPUT_BLOCK = 1000
+
+_IDLE_S = 30.0
+"""Without a unit at work, after which it is looked whether others hold the places."""
+
+_log = logging.getLogger("transdomain")
 
 
 def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Carry every task through every stage on the connected cluster; yields a receipt as each unit ends.
 
-    Raises UserError where one task of every stage does not fit on the cluster at the same time.
+    Raises UserError where the pools, and beside them a task of every other stage, may not find their places.
     """
-    stages = works[0].stages
-    cluster.check_placement({stage.name: _resources(stage) for stage in stages}, cluster.nodes())
+    demands = [demand_of(stage) for stage in works[0].stages]
+    check_placement(demands, cluster.nodes())
     # Where the driver is, with which everything else would be lost, too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # one that is lost begins to count anew
     deaths: Any = ray.remote(_Deaths).options(**lasting, scheduling_strategy=here).remote()
     try:
-        yield from telemetry.counted(_receipts(build(works, tasks, _guard(deaths))), works, tasks)
+        with _told_of_waiting(demands, deaths):
+            dataset = build(works, tasks, _guard(deaths), settled=lambda: deaths.settle.remote())
+            yield from telemetry.counted(_receipts(dataset), works, tasks)
     finally:
         ray.kill(deaths)
+
+
+@contextlib.contextmanager
+def _told_of_waiting(demands: Sequence[Demand], deaths: Any) -> Iterator[None]:
+    """Inside, the log says now and then where nothing is at work because others hold the places."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_IDLE_S):
+            with contextlib.suppress(ray.exceptions.RayError):  # the run itself says what was lost
+                idle_s, settled = ray.get(deaths.idle.remote())
+                wanted = [demand for demand in demands if not (demand.actors and settled)]
+                line = held_by_others(wanted, cluster.nodes(), cluster.free())
+                if idle_s >= _IDLE_S and line:
+                    _log.warning(line)
+
+    thread = threading.Thread(target=look, name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
@@ -59,13 +92,26 @@ class _Deaths:
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
+        self._settled = False
+        self._last = time.monotonic()
+        """When something began or ended."""
+
+    def settle(self) -> None:
+        """An actor of a pool has its place."""
+        self._settled = True
+
+    def idle(self) -> tuple[float, bool]:
+        """Seconds since a unit was at work, and whether an actor of a pool has ever had a place."""
+        return (0.0 if self._begun else time.monotonic() - self._last), self._settled
 
     def begin(self, what: str) -> int:
         """Before the work: how many have died of it until now."""
+        self._last = time.monotonic()
         self._begun[what] += 1
         return self._begun[what] - 1
 
     def end(self, what: str) -> None:
+        self._last = time.monotonic()
         del self._begun[what]
 
 
@@ -92,8 +138,14 @@ def _guard(deaths: Any) -> Guard:
     return guard
 
 
-def build(works: Sequence[Work], tasks: Sequence[Task], guard: Guard = unguarded) -> ray.data.Dataset:
-    """The lazy dataset whose blocks are the receipts."""
+def build(
+    works: Sequence[Work],
+    tasks: Sequence[Task],
+    guard: Guard = unguarded,
+    *,
+    settled: Callable[[], object] = lambda: None,
+) -> ray.data.Dataset:
+    """The lazy dataset whose blocks are the receipts. Each actor of a pool calls `settled` before it loads anything."""
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = None  # else a unit of more than 128 MB would be split
     context.enable_progress_bars = False
@@ -102,31 +154,29 @@ def build(works: Sequence[Work], tasks: Sequence[Task], guard: Guard = unguarded
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     blocks = -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
     items = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=blocks)
-    dataset: ray.data.Dataset = items.repartition(target_num_rows_per_block=1)
-    stages = works[0].stages
-    for i, stage in enumerate(stages):
-        if i and _resources(stage) == _resources(stages[i - 1]):
-            raise UserError(
-                f"stages {stages[i - 1].name} and {stage.name} ask for the same resources and would be fused"
-            )
-        dataset = _map(dataset, stage, list(works), i, guard)
+    dataset: ray.data.Dataset = ray_internals.one_row_a_block(items)
+    for i, stage in enumerate(works[0].stages):
+        mapped = _function(list(works), i, guard) if stage.actors is None else _actor(list(works), i, guard, settled)
+        dataset = _map(dataset, stage, i, _named(stage.name, mapped))
     return dataset
 
 
-def _map(dataset: ray.data.Dataset, stage: Stage, works: list[Work], index: int, guard: Guard) -> ray.data.Dataset:
+def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ray.data.Dataset:
     options: dict[str, Any] = {
         "batch_size": None,
         "batch_format": "pyarrow",
         "num_cpus": stage.cpus,
         "zero_copy_batch": True,
     }
+    if index % 2:
+        options["fallback_strategy"] = []
     if stage.gpus:
         options["num_gpus"] = stage.gpus
     if stage.actors is None:
-        return dataset.map_batches(_named(stage.name, _function(works, index, guard)), **options)
+        return dataset.map_batches(mapped, **options)
     smallest, largest = stage.actors
     pool = ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest)
-    return dataset.map_batches(_actor(stage.name, works, index, guard), compute=pool, **options)
+    return dataset.map_batches(mapped, compute=pool, **options)
 
 
 def _function(works: list[Work], index: int, guard: Guard) -> Callable[[pa.Table], pa.Table]:
@@ -136,17 +186,18 @@ def _function(works: list[Work], index: int, guard: Guard) -> Callable[[pa.Table
     return run
 
 
-def _actor(name: str, works: list[Work], index: int, guard: Guard) -> type:
+def _actor(works: list[Work], index: int, guard: Guard, settled: Callable[[], object]) -> type:
     # `works` comes with the class: as a constructor's argument it could be lost from the object store, and with it the
     # restart of an actor that died.
     class Actor:
         def __init__(self) -> None:
+            settled()
             self.step = make_step(works, index, guard)
 
         def __call__(self, table: pa.Table) -> pa.Table:
             return _run_step(self.step, table)
 
-    return _named(name, Actor)
+    return Actor
 
 
 def _named(name: str, thing: Any) -> Any:
@@ -155,8 +206,16 @@ def _named(name: str, thing: Any) -> Any:
     return thing
 
 
-def _resources(stage: Stage) -> dict[str, float]:
-    return {"CPU": stage.cpus, "GPU": stage.gpus} if stage.gpus else {"CPU": stage.cpus}
+def demand_of(stage: Stage) -> Demand:
+    """What it takes from the start on; a pool may grow later, where there is room."""
+    return Demand(
+        name=stage.name,
+        cpus=stage.cpus,
+        gpus=stage.gpus,
+        actors=stage.actors[0] if stage.actors else 0,
+        cpus_option=stage.cpus_option,
+        actors_option=stage.actors_option,
+    )
 
 
 # --- a unit as a block --------------------------------------------------------------------------------------------

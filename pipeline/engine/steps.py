@@ -37,6 +37,9 @@ class Stage:
     """Smallest and largest pool of actors that keep what `make` gave; None for tasks."""
     stall_s: float
     """Seconds without a finished row after which its process is ended (on Ray)."""
+    cpus_option: str = ""
+    """Option of the command line that sets `cpus`, for advice."""
+    actors_option: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from pipeline.training.beside import BesideValidator, Scores, States, Submit, Va
 from pipeline.training.group import Group
 from pipeline.training.loop import Outcome, Task, train
 from pipeline.training.placement import Placement, describe, place, threads_of
+from pipeline.training.rendezvous import MeetAtFile
 from pipeline.training.screen import Screen, Standing
 
 STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
@@ -79,6 +80,7 @@ def fit(task: Task, screen: Screen) -> Outcome:
                 "board": board,
                 "validator": placement.validator,
             },
+            torch_config=None if cluster.joins() else MeetAtFile(folder=folder),
             scaling_config=_scaling(placement),
             run_config=RunConfig(  # type: ignore[call-arg]
                 name="train",

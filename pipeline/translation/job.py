@@ -207,8 +207,12 @@ def stages(
     gpus = resources.actor_gpus if resources.actor_gpus is not None else float(device == "cuda")
     pool = (resources.actors, max(resources.actors, resources.max_actors or resources.actors))
     stall_s = options.limits.stall_minutes * 60
+    decode_cpus, actor_cpus, encode_cpus = resources.decode_cpus, resources.actor_cpus, resources.encode_cpus
     return (
-        Stage(name="decode", make=decode, cpus=resources.decode_cpus, stall_s=stall_s),
-        Stage(name="translate", make=translate, cpus=resources.actor_cpus, gpus=gpus, actors=pool, stall_s=stall_s),
-        Stage(name="encode", make=encode, cpus=resources.encode_cpus, stall_s=stall_s),
-    )
+        Stage(name="decode", make=decode, cpus=decode_cpus, stall_s=stall_s, cpus_option="--resources.decode_cpus"),
+        Stage(
+            name="translate", make=translate, cpus=actor_cpus, gpus=gpus, actors=pool, stall_s=stall_s,
+            cpus_option="--resources.actor_cpus", actors_option="--resources.actors",
+        ),
+        Stage(name="encode", make=encode, cpus=encode_cpus, stall_s=stall_s, cpus_option="--resources.encode_cpus"),
+    )  # fmt: skip

@@ -9,14 +9,17 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from pipeline import cluster
 from pipeline.config.train import TrainConfig
 from pipeline.config.translate import TranslateConfig
+from pipeline.engine.on_ray import demand_of
+from pipeline.engine.placement import check_placement
 from pipeline.errors import UserError
 from pipeline.training.placement import place
+from pipeline.translation.job import stages
 from tests.infra import commands
 from tests.infra.manifests import INFRA, OVERLAYS, cluster_spec, nodes, of_kind, pod_specs, rayjob_spec, render
 
@@ -104,13 +107,8 @@ def test_the_nodes_of_the_start_have_room(overlay: Path) -> None:
 
 def _translates_on(config: TranslateConfig, there: list[dict[str, float]]) -> None:
     needs = config.resources
-    gpus = {"GPU": 1.0} if config.device == "cuda" else {}
-    demands = {
-        "decode": {"CPU": needs.decode_cpus},
-        "translate": {"CPU": needs.actor_cpus} | gpus,
-        "encode": {"CPU": needs.encode_cpus},
-    }
-    cluster.check_placement(demands, there)
+    made = stages(config, decode=Mock(), translate=Mock(), encode=Mock(), device=config.device)
+    check_placement([demand_of(stage) for stage in made], there)
     if config.device == "cpu":  # the driver's node has other cores than the actor's
         assert needs.threads is not None
         assert needs.threads <= max(1, round(needs.actor_cpus))

@@ -81,6 +81,17 @@ def test_it_takes_a_job_from_who_has_the_token(local_cluster: Environment) -> No
     assert "Invalid authentication token" in run(stranger, *job, code=1)
 
 
+def test_who_has_no_token_cannot_join(local_cluster: Environment) -> None:
+    join = [sys.executable, "-c", "import ray; ray.init(logging_level='ERROR'); print('got in', len(ray.nodes()))"]
+    assert "got in 3" in run(local_cluster, *join)
+    without = {k: v for k, v in local_cluster.items() if not k.startswith("RAY_AUTH")}
+    without["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # else it tries for twenty seconds
+    for mode in ({}, {"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+        said = run(without | mode, *join, code=1)
+        assert re.search("InvalidAuthToken|AuthenticationError", said)
+        assert "got in" not in said
+
+
 def test_a_second_start_is_refused(local_cluster: Environment) -> None:
     assert "there is one" in run(local_cluster, SCRIPT, "start", code=1)
 

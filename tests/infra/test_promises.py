@@ -80,6 +80,29 @@ def test_ray_asks_for_the_token_of_the_secret(overlay: Path) -> None:
         assert environment(container)["RAY_AUTH_MODE"] == "token"
 
 
+_STARTS = re.compile(r"^[^#\n]*?(ray start|\{ray\[@\]\}\" start)", re.MULTILINE)
+"""A command that starts a node, comments aside."""
+
+
+def test_every_ray_that_is_started_asks_for_a_token() -> None:
+    """By the line itself, or by what is exported before it."""
+    texts = {path.name: path.read_text() for path in (ROOT / "README.md", *INFRA.rglob("*")) if path.is_file()}
+    started = {name: text for name, text in texts.items() if _STARTS.search(text)}
+    assert started.keys() >= {"README.md", "local-cluster.sh", "aws.yaml", "gcp.yaml"}
+    script = started.pop("local-cluster.sh")
+    for name, text in started.items():
+        for found in _STARTS.finditer(text):
+            exported = re.search(r"^export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=", text[: found.start()], re.MULTILINE)
+            assert "RAY_AUTH_MODE=token" in found[0] or exported, f"{name}: {found[0]}"
+    # It writes a file of exports, and loads it before it launches.
+    order = ["export RAY_AUTH_MODE=token", "export RAY_AUTH_TOKEN=", "\n    load\n", "launch --head"]
+    places = [script.index(each) for each in order]
+    assert places == sorted(places)
+    for name in ("aws.yaml", "gcp.yaml"):
+        assert yaml.safe_load(texts[name])["file_mounts"]["~/.ray/auth_token"] == "~/.transdomain-token"
+    assert not [name for name, text in texts.items() if re.search(r"RAY_AUTH_MODE\W+(value:\W*)?disabled", text)]
+
+
 @overlays
 def test_no_container_may_become_root(overlay: Path) -> None:
     for pod, container in containers(render(overlay)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
-from jobs import translate, verify
+from jobs import pack, translate, verify
 from pipeline import cluster, images
 from pipeline.config.translate import Resources, TranslateConfig
 from pipeline.engine import on_ray, record
@@ -62,6 +65,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
     source = corpus.write_folder(str(tmp_path / "in"), 9)
     bundle = corpus.write_bundle(str(tmp_path / "bundle"))
     common = ["--input", source, "--bundle", bundle, "--limits.rows", "4", "--resources.threads", "1"]
+    before = dict(os.environ)
     assert translate.main([*common, "--output", str(tmp_path / "loop"), "--local"]) == 0
     with cluster.connect():
         assert translate.main([*common, "--output", str(tmp_path / "ray")]) == 0
@@ -72,9 +76,9 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
             output=str(tmp_path / "third"),
             bundle=bundle,
             limits=Limits(rows=4),
-            resources=Resources(threads=1),
+            resources=Resources(threads=1, decode_cpus=0.5, actor_cpus=0.5, encode_cpus=0.5),
         )
-        job = translate_job(config)
+        job = translate_job(config)  # with stages that ask for the same
         dataset = on_ray.build(job.works, [Task(0, "000000-000000")])
         assert plan_only([job]) == [(job.output.url, 12, 3)]
         stats = dataset.materialize().stats()
@@ -96,6 +100,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
         greedy = [*common, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
         assert translate.main(greedy) == 2
         assert "stage translate (64 CPU) cannot be placed" in capsys.readouterr().err
+    assert dict(os.environ) == before
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,35 @@ def test_a_unit_that_ends_or_hangs_its_process_costs_a_unit(tmp_path: Path) -> N
     assert translate.main([*common_of(config), "--resources.threads", "1"]) == 0  # nothing was lost by it
     assert {row["source_key"] for row in corpus.rows(config.output)} == set(good)
     assert verify.main(["--input", config.output]) == 0
+
+
+@pytest.mark.long
+def test_places_that_another_holds_are_told_and_taken_when_they_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(on_ray, "_IDLE_S", 4.0)
+    arguments = ["--input", corpus.write_folder(str(tmp_path / "in"), 3), "--output", str(tmp_path / "out")]
+    with cluster.connect():
+        cpus = int(sum(node["CPU"] for node in cluster.nodes()))
+        other: Any = ray.remote(Other).options(num_cpus=cpus).remote()
+        ray.get(other.hold.remote())
+        line = r"waiting for a place for stage pack \(1 CPU\): of \d+ CPU on 1 node\(s\) nothing is free now"
+        thread = threading.Thread(target=lambda: (wait_for_line(caplog, line), ray.kill(other)))
+        thread.start()
+        assert pack.main([*arguments, "--budget.share", "1"]) == 0
+        thread.join()
+    assert re.search(line, caplog.text)
+
+
+class Other:
+    def hold(self) -> None:
+        """It is there."""
+
+
+def wait_for_line(caplog: pytest.LogCaptureFixture, line: str) -> None:
+    deadline = time.monotonic() + 60
+    while not re.search(line, caplog.text) and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def common_of(config: TranslateConfig) -> list[str]:

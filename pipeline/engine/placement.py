@@ -1,0 +1,184 @@
+"""Whether the stages of a run find their places on a cluster, and which options to lower where they do not.
+
+Plain functions over plain data. What must fit at once: every actor of the pools that start, and beside them one task
+of each other stage. A pool's actors hold their places to the end, wherever they were put; so no choice of their places
+may leave a stage without one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from pipeline.errors import UserError
+
+Nodes = Sequence[Mapping[str, float]]
+"""Resources of each node: CPU, GPU and so on."""
+
+_ROUNDING = 1e-9
+_GRAIN = 0.01
+"""CPUs are advised in hundredths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What one stage takes of the cluster."""
+
+    name: str
+    cpus: float
+    gpus: float = 0.0
+    actors: int = 0
+    """Actors that start at once and stay; 0 for a stage of tasks, of which one must find a place at a time."""
+    cpus_option: str = ""
+    """Option of the command line that sets `cpus`."""
+    actors_option: str = ""
+
+    @property
+    def each(self) -> dict[str, float]:
+        """By resource."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    def __str__(self) -> str:
+        each = _amounts(self.each)
+        return f"{self.name}: {self.actors} actor(s) of {each}" if self.actors else f"{self.name}: {each}"
+
+
+def check_placement(demands: Sequence[Demand], nodes: Nodes) -> None:
+    """Prove that the stages find their places on `nodes`, and keep finding them.
+
+    Raises UserError naming the stage that does not, and options with which all do: started anyway, the run would hang
+    in silence.
+    """
+    homeless = without_place(demands, nodes)
+    if homeless is None:
+        return
+    advised = advise(demands, nodes)
+    what = "lower what the stages take or use a larger cluster"
+    if advised is not None:
+        what = f"this fits: {' '.join(_flags(demands, advised)) or 'fewer CPUs for each stage'}"
+    elif homeless.gpus and not any(node.get("GPU", 0) >= homeless.gpus for node in nodes):
+        what = f"no node has {homeless.gpus:g} GPU: use --device cpu or a cluster with GPUs"
+    raise UserError(
+        f"stage {homeless.name} ({_amounts(homeless.each)}) cannot be placed beside the others "
+        f"({'; '.join(map(str, demands))}): the cluster has {_has(nodes)}; {what}"
+    )
+
+
+def without_place(demands: Sequence[Demand], nodes: Nodes) -> Demand | None:
+    """A stage that finds no place, or may find none once the pools have taken theirs; None where all are safe."""
+    left = [dict(node) for node in nodes]
+    # Those that need a GPU first, then the largest; and nodes without GPUs are filled first.
+    for demand in sorted(demands, key=lambda each: (-each.gpus, -each.cpus)):
+        for _ in range(demand.actors or 1):
+            room = [node for node in left if _fits(demand.each, node)]
+            if not room:
+                return demand
+            _take(min(room, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0))), demand.each)
+    pools = [demand for demand in demands if demand.actors]
+    for demand in demands:
+        # Of a pool each actor but itself may be in its way.
+        others = [(pool.each, pool.actors - (pool is demand)) for pool in pools]
+        if _can_be_blocked(demand.each, others, nodes):
+            return demand
+    return None
+
+
+def held_by_others(demands: Sequence[Demand], nodes: Nodes, free: Nodes) -> str | None:
+    """A line about a stage that finds no place in what is `free` of `nodes`; None where each of them would find one.
+
+    For a run of which nothing is at work: its own pools leave room for its tasks.
+    """
+    for demand in demands:
+        if not any(_fits(demand.each, node) for node in free):
+            return (
+                f"waiting for a place for stage {demand.name} ({_amounts(demand.each)}): of {_has(nodes)} "
+                f"{_amounts(_total(free))} is free now; other jobs, or an entry point that books CPUs, hold the rest"
+            )
+    return None
+
+
+def advise(demands: Sequence[Demand], nodes: Nodes) -> list[Demand] | None:
+    """The same stages lowered until they fit, as little as may be: first the pools, then all CPUs alike; None where
+    nothing helps."""
+    return next((lowered for lowered in _lowered(demands) if without_place(lowered, nodes) is None), None)
+
+
+def _lowered(demands: Sequence[Demand]) -> Iterator[list[Demand]]:
+    most = max((demand.actors for demand in demands), default=0)
+    fewer = [[_at_most(demand, actors) for demand in demands] for actors in range(most - 1, 0, -1)]
+    yield from fewer
+    least = fewer[-1] if fewer else list(demands)
+    for percent in chain(range(95, 5, -5), range(5, 0, -1)):
+        yield [replace(demand, cpus=_rounded(demand.cpus * percent / 100)) for demand in least]
+
+
+def _at_most(demand: Demand, actors: int) -> Demand:
+    return replace(demand, actors=min(demand.actors, actors))
+
+
+def _rounded(cpus: float) -> float:
+    return max(_GRAIN, round(math.floor(cpus / _GRAIN + _ROUNDING) * _GRAIN, 2)) if cpus else 0.0
+
+
+def _flags(demands: Sequence[Demand], advised: Sequence[Demand]) -> Iterator[str]:
+    for before, after in zip(demands, advised, strict=True):
+        if after.actors != before.actors and before.actors_option:
+            yield f"{before.actors_option} {after.actors}"
+        if after.cpus != before.cpus and before.cpus_option:
+            yield f"{before.cpus_option} {after.cpus:g}"
+
+
+def _can_be_blocked(need: Mapping[str, float], pools: Sequence[tuple[Mapping[str, float], int]], nodes: Nodes) -> bool:
+    """Whether so many actors of the pools can be put so that no node has room for `need`.
+
+    Exact for one pool; for several each is thought to be as large and as many as all of them together, which errs on
+    the side of care.
+    """
+    largest: dict[str, float] = {}
+    for each, _ in pools:
+        for resource, amount in each.items():
+            largest[resource] = max(largest.get(resource, 0.0), amount)
+    count = sum(count for _, count in pools)
+    blocking = 0
+    for node in nodes:
+        least = _least_to_block(need, largest, node)
+        if least is None:
+            return False
+        blocking += least
+    return blocking <= count
+
+
+def _least_to_block(need: Mapping[str, float], each: Mapping[str, float], node: Mapping[str, float]) -> int | None:
+    """How many actors on a node leave no room for `need`; None where as many as fit on it leave some."""
+    left, actors = dict(node), 0
+    while _fits(need, left):
+        if not each or not _fits(each, left):
+            return None
+        if not any(each.get(resource, 0) for resource in need):
+            return None
+        _take(left, each)
+        actors += 1
+    return actors
+
+
+def _fits(need: Mapping[str, float], node: Mapping[str, float]) -> bool:
+    return all(node.get(resource, 0.0) + _ROUNDING >= amount for resource, amount in need.items())
+
+
+def _take(node: dict[str, float], need: Mapping[str, float]) -> None:
+    for resource, amount in need.items():
+        node[resource] = node.get(resource, 0.0) - amount
+
+
+def _has(nodes: Nodes) -> str:
+    return f"{_amounts(_total(nodes))} on {len(nodes)} node(s)"
+
+
+def _total(nodes: Nodes) -> dict[str, float]:
+    return {resource: sum(node.get(resource, 0.0) for node in nodes) for resource in ("CPU", "GPU")}
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(resources.items()) if amount) or "nothing"

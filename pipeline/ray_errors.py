@@ -1,0 +1,111 @@
+"""What Ray raises when a part of it is lost, in one line that names the part. Imports Ray only where there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from pipeline.errors import StorageError, UserError, one_line, redact
+
+_NAMED = re.compile(r"class_name: (?P<name>\S+)(?:.*?\n\s*pid: (?P<pid>\d+))?", re.DOTALL)
+"""An actor in the text of its ActorDiedError."""
+
+_log = logging.getLogger("transdomain")
+
+
+class ClusterLostError(Exception):
+    """A part of Ray was lost, and the run with it; what was published stays, and the same call goes on from there."""
+
+
+_end: Callable[[str], NoReturn] | None = None
+
+
+def end_by(end: Callable[[str], NoReturn] | None) -> None:
+    """Let `end` say the last line of this process where it loses its cluster, and end it; None: it is only logged.
+
+    Called in a thread of its own: the main thread may be waiting for an answer that will never come, and Ray may end
+    the process at any moment.
+    """
+    global _end
+    _end = end
+
+
+def lost(what: str) -> None:
+    """The cluster that this process is connected to cannot be used any more."""
+    if _end:
+        _end(f"{what}, and the run with it")
+    _log.error(f"{what}; this process cannot go on with its cluster")
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Inside, an error of Ray becomes one of ours: ClusterLostError, or what a function in the cluster raised."""
+    try:
+        yield
+    except Exception as error:
+        # An error of Ray Train's is not one of Ray's: whoever imports it translates it, too.
+        if "ray" not in sys.modules or not isinstance(error, _kinds().RayError):
+            raise
+        raise translate(error) from error
+
+
+def translate(error: Exception) -> Exception:
+    """What to raise instead of an error of Ray's."""
+    kinds = _kinds()
+    if isinstance(error, kinds.RayTaskError):
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, kinds.RayError):
+            return translate(cause)
+        if isinstance(cause, UserError | StorageError):
+            return cause
+        if isinstance(cause, Exception):
+            return RuntimeError(f"{one_line(cause)} (in {_function(error)})")
+    if isinstance(error, kinds.AuthenticationError):
+        return UserError(
+            "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it was started with"
+        )
+    return ClusterLostError(redact(_describe(error)))
+
+
+def _kinds() -> Any:
+    import ray.exceptions
+
+    return ray.exceptions
+
+
+def _function(error: Any) -> str:
+    return str(getattr(error, "function_name", "")) or "a task"
+
+
+def _describe(error: Exception) -> str:
+    """Which part was lost, and the beginning of Ray's account of it."""
+    kinds = _kinds()
+    if isinstance(error, kinds.ActorDiedError) and (named := _NAMED.search(str(error))):
+        return f"Ray's actor {named['name']}{' (process ' + named['pid'] + ')' if named['pid'] else ''} was lost"
+    parts: list[tuple[str, str]] = [
+        ("LocalRayletDiedError", "Ray's raylet on this machine ended"),
+        ("NodeDiedError", "a node of the cluster died"),
+        ("OutOfMemoryError", "Ray ended a process because its node ran out of memory; book more for each, or fewer"),
+        ("OutOfDiskError", "a node's disk is full, where Ray spills objects; make room below its temporary folder"),
+        ("ObjectStoreFullError", "Ray's object store is full; lower the limits of a unit, or make it larger"),
+        ("WorkerCrashedError", "a worker process of Ray's ended"),
+        ("ActorUnavailableError", "an actor of Ray's cannot be reached"),
+        ("ActorDiedError", "an actor of Ray's ended"),
+        ("RuntimeEnvSetupError", "Ray could not set up the environment of a process"),
+        ("ActorUnschedulableError", "the cluster has no place for an actor"),
+        ("TaskUnschedulableError", "the cluster has no place for a task"),
+        ("ObjectLostError", "an object of Ray's was lost with its node"),
+        ("GetTimeoutError", "Ray did not answer in time"),
+        ("RpcError", "a process of Ray's does not answer"),
+    ]
+    part = next((text for name, text in parts if isinstance(error, getattr(kinds, name))), "Ray failed")
+    return f"{part} ({type(error).__name__}: {_first_line(error)})"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else "no reason given"
