@@ -58,7 +58,7 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
 
 def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segment], manifest: pa.Table | None) -> str:
     """README.md of an output: what it is made of, and how many rows it has once that is known."""
-    lines = [f"# {title}", "", f"Made from {', '.join(f'`{source.url}`' for source in sources)}."]
+    lines = [f"# {title}", "", f"Made from {', '.join(f'`{printable(source.url)}`' for source in sources)}."]
     if manifest is None:
         lines.append("The job has not finished: shards in `data/` are whole, but not all of them are there yet.")
     else:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
@@ -93,6 +94,8 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     if bound:
         _require_same_sources(output, segments, wanted)
     fresh, changed = compare(wanted.ranges, _planned_ranges(output, len(segments)))
+    if wanted.label:
+        _require_alike_elsewhere(output, segments, wanted, changed)
     if not fresh and not wanted.label:
         return Planned(segments, changed), None
     units = wanted.cut(fresh, len(segments))
@@ -181,13 +184,35 @@ def _require_same_sources(output: Output, segments: Sequence[Segment], wanted: R
         )
 
 
+def _require_alike_elsewhere(
+    output: Output, segments: Sequence[Segment], wanted: Request, changed: Sequence[str]
+) -> None:
+    """Raises UserError where a named source is at another place and files of known names are others there.
+
+    A name is what tells whether an input is new, so those files would be left out.
+    """
+    before = {name: source.url for segment in segments for name, source in segment.sources.items()}
+    for name, source in wanted.sources.items():
+        there = [url for url in changed if url.startswith(f"{source.url}/")]
+        if there and before.get(name, source.url) != source.url:
+            raise UserError(
+                f"{output.url}: source {name} was at {before[name]} and is at {source.url} now, where {len(there)} "
+                f"files of known names are others, such as {there[0]}; they would be left out: give them new names, or "
+                "the source another name"
+            )
+
+
 def _planned_ranges(output: Output, segments: int) -> Iterator[tuple[str, str, str, str, int]]:
-    """Source, shard, url, version and size of every range of the plan, segment by segment."""
+    """Source, shard, url, version and size of every range of the plan, segment by segment.
+
+    Each part of a segment is of all its inputs, so those of one part are enough.
+    """
     names = ("source", "shard", "url", "version", "size")
-    columns = [f"ranges.list.element.{name}" for name in names]
+    columns = ["part", *(f"ranges.list.element.{name}" for name in names)]
 
     def read(file: Any) -> pa.Table:
-        return pq.ParquetFile(file, page_checksum_verification=True).read(columns)
+        table = pq.ParquetFile(file, page_checksum_verification=True).read(columns)
+        return table.filter(pc.equal(table["part"], table["part"][0])) if len(table) else table
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for table in threads.map(lambda number: read_plan(output.plan(number), read), range(segments)):

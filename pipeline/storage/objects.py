@@ -184,6 +184,7 @@ def check_output(url: str) -> None:
         protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
         raise UserError(f"{url}: {protocols[0]} has no exclusive create that this version knows; write to a disk or S3")
     probe = join(url, f"_transdomain/tmp/.probe-{uuid.uuid4().hex}.tmp")
+    made = _missing_folders(filesystem(probe)[1]) if isinstance(fs, LocalFileSystem) else []
     try:
         # Nobody else knows the name: where it is taken, our own first write was, whose answer was lost.
         written = create(probe, b"probe") or read(probe) == b"probe"
@@ -193,7 +194,14 @@ def check_output(url: str) -> None:
         raise UserError(f"{url}: cannot be written ({error}); give an output that can") from error
     if not (written and exclusive):
         raise UserError(f"{url}: this server ignores If-None-Match, so two writers could overwrite each other")
-    if isinstance(fs, LocalFileSystem):
-        with contextlib.suppress(OSError):  # not empty: somebody else writes here, too
-            os.rmdir(os.path.dirname(filesystem(probe)[1]))
-            os.rmdir(os.path.dirname(os.path.dirname(filesystem(probe)[1])))
+    with contextlib.suppress(OSError):  # not empty: somebody else writes here, too
+        for folder in made:
+            os.rmdir(folder)
+
+
+def _missing_folders(path: str) -> list[str]:
+    """The folders that `path` is in and that are not there, the innermost first."""
+    missing = []
+    while not os.path.lexists(path := os.path.dirname(path)):
+        missing.append(path)
+    return missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -592,3 +593,22 @@ def test_a_dry_run_touches_nothing(ground: Ground, capsys: pytest.CaptureFixture
     assert ground.run(DAYS[0], "--dry_run") == 0
     assert f"would write {ground.output}: 5 inputs in 5 units" in capsys.readouterr().out
     assert not storage.exists(ground.output)
+
+
+def test_a_source_at_another_place_may_not_hide_other_pictures(
+    ground: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ground.grow(DAYS[0], 3)
+    assert ground.run(DAYS[0]) == 0
+    moved = tmp_path / "moved"
+    shutil.copytree(ground.source, moved)
+    ground.wishes["sources"] = {"cameras": str(moved)}
+    same = (moved / names[0]).read_bytes()
+    (moved / names[0]).write_bytes(images.encode(corpus.picture(9, 50, 50), images.Encoding()))
+    assert ground.run(DAYS[1]) == 2
+    said = capsys.readouterr().err
+    assert "1 files of known names are others" in said
+    assert names[0] in said
+    (moved / names[0]).write_bytes(same)
+    assert ground.run(DAYS[1]) == 0  # the same pictures: nothing is new
+    assert ground.slots()[DAYS[1]] == set()

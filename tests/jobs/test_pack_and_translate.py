@@ -361,4 +361,4 @@ def test_keys_that_occur_twice_are_found(tmp_path: Path, capsys: pytest.CaptureF
     for options in ((), ("--dry_run",)):
         assert run_pack(str(tmp_path / "in"), str(tmp_path / "out"), *options) == 2
         assert "the key 'one' occurs in" in capsys.readouterr().err
-    assert not (tmp_path / "out/_transdomain").exists()
+    assert not (tmp_path / "out").exists()

@@ -116,3 +116,14 @@ def test_an_upload_that_was_never_completed_is_named_and_removed_after_a_day(
     check(output, capsys, 0, "data/000000-000009.parquet (an upload that was never completed)")
     check(output, capsys, 0, "removed 1 of 1 leftovers", "--clean")
     assert storage.list_unfinished_uploads(output) == []
+
+
+def test_what_a_console_leaves_on_s3_is_no_fault(s3_server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    prefix = f"s3://{seaweed.BUCKET}/{uuid.uuid4().hex}"
+    source, output = corpus.write_folder(f"{prefix}/in", 2), f"{prefix}/out"
+    assert pack.main(["--input", source, "--output", output, "--local"]) == 0
+    fs, path = storage.filesystem(output)
+    bucket, _, key = path.partition("/")
+    for marker in ("", "data/", "_quarantine/"):
+        fs.call_s3("put_object", Bucket=bucket, Key=f"{key}/{marker}", Body=b"")
+    check(output, capsys, 0, "whole")
