@@ -13,10 +13,10 @@ from pipeline.cards import store_cards
 from pipeline.config.pack import Layout, PackConfig
 from pipeline.engine.account import Batch, Rejected
 from pipeline.engine.commit import Sink
+from pipeline.engine.job import Job
 from pipeline.engine.plan import Unit
 from pipeline.engine.reading import read_unit
 from pipeline.engine.record import Output
-from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
 from pipeline.engine.watchdog import got_on
 from pipeline.errors import UserError

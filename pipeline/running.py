@@ -8,7 +8,8 @@ from typing import Protocol
 from pipeline import storage
 from pipeline.engine import local
 from pipeline.engine.budget import Budget
-from pipeline.engine.run import Job, Outcome, plan_only, run
+from pipeline.engine.job import Job
+from pipeline.engine.run import Outcome, plan_only, run
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
 from pipeline.reach import check_reach

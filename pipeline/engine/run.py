@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine import finish, progress
 from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
+from pipeline.engine.job import Job
 from pipeline.engine.mark import Totals
-from pipeline.engine.plan import Limits, Range, Segment, Source, Unit, part_of, plan_units, segment_of
-from pipeline.engine.planning import Planned, Request, next_segment, plan_new_inputs
+from pipeline.engine.plan import Segment, segment_of
+from pipeline.engine.planning import Planned, next_segment, plan_new_inputs
+from pipeline.engine.preflight import check_keys, check_sources
 from pipeline.engine.record import Output, check_job, ensure_job, is_finished, load_segments, load_units, unit_ids
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.engine.tally import Tally
 from pipeline.errors import UserError
 from pipeline.recipe import differences
-from pipeline.stores import Store, is_listed, parquet
-from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
+from pipeline.stores import parquet
 
 log = logging.getLogger("transdomain")
 
@@ -36,57 +35,6 @@ Executor = Callable[[Sequence[Work], Sequence[Task]], Iterator[Receipt]]
 
 class IncompleteError(Exception):
     """Units are left that could not be finished; the same command goes on with them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One output of a run: its source, what makes it, and what is written beside the data at the end."""
-
-    kind: str
-    output: Output
-    sources: Mapping[str, Store]
-    """By the name that their ranges have; without a name where there is one store."""
-    recipe: Mapping[str, Any]
-    limits: Limits
-    works: Sequence[Work]
-    """One for each part of the output; all have the same stages, by name and by what they take."""
-    label: str = ""
-    """Of the segment that this run is about; without one it is about all of them."""
-    moved: bool = False
-    """Whether the user says that the sources are those of the record at another place."""
-    set_aside_changed: bool = False
-    """Whether inputs that are no longer what was planned are set aside; else they fail their units, and the run."""
-    cards: Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
-    """Report and cards by name, from the segments and the manifest (None at the start, when there is none yet)."""
-
-    @property
-    def request(self) -> Request:
-        """What is to be planned for it."""
-        return Request(
-            job=self.kind,
-            ranges=[piece for source in self.sources.values() for piece in source.ranges],
-            sources={
-                name: Source(url=store.url, passed_over=tuple(store.passed_over))
-                for name, store in self.sources.items()
-            },
-            recipe=self.recipe,
-            cut=self.cut,
-            label=self.label,
-            moved=self.moved,
-        )
-
-    def inputs(self, rows: int) -> int:
-        """How many inputs so many planned rows are: each is planned once for every part."""
-        return rows // len(self.works)
-
-    def cut(self, fresh: Sequence[Range], number: int) -> list[Unit]:
-        """The units of segment `number`: of one part and one source each, so that a unit's keys are unique."""
-        units = list[Unit]()
-        for work in self.works:
-            limits, part = self.limits.widened(work.share), part_of(self.label, work.part)
-            for _, ranges in itertools.groupby(fresh, key=lambda piece: piece.source):
-                units += plan_units(ranges, limits, number, first=len(units), part=part)
-        return units
 
 
 @dataclass(frozen=True)
@@ -143,11 +91,11 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
     """
     described, checked = [], set[int]()
     for job in jobs:
-        _check_sources(job)
+        check_sources(job)
         check_job(job.output, job.kind)
         (segments, _), fresh = next_segment(job.output, job.request)
         if fresh:
-            _check_keys(job, checked)
+            check_keys(job, checked)
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
         described.append((job.output.url, job.inputs(rows), sum(s.units for s in planned) + len(fresh or ())))
@@ -156,12 +104,12 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
 
 def _prepare(job: Job, checked: set[int]) -> Planned:
     output = job.output
-    _check_sources(job)
+    check_sources(job)
     storage.check_output(output.url)
     check_job(output, job.kind)
     _, fresh = next_segment(output, job.request)  # what is refused leaves no trace
     if fresh:
-        _check_keys(job, checked)
+        check_keys(job, checked)
     ensure_job(output, job.kind)
     planned = plan_new_inputs(output, job.request)
     for name, make in job.cards(planned.segments, None).items():
@@ -180,53 +128,6 @@ def _say_changed(job: Job, changed: Sequence[str], complete: bool) -> None:
             "--on_changed set_aside to leave it so"
         )
     log.warning("%s; what was made of them is of what they were, and what was not fails its unit", what)
-
-
-def _check_sources(job: Job) -> None:
-    """Raises UserError where there is nothing to do, or what is done would be taken for input."""
-    stores = job.sources.values()
-    empty = [store.url for store in stores if not store.rows]
-    if len(empty) == len(stores):
-        raise UserError(f"{', '.join(empty)}: holds no rows; there is nothing to do")
-    for url in empty:
-        log.warning("%s: holds no rows", url)
-    for store in stores:
-        for each in store.passed_over:
-            log.warning("%s", each.below(store.url))
-    made = [job.output.shard(Unit("000000-000000", (), part_of(job.label, work.part))) for work in job.works]
-    made += [job.output.file(f"key.{work.sink.extension}") for work in job.works if work.sink.form == "folder"]
-    for store in stores:
-        if any(is_listed(url, store) for url in made):
-            raise UserError(
-                f"{job.output.url} is inside of {store.url}, where it would be taken for input; "
-                "give an output beside it"
-            )
-
-
-def _check_keys(job: Job, checked: set[int]) -> None:
-    """Raises UserError where keys clash in a source, as they would in the output: one occurs more than once, or two
-    cannot both be names of files. Stores in `checked`, by their id, were looked at before."""
-    extensions = {work.sink.extension for work in job.works if work.sink.form == "folder"}
-    for store in job.sources.values():
-        if id(store) in checked:
-            continue
-        checked.add(id(store))
-        for key, first, second in duplicate_source_keys([store]):
-            where = f"in {first} and in {second}" if first != second else f"twice in {first}"
-            raise UserError(
-                f"{store.url}: the key {key!r} occurs {where}, and a key has to name one image; give each folder an "
-                "output of its own, or rename the column key: rows are then named by their shard and number"
-            )
-        for extension in extensions:
-            for file, within in file_and_folder_keys(lambda store=store: _key_batches(store), extension):  # type: ignore[misc]
-                raise UserError(
-                    f"{store.url}: of the keys {file!r} and {within!r} one would be a file where the other needs a "
-                    "folder; rename one of them, or write --form parquet"
-                )
-
-
-def _key_batches(store: Store) -> Iterator[Sequence[str]]:
-    return (keys for _, keys in store_keys(store))
 
 
 def _own(job: Job, segments: Sequence[Segment]) -> Sequence[Segment]:

@@ -18,9 +18,9 @@ from pipeline.cards import store_cards
 from pipeline.config.augment import ORIGINAL, AugmentConfig
 from pipeline.engine.account import Batch
 from pipeline.engine.commit import Sink
+from pipeline.engine.job import Job
 from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output, load_segments
-from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint

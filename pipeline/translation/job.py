@@ -17,9 +17,9 @@ from pipeline.cards import store_cards
 from pipeline.config.translate import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.engine.account import Batch
 from pipeline.engine.commit import Sink
+from pipeline.engine.job import Job
 from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output, load_segments
-from pipeline.engine.run import Job
 from pipeline.engine.steps import Stage, Work
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
