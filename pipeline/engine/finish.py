@@ -18,7 +18,7 @@ from pipeline.engine import crash
 from pipeline.engine.commit import REMEDY, ConflictError, decode_commit
 from pipeline.engine.mark import Totals, decode_mark, encode_mark
 from pipeline.engine.plan import Segment, segment_of
-from pipeline.engine.record import CARD, Output, count_segments, is_in_nobodys_way, unit_ids
+from pipeline.engine.record import CARD, Output, count_segments, unit_ids
 from pipeline.errors import one_line
 from pipeline.recipe import fingerprint
 from pipeline.stores import parquet
@@ -196,7 +196,7 @@ def strangers(output: Output, manifest: pa.Table) -> list[str]:
     is not that of the rows.
     """
     listed = [entry.name for entry in storage.list_files(output.at("data"))]
-    shown = {f"data/{name}" for name in listed if not is_in_nobodys_way(name)}
+    shown = {f"data/{name}" for name in listed if not storage.is_hidden(name)}
     known = {name for name in manifest["data"].to_pylist() if name.startswith("data/")}
     folders = manifest.filter(pa.compute.starts_with(manifest["data"], "_transdomain/verdicts/"))
     if len(folders) and len(shown) == len(known) + sum(folders["ok"].to_pylist()):

@@ -98,7 +98,7 @@ def check_job(output: Output, kind: str) -> None:
     if data == encode_job(kind):
         return
     if data is None:
-        _require_own(output)
+        storage.require_empty(output.url, unless="_transdomain/")  # begun by somebody meanwhile, or without its record
         return
     try:
         found = json.loads(data)
@@ -111,21 +111,6 @@ def check_job(output: Output, kind: str) -> None:
     raise UserError(
         f"{output.url} is the output of {what}, not of jobs.{kind} (format {FORMAT_VERSION}); give another output"
     )
-
-
-def _require_own(output: Output) -> None:
-    """Raises UserError where there are files below a prefix that no job has claimed: they would be taken for ours."""
-    names = [e.name for e in storage.list_files(output.url) if not is_in_nobodys_way(e.name)]
-    if names and not any(name.startswith("_transdomain/") for name in names):  # else a job has begun meanwhile
-        raise UserError(
-            f"{output.url} is no output of a job and holds {len(names)} other files, such as {names[0]}; "
-            "give an empty prefix, or a new one"
-        )
-
-
-def is_in_nobodys_way(name: str) -> bool:
-    """Whether readers leave an object of this name out: any part of it begins with a dot."""
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def encode_job(kind: str) -> bytes:

@@ -15,10 +15,12 @@ from pipeline.storage.listing import (
     Listing,
     PassedOver,
     exists,
+    is_hidden,
     is_leftover,
     list_files,
     list_inputs,
     passed_over,
+    require_empty,
     stat_file,
 )
 from pipeline.storage.objects import (
@@ -64,6 +66,7 @@ __all__ = [
     "exists",
     "filesystem",
     "grow",
+    "is_hidden",
     "is_leftover",
     "is_local",
     "is_memory",
@@ -79,6 +82,7 @@ __all__ = [
     "read_if_there",
     "real",
     "replace",
+    "require_empty",
     "room_for_names",
     "stat_file",
 ]

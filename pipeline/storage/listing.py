@@ -18,7 +18,7 @@ from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.errors import StorageError
+from pipeline.errors import StorageError, UserError
 from pipeline.retry import retrying
 from pipeline.storage import client, s3
 from pipeline.storage.urls import escaped, filesystem, is_text, unescaped
@@ -116,6 +116,24 @@ def exists(url: str) -> bool:
     if isinstance(fs, LocalFileSystem):
         return os.path.exists(path)
     return stat_file(url) is not None or bool(list_files(url))
+
+
+def require_empty(url: str, *, unless: str) -> None:
+    """Raise UserError where there are files below a prefix: an output would stand among them, or in their place.
+
+    Names that begin with `unless` say that an output was begun there. Hidden files are in nobody's way.
+    """
+    names = [entry.name for entry in list_files(url) if not is_hidden(entry.name)]
+    if names and not any(name.startswith(unless) for name in names):
+        raise UserError(
+            f"{url} is no output of a job and holds {len(names)} other files, such as {names[0]}; give an empty "
+            "prefix, or a new one"
+        )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether readers leave an object of this name out: any part of it begins with a dot."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def is_leftover(name: str) -> bool:

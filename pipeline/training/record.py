@@ -58,10 +58,11 @@ def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
 def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
     """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
 
-    Raises UserError showing each difference.
+    Raises UserError showing each difference, and where there are other files in the place of a run.
     """
     begun = begun_recipe(config)
     if begun is None:
+        storage.require_empty(config.output, unless="run.json")
         return
     changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, _recipe(config, start))]
     if changes:

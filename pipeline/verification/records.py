@@ -17,7 +17,7 @@ from pipeline.engine import finish
 from pipeline.engine.commit import REMEDY, ConflictError, decode_commit
 from pipeline.engine.mark import Totals, decode_mark
 from pipeline.engine.plan import Segment, Unit, decode_segment, decode_units, segment_of
-from pipeline.engine.record import CARD, Output, encode_job, is_in_nobodys_way, read_plan, unit_ids
+from pipeline.engine.record import CARD, Output, encode_job, read_plan, unit_ids
 from pipeline.recipe import fingerprint
 from pipeline.verification.fault import Fault, rerun
 
@@ -55,7 +55,7 @@ def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fa
 
 
 def _below(names: Sequence[str], prefix: str) -> list[str]:
-    return [name for name in names if name.startswith(prefix) and not is_in_nobodys_way(name)]
+    return [name for name in names if name.startswith(prefix) and not storage.is_hidden(name)]
 
 
 def _check_job(output: Output, segments: Sequence[Segment]) -> list[Fault]:

@@ -10,7 +10,7 @@ from pipeline import images, storage
 from pipeline.engine import finish
 from pipeline.engine.mark import Totals
 from pipeline.engine.plan import passed_over, segment_of
-from pipeline.engine.record import CARD, Output, is_in_nobodys_way
+from pipeline.engine.record import CARD, Output
 from pipeline.errors import DamagedError, UserError
 from pipeline.recipe import fingerprint
 from pipeline.stores import parquet
@@ -119,7 +119,7 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
             continue
         known.update(f"data/{file}" for file in made)
     for name in names:
-        if name in known or name in _OWN or name.startswith(_OWN_FOLDERS) or is_in_nobodys_way(name):
+        if name in known or name in _OWN or name.startswith(_OWN_FOLDERS) or storage.is_hidden(name):
             continue
         if name.startswith(("_quarantine/", "_transdomain/verdicts/")):
             yield Fault(name=name, what="belongs to no committed unit", remove=(name,))
