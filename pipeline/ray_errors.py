@@ -1,4 +1,4 @@
-"""What Ray raises when a part of it is lost, in one line that names the part. Imports Ray only where there is one."""
+"""Turn what Ray raises when a part of it is lost into a line that names it. Imports Ray only where there is one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def explained() -> Iterator[None]:
 
 
 def translate(error: Exception) -> Exception:
-    """What to raise instead of an error of Ray's."""
+    """Return what to raise instead of an error of Ray's."""
     kinds = _kinds()
     if isinstance(error, kinds.RayTaskError):
         cause = getattr(error, "cause", None)

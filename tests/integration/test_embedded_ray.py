@@ -132,7 +132,7 @@ def test_a_killed_part_is_named(title: str, name: str, tmp_path: Path) -> None:
 
 
 def test_the_sockets_of_a_process_are_seen() -> None:
-    """What the first test looks with: it sees one that is open to all."""
+    """The first test looks with these eyes: they see one that is open to all."""
     with socket.create_server(("0.0.0.0", 0)) as to_all, socket.create_server(("127.0.0.1", 0)) as to_us:
         found = sockets.listening(os.getpid())
         assert {to_all.getsockname(), to_us.getsockname()} <= found
