@@ -24,7 +24,7 @@ OBJECT_STORE_BYTES = 2 * 10**9
 _ANSWER_WITHIN_S = 10.0
 
 _RAY_SETS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "PYTHONBREAKPOINT")
-"""What Ray itself may set in the environment of a process that joins or starts a cluster."""
+"""Variables that Ray itself may set in the environment of a process that joins or starts a cluster."""
 
 _QUIET_LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
 
@@ -57,7 +57,7 @@ def connect() -> Iterator[None]:
 
 
 def _settings() -> dict[str, str | None]:
-    """Of Ray itself, where the environment does not say otherwise."""
+    """Settings of Ray itself, where the environment does not say otherwise."""
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -69,7 +69,7 @@ def _settings() -> dict[str, str | None]:
 
 
 def _own_settings() -> dict[str, str | None]:
-    """Of a cluster inside this process, which has nothing to do with any other that the environment tells of.
+    """Settings of a cluster inside this process, which has nothing to do with any other that the environment tells of.
 
     The token is in the environment of its processes alone: in no file, and on no command line.
     """
@@ -148,7 +148,7 @@ def _embed() -> None:
 
 
 def free() -> list[dict[str, float]]:
-    """What nobody holds of each living node, at the moment."""
+    """Resources of each living node that nobody holds at the moment."""
     return ray_internals.free_resources()
 
 

@@ -1,4 +1,4 @@
-"""What Ray raises when a part of it is lost, in one line that names the part. Imports Ray only where there is one."""
+"""Turn what Ray raises when a part of it is lost into a line that names it. Imports Ray only where there is one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pipeline.errors import StorageError, UserError, one_line, redact
 
 _NAMED = re.compile(r"class_name: (?P<name>\S+)(?:.*?\n\s*pid: (?P<pid>\d+))?", re.DOTALL)
 """An actor in the text of its ActorDiedError."""
+
+_MADE = "raised in its creation task"
+"""In the text of the ActorDiedError of an actor whose constructor failed; the reason is the last line."""
 
 _log = logging.getLogger("transdomain")
 
@@ -54,16 +57,21 @@ def explained() -> Iterator[None]:
 
 
 def translate(error: Exception) -> Exception:
-    """What to raise instead of an error of Ray's."""
+    """Return what to raise instead of an error of Ray's."""
     kinds = _kinds()
     if isinstance(error, kinds.RayTaskError):
         cause = getattr(error, "cause", None)
-        if isinstance(cause, kinds.RayError):
-            return translate(cause)
+        if isinstance(cause, kinds.UserCodeException):  # which Ray Data puts around what a stage raised
+            cause = cause.__cause__ or cause
         if isinstance(cause, UserError | StorageError):
             return cause
-        if isinstance(cause, Exception):
-            return RuntimeError(f"{one_line(cause)} (in {_function(error)})")
+        if isinstance(cause, kinds.RayError):
+            return translate(cause)
+        if isinstance(cause, Exception) and not isinstance(cause, kinds.RayError):
+            return RuntimeError(f"{one_line(cause)} (in a process of Ray's)")
+    if isinstance(error, kinds.ActorDiedError) and _MADE in str(error):
+        reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+        return RuntimeError(redact(f"a process of Ray's could not be started: {reason}"))
     if isinstance(error, kinds.AuthenticationError):
         return UserError(
             "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it was started with"
@@ -75,10 +83,6 @@ def _kinds() -> Any:
     import ray.exceptions
 
     return ray.exceptions
-
-
-def _function(error: Any) -> str:
-    return str(getattr(error, "function_name", "")) or "a task"
 
 
 def _describe(error: Exception) -> str:

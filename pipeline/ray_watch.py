@@ -24,7 +24,7 @@ from pipeline import ray_errors, ray_internals
 _ASK_EVERY_S = 5.0
 _ANSWER_WITHIN_S = 5.0
 _SHARE_OF_PATIENCE = 0.8
-"""Of the time that Ray waits for a GCS that does not answer; the rest is for saying so."""
+"""Part of the time that Ray waits for a GCS that does not answer; the rest is for saying so."""
 
 _log = logging.getLogger("transdomain")
 

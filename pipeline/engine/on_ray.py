@@ -207,7 +207,7 @@ def _named(name: str, thing: Any) -> Any:
 
 
 def demand_of(stage: Stage) -> Demand:
-    """What it takes from the start on; a pool may grow later, where there is room."""
+    """Return what it takes from the start on; a pool may grow later, where there is room."""
     return Demand(
         name=stage.name,
         cpus=stage.cpus,

@@ -1,4 +1,4 @@
-"""Whether the stages of a run find their places on a cluster, and which options to lower where they do not.
+"""Find out whether the stages of a run have their places on a cluster, and which options to lower where they do not.
 
 Plain functions over plain data. What must fit at once: every actor of the pools that start, and beside them one task
 of each other stage. A pool's actors hold their places to the end, wherever they were put; so no choice of their places
@@ -24,7 +24,7 @@ _GRAIN = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What one stage takes of the cluster."""
+    """Resources that one stage takes of the cluster."""
 
     name: str
     cpus: float
@@ -78,7 +78,7 @@ def without_place(demands: Sequence[Demand], nodes: Nodes) -> Demand | None:
             _take(min(room, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0))), demand.each)
     pools = [demand for demand in demands if demand.actors]
     for demand in demands:
-        # Of a pool each actor but itself may be in its way.
+        # Each actor of a pool may be in the way of all but itself.
         others = [(pool.each, pool.actors - (pool is demand)) for pool in pools]
         if _can_be_blocked(demand.each, others, nodes):
             return demand
@@ -131,7 +131,7 @@ def _flags(demands: Sequence[Demand], advised: Sequence[Demand]) -> Iterator[str
 
 
 def _can_be_blocked(need: Mapping[str, float], pools: Sequence[tuple[Mapping[str, float], int]], nodes: Nodes) -> bool:
-    """Whether so many actors of the pools can be put so that no node has room for `need`.
+    """Return whether so many actors of the pools can be put so that no node has room for `need`.
 
     Exact for one pool; for several each is thought to be as large and as many as all of them together, which errs on
     the side of care.

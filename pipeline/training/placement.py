@@ -80,6 +80,17 @@ def place(config: TrainConfig, nodes: Nodes) -> Placement:
     return replace(placement, validator=validator)
 
 
+def held_by_others(placement: Placement, nodes: Nodes, free: Nodes) -> str | None:
+    """A line about workers that find no place in what is `free` of `nodes`; None where they would."""
+    room = _room(free, placement.demand)
+    if room >= placement.least:
+        return None
+    return (
+        f"waiting for places of {placement.least} worker(s), each takes {describe(placement.demand)}: of {_has(nodes)} "
+        f"there is room for {room} now; other jobs, or an entry point that books CPUs, hold the rest"
+    )
+
+
 def describe(demand: Mapping[str, float]) -> str:
     """Amounts by resource, for people."""
     return ", ".join(f"{amount:g} {resource}" for resource, amount in demand.items())

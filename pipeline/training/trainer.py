@@ -13,6 +13,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -30,7 +31,7 @@ from pipeline.terminal import say
 from pipeline.training.beside import BesideValidator, Scores, States, Submit, ValidatorLostError
 from pipeline.training.group import Group
 from pipeline.training.loop import Outcome, Task, train
-from pipeline.training.placement import Placement, describe, place, threads_of
+from pipeline.training.placement import Placement, describe, held_by_others, place, threads_of
 from pipeline.training.rendezvous import MeetAtFile
 from pipeline.training.screen import Screen, Standing
 
@@ -40,6 +41,9 @@ MAX_WORKER_FAILURES = 3
 """Deaths of workers that one start bears; each costs the steps since the last checkpoint."""
 
 _LOOK_EVERY_S, _LAST_LOOK_S = 0.3, 5.0
+
+_PLACED_WITHIN_S = 30.0
+"""How long the workers are waited for before it is looked whether others hold their places."""
 
 _READY_WITHIN_S = 60.0
 """How long the process that validates is waited for, where its scores are wanted and it has not even started."""
@@ -67,7 +71,7 @@ def fit(task: Task, screen: Screen) -> Outcome:
     board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_beside_driver()).remote()
     with (
         tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder,
-        _shown(board, screen, telemetry.Training(task.config.output)),
+        _shown(board, screen, telemetry.Training(task.config.output), placement),
         _passing_on(stop),
     ):
         if placement.validator:
@@ -184,7 +188,10 @@ class _Trainer(TorchTrainer):
 def _train_on_worker(told: dict[str, Any]) -> Outcome:
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size(), node=context.get_node_rank())
-    wish = told["stop"].wait.remote() if group.leads else None
+    wish = None
+    if group.leads:
+        told["board"].settle.remote()
+        wish = told["stop"].wait.remote()
 
     def stop_asked() -> bool:
         nonlocal wish
@@ -267,6 +274,14 @@ class _Board:
 
     def __init__(self) -> None:
         self._lines: list[str | Standing] = []
+        self._settled = False
+
+    def settle(self) -> None:
+        """The workers have their places."""
+        self._settled = True
+
+    def settled(self) -> bool:
+        return self._settled
 
     def say(self, line: str) -> None:
         self._lines.append(line)
@@ -284,8 +299,9 @@ class _Board:
 
 
 @contextlib.contextmanager
-def _shown(board: Any, screen: Screen, told: telemetry.Training) -> Iterator[None]:
-    """Show what is left on `board`, on the screen and to who scrapes, until the end of the block."""
+def _shown(board: Any, screen: Screen, told: telemetry.Training, placement: Placement) -> Iterator[None]:
+    """Show what is left on `board`, on the screen and to who scrapes, until the end of the block; and that the workers
+    wait for their places, where others hold these."""
     ended = threading.Event()
 
     def show() -> None:
@@ -297,9 +313,15 @@ def _shown(board: Any, screen: Screen, told: telemetry.Training) -> Iterator[Non
                 told.show(item)
 
     def follow() -> None:
+        asked = time.monotonic()
         with contextlib.suppress(ray.exceptions.RayError):  # Ray is gone, and so is the run: fit() says why
             while not ended.wait(_LOOK_EVERY_S):
                 show()
+                if time.monotonic() - asked >= _PLACED_WITHIN_S:
+                    asked = time.monotonic()
+                    line = held_by_others(placement, cluster.nodes(), cluster.free())
+                    if line and not ray.get(board.settled.remote()):
+                        screen.say(line)
             show()
 
     thread = threading.Thread(target=follow, name="screen", daemon=True)

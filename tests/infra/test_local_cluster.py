@@ -92,6 +92,25 @@ def test_who_has_no_token_cannot_join(local_cluster: Environment) -> None:
         assert "got in" not in said
 
 
+_ONE_AFTER_THE_OTHER = """
+import os, ray
+from pipeline import cluster
+address = os.environ.pop("RAY_ADDRESS")
+with cluster.connect():
+    print("own", len(ray.nodes()))
+os.environ["RAY_ADDRESS"] = address
+for _ in range(2):
+    with cluster.connect():
+        print("theirs", len(ray.nodes()))
+"""
+
+
+def test_one_process_starts_a_ray_of_its_own_and_then_joins_this_one(local_cluster: Environment) -> None:
+    """Each with its own token."""
+    said = run(local_cluster, sys.executable, "-c", _ONE_AFTER_THE_OTHER)
+    assert re.findall(r"^(?:own|theirs) \d$", said, re.MULTILINE) == ["own 1", "theirs 3", "theirs 3"]
+
+
 def test_a_second_start_is_refused(local_cluster: Environment) -> None:
     assert "there is one" in run(local_cluster, SCRIPT, "start", code=1)
 

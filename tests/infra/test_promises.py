@@ -86,10 +86,12 @@ _STARTS = re.compile(r"^[^#\n]*?(ray start|\{ray\[@\]\}\" start)", re.MULTILINE)
 
 def test_every_ray_that_is_started_asks_for_a_token() -> None:
     """By the line itself, or by what is exported before it."""
-    texts = {path.name: path.read_text() for path in (ROOT / "README.md", *INFRA.rglob("*")) if path.is_file()}
+    files = [ROOT / "README.md", *(path for path in INFRA.rglob("*") if path.is_file())]
+    texts = {str(path.relative_to(ROOT)): path.read_text() for path in files}
     started = {name: text for name, text in texts.items() if _STARTS.search(text)}
-    assert started.keys() >= {"README.md", "local-cluster.sh", "aws.yaml", "gcp.yaml"}
-    script = started.pop("local-cluster.sh")
+    launchers = {"infra/clusters/aws.yaml", "infra/clusters/gcp.yaml"}
+    assert started.keys() >= {"README.md", "infra/local-cluster.sh", *launchers}
+    script = started.pop("infra/local-cluster.sh")
     for name, text in started.items():
         for found in _STARTS.finditer(text):
             exported = re.search(r"^export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=", text[: found.start()], re.MULTILINE)
@@ -98,7 +100,7 @@ def test_every_ray_that_is_started_asks_for_a_token() -> None:
     order = ["export RAY_AUTH_MODE=token", "export RAY_AUTH_TOKEN=", "\n    load\n", "launch --head"]
     places = [script.index(each) for each in order]
     assert places == sorted(places)
-    for name in ("aws.yaml", "gcp.yaml"):
+    for name in launchers:
         assert yaml.safe_load(texts[name])["file_mounts"]["~/.ray/auth_token"] == "~/.transdomain-token"
     assert not [name for name, text in texts.items() if re.search(r"RAY_AUTH_MODE\W+(value:\W*)?disabled", text)]
 

@@ -15,9 +15,12 @@ from typing import NamedTuple
 
 import pytest
 
+from pipeline.training import checkpoint
 from tests import sockets
 from tests.chaos.driver import Driver
 from tests.chaos.ground import Ground, crash_at
+from tests.jobs.test_train_cli import flags
+from tests.pipeline.training import small
 
 _INTRUDER = """
 import ray, sys
@@ -129,10 +132,25 @@ def test_a_killed_part_is_named(title: str, name: str, tmp_path: Path) -> None:
 
 
 def test_the_sockets_of_a_process_are_seen() -> None:
-    """What the first test looks with: it sees one that is open to all."""
+    """The first test looks with these eyes: they see one that is open to all."""
     with socket.create_server(("0.0.0.0", 0)) as to_all, socket.create_server(("127.0.0.1", 0)) as to_us:
         found = sockets.listening(os.getpid())
         assert {to_all.getsockname(), to_us.getsockname()} <= found
         beyond = sockets.beyond_loopback(found)
         assert to_all.getsockname() in beyond
         assert to_us.getsockname() not in beyond
+
+
+@pytest.mark.long
+def test_training_is_shut_off_too_and_names_a_lost_controller(tmp_path: Path) -> None:
+    config = small.pix2pix(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
+    cadence = ["--checkpoint_every", "10", "--steps", "1000000", "--cpus_per_worker", "0.5", "--workers", "2"]
+    with Driver("train", [*flags(config), *cadence], tmp_path / "log", {}) as driver:
+        assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [10]), driver.log.read_text()[-3000:]
+        outside = {command_line(pid)[:60]: sockets.beyond_loopback(sockets.listening(pid)) for pid in driver.alive()}
+        assert not {name: there for name, there in outside.items() if there}
+        pid = next(pid for pid in driver.alive() if "TrainController" in command_line(pid))
+        os.kill(pid, signal.SIGKILL)
+        assert driver.wait(60) == 1
+        last = driver.log.read_text().splitlines()[-1]
+        assert last.startswith(f"train: Ray's actor TrainController (process {pid}) was lost; the same command goes on")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipeline.config.train import TrainConfig
 from pipeline.config.validation import Validation
 from pipeline.errors import UserError
-from pipeline.training.placement import Nodes, Placement, place
+from pipeline.training.placement import Nodes, Placement, held_by_others, place
 
 
 def config(workers: int, **changes: object) -> TrainConfig:
@@ -144,3 +144,12 @@ def test_there_is_room_for_validation_wherever_the_workers_are_put(
     left = [(float(c), float(g)) for c, g in sizes]
     expected = next((c for c in (cpus, 1) if always(left, workers, c)), None)
     assert (placement.validator or {}).get("CPU") == expected
+
+
+def test_places_that_others_hold_are_told() -> None:
+    placement = Placement(workers=3, least=2, cpus=1.0, gpus=0)
+    nodes = [{"CPU": 2.0}, {"CPU": 2.0}]
+    assert held_by_others(placement, nodes, [{"CPU": 1.0}, {"CPU": 1.0}]) is None
+    line = held_by_others(placement, nodes, [{"CPU": 1.5}, {}])
+    assert line is not None
+    assert "2 worker(s), each takes 1 CPU: of 4 CPU, 0 GPU on 2 node(s) there is room for 1 now" in line
