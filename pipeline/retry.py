@@ -10,6 +10,7 @@ import enum
 import errno
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ class Patience(NamedTuple):
     """When to stop trying again."""
 
     attempts: int
+    """That end in this fault."""
     total_s: float
     """No attempt begins later than this after the first."""
 
@@ -111,7 +113,7 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
     PermissionError of a disk, as they come (they are answers, not faults), and StorageError naming `url` once patience
     is used up: DamagedError where what was read stays damaged.
     """
-    begun = time.monotonic()
+    begun, faults = time.monotonic(), Counter[Fault]()
 
     def stop(state: tenacity.RetryCallState) -> bool:
         fault = fault_of(_error_of(state), url)
@@ -121,7 +123,8 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
         else:
             patience = (FIRST_PATIENCE if _is_first(url) else PATIENCE)[fault]
         elapsed = time.monotonic() - begun
-        return state.attempt_number >= patience.attempts or elapsed + state.upcoming_sleep > patience.total_s
+        faults[fault] += 1
+        return faults[fault] >= patience.attempts or elapsed + state.upcoming_sleep > patience.total_s
 
     def wait(state: tenacity.RetryCallState) -> float:
         return random.uniform(0.5, 1) * min(MAX_WAIT_S, FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1))
