@@ -218,7 +218,7 @@ async def _while_moving(call: Awaitable[T], body: bytes | _Watched, patience: fl
         while True:
             left = (body.moved_s if isinstance(body, _Watched) else begun) + patience - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"nothing was sent or answered for {patience:.0f} s")
+                raise TimeoutError(f"nothing was sent or answered for {patience:g} s")
             done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
             if done:
                 return task.result()
