@@ -112,7 +112,9 @@ def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> 
     account = mine
     if not storage.create(url, verdict):
         account, verdict = _adopt(url, mine)
-        columns = pq.read_table(io.BytesIO(verdict), columns=["key", "file_name", "sha256"])
+        columns = pq.read_table(
+            io.BytesIO(verdict), columns=["key", "file_name", "sha256"], page_checksum_verification=True
+        )
     for key, name, sha256 in zip(*(columns[c].to_pylist() for c in ("key", "file_name", "sha256")), strict=True):
         if key in files:
             _publish_file(output.file(name), files[key].as_py(), sha256)

@@ -38,6 +38,6 @@ def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchan
 def _read(wanted: Range) -> bytes:
     require_unchanged(wanted)
     try:
-        return storage.read(wanted.url, size=wanted.size)
+        return storage.read(wanted.url, size=wanted.size, version=wanted.version)
     except PermissionError as error:  # of the storage, and no fault of the image
         raise StorageError(f"{wanted.url}: may not be read ({error.strerror or error}); make it readable") from error

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from pipeline import storage
 from pipeline.engine.plan import Range, cut_range, joined
 from pipeline.stores import naming, parquet
 from pipeline.stores.schema import Store, without_keyless
@@ -138,7 +139,6 @@ class _Spread:
     def __init__(self, stack: contextlib.ExitStack) -> None:
         """The files are gone when `stack` is closed."""
         self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTITIONS)]  # noqa: SIM115
-
         self._waiting: list[int] = []
 
     def add(self, names: Sequence[str]) -> None:
@@ -148,8 +148,9 @@ class _Spread:
 
     def _write(self) -> None:
         hashes = np.array(self._waiting, np.int64)
-        for i in np.unique(hashes % _PARTITIONS):
-            self._files[i].write(hashes[hashes % _PARTITIONS == i].tobytes())
+        with storage.on_disk(tempfile.gettempdir(), "free some space, or set TMPDIR to another disk"):
+            for i in np.unique(hashes % _PARTITIONS):
+                self._files[i].write(hashes[hashes % _PARTITIONS == i].tobytes())
         self._waiting = []
 
     def partitions(self) -> Iterator[np.ndarray]:

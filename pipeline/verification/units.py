@@ -141,7 +141,7 @@ def _check_contents(
 
 def _columns(shard: bytes) -> pa.Table:
     """A shard's rows without its pictures."""
-    parquet = pq.ParquetFile(io.BytesIO(shard))
+    parquet = pq.ParquetFile(io.BytesIO(shard), page_checksum_verification=True)
     return parquet.read(columns=[name for name in _COLUMNS if name in parquet.schema_arrow.names])
 
 
