@@ -32,3 +32,12 @@ def decode_mark(data: bytes) -> dict[str, Any] | None:
         return said if known and all(isinstance(said[n], int) for n in ("segments", *Totals._fields)) else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def marked_segments(data: bytes) -> int | None:
+    """How many segments a mark speaks of, whichever version wrote it; None where it is damaged."""
+    try:
+        segments = json.loads(data)["segments"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return segments if isinstance(segments, int) else None

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.engine.mark import decode_mark
+from pipeline.engine.mark import marked_segments
 from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
 from pipeline.stores import folder, naming, parquet
@@ -99,9 +99,9 @@ def open_store(url: str, *, alike: bool = True) -> Store:
 def _require_finished(url: str, names: Collection[str]) -> None:
     """Raises UserError where the output of a job is not complete: its mark is missing, or names other segments than
     there are, as after a run that was killed while another one planned."""
-    said = decode_mark(storage.read_if_there(f"{url}/_SUCCESS") or b"") if "_SUCCESS" in names else None
+    mark = storage.read_if_there(f"{url}/_SUCCESS") if "_SUCCESS" in names else None
     planned = sum(name.startswith("_transdomain/plan/") and not storage.is_leftover(name) for name in names)
-    if said is None or said["segments"] != planned:
+    if mark is None or marked_segments(mark) != planned:
         raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
 
 
