@@ -98,7 +98,8 @@ def check_job(output: Output, kind: str) -> None:
     if data == encode_job(kind):
         return
     if data is None:
-        storage.require_empty(output.url, unless="_transdomain/")  # begun by somebody meanwhile, or without its record
+        # What is ours and has no record was begun by somebody just now, or has lost it.
+        storage.require_empty(output.url, unless=("_transdomain/",))
         return
     try:
         found = json.loads(data)

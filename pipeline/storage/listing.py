@@ -118,10 +118,10 @@ def exists(url: str) -> bool:
     return stat_file(url) is not None or bool(list_files(url))
 
 
-def require_empty(url: str, *, unless: str) -> None:
+def require_empty(url: str, *, unless: tuple[str, ...]) -> None:
     """Raise UserError where there are files below a prefix: an output would stand among them, or in their place.
 
-    Names that begin with `unless` say that an output was begun there. Hidden files are in nobody's way.
+    Names that begin with one of `unless` say that an output was begun there. Hidden files are in nobody's way.
     """
     names = [entry.name for entry in list_files(url) if not is_hidden(entry.name)]
     if names and not any(name.startswith(unless) for name in names):

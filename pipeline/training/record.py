@@ -62,7 +62,7 @@ def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
     """
     begun = begun_recipe(config)
     if begun is None:
-        storage.require_empty(config.output, unless="run.json")
+        storage.require_empty(config.output, unless=("run.json", "checkpoints/"))
         return
     changes = [f"{name} was {old} and is {new} now" for name, old, new in differences(begun, _recipe(config, start))]
     if changes:

@@ -18,7 +18,7 @@ from pipeline.engine.commit import REMEDY, ConflictError, read_account
 from pipeline.engine.plan import Unit
 from pipeline.engine.record import Output
 from pipeline.errors import StorageError
-from pipeline.stores import SourceChangedError, read_what_is_left
+from pipeline.stores import SourceChangedError, naming, read_what_is_left
 from pipeline.verification.fault import Fault
 
 _COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256")
@@ -172,7 +172,7 @@ def compare_with_source(
         return
     accounted = Counter(keys.to_pylist() + [row["key"] for row in aside if row["reason"] != CHANGED])
     for key, planned, why in changed:
-        if key in accounted or planned.shard.endswith(".parquet"):
+        if key in accounted or naming.is_shard(planned.shard):
             yield f"cannot be compared with its source: {why}"
             return
     expected = Counter(left["key"].to_pylist())

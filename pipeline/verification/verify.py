@@ -13,7 +13,7 @@ from pipeline.engine.plan import passed_over, segment_of
 from pipeline.engine.record import CARD, Output
 from pipeline.errors import DamagedError, UserError
 from pipeline.recipe import fingerprint
-from pipeline.stores import parquet
+from pipeline.stores import naming, parquet
 from pipeline.stores.keys import duplicate_keys
 from pipeline.verification.fault import Fault
 from pipeline.verification.records import Records, check_derived, read_records
@@ -126,7 +126,7 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
         elif name.startswith("_transdomain/"):
             yield Fault(name=name, what="is nothing that a job wrote", remedy="move it away")
         elif name.startswith("data/"):
-            if files_known or name.endswith(".parquet"):
+            if files_known or naming.is_shard(name):
                 yield Fault(name=name, what="belongs to no committed unit", remedy="move it away")
         elif name.lower().endswith(_DATA_ENDINGS):
             yield Fault(name=name, what="stands beside data/, where readers could take it for data", remedy="move it")

@@ -35,6 +35,7 @@ def finish(ground: Ground, kind: Kind, output: str, rows: int) -> None:
     ground.check(kind, output, rows)
 
 
+@pytest.mark.parametrize("ground", [pytest.param("local", marks=pytest.mark.long), "s3"], indirect=True, scope="module")
 def test_a_killed_driver(ground: Ground) -> None:
     output, token = ground.new_output(), ground.new_token()
     with drive(ground, "parquet", output, 4, crash_at("hold:after data", token)) as driver:

@@ -100,6 +100,16 @@ def test_another_recipe_under_the_same_run_is_refused_with_the_difference(
     assert "learning_rate was 0.0002 and is 0.1 now" in refused(capsys, *flags(config), "--learning_rate", "0.1")
 
 
+def test_a_place_with_other_files_is_no_place_for_a_run(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small.pix2pix(store, str(tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/report.html").write_text("theirs")
+    assert "holds 1 other files, such as report.html" in refused(capsys, *flags(config))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["report.html"]
+
+
 def test_a_run_that_validation_has_ended_is_trained_until_it_may_go_on(
     store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,7 +144,7 @@ def test_a_file_that_may_not_be_read_is_named_and_no_fault_of_the_image(
 ) -> None:
     store = open_store(put(str(tmp_path), "a.png"))
 
-    def denied(url: str) -> bytes:
+    def denied(url: str, **_: object) -> bytes:
         raise PermissionError(13, "Permission denied", url)
 
     monkeypatch.setattr(storage, "read", denied)  # root may read everything
