@@ -17,21 +17,22 @@ MOST_LINES = 20
 def run(config: VerifyConfig) -> int:
     """Print the verdict; 0 where the dataset is whole, else 1."""
     verdict = verify(config.input, source=config.source)
-    _list("fault", [str(fault) for fault in verdict.faults])
+    _list("fault", [f"{fault}; {fault.mend}" for fault in verdict.faults])
     _list("passed over", verdict.passed_over)
     left = [f"{entry.name} ({entry.size} bytes)" for entry in verdict.leftovers]
     left += [f"{upload.name} (an upload that was never completed)" for upload in verdict.uploads]
     _list("left behind by a kill, in nobody's way", left)
+    total, planned = verdict.total, len(verdict.records.units)
+    units = f"{total.units} units" if total.units == planned else f"{total.units} of {planned} units"
+    tell(
+        f"{config.input}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} set aside"
+        f" + {total.skipped} skipped, in {units}: "
+        + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
+    )
     if config.clean:
         tell(f"removed {clean(verdict, time.time())} of {len(left)} leftovers")
     if config.repair:
         _repair(verdict)
-    total = verdict.total
-    tell(
-        f"{config.input}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} set aside"
-        f" + {total.skipped} skipped, in {total.units} units: "
-        + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
-    )
     return FAILED if verdict.faults else DONE
 
 

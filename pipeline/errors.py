@@ -54,8 +54,9 @@ class DamagedError(StorageError):
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an error and what it says, on one line and without credentials."""
-    return redact(" ".join(f"{type(error).__name__}: {error}".split()))
+    """The kind of an error and what it says, on one line and without credentials; our own say what they are."""
+    kind = "" if type(error).__module__.startswith("pipeline.") and str(error) else f"{type(error).__name__}: "
+    return redact(" ".join(f"{kind}{error}".split()))
 
 
 def redact(text: str) -> str:

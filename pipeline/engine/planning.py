@@ -27,6 +27,7 @@ from pipeline.recipe import Change, differences
 log = logging.getLogger("transdomain")
 
 _THREADS = 16
+_MOST_GONE = 1000
 _VERSIONS = "versions."
 """Begins the names of those settings that are versions of libraries."""
 
@@ -88,12 +89,16 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     """The plan of `output`, and the units that the next segment would have; None where no more is wanted."""
     segments = load_segments(output)
     bound = [segment for segment in segments if segment.label == wanted.label]
+    has_moved = bool(bound) and not wanted.label and _sources_moved(output, segments, wanted)
     _require_same_recipe(output, bound, wanted)
     if bound and wanted.label:
         return Planned(segments, []), None
-    if bound:
-        _require_same_sources(output, segments, wanted)
-    fresh, changed = compare(wanted.ranges, _planned_ranges(output, len(segments)))
+    fresh, changed, gone = compare(wanted.ranges, _planned_ranges(output, len(segments)))
+    if has_moved and gone:
+        raise UserError(
+            f"{output.url}: not the same store at another place: {len(gone)} inputs that were planned, such as "
+            f"{gone[0]}, are not there; give the right place, or another output"
+        )
     if wanted.label:
         _require_alike_elsewhere(output, segments, wanted, changed)
     if not fresh and not wanted.label:
@@ -105,8 +110,9 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
 
 def compare(
     ranges: Sequence[Range], planned: Iterable[tuple[str, str, str, str, int]]
-) -> tuple[list[Range], list[str]]:
-    """The ranges of those shards that were never planned, and the URLs of those that are no longer what was planned.
+) -> tuple[list[Range], list[str], list[str]]:
+    """The ranges of those shards that were never planned, the URLs of those that are no longer what was planned, and
+    the names of some that are not there any more.
 
     `planned` has source, shard, url, version and size of every planned range. A shard at its old place is compared by
     its version; one at another place, where its version says nothing, by its size. A pure function.
@@ -123,10 +129,13 @@ def compare(
         sizes[i] += piece.size
     known, differs, elsewhere = (np.zeros(len(first), bool) for _ in range(3))
     planned_sizes = np.zeros(len(first), np.int64)
+    gone: dict[str, None] = {}
     for source, shard, url, version, size in planned:
         at = number.get((source, shard))
         if at is None:
-            continue  # gone from the store: what was made of it stays
+            if len(gone) < _MOST_GONE:
+                gone[shard] = None
+            continue
         known[at] = True
         if url == first[at].url:
             differs[at] |= version != first[at].version
@@ -135,7 +144,7 @@ def compare(
             planned_sizes[at] += size
     differs |= elsewhere & (planned_sizes != np.array(sizes, np.int64))
     fresh = [piece for piece in kept if not known[number[piece.source, piece.shard]]]
-    return fresh, [first[i].url for i in np.flatnonzero(differs)]
+    return fresh, [first[i].url for i in np.flatnonzero(differs)], list(gone)
 
 
 def _require_same_recipe(output: Output, bound: Sequence[Segment], wanted: Request) -> None:
@@ -164,12 +173,13 @@ def _other_recipe(output: Output, segment: Segment, changes: Sequence[Change]) -
     return f"{what} was begun with other settings ({said}); {how}"
 
 
-def _require_same_sources(output: Output, segments: Sequence[Segment], wanted: Request) -> None:
-    """Raises UserError where the newest segment was planned from other stores, unless the user says that they moved."""
+def _sources_moved(output: Output, segments: Sequence[Segment], wanted: Request) -> bool:
+    """Whether the newest segment was planned from the stores at other places, as the user says; else raises UserError
+    where it was planned from other stores."""
     before = {name: source.url for name, source in segments[-1].sources.items()}
     now = {name: source.url for name, source in wanted.sources.items()}
     if before == now:
-        return
+        return False
     difference = f"made from {', '.join(before.values())}, and the input is {', '.join(now.values())}"
     if not wanted.moved:
         raise UserError(
@@ -182,6 +192,7 @@ def _require_same_sources(output: Output, segments: Sequence[Segment], wanted: R
             f"{output.url}: {difference}, and not all that was planned there is made; finish it from the old place "
             "first, or give another output"
         )
+    return True
 
 
 def _require_alike_elsewhere(

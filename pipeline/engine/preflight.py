@@ -14,7 +14,7 @@ from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, st
 log = logging.getLogger("transdomain")
 
 
-def check_sources(job: Job) -> None:
+def check_sources(job: Job, said: set[int]) -> None:
     """Raises UserError where there is nothing to do, or what is done would be taken for input."""
     stores = job.sources.values()
     empty = [store.url for store in stores if not store.rows]
@@ -23,8 +23,9 @@ def check_sources(job: Job) -> None:
     for url in empty:
         log.warning("%s: holds no rows", url)
     for store in stores:
-        for each in store.passed_over:
+        for each in store.passed_over if id(store) not in said else ():
             log.warning("%s", each.below(store.url))
+        said.add(id(store))
     made = [job.output.shard(Unit("000000-000000", (), part_of(job.label, work.part))) for work in job.works]
     made += [job.output.file(f"key.{work.sink.extension}") for work in job.works if work.sink.form == "folder"]
     for store in stores:

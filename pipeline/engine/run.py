@@ -58,8 +58,8 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
     run again, and to be run twice at once on the same outputs. Raises UserError before any work where an output cannot
     be used; BudgetExceededError or IncompleteError where it cannot be completed.
     """
-    checked = set[int]()
-    planned = [_prepare(job, checked) for job in jobs]
+    checked, said = set[int](), set[int]()
+    planned = [_prepare(job, checked, said) for job in jobs]
     segments = [plan.segments for plan in planned]
     marked = [finish.marked_totals(job.output, s) for job, s in zip(jobs, segments, strict=True)]
     for job, plan, complete in zip(jobs, planned, marked, strict=True):
@@ -89,9 +89,9 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
 
     Raises UserError where the output cannot be used.
     """
-    described, checked = [], set[int]()
+    described, checked, said = [], set[int](), set[int]()
     for job in jobs:
-        check_sources(job)
+        check_sources(job, said)
         check_job(job.output, job.kind)
         (segments, _), fresh = next_segment(job.output, job.request)
         if fresh:
@@ -102,9 +102,9 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
     return described
 
 
-def _prepare(job: Job, checked: set[int]) -> Planned:
+def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
     output = job.output
-    check_sources(job)
+    check_sources(job, said)
     storage.check_output(output.url)
     check_job(output, job.kind)
     _, fresh = next_segment(output, job.request)  # what is refused leaves no trace

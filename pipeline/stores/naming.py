@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
+from urllib.parse import quote
 
 from pipeline import images, storage
 
 OF_AN_OUTPUT = ("_transdomain", "_quarantine")
 """Folders that an output keeps beside its data."""
-_HIDDEN_PART = re.compile(r"(?:^|/)(?:\.|%|__)")
+_HIDDEN_PART = re.compile(r"(?:^|/)(?:\.|__)")
+_UNSHOWN = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What looks like an escape, and what would steer a terminal or turn its direction."""
 _MOST_ENDINGS = 20
 """Endings that are counted each by itself."""
 
@@ -41,18 +44,20 @@ def file_name(key: str, extension: str) -> str:
     """The name below data/ of the file that a folder output has for a key; no two keys have the same.
 
     A part of a key that begins with a dot, which every reader leaves out, or with two underscores, which `datasets`
-    does, gets its first character as %2E or %5F. So does a percent sign (%25), which keeps the names apart and lets
-    them be turned back. One underscore stays: readers of folders of pictures show such names, and cameras write them.
+    does, gets its first character as %2E or %5F. So does whatever would steer a terminal that lists the folder (%0A,
+    %1B, ...), and a percent sign before two hexadecimal digits (%25), so that the names turn back into keys as those of
+    URLs do, and stay apart. One underscore stays: readers of folders of pictures show it, and cameras write it.
     """
-    if _HIDDEN_PART.search(key):
+    if _HIDDEN_PART.search(key) or _UNSHOWN.search(key):
         key = "/".join(_shown_part(part) for part in key.split("/"))
     return f"{key}.{extension}"
 
 
 def _shown_part(part: str) -> str:
-    if part.startswith(("__", "%")) or (part.startswith(".") and part not in (".", "..")):
-        return f"%{ord(part[0]):02X}{part[1:]}"
-    return part
+    shown = _UNSHOWN.sub(lambda found: quote(found[0]), part)
+    if shown.startswith("__") or (shown.startswith(".") and part not in (".", "..")):
+        return f"%{ord(shown[0]):02X}{shown[1:]}"
+    return shown
 
 
 def inputs_among(

@@ -265,4 +265,9 @@ def _difference(expected: pa.Schema, found: pa.Schema) -> str:
         for f in expected
         if f.name in found.names and found.field(f.name).type != f.type
     ]
-    return "; ".join(missing + more + other) or "other order"
+    nulls = [
+        f"{f.name}: {'with' if found.field(f.name).nullable else 'without'} nulls, unlike there"
+        for f in expected
+        if f.name in found.names and found.field(f.name).nullable != f.nullable
+    ]
+    return "; ".join(missing + more + other + nulls) or "other order"

@@ -23,6 +23,11 @@ class Fault:
     def __str__(self) -> str:
         return f"{self.name} {self.what}"
 
+    @property
+    def mend(self) -> str:
+        """What to do about it, in a few words."""
+        return self.remedy or "--repair removes it, and the job's command then makes it anew"
+
 
 def rerun(name: str, what: str) -> Fault:
     """A fault that the job's next run mends by itself."""

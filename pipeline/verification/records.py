@@ -189,5 +189,5 @@ def _check_card(output: Output, sha256: str | None) -> list[Fault]:
     if not works:
         return [Fault(name=CARD, what="is harmed: its head does not name data/ for readers", remove=(CARD, _MARK))]
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        return [Fault(name=CARD, what="is not as the job wrote it, though its head is", remove=(CARD, _MARK))]
+        return [Fault(name=CARD, what="is not as the job wrote it", remove=(CARD, _MARK))]
     return []

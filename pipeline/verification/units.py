@@ -136,7 +136,11 @@ def _check_contents(
     if source:
         aside = _columns(objects["quarantine"]).to_pylist() if "quarantine" in objects else []
         for why in compare_with_source(unit, made[claims.key_column], aside, commit["counts"]["skipped"]):
-            yield Fault(name=f"unit {unit.id}", what=why, remedy="put the source back as it was, or add --no_source")
+            yield Fault(
+                name=f"unit {unit.id}",
+                what=why,
+                remedy="put the source back as it was, or add --no_source, which looks at the output alone",
+            )
 
 
 def _columns(shard: bytes) -> pa.Table:

@@ -80,6 +80,14 @@ class TestAnotherInput:
         assert run_pack(other, packed, "--moved") == 2
         assert "inputs have changed since they were planned" in last_line(capsys)
 
+    def test_a_place_without_the_planned_files_is_not_where_the_store_is(
+        self, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "few/even").mkdir(parents=True)
+        shutil.copy2(tmp_path / "in/even/000.jpg", tmp_path / "few/even/000.jpg")
+        assert run_pack(tmp_path / "few", packed, "--moved") == 2
+        assert "8 inputs that were planned, such as even/002.png, are not there" in last_line(capsys)
+
     def test_what_is_planned_is_made_from_the_old_place(
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

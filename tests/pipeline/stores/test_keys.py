@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,3 +65,10 @@ def test_no_two_keys_are_one_file_and_no_file_is_hidden(keys: list[str]) -> None
 )  # fmt: skip
 def test_names_that_readers_hide_are_escaped(key: str, name: str) -> None:
     assert naming.file_name(key, "png") == name
+
+
+@given(st.text(st.sampled_from(".%_/aF2\n\x1b\u202e"), max_size=8), st.text(st.sampled_from(".%_/aF2\n"), max_size=8))
+def test_names_of_files_show_what_they_are_and_turn_back_into_keys(one: str, other: str) -> None:
+    names = [naming.file_name(key, "png") for key in (one, other)]
+    assert [unquote(name).removesuffix(".png") for name in names] == [one, other]
+    assert names[0].isprintable()
