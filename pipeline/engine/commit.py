@@ -130,7 +130,7 @@ def _publish_file(url: str, data: bytes, sha256: str) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ConflictError(f"{url} came out differently from what the unit's verdict recorded")
     if not storage.create(url, data) and hashlib.sha256(storage.read(url)).hexdigest() != sha256:
-        raise ConflictError(f"{url} holds another picture")
+        raise ConflictError(f"{url} holds another picture; {REMEDY}")
     crash.point("after image")
 
 

@@ -150,7 +150,7 @@ def complete(
     doubled = duplicate_keys(lambda: keys_of(output, kept))
     if doubled:
         raise ValueError(f"{output.url} is not complete: keys that occur more than once: {', '.join(doubled)}")
-    if strange := strangers(output, kept):
+    if strange := strangers(output, manifest):
         raise ValueError(
             f"{output.url} is not called complete: {len(strange)} files in data/ are of no unit, such as {strange[0]}, "
             "and readers would take them for data; move them away and run the same command again"
@@ -216,6 +216,11 @@ def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
     if mark is None:
         return None
     said = decode_mark(mark)
+    if said is not None and said["segments"] > max(len(segments), count_segments(output)):
+        raise ValueError(
+            f"{output.plan(said['segments'] - 1)} is missing, and {output.success} speaks of it; put it back from a "
+            "copy, or give another output"
+        )
     if said is None or said["segments"] < len(segments):
         storage.delete(output.success)
         return None

@@ -7,6 +7,7 @@ input under the same output, inputs that are not what they were, keys that occur
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine import crash
-from pipeline.engine.plan import Range, Segment, Source, Unit, encode_segment
-from pipeline.engine.record import Output, is_finished, load_segments, read_plan
+from pipeline.engine.plan import Range, Segment, Source, Unit, encode_segment, segment_of
+from pipeline.engine.record import Output, count_segments, is_finished, load_segments, read_plan
 from pipeline.errors import UserError
 from pipeline.recipe import Change, differences
 
@@ -28,6 +29,7 @@ log = logging.getLogger("transdomain")
 
 _THREADS = 16
 _MOST_GONE = 1000
+_UNIT = re.compile(r"\d{6}-\d{6}")
 _VERSIONS = "versions."
 """Begins the names of those settings that are versions of libraries."""
 
@@ -58,6 +60,8 @@ class Planned(NamedTuple):
     segments: list[Segment]
     changed: list[str]
     """URLs of inputs that are no longer what was planned."""
+    gone: list[str]
+    """Names of some inputs that were planned and are not there any more."""
 
 
 def plan_new_inputs(output: Output, wanted: Request) -> Planned:
@@ -69,9 +73,10 @@ def plan_new_inputs(output: Output, wanted: Request) -> Planned:
     """
     created = False
     while True:
-        (segments, changed), units = next_segment(output, wanted)
+        planned, units = next_segment(output, wanted)
+        segments = planned.segments
         if units is None:
-            return Planned(segments, changed)
+            return planned
         if created:
             raise RuntimeError(f"{output.plan(len(segments) - 1)} was planned, and its inputs still count as new")
         if segments:
@@ -88,11 +93,16 @@ def plan_new_inputs(output: Output, wanted: Request) -> Planned:
 def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Unit] | None]:
     """The plan of `output`, and the units that the next segment would have; None where no more is wanted."""
     segments = load_segments(output)
+    for segment in segments:
+        if segment.job != wanted.job:
+            raise UserError(
+                f"{output.url} is the output of jobs.{segment.job}, not of jobs.{wanted.job}; give another output"
+            )
     bound = [segment for segment in segments if segment.label == wanted.label]
     has_moved = bool(bound) and not wanted.label and _sources_moved(output, segments, wanted)
     _require_same_recipe(output, bound, wanted)
     if bound and wanted.label:
-        return Planned(segments, []), None
+        return Planned(segments, [], []), None
     fresh, changed, gone = compare(wanted.ranges, _planned_ranges(output, len(segments)))
     if has_moved and gone:
         raise UserError(
@@ -102,10 +112,22 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     if wanted.label:
         _require_alike_elsewhere(output, segments, wanted, changed)
     if not fresh and not wanted.label:
-        return Planned(segments, changed), None
+        return Planned(segments, changed, gone), None
+    _require_no_traces(output, len(segments))
     units = wanted.cut(fresh, len(segments))
     # A segment that says nothing would be followed by another one that says nothing.
-    return Planned(segments, changed), units if units or wanted.label else None
+    return Planned(segments, changed, gone), units if units or wanted.label else None
+
+
+def _require_no_traces(output: Output, number: int) -> None:
+    """Raises UserError where there are commits of segment `number`, or a later one, and no such segment: the plan has
+    lost its end, and new units would be taken for those that were made."""
+    found = [unit for unit in output.committed() if _UNIT.fullmatch(unit) and segment_of(unit) >= number]
+    if found and count_segments(output) <= segment_of(min(found)):  # else somebody has planned and begun just now
+        raise UserError(
+            f"{output.plan(number)} is missing, and units of it are committed, such as {min(found)}; put it back from "
+            "a copy, or give another output"
+        )
 
 
 def compare(

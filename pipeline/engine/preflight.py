@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from pipeline.engine import finish
 from pipeline.engine.job import Job
 from pipeline.engine.plan import Unit, part_of
+from pipeline.engine.planning import Planned
+from pipeline.engine.record import unit_ids
 from pipeline.errors import UserError
 from pipeline.stores import Store, is_listed
-from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
+from pipeline.stores.keys import duplicate_source_keys, duplicates, file_and_folder_keys, store_keys
 
 log = logging.getLogger("transdomain")
 
@@ -36,9 +40,11 @@ def check_sources(job: Job, said: set[int]) -> None:
             )
 
 
-def check_keys(job: Job, checked: set[int]) -> None:
+def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Unit]) -> None:
     """Raises UserError where keys clash in a source, as they would in the output: one occurs more than once, or two
     cannot both be names of files. Stores in `checked`, by their id, were looked at before."""
+    if plan.gone:
+        _check_keys_of_output(job, plan, fresh)
     extensions = {work.sink.extension for work in job.works if work.sink.form == "folder"}
     for store in job.sources.values():
         if id(store) in checked:
@@ -56,6 +62,30 @@ def check_keys(job: Job, checked: set[int]) -> None:
                     f"{store.url}: of the keys {file!r} and {within!r} one would be a file where the other needs a "
                     "folder; rename one of them, or write --form parquet"
                 )
+
+
+def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Unit]) -> None:
+    """Raises UserError where a key of the `fresh` units was made already, of an input that is no longer there."""
+    output = job.output
+    committed = output.committed()
+    units = [unit for segment in plan.segments for unit in unit_ids(segment) if unit in committed]
+    made = finish.with_data(output, finish.manifest_table(finish.read_commits(output, plan.segments, units)))
+
+    def batches() -> Iterator[tuple[str, Sequence[str]]]:
+        yield from ((output.url, keys) for keys in finish.keys_of(output, made))
+        for part in dict.fromkeys(unit.part for unit in fresh):
+            for name, store in job.sources.items():
+                ranges = [r for unit in fresh if unit.part == part for r in unit.ranges if r.source == name]
+                before = f"{part.rpartition('=')[2]}/{name}/" if part else ""  # as augment names its rows
+                for url, keys in store_keys(replace(store, ranges=ranges)):
+                    yield url, [f"{before}{key}" for key in keys]
+
+    for key, first, second in duplicates(batches):
+        if output.url in (first, second):
+            raise UserError(
+                f"{max(first, second, key=lambda url: url != output.url)}: the key {key!r} is in {output.url} already, "
+                f"of an input that is gone, such as {plan.gone[0]}; give new rows new keys, or another output"
+            )
 
 
 def _key_batches(store: Store) -> Iterator[Sequence[str]]:

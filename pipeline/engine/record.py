@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -78,11 +79,13 @@ class Output:
     def retired_segments(self) -> set[int]:
         """Numbers of the segments whose data was given up, from one listing."""
         entries = storage.list_files(self.at("_transdomain/retired"), ".json")
-        return {int(e.name.removesuffix(".json")) for e in entries if not storage.is_leftover(e.name)}
+        numbers = (re.fullmatch(r"(\d{6})\.json", entry.name) for entry in entries)
+        return {int(number[1]) for number in numbers if number}
 
     def committed(self) -> set[str]:
         """Units with a commit record, from one listing."""
-        return {e.name.removesuffix(".json") for e in storage.list_files(self.at("_transdomain/commits"), ".json")}
+        entries = storage.list_files(self.at("_transdomain/commits"), ".json")
+        return {e.name.removesuffix(".json") for e in entries if not storage.is_hidden(e.name)}
 
 
 def ensure_job(output: Output, kind: str) -> None:
@@ -177,7 +180,7 @@ def read_plan(url: str, decode: Callable[[Any], T]) -> T:
 def plan_files(output: Output) -> list[storage.Entry]:
     """The files of the plan, from one listing."""
     entries = storage.list_files(output.at("_transdomain/plan"), ".parquet")
-    return [entry for entry in entries if not storage.is_leftover(entry.name)]
+    return [entry for entry in entries if not storage.is_hidden(entry.name)]
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -21,7 +21,7 @@ from pipeline.engine.preflight import check_keys, check_sources
 from pipeline.engine.record import Output, check_job, ensure_job, is_finished, load_segments, load_units, unit_ids
 from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.engine.tally import Tally
-from pipeline.errors import UserError
+from pipeline.errors import StorageError, UserError
 from pipeline.recipe import differences
 from pipeline.stores import parquet
 
@@ -93,9 +93,10 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
     for job in jobs:
         check_sources(job, said)
         check_job(job.output, job.kind)
-        (segments, _), fresh = next_segment(job.output, job.request)
+        plan, fresh = next_segment(job.output, job.request)
+        segments = plan.segments
         if fresh:
-            check_keys(job, checked)
+            check_keys(job, checked, plan, fresh)
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
         described.append((job.output.url, job.inputs(rows), sum(s.units for s in planned) + len(fresh or ())))
@@ -107,9 +108,9 @@ def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
     check_sources(job, said)
     storage.check_output(output.url)
     check_job(output, job.kind)
-    _, fresh = next_segment(output, job.request)  # what is refused leaves no trace
+    plan, fresh = next_segment(output, job.request)  # what is refused leaves no trace
     if fresh:
-        check_keys(job, checked)
+        check_keys(job, checked, plan, fresh)
     ensure_job(output, job.kind)
     planned = plan_new_inputs(output, job.request)
     for name, make in job.cards(planned.segments, None).items():
@@ -254,7 +255,13 @@ def _over_budget(quarantined: int, inputs: int, output: Output) -> str:
 
 def _for_instance(output: Output) -> str:
     """One of the rows that were set aside, with its reason; empty where none is to be had."""
-    for entry in storage.list_files(output.at("_quarantine"), ".parquet")[:1]:
-        for row in parquet.read_columns(entry.url, ["key", "reason", "message"], first=1).to_pylist():
+    shown = [e for e in storage.list_files(output.at("_quarantine"), ".parquet") if not storage.is_hidden(e.name)]
+    for entry in shown[:1]:
+        try:
+            rows = parquet.read_columns(entry.url, ["key", "reason", "message"], first=1).to_pylist()
+        except StorageError as error:  # the verdict on the budget stands without it
+            log.info("%s", error)
+            return ""
+        for row in rows:
             return f" (such as {row['key']}: {row['reason']}: {row['message']})"
     return ""

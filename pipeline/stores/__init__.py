@@ -72,12 +72,19 @@ def open_store(url: str, *, alike: bool = True) -> Store:
         return parquet.open_shards(url, [entry], alike=alike)
     listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
     entries, tally, root = listing.entries, listing.tally, url
+    base = _pattern(url)[0] if "*" in url else url
     if not entries:
         raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
     names = {entry.name for entry in entries}
     if "_transdomain/job.json" in names:
         _require_finished(url, names)
         entries, root = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")], f"{url}/data"
+    nested = [] if root != url else naming.roots_of_outputs(entry.name for entry in entries)
+    for prefix in nested:
+        below = {entry.name.removeprefix(prefix) for entry in entries if entry.name.startswith(prefix)}
+        _require_finished(f"{base}/{prefix}".rstrip("/"), below)
+    if len(nested) > 1 and "*" not in url:
+        raise _several(url, nested)
     kind, inputs = naming.inputs_among(entries, tally)
     if not inputs:
         raise _no_input(url, listing)
@@ -108,9 +115,14 @@ def _require_finished(url: str, names: Collection[str]) -> None:
 def _no_input(url: str, listing: storage.Listing) -> UserError:
     names = (entry.name for entry in listing.entries)
     if children := sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")}):
-        return UserError(f"{url}: holds several stores; name one: {', '.join(f'{url}/{c}' for c in children)}")
+        return _several(url, children)
     endings = ", ".join(images.EXTENSIONS)
     return UserError(f"{url}: no Parquet shard and no image ({endings}) below it{_besides(listing.tally)}")
+
+
+def _several(url: str, roots: Sequence[str]) -> UserError:
+    stores = ", ".join(f"{url}/{root.rstrip('/')}" for root in roots[:5])
+    return UserError(f"{url}: holds several stores; name one, or all by a *: {stores}")
 
 
 def _besides(tally: storage.Tally) -> str:

@@ -18,6 +18,8 @@ OF_AN_OUTPUT = ("_transdomain", "_quarantine")
 _HIDDEN_PART = re.compile(r"(?:^|/)(?:\.|__)")
 _UNSHOWN = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """What looks like an escape, and what would steer a terminal or turn its direction."""
+_MARKER = re.compile(r"_(SUCCESS|metadata|common_metadata|delta_log|(started|committed)_.*)")
+"""What Spark and its like leave beside data: neither data nor worth a word."""
 _MOST_ENDINGS = 20
 """Endings that are counted each by itself."""
 
@@ -60,11 +62,17 @@ def _shown_part(part: str) -> str:
     return shown
 
 
+def roots_of_outputs(names: Iterable[str]) -> list[str]:
+    """Where among these names the outputs of jobs are, each with a slash at its end; empty for the prefix itself."""
+    job = "_transdomain/job.json"
+    return [name.removesuffix(job) for name in names if name == job or name.endswith(f"/{job}")]
+
+
 def inputs_among(
     entries: Sequence[storage.Entry], tally: storage.Tally
 ) -> tuple[Literal["parquet", "folder"], list[storage.Entry]]:
     """The form of a store and its shards or image files; what else there is goes into the tally."""
-    ours = [e.name[: -len("_transdomain/job.json")] for e in entries if e.name.endswith("_transdomain/job.json")]
+    ours = roots_of_outputs(e.name for e in entries)
     if ours:
         kept = [f"{root}{name}/" for root in ours for name in OF_AN_OUTPUT]
         entries = [e for e in entries if not e.name.startswith(tuple(kept))]
@@ -83,7 +91,7 @@ def _inputs(
             tally.add("image files beside Parquet shards", entry.name)
         elif is_shard(entry.name):
             tally.add("Parquet files whose name, or folder's name, begins with _", entry.name)
-        elif not entry.name.rpartition("/")[2].startswith("_"):  # Spark's _SUCCESS and _metadata are no data
+        elif not _MARKER.fullmatch(entry.name.rpartition("/")[2]):
             tally.add(_by_ending(entry.name, tally), entry.name)
 
 

@@ -17,6 +17,8 @@ class Fault:
     """Names of the objects without which the job's next run makes all of it anew."""
     unit: str = ""
     """The unit that has to be made again for that, from its source."""
+    of_source: bool = False
+    """Whether it lies in the source alone."""
     remedy: str = ""
     """What a person has to do, where removing nothing helps."""
 

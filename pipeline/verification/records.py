@@ -15,7 +15,7 @@ import yaml
 from pipeline import storage
 from pipeline.engine import finish
 from pipeline.engine.commit import REMEDY, ConflictError, decode_commit
-from pipeline.engine.mark import Totals, decode_mark
+from pipeline.engine.mark import Totals, decode_mark, marked_segments
 from pipeline.engine.plan import Segment, Unit, decode_segment, decode_units, segment_of
 from pipeline.engine.record import CARD, Output, encode_job, read_plan, unit_ids
 from pipeline.recipe import fingerprint
@@ -24,6 +24,7 @@ from pipeline.verification.fault import Fault, rerun
 _THREADS = 16
 _PLAN, _COMMITS, _RETIRED = "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/"
 _MARK, _MANIFEST = "_SUCCESS", "_transdomain/manifest.parquet"
+_JOBS = ("pack", "translate", "augment")
 _BACKUP = "put it back from a copy, or make the output anew under another name"
 
 
@@ -43,7 +44,7 @@ class Records(NamedTuple):
 
 def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fault]]:
     """The records among the objects `names` of an output, and what is wrong with them."""
-    segments, units, faults = _read_plan(output, _below(names, _PLAN))
+    segments, units, faults = _read_plan(output, _below(names, _PLAN), _least_segments(output, names))
     whole = not faults
     faults += _check_job(output, segments)
     faults += _check_retired(output, _below(names, _RETIRED))
@@ -52,6 +53,14 @@ def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fa
     table = finish.read_manifest(data) if data is not None else None
     manifest = {row["unit"]: row for row in table.to_pylist()} if table is not None else {}
     return Records(segments, whole, units, commits, manifest), faults + wrong
+
+
+def _least_segments(output: Output, names: Sequence[str]) -> int:
+    """How many segments there were, as far as the mark and the commits tell: a plan may have lost its end."""
+    commits = (re.fullmatch(r"(\d{6})-\d{6}\.json", name.removeprefix(_COMMITS)) for name in _below(names, _COMMITS))
+    mark = storage.read_if_there(output.success) if _MARK in names else None
+    marked = marked_segments(mark) if mark is not None else None
+    return max([marked or 0, *(int(commit[1]) + 1 for commit in commits if commit)])
 
 
 def _below(names: Sequence[str], prefix: str) -> list[str]:
@@ -66,12 +75,13 @@ def _check_job(output: Output, segments: Sequence[Segment]) -> list[Fault]:
     name = "_transdomain/job.json"
     if data is None:
         return [rerun(name, "is missing")]
-    if kinds and data != encode_job(kinds[0]):
-        return [Fault(name=name, what=f"is harmed: it is not that of jobs.{kinds[0]}", remove=(name,))]
+    if data not in map(encode_job, kinds or _JOBS):
+        whose = f"jobs.{kinds[0]}" if kinds else "any job of this version"
+        return [Fault(name=name, what=f"is harmed: it is not that of {whose}", remove=(name,))]
     return []
 
 
-def _read_plan(output: Output, names: Sequence[str]) -> tuple[list[Segment], list[Unit], list[Fault]]:
+def _read_plan(output: Output, names: Sequence[str], least: int) -> tuple[list[Segment], list[Unit], list[Fault]]:
     segments, units, faults = list[Segment](), list[Unit](), list[Fault]()
     for name in names:
         number = re.fullmatch(r"(\d{6})\.parquet", name.removeprefix(_PLAN))
@@ -92,7 +102,9 @@ def _read_plan(output: Output, names: Sequence[str]) -> tuple[list[Segment], lis
         segments.append(segment)
         units += of_segment
     there = {int(name[len(_PLAN) :][:6]) for name in names if re.fullmatch(r"\d{6}\.parquet", name[len(_PLAN) :])}
-    for lost in sorted(set(range(max(there, default=0) + 1)) - there):
+    if not there and not least:
+        return segments, units, [*faults, rerun(_PLAN, "is empty: nothing was planned yet")]
+    for lost in sorted(set(range(max(least, *(number + 1 for number in there), 1))) - there):
         faults.append(Fault(name=f"{_PLAN}{lost:06d}.parquet", what="is missing", remedy=_BACKUP))
     return segments, units, faults
 
@@ -100,6 +112,9 @@ def _read_plan(output: Output, names: Sequence[str]) -> tuple[list[Segment], lis
 def _check_retired(output: Output, names: Sequence[str]) -> list[Fault]:
     faults = []
     for name in names:
+        if not re.fullmatch(r"\d{6}\.json", name.removeprefix(_RETIRED)):
+            faults.append(Fault(name=name, what="is no record of a segment", remedy="move it away"))
+            continue
         try:
             whole = f"{json.loads(storage.read(output.at(name)))['segment']:06d}.json" == name.removeprefix(_RETIRED)
         except (ValueError, KeyError, TypeError):

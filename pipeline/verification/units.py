@@ -98,6 +98,8 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
                 what = f"is not of unit {unit.id} as it was planned"
                 yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
                 return
+    if verdict in names:
+        yield from _check_waiting_files(output, unit, verdict)
     if aside in names:
         try:
             account, rows = read_account(aside, storage.read(output.at(aside)))
@@ -107,6 +109,16 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
         if not derived:
             what = "is not derived from the account of its unit"
             yield Fault(name=aside, what=what, remove=(aside,), unit=unit.id)
+
+
+def _check_waiting_files(output: Output, unit: Unit, verdict: str) -> Iterator[Fault]:
+    """The files of a verdict that are there already, and are others; the rest is still to come."""
+    made = _columns(storage.read(output.at(verdict)))
+    for name, expected in zip(made["file_name"].to_pylist(), made["sha256"].to_pylist(), strict=True):
+        data = storage.read_if_there(output.file(name))
+        if data is not None and hashlib.sha256(data).hexdigest() != expected:
+            what = "is harmed: its sha256 is not the one of its unit"
+            yield Fault(name=f"data/{name}", what=what, remove=(f"data/{name}",), unit=unit.id)
 
 
 def _without_remedy(error: Exception) -> str:
@@ -139,6 +151,7 @@ def _check_contents(
             yield Fault(
                 name=f"unit {unit.id}",
                 what=why,
+                of_source=True,
                 remedy="put the source back as it was, or add --no_source, which looks at the output alone",
             )
 

@@ -11,7 +11,7 @@ from pipeline.engine import finish
 from pipeline.engine.mark import Totals
 from pipeline.engine.plan import passed_over, segment_of
 from pipeline.engine.record import CARD, Output
-from pipeline.errors import DamagedError, UserError
+from pipeline.errors import DamagedError, StorageError, UserError, one_line
 from pipeline.recipe import fingerprint
 from pipeline.stores import naming, parquet
 from pipeline.stores.keys import duplicate_keys
@@ -72,7 +72,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
         if unit.id in records.commits
     ]
     with ThreadPoolExecutor(_THREADS) as threads:
-        found = list(threads.map(lambda claim: list(check_unit(output, claim, source=source)), claims))
+        found = list(threads.map(lambda claim: _check(output, claim, source), claims))
         waiting = [unit for unit in records.units if unit.id not in records.commits]
         made_by = {segment.number: fingerprint(segment.recipe) for segment in records.segments}
         present = set(names)
@@ -80,7 +80,11 @@ def verify(url: str, *, source: bool = True) -> Verdict:
             lambda unit: list(check_waiting(output, unit, made_by[segment_of(unit.id)], present)), waiting
         )
         faults += [fault for wrong in found_waiting for fault in wrong]
-    sound = [claim.commit for claim, wrong in zip(claims, found, strict=True) if not wrong and not claim.given_up]
+    sound = [
+        claim.commit
+        for claim, wrong in zip(claims, found, strict=True)
+        if all(fault.name == f"unit {claim.unit.id}" and fault.of_source for fault in wrong) and not claim.given_up
+    ]
     faults += [fault for wrong in found for fault in wrong]
     if records.plan_is_whole:
         faults += _strangers(output, names, records, claims)
@@ -103,6 +107,15 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     )
 
 
+def _check(output: Output, claim: Claims, source: bool) -> list[Fault]:
+    """The faults of a unit; one that cannot be read hides no others."""
+    try:
+        return list(check_unit(output, claim, source=source))
+    except (StorageError, OSError) as error:
+        what = f"cannot be read: {one_line(error)}"
+        return [Fault(name=f"unit {claim.unit.id}", what=what, remedy="make it readable, or repair its storage")]
+
+
 def _strangers(output: Output, names: Sequence[str], records: Records, claims: Sequence[Claims]) -> Iterator[Fault]:
     """Objects among those of the output, or where readers would take them for data, that are of no planned unit."""
     known = {said["name"] for claim in claims for kind in ("data", "quarantine") if (said := claim.said(kind))}
@@ -118,7 +131,11 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
             files_known = False  # a fault of its own, already named; without its list its files would look strange
             continue
         known.update(f"data/{file}" for file in made)
+    given_up = {claim.commit["data"]["name"] for claim in claims if claim.given_up}
     for name in names:
+        if name in given_up:
+            what = "is data that was given up, and is still there for readers"
+            yield Fault(name=name, what=what, remove=(name,), remedy="--repair removes it")
         if name in known or name in _OWN or name.startswith(_OWN_FOLDERS) or storage.is_hidden(name):
             continue
         if name.startswith(("_quarantine/", "_transdomain/verdicts/")):

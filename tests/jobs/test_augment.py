@@ -612,3 +612,16 @@ def test_a_source_at_another_place_may_not_hide_other_pictures(
     (moved / names[0]).write_bytes(same)
     assert ground.run(DAYS[1]) == 0  # the same pictures: nothing is new
     assert ground.slots()[DAYS[1]] == set()
+
+
+def test_data_that_was_given_up_and_is_still_there_is_named_and_goes_with_the_next_slot(ground: Ground) -> None:
+    for day in DAYS[:2]:
+        ground.grow(day, 2)
+        assert ground.run(day) == 0
+    record = json.dumps({"segment": 0, "slot": DAYS[0]}).encode()  # and then the run was killed
+    storage.replace(Output(ground.output).retired(0), record)
+    assert verify.main(["--input", ground.output]) == 1
+    ground.grow(DAYS[2], 1)
+    assert ground.run(DAYS[2], "--keep_slots", "2") == 0
+    assert verify.main(["--input", ground.output]) == 0
+    assert not [e for e in storage.list_files(f"{ground.output}/data") if DAYS[0] in e.name]

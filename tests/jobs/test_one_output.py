@@ -396,3 +396,42 @@ class TestVersions:
         assert run_translate(source, output, bundle) == 0
         assert run_translate(source, output, bundle, "--resources.threads", "2") == 2
         assert "arithmetic.threads: 1 there, 2 now" in last_line(capsys)
+
+
+def test_a_key_of_an_input_that_is_gone_is_not_made_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def write(name: str, keys: list[str]) -> None:
+        good = {"bytes": images.encode(corpus.picture(len(name)), images.Encoding()), "path": None}
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(pa.table({"key": keys, "image": [good] * len(keys)}), tmp_path / f"in/{name}.parquet")
+
+    write("monday", ["k0", "k1"])
+    assert run_pack(tmp_path / "in", tmp_path / "out") == 0
+    (tmp_path / "in/monday.parquet").unlink()
+    write("tuesday", ["k1", "k2"])
+    before = snapshot(tmp_path / "out")
+    assert run_pack(tmp_path / "in", tmp_path / "out") == 2
+    assert "the key 'k1' is in" in last_line(capsys)
+    assert snapshot(tmp_path / "out") == before
+    write("tuesday", ["k2", "k3"])
+    assert run_pack(tmp_path / "in", tmp_path / "out") == 0
+
+
+def test_another_job_does_not_take_over_an_output_without_its_record(
+    packed: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (packed / "_transdomain/job.json").unlink()
+    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
+    assert run_translate(source, packed, bundle) == 2
+    assert "is the output of jobs.pack" in last_line(capsys)
+    assert run_pack(source, packed) == 0
+
+
+def test_an_output_within_an_input_has_to_be_finished(source: Path, tmp_path: Path) -> None:
+    assert run_pack(source, tmp_path / "stores", "--split", "train", "0.5", "test", "0.5") == 0
+    with pytest.raises(UserError, match="holds several stores"):
+        open_store(str(tmp_path / "stores"))
+    assert open_store(str(tmp_path / "stores/t*")).rows == 6
+    (tmp_path / "stores/test/_SUCCESS").unlink()
+    for url in ("stores", "stores/t*", "store*/test"):
+        with pytest.raises(UserError, match="has not finished"):
+            open_store(str(tmp_path / url))

@@ -122,6 +122,7 @@ DAMAGES: Mapping[str, Damage] = {
     "a mark of fewer segments": Damage("_SUCCESS", edit(segments=0)),
     "a missing mark": Damage("_SUCCESS", remove),
     "a stranger among the shards": Damage("data/stranger.parquet", put(), mended=False),
+    "a stranger among the retired": Damage("_transdomain/retired/note.json", put(b"{}"), mended=False),
     "a stranger beside data/": Damage("more.parquet", put(), mended=False),
     "a stranger among the records": Damage("_transdomain/notes.txt", put(), mended=False),
     "a truncated plan": Damage("_transdomain/plan/000000.parquet", truncate, mended=False),
@@ -135,6 +136,9 @@ HARMLESS = {
     "data/.DS_Store": put(),
     "_quarantine/._000000-000000.parquet": put(),
     "data/.000000-000000.parquet.abc.tmp": put(),
+    "_transdomain/plan/._000000.parquet": put(),
+    "_transdomain/commits/._000000-000000.json": put(),
+    "_transdomain/retired/._000000.json": put(),
 }
 
 
@@ -228,6 +232,10 @@ def test_what_readers_leave_out_is_no_fault(made: Path, tmp_path: Path, name: st
     shutil.copytree(made / "out", output)
     HARMLESS[name](output / name)
     assert verify.main(["--input", str(output)]) == 0
+    assert run_again(made, output) == 0
+    # A budget that is exceeded stays that, whatever stands first in the quarantine.
+    options = ["--input", str(made / "in"), "--output", str(output), "--local", "--limits.rows", "4"]
+    assert pack.main([*options, "--budget.count", "1"]) == 3
 
 
 def test_many_damages_are_all_named(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,6 +266,34 @@ def test_a_broken_shard_whose_source_is_gone_is_left(
     assert verify.main(["--input", str(output), "--repair"]) == 1
     assert "cannot be made again" in capsys.readouterr().out
     assert snapshot(output) == before
+
+
+def test_a_plan_that_has_lost_its_end_costs_no_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = corpus.write_folder(str(tmp_path / "in"), 3), tmp_path / "out"
+    options = ["--input", source, "--output", str(output), "--local"]
+    assert pack.main(options) == 0
+    put(images.encode(corpus.picture(7), images.Encoding()))(tmp_path / "in/new.jpg")
+    assert pack.main(options) == 0
+    (output / "_transdomain/plan/000001.parquet").unlink()
+    before = snapshot(output)
+    assert verify.main(["--input", str(output), "--repair"]) == 1
+    assert "plan/000001.parquet is missing" in capsys.readouterr().out
+    put(images.encode(corpus.picture(8), images.Encoding()))(tmp_path / "in/newer.jpg")
+    assert pack.main(options) == 2  # and its units are not taken for those that were made
+    assert "000001.parquet is missing" in capsys.readouterr().err
+    assert snapshot(output) == before
+
+
+def test_two_damages_in_a_folder_of_files(made: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(made / "files", output)
+    flip(sorted(path for path in (output / "data").rglob("*") if path.is_file())[-1])
+    for commit in (output / "_transdomain/commits").iterdir():
+        truncate(commit)
+    assert verify.main(["--input", str(output), "--repair"]) == 1
+    options = ["--bundle", str(made / "bundle"), "--form", "folder", "--local", "--limits.rows", "4"]
+    assert translate.main(["--input", str(made / "in"), "--output", str(output), *options]) == 0
+    assert corpus.contents(str(output)) == corpus.contents(str(made / "files"))
 
 
 def test_a_name_that_steers_a_terminal_is_shown_escaped(

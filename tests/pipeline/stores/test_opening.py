@@ -118,10 +118,11 @@ def test_shards_in_a_folder_that_is_called_like_one(any_prefix: str) -> None:
 
 def test_underscores_hide_what_an_output_keeps_for_itself(tmp_path: Path) -> None:
     put(str(tmp_path), "out/_transdomain/job.json", "out/_quarantine/x.png", "out/data/_DSC1.png", "_quarantine/y.png")
-    assert [r.shard for r in open_store(str(tmp_path)).ranges] == ["_quarantine/y.png", "out/data/_DSC1.png"]
-    with pytest.raises(UserError, match="has not finished"):
-        open_store(f"{tmp_path}/out")
+    for url in (str(tmp_path), f"{tmp_path}/out"):
+        with pytest.raises(UserError, match="has not finished"):
+            open_store(url)
     (tmp_path / "out/_SUCCESS").write_bytes(encode_mark(0, Totals(0, 0, 0, 0, 0), None))
+    assert [r.shard for r in open_store(str(tmp_path)).ranges] == ["_quarantine/y.png", "out/data/_DSC1.png"]
     assert [r.shard for r in open_store(f"{tmp_path}/out").ranges] == ["_DSC1.png"]
     assert [r.shard for r in open_store(f"{tmp_path}/out/data").ranges] == ["_DSC1.png"]
 
@@ -235,3 +236,13 @@ def test_what_is_left_of_shards_and_why_the_rest_is_not(tmp_path: Path) -> None:
     none, lost = read_what_is_left(store.ranges, store.schema, ["x"])
     assert none.schema == rows.schema
     assert len(lost) == 4
+
+
+def test_names_with_an_underscore_are_counted_and_a_folder_that_ends_like_ours_is_none(tmp_path: Path) -> None:
+    put(str(tmp_path), "1.png", "my_transdomain/p.png", "my_transdomain/job.json", "_DSC1.NEF", "DSC2.NEF", "_SUCCESS")
+    store = open_store(str(tmp_path))
+    assert [r.shard for r in store.ranges] == ["1.png", "my_transdomain/p.png"]
+    assert {each.reason: each.count for each in store.passed_over} == {
+        "files ending in .nef": 2,
+        "files ending in .json": 1,
+    }
