@@ -216,7 +216,7 @@ def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
     if mark is None:
         return None
     said = decode_mark(mark)
-    if said is not None and said["segments"] > max(len(segments), count_segments(output)):
+    if said is not None and said["segments"] > len(segments) and said["segments"] > count_segments(output):
         raise ValueError(
             f"{output.plan(said['segments'] - 1)} is missing, and {output.success} speaks of it; put it back from a "
             "copy, or give another output"

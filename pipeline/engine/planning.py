@@ -64,16 +64,20 @@ class Planned(NamedTuple):
     """Names of some inputs that were planned and are not there any more."""
 
 
-def plan_new_inputs(output: Output, wanted: Request) -> Planned:
+def plan_new_inputs(
+    output: Output, wanted: Request, found: tuple[Planned, Sequence[Unit] | None] | None = None
+) -> Planned:
     """The segments of `output`, after one more for those shards that are in none yet.
 
     Each segment is created exclusively; who loses the race for a number reads the winner's and plans again with what
     is left. Under a label there is one segment of that name, of what was fresh when it was created, however little
-    that was. Raises UserError where the recipe or the sources recorded in this output, or under this label, are others.
+    that was. `found` is what `next_segment` gave just now, where it was asked; the plan is not read again for it.
+    Raises UserError where the recipe or the sources recorded in this output, or under this label, are others.
     """
     created = False
     while True:
-        planned, units = next_segment(output, wanted)
+        planned, units = found or next_segment(output, wanted)
+        found = None
         segments = planned.segments
         if units is None:
             return planned

@@ -108,11 +108,13 @@ def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
     check_sources(job, said)
     storage.check_output(output.url)
     check_job(output, job.kind)
-    plan, fresh = next_segment(output, job.request)  # what is refused leaves no trace
+    request = job.request
+    found = next_segment(output, request)  # what is refused leaves no trace
+    plan, fresh = found
     if fresh:
         check_keys(job, checked, plan, fresh)
     ensure_job(output, job.kind)
-    planned = plan_new_inputs(output, job.request)
+    planned = plan_new_inputs(output, request, found)
     for name, make in job.cards(planned.segments, None).items():
         storage.create(output.at(name), make())  # those of a run that came further are not written over
     return planned

@@ -39,6 +39,7 @@ def on_disk(url: str, remedy: str = "free some space, or give another output") -
 
 
 def create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:
+    """A look and a write that no other thread of this process comes between; False where the name is taken."""
     with _memory_lock:
         if fs.exists(path):
             return False
@@ -71,6 +72,7 @@ def create_local(path: str, data: bytes) -> bool:
 
 
 def create_local_named(path: str, data: bytes) -> bool:
+    """A named temporary file, linked once it is on the disk; False where the name is taken."""
     temporary = temporary_name(path)
     try:
         write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
@@ -85,11 +87,13 @@ def create_local_named(path: str, data: bytes) -> bool:
 
 
 def temporary_name(path: str) -> str:
+    """A name beside `path` that nobody else has and that readers leave out."""
     directory, base = os.path.split(path)
     return os.path.join(directory, f".{base[:64]}.{uuid.uuid4().hex}.tmp")
 
 
 def write_synced(descriptor: int, data: bytes) -> None:
+    """Write all of `data`, wait until the disk has it, and close the descriptor."""
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -98,6 +102,7 @@ def write_synced(descriptor: int, data: bytes) -> None:
 
 
 def sync_directory(path: str) -> None:
+    """Wait until the disk has the name of `path`."""
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)
