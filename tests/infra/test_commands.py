@@ -114,34 +114,35 @@ def _translates_on(config: TranslateConfig, there: list[dict[str, float]]) -> No
         assert needs.threads <= max(1, round(needs.actor_cpus))
 
 
-NOW = int(time.time())
-MINUTES = NOW // 60
+def _day(minutes: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(minutes * 60))
 
 
-def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
-
-
-@pytest.mark.parametrize(
-    ("job", "day"),
-    [
-        (f"augment-{MINUTES - 1800}", _day((MINUTES - 1800) * 60)),  # begun thirty hours late
-        ("augment-by-hand", _day(NOW)),
-        ("augment-20261123", _day(NOW)),
-        (f"augment-{MINUTES + 3000}", _day(NOW)),
-    ],
-    ids=["scheduled", "word", "date", "future"],
-)
-def test_the_slot_is_that_of_the_schedule(job: str, day: str, tmp_path: Path) -> None:
+def _slot_of(job: str, folder: Path) -> str:
+    """The slot that the CronJob's script submits as the Kubernetes Job named `job`."""
     overlay = next(each for each in OVERLAYS if of_kind(render(each), "CronJob"))
-    spy = tmp_path / "transdomain"
+    spy = folder / "transdomain"
     spy.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     spy.chmod(0o755)
-    environment = os.environ | {"JOB_NAME": job, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = os.environ | {"JOB_NAME": job, "PATH": f"{folder}:{os.environ['PATH']}"}
     script = ["/bin/bash", "-euo", "pipefail", "-c", _cron_script(overlay)]
     words = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert words[words.index("--submission_id") + 1] == f"augment-{day}"
-    assert words[words.index("--slot") + 1] == day
+    slot = words[words.index("--slot") + 1]
+    assert words[words.index("--submission_id") + 1] == f"augment-{slot}"
+    return slot
+
+
+def test_a_late_job_has_the_slot_of_its_schedule(tmp_path: Path) -> None:
+    thirty_hours_ago = int(time.time() / 60) - 1800
+    assert _slot_of(f"augment-{thirty_hours_ago}", tmp_path) == _day(thirty_hours_ago)
+
+
+@pytest.mark.parametrize("name", ["by-hand", "20261123", "future"])
+def test_a_name_that_is_no_schedule_has_the_slot_of_today(name: str, tmp_path: Path) -> None:
+    begun = time.time() / 60
+    job = f"augment-{int(begun) + 3000}" if name == "future" else f"augment-{name}"
+    slot = _slot_of(job, tmp_path)
+    assert slot in {_day(begun), _day(time.time() / 60)}  # midnight may pass meanwhile
 
 
 def test_the_dashboard_draws_what_exists() -> None:
