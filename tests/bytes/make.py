@@ -1,0 +1,87 @@
+"""Make one small output of every job that writes one, and write the sha256 of each object to FOLDER/sums.json: `python make.py FOLDER`.
+
+It knows the jobs by their command lines alone, so it runs beside any version of the code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from yaml import safe_dump
+
+_PIX2PIX = ["--input", "pairs", "--objective", "pix2pix"]
+_CYCLEGAN = ["--input", "photos", "--input_b", "maps", "--objective", "cyclegan", "--gan_loss", "lsgan", "--discriminator.in_channels", "3"]
+_TRAIN = (
+    "--global_batch 2 --load_size 36 --crop_size 32 --steps 3 --epochs 1 --decay_epochs 1 --precision fp32 --trunk direct"
+    " --generator.kind resnet --generator.width 4 --generator.depth 1 --generator.norm instance"
+    " --discriminator.width 4 --discriminator.layers 1 --workers 1 --cpus_per_worker 1"
+).split()
+_TRANSLATE = "--device cpu --precision fp32 --resources.threads 1 --local".split()
+
+
+def main(folder: Path) -> None:
+    inputs, outputs = folder / "in", folder / "out"
+    _draw(inputs)
+    places = {name: str(inputs / name) for name in ("pairs", "photos", "maps", "mixed")}
+    _run("pack", "--input", str(inputs / "drawn"), "--output", places["pairs"], "--layout", "pairs", "--local")
+    for name, said in (("pix2pix", _PIX2PIX), ("cyclegan", _CYCLEGAN)):
+        _run("train", [places.get(word, word) for word in said], *_TRAIN, "--output", str(outputs / name))
+    bundle = str(outputs / "cyclegan" / "bundle")
+    source = ["--input", places["mixed"], "--limits.rows", "4", "--budget.share", "0.9"]
+    _run("pack", *source, "--output", str(outputs / "pack"), "--local")
+    for form in ("parquet", "folder"):
+        words = ["--bundle", bundle, "--direction", "a_to_b", "--form", form]
+        _run("translate", *source, *words, *_TRANSLATE, "--output", str(outputs / form))
+    (folder / "augment.yaml").write_text(
+        safe_dump({"translators": {"there": {"bundle": bundle, "direction": "a_to_b", "probability": 0.5}}})
+    )
+    words = ["--config", str(folder / "augment.yaml"), "--sources", "one", places["mixed"], "--slot", "2026-10-01"]
+    _run("augment", *words, *source[2:], *_TRANSLATE, "--output", str(outputs / "augment"))
+    (folder / "sums.json").write_text(json.dumps(_sums(outputs), indent=1, sort_keys=True))
+
+
+def _draw(inputs: Path) -> None:
+    """Nine photographs of one size, their maps, both as A|B pictures, and two files that are no image."""
+    drawn = np.random.default_rng(7)
+    for name in ("drawn", "photos", "maps", "mixed"):
+        (inputs / name).mkdir(parents=True)
+    for i in range(9):
+        photo, label = (drawn.integers(0, 256, (5, 6, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1) for _ in "ab")
+        Image.fromarray(photo).save(inputs / "photos" / f"{i}.png")
+        shutil.copy(inputs / "photos" / f"{i}.png", inputs / "mixed")
+        Image.fromarray(label).save(inputs / "maps" / f"{i}.png")
+        Image.fromarray(np.concatenate([photo, label], 1)).save(inputs / "drawn" / f"{i}.png")
+    (inputs / "mixed" / "empty.png").touch()
+    (inputs / "mixed" / "text.jpg").write_text("no picture")
+
+
+def _run(job: str, *arguments: str | list[str]) -> None:
+    words = [word for said in arguments for word in ([said] if isinstance(said, str) else said)]
+    sys.argv = [job, *words]
+    try:
+        runpy.run_module(f"jobs.{job}", run_name="__main__")
+    except SystemExit as end:
+        if end.code != 0:
+            raise
+
+
+def _sums(outputs: Path) -> dict[str, str]:
+    """Everything but what names its time or its place: records of attempts, logs, checkpoints."""
+    kept = ("data", "_quarantine", "bundle", "images")
+    names = sorted(path.relative_to(outputs) for path in outputs.rglob("*") if path.is_file())
+    return {
+        str(name): hashlib.sha256((outputs / name).read_bytes()).hexdigest()
+        for name in names
+        if len(name.parts) > 2 and name.parts[1] in kept
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
