@@ -7,16 +7,17 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline import running, storage
-from pipeline.config.augment import AugmentConfig
-from pipeline.engine.record import Output, check_job
+from pipeline import storage
+from pipeline.augment import slots
+from pipeline.augment.config import AugmentConfig
+from pipeline.augment.job import augment_job
+from pipeline.engine import launch
+from pipeline.engine.records.layout import Output, check_job
 from pipeline.errors import UserError
 from pipeline.report.content import Report
 from pipeline.report.text import render_text
-from pipeline.retry import preflight
+from pipeline.storage.retry import preflight
 from pipeline.terminal import show, tell
-from pipeline.translation import slots
-from pipeline.translation.augment import augment_job
 
 STATUS_SLOTS = 10
 TRANSLATORS = """Translators are named in a file, each with its bundle, direction and probability:
@@ -35,7 +36,7 @@ def augment(config: AugmentConfig) -> int:
     slot = slots.choose_slot(config.slot, config.schedule, datetime.datetime.now(datetime.UTC))
     with preflight(output.url):
         job = augment_job(config, slot)
-    running.run_engine([job], config, reads=[translator.bundle for translator in config.translators.values()])
+    launch.run_engine([job], config, reads=[translator.bundle for translator in config.translators.values()])
     if config.keep_slots is not None and not config.dry_run:
         for gone in slots.retire(output, config.keep_slots, slot):
             tell(f"{output.url}, slot {gone}: data deleted")

@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.benchmark import forms, table, translation
 from pipeline.benchmark import ingest as ingesting
 from pipeline.benchmark import step as stepping
-from pipeline.config.benchmark import (
+from pipeline.benchmark.config import (
     GeneratorBenchmarkConfig,
     IngestBenchmarkConfig,
     StepBenchmarkConfig,

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from pipeline import ray_errors, storage, terminal
+from pipeline import storage, terminal
+from pipeline.cluster import loss
 from pipeline.config import parse
-from pipeline.engine.budget import BudgetExceededError
+from pipeline.engine.completion.budget import BudgetExceededError
 from pipeline.errors import UserError, printable
-from pipeline.retry import first_answer_soon
+from pipeline.storage.retry import first_answer_soon
 from pipeline.terminal import say
 
 C = TypeVar("C")
@@ -55,7 +56,7 @@ def _run(
     config: type[C], function: Callable[[C], int], arguments: list[str], *, name: str, description: str, debug: bool
 ) -> int:
     goes_on = f"the same command goes on from here: {_command(name, arguments)}"
-    ray_errors.end_by(_ending(name, goes_on))
+    loss.end_by(_ending(name, goes_on))
     try:
         with first_answer_soon():
             parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
@@ -63,7 +64,7 @@ def _run(
     except KeyboardInterrupt:
         say(f"{name}: interrupted; {goes_on}")
         return INTERRUPTED
-    except ray_errors.ClusterLostError as error:
+    except loss.ClusterLostError as error:
         return _failed(name, error, debug, FAILED, then=f"; {goes_on}")
     except UserError as error:
         return _failed(name, error, debug, UNUSABLE)
@@ -72,7 +73,7 @@ def _run(
     except Exception as error:  # the last line of defence: a line for the user, the traceback on request
         return _failed(name, error, debug, FAILED)
     finally:
-        ray_errors.end_by(None)
+        loss.end_by(None)
 
 
 def check_arguments(name: str, arguments: Sequence[str]) -> int:

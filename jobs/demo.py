@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline.config.demo import DemoConfig
-from pipeline.demo import demo
+from pipeline.demo.config import DemoConfig
+from pipeline.demo.job import demo
 from pipeline.terminal import show
 
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline.config.evaluate import EvaluateConfig
-from pipeline.evaluation.store import evaluate
+from pipeline.evaluate.config import EvaluateConfig
+from pipeline.evaluate.job import evaluate
 from pipeline.terminal import show
 
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline.config.export import ExportConfig
-from pipeline.exporting import export
+from pipeline.models.export_config import ExportConfig
+from pipeline.models.exporting import export
 from pipeline.terminal import tell
 
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline.config.import_ import ImportConfig
-from pipeline.importing import prepare
+from pipeline.models.import_config import ImportConfig
+from pipeline.models.importing import prepare
 from pipeline.terminal import tell
 
 

@@ -6,17 +6,17 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline import running
-from pipeline.config.pack import PackConfig
-from pipeline.packing import pack_jobs
-from pipeline.retry import preflight
+from pipeline.engine import launch
+from pipeline.pack.config import PackConfig
+from pipeline.pack.job import pack_jobs
+from pipeline.storage.retry import preflight
 
 
 def pack(config: PackConfig) -> int:
     """Run the job and print how each store stands."""
     with preflight(config.input):
         jobs = pack_jobs(config)
-    running.run_engine(jobs, config)
+    launch.run_engine(jobs, config)
     return DONE
 
 

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from jobs.__main__ import JOBS
 from jobs.cli import DONE, INTERRUPTED, check_arguments, run_job, say
-from pipeline import submitting
-from pipeline.config.submit import SubmitConfig
 from pipeline.errors import UserError
+from pipeline.submit import client
+from pipeline.submit.config import SubmitConfig
 from pipeline.terminal import pass_on, tell
 
 _WITHOUT_VALUE = {"wait", "no_wait", "debug", "help", "h"}
@@ -48,14 +48,14 @@ def submit(config: SubmitConfig, job: Sequence[str]) -> int:
         )
         hint = f"did you mean {near[0]}?" if near else f"jobs are {', '.join(SUBMITTABLE)}"
         raise UserError(f"{wrong}; {hint}")
-    submitting.runtime_env(config, os.environ)
+    client.runtime_env(config, os.environ)
     unusable = _checked_in(config.working_dir, name, job[1:])
     if unusable:
         return unusable
-    line = submitting.entrypoint(name, job[1:])
+    line = client.entrypoint(name, job[1:])
     try:
-        cluster = submitting.connect(config, os.environ)
-        attempt, fresh = submitting.submit(cluster, config, line, os.environ)
+        cluster = client.connect(config, os.environ)
+        attempt, fresh = client.submit(cluster, config, line, os.environ)
     except KeyboardInterrupt:
         say("submit: interrupted while submitting; `ray job list` shows whether the job has got there")
         return INTERRUPTED
@@ -69,16 +69,16 @@ def submit(config: SubmitConfig, job: Sequence[str]) -> int:
     return _follow(cluster, attempt.id, stop)
 
 
-def _follow(cluster: submitting.Cluster, job: str, stop: str) -> int:
+def _follow(cluster: client.Cluster, job: str, stop: str) -> int:
     try:
-        ended = submitting.follow(cluster, job, pass_on)
+        ended = client.follow(cluster, job, pass_on)
     except KeyboardInterrupt:
         say(
             f"submit: detached, {job} goes on; to follow it: ray job logs --follow {job} --address {cluster.address}; "
             f"to stop it: {stop}"
         )
         return INTERRUPTED
-    code = submitting.exit_code(ended)
+    code = client.exit_code(ended)
     unexplained = ended.status == "FAILED" and ended.exit_code is None
     why = f": {' '.join(ended.message.split())[:500]}" if unexplained else ""
     say(f"submit: {job} {ended.status.lower()}, exit code {code}{why}")
@@ -87,7 +87,7 @@ def _follow(cluster: submitting.Cluster, job: str, stop: str) -> int:
 
 def _checked_in(working_dir: str, name: str, arguments: Sequence[str]) -> int:
     """Configuration files are named relative to the folder that the job will run in."""
-    here = contextlib.nullcontext() if submitting.is_remote(working_dir) else contextlib.chdir(working_dir or ".")
+    here = contextlib.nullcontext() if client.is_remote(working_dir) else contextlib.chdir(working_dir or ".")
     with here:
         return check_arguments(name, arguments)
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline.config.train import TrainConfig
 from pipeline.terminal import tell
+from pipeline.training.config.train import TrainConfig
 from pipeline.training.run import prepare, run
 
 

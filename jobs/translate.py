@@ -6,17 +6,17 @@ import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
-from pipeline import running
-from pipeline.config.translate import TranslateConfig
-from pipeline.retry import preflight
-from pipeline.translation.job import translate_job
+from pipeline.engine import launch
+from pipeline.storage.retry import preflight
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
 
 
 def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
     with preflight(config.input):
         job = translate_job(config)
-    running.run_engine([job], config, reads=[config.bundle])
+    launch.run_engine([job], config, reads=[config.bundle])
     return DONE
 
 

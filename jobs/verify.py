@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 
 from jobs.cli import DONE, FAILED, run_job
-from pipeline.config.verify import VerifyConfig
 from pipeline.terminal import tell
-from pipeline.verification import Verdict, clean, repair, verify
+from pipeline.verify import Verdict, clean, repair, verify
+from pipeline.verify.config import VerifyConfig
 
 MOST_LINES = 20
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gan_models import GeneratorConfig, build_generator, save_bundle
 from pipeline import images, storage
-from pipeline.engine.finish import DETERMINISTIC_COLUMNS
+from pipeline.engine.completion.finish import DETERMINISTIC_COLUMNS
 
 
 def picture(seed: int, height: int = 24, width: int = 24) -> np.ndarray:

@@ -19,9 +19,9 @@ from PIL import Image
 
 from gan_models.pixels import from_uint8, to_uint8
 from pipeline import images
-from pipeline.bundles import open_bundle
-from pipeline.translation.generator import Arithmetic, translate_frames
-from pipeline.translation.stages import Translate
+from pipeline.models.bundles import open_bundle
+from pipeline.models.translator import Arithmetic, translate_frames
+from pipeline.translate.stages import Translate
 
 
 class Contender(Protocol):

@@ -13,12 +13,12 @@ from typing import Any, Literal, get_args
 
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
-from pipeline import hardware
 from pipeline.benchmark import contenders, inputs
+from pipeline.benchmark.config import GeneratorBenchmarkConfig
 from pipeline.benchmark.limits import Limits, in_turn, machine
-from pipeline.config.benchmark import GeneratorBenchmarkConfig
-from pipeline.hardware import Trunk
-from pipeline.translation.generator import Arithmetic
+from pipeline.cluster import hardware
+from pipeline.cluster.hardware import Trunk
+from pipeline.models.translator import Arithmetic
 
 log = logging.getLogger("transdomain")
 

@@ -16,17 +16,20 @@ from typing import Any, Literal
 
 import torch
 
-from pipeline import demo, hardware, images
+from pipeline import images
 from pipeline.benchmark import inputs
+from pipeline.benchmark.config import IngestBenchmarkConfig
 from pipeline.benchmark.limits import in_turn, machine
-from pipeline.config.benchmark import IngestBenchmarkConfig
-from pipeline.config.demo import DemoConfig
-from pipeline.config.train import TrainConfig
-from pipeline.training import loader, loop
-from pipeline.training.feed import Feed, open_data
-from pipeline.training.group import Group
-from pipeline.training.replica import Replica
-from pipeline.training.waiting import Waiting
+from pipeline.cluster import hardware
+from pipeline.demo import job
+from pipeline.demo.config import DemoConfig
+from pipeline.training import loop
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.data import loader
+from pipeline.training.data.feed import Feed, open_data
+from pipeline.training.data.waiting import Waiting
+from pipeline.training.distributed.group import Group
+from pipeline.training.model.replica import Replica
 
 log = logging.getLogger("transdomain")
 
@@ -134,7 +137,7 @@ def _rate(action: Callable[[], int], device: torch.device) -> float:
 def _recipe(config: IngestBenchmarkConfig, scratch: str) -> TrainConfig:
     """That of the demonstration."""
     assert config.steps
-    recipe = demo.train_config(DemoConfig(size=config.size), scratch)
+    recipe = job.train_config(DemoConfig(size=config.size), scratch)
     return dataclasses.replace(
         recipe,
         input=f"{scratch}/store",

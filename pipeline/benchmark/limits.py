@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline import hardware
+from pipeline.cluster import hardware
 
 log = logging.getLogger("transdomain")
 

@@ -13,14 +13,14 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from pipeline import hardware
+from pipeline.benchmark.config import StepBenchmarkConfig
 from pipeline.benchmark.limits import Limits, in_turn, machine
-from pipeline.config.benchmark import StepBenchmarkConfig
-from pipeline.config.parse import parse
-from pipeline.config.train import TrainConfig
-from pipeline.hardware import Trunk
-from pipeline.training.group import Group
-from pipeline.training.replica import Replica
+from pipeline.cluster import hardware
+from pipeline.cluster.hardware import Trunk
+from pipeline.config import parse
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.distributed.group import Group
+from pipeline.training.model.replica import Replica
 
 log = logging.getLogger("transdomain")
 

@@ -12,21 +12,23 @@ from typing import Any, Literal, NamedTuple
 
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
-from pipeline import hardware, running
 from pipeline.benchmark import contenders, inputs
+from pipeline.benchmark.config import TranslateBenchmarkConfig
 from pipeline.benchmark.contenders import ModelAlone, PlainLoop
 from pipeline.benchmark.limits import Limits, machine
-from pipeline.config.benchmark import TranslateBenchmarkConfig
-from pipeline.config.pack import PackConfig
-from pipeline.config.translate import TranslateConfig
-from pipeline.engine import local, plan
-from pipeline.engine.budget import Budget
+from pipeline.cluster import hardware
+from pipeline.engine import launch
+from pipeline.engine.completion.budget import Budget
+from pipeline.engine.executors import local
+from pipeline.engine.publishing.steps import Receipt, Task, Work
+from pipeline.engine.records import units
 from pipeline.engine.run import run
-from pipeline.engine.steps import Receipt, Task, Work
 from pipeline.errors import UserError
-from pipeline.packing import pack_jobs
-from pipeline.translation.generator import Arithmetic
-from pipeline.translation.job import translate_job
+from pipeline.models.translator import Arithmetic
+from pipeline.pack.config import PackConfig
+from pipeline.pack.job import pack_jobs
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
 
 log = logging.getLogger("transdomain")
 
@@ -135,7 +137,7 @@ def pipeline_times(config: TranslateConfig) -> PipelineTimes:
     arrived: list[tuple[float, Receipt]] = []
 
     def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
-        for receipt in running.on_ray_cluster(works, tasks):
+        for receipt in launch.on_ray_cluster(works, tasks):
             arrived.append((time.perf_counter(), receipt))
             yield receipt
 
@@ -218,7 +220,7 @@ def _translate_config(config: TranslateBenchmarkConfig, store: str, bundle: str,
         compile=config.compile,
         batch=config.batch,
         resources=config.resources,
-        limits=plan.Limits(rows=rows),
+        limits=units.Limits(rows=rows),
     )
 
 

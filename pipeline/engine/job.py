@@ -9,12 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.engine import finish
-from pipeline.engine.plan import Limits, Range, Segment, Source, Unit, part_of, plan_units
-from pipeline.engine.planning import Request
-from pipeline.engine.record import Output
-from pipeline.engine.steps import Work
+from pipeline.engine.completion import finish
+from pipeline.engine.publishing.steps import Work
+from pipeline.engine.records.layout import Output
+from pipeline.engine.records.units import Limits, Segment, Source, Unit, part_of, plan_units
+from pipeline.engine.segments import Request
 from pipeline.stores import Store
+from pipeline.stores.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True)

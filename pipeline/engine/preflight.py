@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from pipeline.engine import finish
+from pipeline.engine.completion import finish
 from pipeline.engine.job import Job
-from pipeline.engine.plan import Unit, part_of
-from pipeline.engine.planning import Planned
-from pipeline.engine.record import unit_ids
+from pipeline.engine.records.layout import unit_ids
+from pipeline.engine.records.units import Unit, part_of
+from pipeline.engine.segments import Planned
 from pipeline.errors import UserError
 from pipeline.stores import Store, is_listed
 from pipeline.stores.keys import duplicate_source_keys, duplicates, file_and_folder_keys, store_keys

@@ -11,19 +11,28 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.engine import finish, progress
-from pipeline.engine.budget import Budget, BudgetExceededError, exceeded
+from pipeline.engine.completion import finish
+from pipeline.engine.completion.budget import Budget, BudgetExceededError, exceeded
+from pipeline.engine.completion.tally import Tally
+from pipeline.engine.executors import progress
 from pipeline.engine.job import Job
-from pipeline.engine.mark import Totals
-from pipeline.engine.plan import Segment, segment_of
-from pipeline.engine.planning import Planned, next_segment, plan_new_inputs
 from pipeline.engine.preflight import check_keys, check_sources
-from pipeline.engine.record import Output, check_job, ensure_job, is_finished, load_segments, load_units, unit_ids
-from pipeline.engine.steps import Receipt, Task, Work
-from pipeline.engine.tally import Tally
+from pipeline.engine.publishing.steps import Receipt, Task, Work
+from pipeline.engine.records.layout import (
+    Output,
+    check_job,
+    ensure_job,
+    is_finished,
+    load_segments,
+    load_units,
+    unit_ids,
+)
+from pipeline.engine.records.units import Segment, segment_of
+from pipeline.engine.segments import Planned, next_segment, plan_new_inputs
 from pipeline.errors import StorageError, UserError
 from pipeline.recipe import differences
 from pipeline.stores import parquet
+from pipeline.stores.mark import Totals
 
 log = logging.getLogger("transdomain")
 

@@ -4,7 +4,7 @@ Nothing else in the package opens a path. What is notable here:
 
 - `create` is a true conditional create: one winner, however many try, and never a truncated object. A filesystem for
   which no such primitive is known is refused as an output by `check_output`.
-- Everything that crosses a network goes through the one retry policy (`pipeline.retry`), ends in bounded time, and is
+- Everything that crosses a network goes through the one retry policy (`storage.retry`), ends in bounded time, and is
   compared with what the server says of it.
 - Listings are never cached: another writer is always assumed.
 """

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
-from pipeline.retry import ANSWER_S, answer_s, retrying
+from pipeline.storage.retry import ANSWER_S, answer_s, retrying
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def filesystem() -> AsyncFileSystem:
     with _opening:
         if key not in _opened:
             _opened[key] = fsspec.filesystem("s3", skip_instance_cache=True, **options())
-            _opened[key].retries = 1  # of s3fs; who tries again is `pipeline.retry`
+            _opened[key].retries = 1  # of s3fs; who tries again is `pipeline.storage.retry`
         return _opened[key]
 
 

@@ -19,8 +19,8 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
-from pipeline.retry import retrying
 from pipeline.storage import client, s3
+from pipeline.storage.retry import retrying
 from pipeline.storage.urls import escaped, filesystem, is_text, unescaped
 from pipeline.storage.walk import Found, Tally, version_of, walk
 

@@ -13,7 +13,6 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
-from pipeline.retry import BadBody, retrying
 from pipeline.storage import client, s3
 from pipeline.storage.exclusive import (
     create_in_memory,
@@ -24,6 +23,7 @@ from pipeline.storage.exclusive import (
     write_synced,
 )
 from pipeline.storage.listing import stat_file
+from pipeline.storage.retry import BadBody, retrying
 from pipeline.storage.urls import filesystem, join
 
 

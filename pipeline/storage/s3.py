@@ -1,6 +1,6 @@
 """Requests to an S3 server: each ends in bounded time, and what it brings is compared with what was said of it.
 
-s3fs finds the server and signs; nothing below `pipeline.retry` tries again. An object is written by one PUT, whose
+s3fs finds the server and signs; nothing below `storage.retry` tries again. An object is written by one PUT, whose
 condition every server that passes `check_output` honours; a multipart upload's completion is conditional on fewer
 servers, and leaves parts behind where it never comes.
 """
@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 from fsspec.asyn import AsyncFileSystem, sync
 
 from pipeline.errors import StorageError
-from pipeline.retry import SLOWEST_BYTES_PER_S, BadBody, answer_s, causes, error_code
 from pipeline.storage.client import connect, in_time, retrying_on
+from pipeline.storage.retry import SLOWEST_BYTES_PER_S, BadBody, answer_s, causes, error_code
 
 T = TypeVar("T")
 

@@ -16,12 +16,12 @@ from dataclasses import replace
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.engine.mark import marked_segments
-from pipeline.engine.plan import Range, cut_range
 from pipeline.errors import UserError
 from pipeline.stores import folder, naming, parquet
 from pipeline.stores.features import features_of, united, with_features
 from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
+from pipeline.stores.mark import marked_segments
+from pipeline.stores.ranges import Range, cut_range
 from pipeline.stores.schema import (
     NO_KEY,
     SHARD,

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.engine.plan import Range
 from pipeline.errors import StorageError
+from pipeline.stores.ranges import Range
 from pipeline.stores.schema import IMAGE_TYPE, SHARD, Store, image_array, require_unchanged
 
 _READ_THREADS = 16

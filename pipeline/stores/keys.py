@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from pipeline import storage
-from pipeline.engine.plan import Range, cut_range, joined
 from pipeline.stores import naming, parquet
+from pipeline.stores.ranges import Range, cut_range, joined
 from pipeline.stores.schema import Store, without_keyless
 
 _PARTITIONS = 64

@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.engine.plan import Range
 from pipeline.errors import DamagedError, UserError
-from pipeline.retry import BadBody, retrying
+from pipeline.storage.retry import BadBody, retrying
 from pipeline.stores import hive
 from pipeline.stores.features import differing_classes, features_of, features_of_shard, united, with_features
 from pipeline.stores.footers import Footers
+from pipeline.stores.ranges import Range
 from pipeline.stores.schema import (
     NO_KEY,
     SHARD,

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
-from pipeline.engine.plan import Range
 from pipeline.errors import UserError
 from pipeline.stores.features import Features, features_of, is_other_than_image
+from pipeline.stores.ranges import Range
 
 INTERNAL = "_transdomain."
 """How the names of columns begin that rows have on their way alone."""

@@ -14,24 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline import hardware
-from pipeline.config.train import TrainConfig
-from pipeline.hardware import Trunk
-from pipeline.training import checkpoint, guards, warm_start
-from pipeline.training.beside import Submit, unfinished
-from pipeline.training.checkpoint import CheckpointError, Record
-from pipeline.training.feed import Feed, open_data
-from pipeline.training.group import Agreement, Group, Signal
-from pipeline.training.keeper import Keeper
-from pipeline.training.loader import Sources
-from pipeline.training.metrics import Pace
-from pipeline.training.order import Order
+from pipeline.cluster import hardware
+from pipeline.cluster.hardware import Trunk
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.checkpoints.checkpoint import CheckpointError, Record
+from pipeline.training.checkpoints.writer import Keeper
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.feed import Feed, open_data
+from pipeline.training.data.loader import Sources
+from pipeline.training.data.order import Order
+from pipeline.training.data.waiting import Waiting
+from pipeline.training.distributed.group import Agreement, Group, Signal
+from pipeline.training.model import warm_start
+from pipeline.training.model.replica import Replica
+from pipeline.training.monitor import guards
+from pipeline.training.monitor.console import Show, show_nothing
+from pipeline.training.monitor.metrics import Pace
+from pipeline.training.monitor.watch import Watch
 from pipeline.training.record import Start
-from pipeline.training.replica import Replica
-from pipeline.training.screen import Show, show_nothing
-from pipeline.training.validation import best_step, history_of, validated_on
-from pipeline.training.waiting import Waiting
-from pipeline.training.watch import Watch
+from pipeline.training.validation.background import Submit, unfinished
+from pipeline.training.validation.validator import best_step, history_of, validated_on
 
 Say = Callable[[str], None]
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline import storage
-from pipeline.config.train import TrainConfig
 from pipeline.errors import UserError
 from pipeline.recipe import differences
-from pipeline.training import metrics
-from pipeline.training.validation import History, stopped_early
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.monitor import metrics
+from pipeline.training.validation.validator import History, stopped_early
 
 FORMAT_VERSION = 1
 
@@ -30,7 +30,7 @@ class TrainResult:
     losses: Mapping[str, float] = field(default_factory=dict)
     """Of the last step."""
     validation: History = ()
-    """What was measured on held-out images; see `pipeline.training.validation`."""
+    """What was measured on held-out images; see `pipeline.training.validation.validator`."""
     fresh: bool = True
     """Whether this start did something."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.config.train import TrainConfig
 from pipeline.report.content import Figure, Report
 from pipeline.report.curves import curves
 from pipeline.report.html import render_report
+from pipeline.training.config.train import TrainConfig
 from pipeline.training.record import TrainResult
-from pipeline.training.validation import best_step
+from pipeline.training.validation.validator import best_step
 
 Lines = Sequence[Mapping[str, Any]]
 

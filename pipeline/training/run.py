@@ -8,21 +8,25 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline import storage
-from pipeline.config.train import TrainConfig
+from pipeline.cluster.reach import check_reach
 from pipeline.errors import UserError
-from pipeline.reach import check_reach
-from pipeline.retry import preflight
-from pipeline.training import beside, checkpoint, metrics, record, warm_start
-from pipeline.training.export import export_bundle, remove_bundle
-from pipeline.training.freezing import freeze
-from pipeline.training.loader import Sources, find_sources
+from pipeline.storage.retry import preflight
+from pipeline.training import record
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.checkpoints.bundle import export_bundle, remove_bundle
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.loader import Sources, find_sources
 from pipeline.training.loop import Say, Task, order_of
+from pipeline.training.model import warm_start
+from pipeline.training.model.freezing import freeze
+from pipeline.training.model.replica import build_objective
+from pipeline.training.monitor import metrics
+from pipeline.training.monitor.console import open_screen
+from pipeline.training.monitor.sinks import check_sinks
 from pipeline.training.record import TrainResult
-from pipeline.training.replica import build_objective
 from pipeline.training.report import training_report
-from pipeline.training.screen import open_screen
-from pipeline.training.sinks import check_sinks
-from pipeline.training.validation import best_step, check_validation, history_of
+from pipeline.training.validation import background
+from pipeline.training.validation.validator import best_step, check_validation, history_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def _is_trained(plan: Plan) -> bool:
     except checkpoint.CheckpointError:
         return False
     ended = record.is_last(plan.config, newest.step, history_of(plan.config, newest.about), plan.total_steps)
-    return ended and beside.under_way(newest.about) is None
+    return ended and background.under_way(newest.about) is None
 
 
 def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] | None) -> Literal["memory", "stream"]:
@@ -150,11 +154,11 @@ def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] |
 
 def _train(plan: Plan) -> None:
     # Imported here: a run that has only its bundle left to write needs no Ray, whose import alone takes seconds.
-    from pipeline import cluster
-    from pipeline.training import trainer
+    from pipeline.cluster import connection
+    from pipeline.training import ray_train
 
-    with cluster.connect():
-        trainer.fit(Task(config=plan.config, sources=plan.sources, threads=1), open_screen(plan.config.output))
+    with connection.connect():
+        ray_train.fit(Task(config=plan.config, sources=plan.sources, threads=1), open_screen(plan.config.output))
 
 
 def _export_best(plan: Plan, last: checkpoint.Record, say: Say) -> str:

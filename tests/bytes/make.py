@@ -1,4 +1,4 @@
-"""Make one small output of every job that writes one, and write the sha256 of each object to FOLDER/sums.json: `python make.py FOLDER`.
+"""Make a small output of every job and list the sha256 of its objects in FOLDER/sums.json: `python make.py FOLDER`.
 
 It knows the jobs by their command lines alone, so it runs beside any version of the code.
 """
@@ -16,14 +16,16 @@ import numpy as np
 from PIL import Image
 from yaml import safe_dump
 
-_PIX2PIX = ["--input", "pairs", "--objective", "pix2pix"]
-_CYCLEGAN = ["--input", "photos", "--input_b", "maps", "--objective", "cyclegan", "--gan_loss", "lsgan", "--discriminator.in_channels", "3"]
-_TRAIN = (
-    "--global_batch 2 --load_size 36 --crop_size 32 --steps 3 --epochs 1 --decay_epochs 1 --precision fp32 --trunk direct"
-    " --generator.kind resnet --generator.width 4 --generator.depth 1 --generator.norm instance"
-    " --discriminator.width 4 --discriminator.layers 1 --workers 1 --cpus_per_worker 1"
-).split()
-_TRANSLATE = "--device cpu --precision fp32 --resources.threads 1 --local".split()
+_TRAIN = {
+    "pix2pix": "--input pairs --objective pix2pix",
+    "cyclegan": "--input photos --input_b maps --objective cyclegan --gan_loss lsgan --discriminator.in_channels 3",
+}
+_SMALL = """
+    --global_batch 2 --load_size 36 --crop_size 32 --steps 3 --epochs 1 --decay_epochs 1 --precision fp32 --trunk direct
+    --generator.kind resnet --generator.width 4 --generator.depth 1 --generator.norm instance
+    --discriminator.width 4 --discriminator.layers 1 --workers 1 --cpus_per_worker 1
+"""
+_TRANSLATE = "--device cpu --precision fp32 --resources.threads 1 --local"
 
 
 def main(folder: Path) -> None:
@@ -31,19 +33,25 @@ def main(folder: Path) -> None:
     _draw(inputs)
     places = {name: str(inputs / name) for name in ("pairs", "photos", "maps", "mixed")}
     _run("pack", "--input", str(inputs / "drawn"), "--output", places["pairs"], "--layout", "pairs", "--local")
-    for name, said in (("pix2pix", _PIX2PIX), ("cyclegan", _CYCLEGAN)):
-        _run("train", [places.get(word, word) for word in said], *_TRAIN, "--output", str(outputs / name))
-    bundle = str(outputs / "cyclegan" / "bundle")
-    source = ["--input", places["mixed"], "--limits.rows", "4", "--budget.share", "0.9"]
-    _run("pack", *source, "--output", str(outputs / "pack"), "--local")
+    for name, said in _TRAIN.items():
+        _run(
+            "train",
+            *(places.get(word, word) for word in said.split()),
+            *_SMALL.split(),
+            "--output",
+            f"{outputs}/{name}",
+        )
+    bundle = f"{outputs}/cyclegan/bundle"
+    common = ["--limits.rows", "4", "--budget.share", "0.9"]
+    source = ["--input", places["mixed"], *common]
+    _run("pack", *source, "--output", f"{outputs}/pack", "--local")
     for form in ("parquet", "folder"):
-        words = ["--bundle", bundle, "--direction", "a_to_b", "--form", form]
-        _run("translate", *source, *words, *_TRANSLATE, "--output", str(outputs / form))
-    (folder / "augment.yaml").write_text(
-        safe_dump({"translators": {"there": {"bundle": bundle, "direction": "a_to_b", "probability": 0.5}}})
-    )
-    words = ["--config", str(folder / "augment.yaml"), "--sources", "one", places["mixed"], "--slot", "2026-10-01"]
-    _run("augment", *words, *source[2:], *_TRANSLATE, "--output", str(outputs / "augment"))
+        words = ["--bundle", bundle, "--direction", "a_to_b", "--form", form, "--output", f"{outputs}/{form}"]
+        _run("translate", *source, *words, *_TRANSLATE.split())
+    translator = {"bundle": bundle, "direction": "a_to_b", "probability": 0.5}
+    (folder / "augment.yaml").write_text(safe_dump({"translators": {"there": translator}}))
+    words = ["--config", f"{folder}/augment.yaml", "--sources", "one", places["mixed"], "--slot", "2026-10-01"]
+    _run("augment", *words, *common, *_TRANSLATE.split(), "--output", f"{outputs}/augment")
     (folder / "sums.json").write_text(json.dumps(_sums(outputs), indent=1, sort_keys=True))
 
 
@@ -62,9 +70,8 @@ def _draw(inputs: Path) -> None:
     (inputs / "mixed" / "text.jpg").write_text("no picture")
 
 
-def _run(job: str, *arguments: str | list[str]) -> None:
-    words = [word for said in arguments for word in ([said] if isinstance(said, str) else said)]
-    sys.argv = [job, *words]
+def _run(job: str, *arguments: str) -> None:
+    sys.argv = [job, *arguments]
     try:
         runpy.run_module(f"jobs.{job}", run_name="__main__")
     except SystemExit as end:

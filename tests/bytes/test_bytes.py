@@ -22,7 +22,12 @@ def sums(code: Path, folder: Path) -> dict[str, str]:
     folder.mkdir()
     environment = os.environ | {"PYTHONPATH": str(code)}
     done = subprocess.run(
-        [sys.executable, str(_MAKE), str(folder)], cwd=code, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, str(_MAKE), str(folder)],
+        cwd=code,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "sums.json").read_text())

@@ -13,9 +13,8 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 import yaml
 
-from pipeline import storage
-from pipeline.engine import crash
-from pipeline.translation.augment import draw
+from pipeline import failpoints, storage
+from pipeline.augment.job import draw
 from tests import corpus
 from tests.chaos import child
 
@@ -35,7 +34,7 @@ def crash_at(point: str, token: Path) -> dict[str, str]:
 
 def points(kind: Kind) -> list[str]:
     """The named points that such a job comes to."""
-    return [point for point in crash.POINTS if kind == "folder" or point != "after image"]
+    return [point for point in failpoints.POINTS if kind == "folder" or point != "after image"]
 
 
 class Ground:

@@ -19,8 +19,8 @@ import yaml
 
 from jobs import augment, verify
 from pipeline import images, storage
-from pipeline.engine.record import Output, load_segments, load_units
-from pipeline.translation.augment import draw
+from pipeline.augment.job import draw
+from pipeline.engine.records.layout import Output, load_segments, load_units
 from tests import corpus
 from tests.chaos import child
 from tests.chaos.driver import Driver

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import cluster, telemetry
-from pipeline.engine.commit import Sink
-from pipeline.engine.record import Output
-from pipeline.engine.steps import Receipt, Task, Work
-from pipeline.training.screen import Standing
+from pipeline.cluster import connection
+from pipeline.engine.executors.metrics import counted
+from pipeline.engine.publishing.commit import Sink
+from pipeline.engine.publishing.steps import Receipt, Task, Work
+from pipeline.engine.records.layout import Output
+from pipeline.training.monitor.console import Standing
+from pipeline.training.monitor.telemetry import TrainingMetrics
 
 OUTPUT = "s3://bucket/out"
 TASKS = [Task(0, f"000000-00000{i}") for i in range(3)]
@@ -38,13 +40,13 @@ STANDING = Standing(
 
 def tell() -> Iterator[Receipt]:
     """All of it; the receipts come through."""
-    telemetry.Training(OUTPUT).show(STANDING)
+    TrainingMetrics(OUTPUT).show(STANDING)
     work = Work(output=Output(OUTPUT), fingerprint="", stages=(), sink=Sink("parquet"))
-    return telemetry.counted(iter(RECEIPTS), [work], TASKS)
+    return counted(iter(RECEIPTS), [work], TASKS)
 
 
 if __name__ == "__main__":
-    with cluster.connect():
+    with connection.connect():
         assert list(tell()) == RECEIPTS
         while not Path(sys.argv[1]).exists():
             time.sleep(0.2)

@@ -13,13 +13,13 @@ from unittest.mock import Mock
 
 import pytest
 
-from pipeline.config.train import TrainConfig
-from pipeline.config.translate import TranslateConfig
-from pipeline.engine.on_ray import demand_of
-from pipeline.engine.placement import check_placement
+from pipeline.engine.executors.placement import check_placement
+from pipeline.engine.executors.ray_data import demand_of
 from pipeline.errors import UserError
-from pipeline.training.placement import place
-from pipeline.translation.job import stages
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.distributed.placement import place
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import stages
 from tests.infra import commands
 from tests.infra.manifests import INFRA, OVERLAYS, cluster_spec, nodes, of_kind, pod_specs, rayjob_spec, render
 
@@ -148,7 +148,7 @@ def test_a_name_that_is_no_schedule_has_the_slot_of_today(name: str, tmp_path: P
 def test_the_dashboard_draws_what_exists() -> None:
     import ray.dashboard.modules.reporter.reporter_agent as reporter
 
-    from pipeline.telemetry import METRICS
+    from pipeline.cluster.telemetry import METRICS
 
     text = (INFRA / "monitoring" / "dashboard.json").read_text()
     expressions = [target["expr"] for panel in json.loads(text)["panels"] for target in panel.get("targets", [])]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.telemetry import METRICS
+from pipeline.cluster.telemetry import METRICS
 from tests.infra import driver
 from tests.infra.manifests import INFRA, ROOT
 

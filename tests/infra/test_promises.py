@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import hardware
+from pipeline.cluster import hardware
 from tests.infra.manifests import (
     INFRA,
     OVERLAYS,

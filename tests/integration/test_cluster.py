@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipeline import images, storage
-from pipeline.training import checkpoint
+from pipeline.training.checkpoints import checkpoint
 from tests import corpus
 from tests.chaos import child
 from tests.chaos.driver import Driver

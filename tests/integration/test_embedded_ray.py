@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pipeline.training import checkpoint
+from pipeline.training.checkpoints import checkpoint
 from tests import sockets
 from tests.chaos.driver import Driver
 from tests.chaos.ground import Ground, crash_at

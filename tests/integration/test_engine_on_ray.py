@@ -18,18 +18,21 @@ import pytest
 import ray
 
 from jobs import pack, translate, verify
-from pipeline import cluster, images
-from pipeline.config.translate import Resources, TranslateConfig
-from pipeline.engine import on_ray, record
-from pipeline.engine.account import Batch, Rejected
-from pipeline.engine.budget import Budget
-from pipeline.engine.plan import Limits, Range, Unit
+from pipeline import images
+from pipeline.cluster import connection
+from pipeline.engine.completion.budget import Budget
+from pipeline.engine.executors import ray_data
+from pipeline.engine.launch import on_ray_cluster
+from pipeline.engine.publishing.steps import InFlight, Receipt, Task
+from pipeline.engine.records import layout
+from pipeline.engine.records.account import Batch, Rejected
+from pipeline.engine.records.units import Limits, Unit
 from pipeline.engine.run import IncompleteError, plan_only, run
-from pipeline.engine.steps import InFlight, Receipt, Task
-from pipeline.running import on_ray_cluster
 from pipeline.stores.features import features_of, with_features
+from pipeline.stores.ranges import Range
 from pipeline.stores.schema import image_array
-from pipeline.translation.job import translate_job
+from pipeline.translate.config import Resources, TranslateConfig
+from pipeline.translate.job import translate_job
 from tests import corpus
 
 
@@ -37,7 +40,7 @@ def test_a_unit_survives_its_block() -> None:
     unit = Unit("000000-000007", (Range("a.png", "u/a.png", "v", 0, 1, 5), Range("b.png", "u/b.png", "w", 0, 1, 6)))
     rows = pa.table({"key": ["a"], "pixels": pa.array([b"123"], pa.large_binary())})
     item = InFlight(Task(2, unit.id), Batch(unit, rows, (Rejected("b", "b.png", "decode", "empty", "…"),), 0), 12.5)
-    back = on_ray.from_block(on_ray.to_block(item))
+    back = ray_data.from_block(ray_data.to_block(item))
     assert isinstance(back, InFlight)
     assert back == item
 
@@ -46,7 +49,7 @@ def test_what_rows_say_of_their_columns_survives_their_block() -> None:
     field = pa.field("label", pa.int64(), metadata={"unit": "class"})
     schema = pa.schema([field], metadata={"huggingface": "{}"})
     batch = Batch(Unit("000000-000000", (Range("a", "u/a", "v", 0, 1, 5),)), schema.empty_table())
-    back = on_ray.from_block(on_ray.to_block(InFlight(Task(0, batch.unit.id), batch, 0.0)))
+    back = ray_data.from_block(ray_data.to_block(InFlight(Task(0, batch.unit.id), batch, 0.0)))
     assert isinstance(back, InFlight)
     assert back.batch.rows.schema.equals(schema, check_metadata=True)
 
@@ -54,9 +57,9 @@ def test_what_rows_say_of_their_columns_survives_their_block() -> None:
 def test_a_unit_without_rows_and_a_receipt_survive_their_blocks() -> None:
     unit = Unit("000000-000000", (Range("a.png", "u/a.png", "v", 0, 1, 5),))
     empty = InFlight(Task(0, unit.id), Batch(unit, pa.table({"key": pa.array([], pa.string())}), (), 1), 0.0)
-    assert on_ray.from_block(on_ray.to_block(empty)) == empty
+    assert ray_data.from_block(ray_data.to_block(empty)) == empty
     receipt = Receipt(Task(1, unit.id), "failed", error="why")
-    assert on_ray.from_block(on_ray.to_block(receipt)) == receipt
+    assert ray_data.from_block(ray_data.to_block(receipt)) == receipt
 
 
 def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
@@ -67,7 +70,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
     common = ["--input", source, "--bundle", bundle, "--limits.rows", "4", "--resources.threads", "1"]
     before = dict(os.environ)
     assert translate.main([*common, "--output", str(tmp_path / "loop"), "--local"]) == 0
-    with cluster.connect():
+    with connection.connect():
         assert translate.main([*common, "--output", str(tmp_path / "ray")]) == 0
         assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
 
@@ -79,7 +82,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
             resources=Resources(threads=1, decode_cpus=0.5, actor_cpus=0.5, encode_cpus=0.5),
         )
         job = translate_job(config)  # with stages that ask for the same
-        dataset = on_ray.build(job.works, [Task(0, "000000-000000")])
+        dataset = ray_data.build(job.works, [Task(0, "000000-000000")])
         assert plan_only([job]) == [(job.output.url, 12, 3)]
         stats = dataset.materialize().stats()
         for name in ("MapBatches(decode)", "MapBatches(translate)", "MapBatches(encode)"):
@@ -130,17 +133,17 @@ def test_a_unit_that_ends_or_hangs_its_process_costs_a_unit(tmp_path: Path) -> N
         resources=Resources(threads=1),
     )
     job = translate_job(config)
-    good = [r.shard for r in job.ranges if r.shard not in corpus.BROKEN]
+    good = [r.shard for r in job.request.ranges if r.shard not in corpus.BROKEN]
     dead, hung = good[1], good[9]
     decode, model, encode = job.works[0].stages
     decode = replace(decode, make=lambda: Harmful(decode_made(), dead, lambda: os.kill(os.getpid(), signal.SIGSEGV)))
     model = replace(model, make=lambda: Harmful(model_made(), hung, lambda: time.sleep(3600)), stall_s=10.0)
     decode_made, model_made, _ = (stage.make for stage in job.works[0].stages)
     work = replace(job.works[0], stages=(decode, model, encode))
-    with cluster.connect(), pytest.raises(IncompleteError, match="2 of 3 units failed") as failed:
+    with connection.connect(), pytest.raises(IncompleteError, match="2 of 3 units failed") as failed:
         run([replace(job, works=[work])], on_ray_cluster, Budget(share=1.0))
     assert "FatalUnitError: 5 processes ended or hung in it" in str(failed.value)
-    units = {unit.id: {r.shard for r in unit.ranges} for unit in record.load_units(job.output, 0)}
+    units = {unit.id: {r.shard for r in unit.ranges} for unit in layout.load_units(job.output, 0)}
     assert job.output.committed() == {name for name, keys in units.items() if not keys & {dead, hung}}
     assert translate.main([*common_of(config), "--resources.threads", "1"]) == 0  # nothing was lost by it
     assert {row["source_key"] for row in corpus.rows(config.output)} == set(good)
@@ -151,10 +154,10 @@ def test_a_unit_that_ends_or_hangs_its_process_costs_a_unit(tmp_path: Path) -> N
 def test_places_that_another_holds_are_told_and_taken_when_they_are_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(on_ray, "_IDLE_S", 4.0)
+    monkeypatch.setattr(ray_data, "_IDLE_S", 4.0)
     arguments = ["--input", corpus.write_folder(str(tmp_path / "in"), 3), "--output", str(tmp_path / "out")]
-    with cluster.connect():
-        cpus = int(sum(node["CPU"] for node in cluster.nodes()))
+    with connection.connect():
+        cpus = int(sum(node["CPU"] for node in connection.nodes()))
         other: Any = ray.remote(Other).options(num_cpus=cpus).remote()
         ray.get(other.hold.remote())
         line = r"waiting for a place for stage pack \(1 CPU\): of \d+ CPU on 1 node\(s\) nothing is free now"

@@ -15,13 +15,14 @@ import pytest
 
 from gan_models import load_bundle
 from pipeline import storage
-from pipeline.config.train import TrainConfig
-from pipeline.training import checkpoint, metrics
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.monitor import metrics
 from tests.chaos.driver import Driver
 from tests.conftest import new_prefix
 from tests.jobs.test_train_cli import flags
 from tests.pipeline.training import small
-from tests.pipeline.training.test_feed import first_use
+from tests.pipeline.training.data.test_feed import first_use
 
 _STEPS = 120
 

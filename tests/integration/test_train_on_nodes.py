@@ -12,8 +12,9 @@ import pytest
 from ray._raylet import GcsClient
 from ray.core.generated import autoscaler_pb2
 
-from pipeline.config.train import TrainConfig
-from pipeline.training import checkpoint, metrics
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.monitor import metrics
 from tests.chaos.driver import Driver
 from tests.cluster import free_port, nodes, ray_job
 from tests.integration.test_train import check, uninterrupted

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.train import TrainConfig
-from pipeline.config.validation import Validation
-from pipeline.training import checkpoint, metrics
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.config.validation import Validation
+from pipeline.training.monitor import metrics
 from tests.chaos.driver import Driver
 from tests.integration.test_train import check, workers
 from tests.jobs.test_train_cli import flags

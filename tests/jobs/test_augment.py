@@ -18,13 +18,13 @@ import pytest
 import yaml
 
 from jobs import augment, pack, verify
-from pipeline import images, storage
-from pipeline.engine import crash, finish
-from pipeline.engine.record import Output, load_segments, load_units
+from pipeline import failpoints, images, storage
+from pipeline.augment import slots
+from pipeline.augment.job import draw
+from pipeline.engine.completion import finish
+from pipeline.engine.records.layout import Output, load_segments, load_units
 from pipeline.stores import open_store
 from pipeline.stores.schema import IMAGE_TYPE
-from pipeline.translation import slots
-from pipeline.translation.augment import draw
 from tests import corpus
 from tests.pipeline.training import small
 
@@ -63,7 +63,7 @@ class Ground:
     def plan(self, slot: str, *options: str) -> None:
         """The slot's run, ended as soon as there is its plan."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(crash, "point", lambda name: self._end() if name == "after plan" else None)
+            patch.setattr(failpoints, "point", lambda name: self._end() if name == "after plan" else None)
             assert self.run(slot, *options) == 1
 
     def _end(self) -> None:
@@ -434,7 +434,7 @@ def test_a_slot_that_is_run_while_another_ends_is_in_the_manifest(
             ground.grow(DAYS[1], 3)
             assert ground.run(DAYS[1]) == 0
 
-    monkeypatch.setattr(crash, "point", reach)
+    monkeypatch.setattr(failpoints, "point", reach)
     assert ground.run(DAYS[0]) == 0
     assert reached
     manifest = pq.read_table(storage.join(ground.output, "_transdomain/manifest.parquet"))

@@ -10,7 +10,7 @@ import pytest
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
 from jobs import benchmark
-from pipeline import hardware
+from pipeline.cluster import hardware
 
 
 def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,8 +14,9 @@ import torch
 
 from gan_models import translation_mode
 from jobs import export
-from pipeline import exporting, storage
-from pipeline.bundles import open_bundle
+from pipeline import storage
+from pipeline.models import exporting
+from pipeline.models.bundles import open_bundle
 from tests import corpus
 
 

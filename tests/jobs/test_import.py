@@ -17,7 +17,7 @@ from torch import Tensor
 from gan_models import Bundle, DiscriminatorConfig, GeneratorConfig, build_discriminator, build_generator, load_bundle
 from jobs import __main__ as transdomain
 from pipeline import storage
-from pipeline.bundles import open_bundle
+from pipeline.models.bundles import open_bundle
 from tests.gan_models import golden
 
 job = importlib.import_module("jobs.import")

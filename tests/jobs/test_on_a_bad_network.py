@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from jobs import pack, verify
-from pipeline import retry, storage
+from pipeline import storage
+from pipeline.storage import retry
 from tests import corpus, seaweed
 from tests import proxy as faults
 from tests.proxy import Answer, Proxy, Request, Server

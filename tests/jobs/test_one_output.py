@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import pack, translate, verify
-from pipeline import images, storage
-from pipeline.engine import crash, record
+from pipeline import failpoints, images, storage
+from pipeline.engine.records import layout
 from pipeline.errors import UserError
 from pipeline.stores import open_store
 from tests import corpus
@@ -92,7 +92,7 @@ class TestAnotherInput:
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(crash, "point", end_at("after data"))
+            patch.setattr(failpoints, "point", end_at("after data"))
             assert run_pack(source, tmp_path / "out") == 1
         shutil.copytree(source, tmp_path / "moved")
         assert run_pack(tmp_path / "moved", tmp_path / "out", "--moved") == 2
@@ -166,7 +166,7 @@ class TestAForeignPrefix:
     ) -> None:
         bundle, output = corpus.write_bundle(str(tmp_path / "bundle")), tmp_path / "out"
         with monkeypatch.context() as patch:
-            patch.setattr(crash, "point", end_at("after commit"))
+            patch.setattr(failpoints, "point", end_at("after commit"))
             assert run_translate(source, output, bundle, "--form", form) == 1
         alien = output / ("data/alien.parquet" if form == "parquet" else "data/even/alien.jpg")
         storage.replace(str(alien), b"x")
@@ -193,7 +193,7 @@ class TestAdoption:
 
     def crashed(self, source: Path, output: Path, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(crash, "point", end_at(point, times=99))
+            patch.setattr(failpoints, "point", end_at(point, times=99))
             assert run_pack(source, output) == 1
 
     @pytest.mark.parametrize("torn", [b"", b"PAR1 torn"])
@@ -267,14 +267,14 @@ class TestTheMark:
         mark = (output / "_SUCCESS").read_bytes()
         (source / "new.jpg").write_bytes(images.encode(corpus.picture(6), images.Encoding()))
         with monkeypatch.context() as patch:
-            patch.setattr(crash, "point", end_at("after plan"))
+            patch.setattr(failpoints, "point", end_at("after plan"))
             assert run_pack(source, output) == 1
         (output / "_SUCCESS").write_bytes(mark)  # as a run leaves it that is killed just after it wrote its mark
         with pytest.raises(UserError, match="has not finished"):
             open_store(str(output))
         assert verify.main(["--input", str(output)]) == 1
         with monkeypatch.context() as patch:
-            patch.setattr(crash, "point", end_at("before data"))
+            patch.setattr(failpoints, "point", end_at("before data"))
             assert run_pack(source, output) == 1
         assert not (output / "_SUCCESS").exists()
         assert run_pack(source, output) == 0
@@ -360,7 +360,7 @@ class TestWhatIsDerived:
         def broken(*_: object) -> None:
             raise ZeroDivisionError("no report")
 
-        monkeypatch.setattr("pipeline.cards.output_report", broken)
+        monkeypatch.setattr("pipeline.report.cards.output_report", broken)
         assert run_pack(source, tmp_path / "out") == 0
         assert "report.html was not written: ZeroDivisionError: no report" in caplog.text
         assert verify.main(["--input", str(tmp_path / "out")]) == 0
@@ -372,7 +372,7 @@ class TestVersions:
     ) -> None:
         output = tmp_path / "out"
         with monkeypatch.context() as patch:
-            patch.setattr(crash, "point", end_at("before data"))
+            patch.setattr(failpoints, "point", end_at("before data"))
             assert run_pack(source, output) == 1
         with monkeypatch.context() as patch:
             patch.setattr(images, "codec_versions", lambda: {"pillow": "99.0"})
@@ -383,7 +383,7 @@ class TestVersions:
         assert run_pack(source, output) == 0
         (source / "new.jpg").write_bytes(images.encode(corpus.picture(6), images.Encoding()))
         assert run_pack(source, output) == 0
-        segments = record.load_segments(record.Output(str(output)))
+        segments = layout.load_segments(layout.Output(str(output)))
         assert [segment.recipe["versions"].get("pillow") == "99.0" for segment in segments] == [False, True]
         assert verify.main(["--input", str(output)]) == 0
 
@@ -392,7 +392,7 @@ class TestVersions:
     ) -> None:
         bundle, output = corpus.write_bundle(str(tmp_path / "bundle")), tmp_path / "out"
         assert run_translate(source, output, bundle, "--resources.threads", "1") == 0
-        assert record.load_segments(record.Output(str(output)))[0].recipe["arithmetic"]["threads"] == 1
+        assert layout.load_segments(layout.Output(str(output)))[0].recipe["arithmetic"]["threads"] == 1
         assert run_translate(source, output, bundle) == 0
         assert run_translate(source, output, bundle, "--resources.threads", "2") == 2
         assert "arithmetic.threads: 1 there, 2 now" in last_line(capsys)

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import pack, translate, verify
-from pipeline import errors, images, storage
-from pipeline.engine import crash, planning
-from pipeline.engine.plan import Limits
-from pipeline.packing import pack_jobs
+from pipeline import errors, failpoints, images, storage
+from pipeline.engine import segments
+from pipeline.engine.records.units import Limits
+from pipeline.pack.job import pack_jobs
 from tests import corpus
 
 
@@ -299,7 +299,7 @@ def test_a_changed_source_fails_its_unit_alone(tmp_path: Path, capsys: pytest.Ca
     source = corpus.write_folder(str(tmp_path / "in"), 6)
     config = pack.PackConfig(input=source, output=str(tmp_path / "out"), limits=Limits(rows=4))
     (job,) = pack_jobs(config)
-    planning.plan_new_inputs(job.output, job.request)
+    segments.plan_new_inputs(job.output, job.request)
     (tmp_path / "in/even/000.jpg").write_bytes(images.encode(corpus.picture(5, 99, 9), images.Encoding()))
     assert run_pack(source, str(tmp_path / "out")) == 1
     assert "has changed since it was planned" in capsys.readouterr().err
@@ -320,7 +320,7 @@ def test_a_file_that_is_gone_after_its_verdict_is_as_it_was_published(
             raise RuntimeError("ended")
 
     with monkeypatch.context() as patch:
-        patch.setattr(crash, "point", end)
+        patch.setattr(failpoints, "point", end)
         assert run_translate(source, str(tmp_path / "out"), bundle, *options) == 1
     made = tmp_path / "out/data"
     published = sorted(str(path.relative_to(made))[:-4] for path in made.rglob("*.jpg"))

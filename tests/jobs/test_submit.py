@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import submit
-from pipeline import submitting
-from pipeline.config.submit import SubmitConfig
 from pipeline.errors import UserError
-from pipeline.submitting import Attempt, Cluster
+from pipeline.submit import client
+from pipeline.submit.client import Attempt, Cluster
+from pipeline.submit.config import SubmitConfig
 from tests.cluster import free_port
 
 LINE = "python -m jobs.pack --input in"
@@ -23,7 +23,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def attempt(number: int, status: str, *, line: str = LINE, exit_code: int | None = None) -> Attempt:
-    return Attempt(submitting.attempt_id("nightly", number), number, line, status, exit_code)
+    return Attempt(client.attempt_id("nightly", number), number, line, status, exit_code)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -41,20 +41,20 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0"))))
 def test_the_shell_sees_the_arguments_as_they_were_given(arguments: list[str]) -> None:
-    assert shlex.split(submitting.entrypoint("pack", arguments)) == ["python", "-m", "jobs.pack", *arguments]
+    assert shlex.split(client.entrypoint("pack", arguments)) == ["python", "-m", "jobs.pack", *arguments]
 
 
 def test_only_named_variables_are_passed_on() -> None:
     environment = {"AWS_SECRET_ACCESS_KEY": "s3cret", "RAY_AUTH_TOKEN": "t0ken", "AWS_REGION": "eu", "HOME": "/root"}
-    made = submitting.runtime_env(SubmitConfig(env=("AWS_REGION",), stop_wait_s=33), environment)
+    made = client.runtime_env(SubmitConfig(env=("AWS_REGION",), stop_wait_s=33), environment)
     assert made["env_vars"] == {"AWS_REGION": "eu", "RAY_JOB_STOP_WAIT_TIME_S": "33"}
     assert "s3cret" not in str(made)
     assert "t0ken" not in str(made)
 
 
 def test_an_installed_transdomain_needs_no_upload() -> None:
-    assert submitting.runtime_env(SubmitConfig(working_dir=""), {}).keys() == {"env_vars"}
-    assert submitting.runtime_env(SubmitConfig(), {})["working_dir"] == "."
+    assert client.runtime_env(SubmitConfig(working_dir=""), {}).keys() == {"env_vars"}
+    assert client.runtime_env(SubmitConfig(), {})["working_dir"] == "."
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,19 @@ def test_an_installed_transdomain_needs_no_upload() -> None:
     ],
 )
 def test_the_option_is_before_the_environment(given_address: str, environment: dict[str, str], expected: str) -> None:
-    assert submitting.dashboard_address(given_address, environment) == expected
+    assert client.dashboard_address(given_address, environment) == expected
 
 
 def test_an_address_that_is_no_dashboard_is_refused() -> None:
     for given_address, environment in (("head:8265", {}), ("", {"RAY_ADDRESS": "10.0.0.1:6379"})):
         with pytest.raises(UserError, match=r"give --address http://HEAD:8265"):
-            submitting.dashboard_address(given_address, environment)
+            client.dashboard_address(given_address, environment)
 
 
 def test_the_token_is_a_header() -> None:
-    assert submitting.headers({"RAY_AUTH_TOKEN": "t0ken"}) == {"Authorization": "Bearer t0ken"}
-    assert submitting.headers({"RAY_AUTH_TOKEN": "t0ken", "RAY_AUTH_MODE": "disabled"}) == {}
-    assert submitting.headers({}) == {}
+    assert client.headers({"RAY_AUTH_TOKEN": "t0ken"}) == {"Authorization": "Bearer t0ken"}
+    assert client.headers({"RAY_AUTH_TOKEN": "t0ken", "RAY_AUTH_MODE": "disabled"}) == {}
+    assert client.headers({}) == {}
 
 
 # --- what becomes of a name ---------------------------------------------------------------------------------------
@@ -87,33 +87,33 @@ def test_the_token_is_a_header() -> None:
 
 @given(st.text("atemp.12", min_size=1), st.integers(1, 30))
 def test_an_attempt_is_found_by_its_name(submission_id: str, number: int) -> None:
-    assert submitting.attempt_number(submission_id, submitting.attempt_id(submission_id, number)) == number
+    assert client.attempt_number(submission_id, client.attempt_id(submission_id, number)) == number
 
 
 @pytest.mark.parametrize(
     "name", ["nightly2", "nightly.2", "nightly.attempt", "nightly.attempt1", "nightly.attempt02", "nightl", "x.nightly"]
 )
 def test_other_names_are_no_attempts(name: str) -> None:
-    assert submitting.attempt_number("nightly", name) is None
+    assert client.attempt_number("nightly", name) is None
 
 
 def test_a_failure_is_submitted_anew_and_a_success_is_not() -> None:
-    assert submitting.next_attempt([], LINE) == 1
-    assert submitting.next_attempt([attempt(1, "FAILED")], LINE) == 2
-    assert submitting.next_attempt([attempt(10, "STOPPED"), attempt(9, "FAILED")], LINE) == 11
+    assert client.next_attempt([], LINE) == 1
+    assert client.next_attempt([attempt(1, "FAILED")], LINE) == 2
+    assert client.next_attempt([attempt(10, "STOPPED"), attempt(9, "FAILED")], LINE) == 11
     for status in ("PENDING", "RUNNING", "SUCCEEDED"):
         newest = attempt(2, status)
-        assert submitting.next_attempt([newest, attempt(1, "FAILED")], LINE) == newest
+        assert client.next_attempt([newest, attempt(1, "FAILED")], LINE) == newest
 
 
 @pytest.mark.parametrize(("status", "state"), [("RUNNING", "runs"), ("SUCCEEDED", "has succeeded with")])
 def test_another_command_under_the_same_name_is_refused(status: str, state: str) -> None:
     with pytest.raises(UserError, match=f"nightly {state} another command .*choose another --submission_id"):
-        submitting.next_attempt([attempt(1, status)], LINE + " --seed 2")
+        client.next_attempt([attempt(1, status)], LINE + " --seed 2")
 
 
 def test_another_command_may_put_a_failure_right() -> None:
-    assert submitting.next_attempt([attempt(1, "FAILED")], LINE + " --budget.share 0.1") == 2
+    assert client.next_attempt([attempt(1, "FAILED")], LINE + " --budget.share 0.1") == 2
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_another_command_may_put_a_failure_right() -> None:
     ],
 )  # fmt: skip
 def test_the_exit_code_is_the_jobs_own(status: str, driver: int | None, expected: int) -> None:
-    assert submitting.exit_code(attempt(1, status, exit_code=driver)) == expected
+    assert client.exit_code(attempt(1, status, exit_code=driver)) == expected
 
 
 class FakeClient:
@@ -148,7 +148,7 @@ class FakeClient:
 
 def test_who_loses_the_race_for_an_attempt_follows_the_winners() -> None:
     cluster: Any = Cluster("http://head:8265", FakeClient())  # type: ignore[arg-type]
-    found, fresh = submitting.submit(cluster, SubmitConfig(submission_id="nightly"), LINE, {})
+    found, fresh = client.submit(cluster, SubmitConfig(submission_id="nightly"), LINE, {})
     assert found == attempt(1, "RUNNING")
     assert not fresh
 
@@ -161,15 +161,15 @@ def test_a_head_that_has_only_just_started_is_waited_for(monkeypatch: pytest.Mon
             raise error
         return "raysubmit_1"
 
-    monkeypatch.setattr(submitting, "_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(client, "_AGAIN_AFTER_S", 0.0)
     cluster: Any = Cluster("http://head:8265", SimpleNamespace(submit_job=submit_job))  # type: ignore[arg-type]
-    assert submitting.submit(cluster, SubmitConfig(), LINE, {}) == (Attempt("raysubmit_1", 1, LINE, "PENDING"), True)
+    assert client.submit(cluster, SubmitConfig(), LINE, {}) == (Attempt("raysubmit_1", 1, LINE, "PENDING"), True)
 
 
 @given(st.lists(st.text(), max_size=6), st.integers(0, 20))
 def test_a_log_that_is_told_again_is_written_once(parts: list[str], broken_after: int) -> None:
     written: list[str] = []
-    passage = submitting.Passage(written.append)
+    passage = client.Passage(written.append)
     passage.restart()
     for part in parts[:broken_after]:
         passage.add(part)

@@ -10,9 +10,10 @@ import pytest
 
 from jobs import train
 from pipeline import storage
-from pipeline.config.train import TrainConfig
-from pipeline.config.validation import Validation
-from pipeline.training import record, run, watch
+from pipeline.training import record, run
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.config.validation import Validation
+from pipeline.training.monitor import watch
 from tests.pipeline.training import small
 
 

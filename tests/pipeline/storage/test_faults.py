@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import retry, storage
+from pipeline import storage
 from pipeline.errors import DamagedError, StorageError, UserError
-from pipeline.retry import Fault, Patience
-from pipeline.storage import client, s3
+from pipeline.storage import client, retry, s3
+from pipeline.storage.retry import Fault, Patience
 from pipeline.stores import open_store, parquet, read_rows
 from pipeline.stores.schema import image_array
 from tests import proxy as faults

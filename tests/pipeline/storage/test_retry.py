@@ -7,9 +7,9 @@ import time
 import pytest
 import tenacity.nap
 
-from pipeline import retry
 from pipeline.errors import DamagedError, StorageError
-from pipeline.retry import Fault, fault_of
+from pipeline.storage import retry
+from pipeline.storage.retry import Fault, fault_of
 
 
 class _Clock:

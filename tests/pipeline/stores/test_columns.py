@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.engine.plan import Limits, Unit, plan_units
-from pipeline.engine.reading import read_unit
+from pipeline.engine.publishing.reading import read_unit
+from pipeline.engine.records.units import Limits, Unit, plan_units
 from pipeline.errors import UserError
-from pipeline.selection import Selection
 from pipeline.storage import PassedOver
 from pipeline.stores import SHARD, Store, open_store, read_rows
 from pipeline.stores.features import features_of
 from pipeline.stores.parquet import encode_shard, no_rows
+from pipeline.stores.selection import Selection
 
 CLASSES = {"names": ["cat", "dog"], "_type": "ClassLabel"}
 

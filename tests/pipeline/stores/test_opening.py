@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import images, storage
-from pipeline.engine.mark import Totals, encode_mark
-from pipeline.engine.plan import Limits, Unit, decode_units, encode_segment, plan_units
+from pipeline.engine.records.units import Limits, Unit, decode_units, encode_segment, plan_units
 from pipeline.errors import StorageError, UserError
 from pipeline.stores import SourceChangedError, Store, is_listed, open_store, read_rows, read_what_is_left
+from pipeline.stores.mark import Totals, encode_mark
 from tests import corpus
 
 PICTURE = images.encode(corpus.picture(1), images.Encoding(codec="png"))

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import images, storage
-from pipeline.config.train import TrainConfig
 from pipeline.stores import parquet
 from pipeline.stores.schema import image_array
-from pipeline.training import checkpoint, loader, loop
-from pipeline.training.beside import Submit
-from pipeline.training.group import Group
+from pipeline.training import loop
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.data import loader
+from pipeline.training.distributed.group import Group
+from pipeline.training.validation.background import Submit
 from tests.corpus import picture
 
 SIZE = 36

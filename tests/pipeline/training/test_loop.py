@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
-from pipeline import hardware, storage
-from pipeline.config.schedule import Schedule
-from pipeline.config.train import TrainConfig
-from pipeline.training import checkpoint, metrics
+from pipeline import storage
+from pipeline.cluster import hardware
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.config.schedule import Schedule
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.monitor import metrics
 from tests.pipeline.training import small
 
 Recipe = Callable[[str, str], TrainConfig]

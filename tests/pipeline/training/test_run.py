@@ -10,10 +10,12 @@ import pytest
 
 from gan_models import load_bundle
 from pipeline import storage
-from pipeline.config.train import TrainConfig
-from pipeline.config.validation import Validation
 from pipeline.errors import UserError
-from pipeline.training import checkpoint, record, watch
+from pipeline.training import record
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.config.validation import Validation
+from pipeline.training.monitor import watch
 from pipeline.training.run import Plan, conclude, prepare
 from tests.pipeline.training import small
 

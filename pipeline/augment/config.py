@@ -1,0 +1,84 @@
+"""Configuration of `jobs.augment`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import UserError
+from pipeline.translate.config import TranslationOptions
+
+ORIGINAL = "original"
+"""The name under which images stand that were not translated."""
+
+Schedule = Literal["hour", "day", "week", "month"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translator:
+    """One model, and how many of the images it gets."""
+
+    bundle: str
+    """Model bundle: the folder that training wrote."""
+    direction: Literal["a_to_b", "b_to_a"] | None = None
+    """Which generator of the bundle; by default the one that it was trained for."""
+    probability: float = 1.0
+    """Share of the images that it translates, in (0, 1]. Each image is drawn for each translator by itself."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probability <= 1:
+            raise UserError(f"probability is {self.probability}: it must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Augment:
+    """The options of this job alone; in a class of their own, to stand before those that it shares."""
+
+    sources: dict[str, str]
+    """Names and stores, such as `cameras s3://BUCKET/cameras`. A name is what tells whether a shard is new: keep it
+    when the store moves."""
+    output: str
+    """Prefix of the dataset; its data is in data/slot=SLOT/translator=NAME/."""
+    translators: dict[str, Translator] = dataclasses.field(default_factory=dict)
+    """By name: bundle, direction, probability. In a file; flags such as --translators.NAME.probability 0.2 change
+    those of the file."""
+    keep_originals: bool = True
+    """Keep each image as it is, too, as translator=original."""
+    labels: tuple[str, ...] | None = None
+    """Columns that ride along, or none where none is named; by default all, which the sources must then have in
+    common."""
+    input_column: str = ""
+    """Image column to translate; by default `image`, else `image_a` or `image_b` as the direction says."""
+    seed: int = 0
+    """Of the draw, which depends on it, on the translator's name and on the image's key alone."""
+    schedule: Schedule = "day"
+    """How long a slot is: names are those of UTC, 2026-11-23T05, 2026-11-23, 2026-W48 or 2026-11."""
+    slot: str = ""
+    """Slot to run; by default the one that now falls into."""
+    keep_slots: int | None = None
+    """Delete the data of all but so many of the newest finished slots. Their plans and records stay, so nothing is
+    augmented twice."""
+    status: bool = False
+    """Show the last slots and touch nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig(TranslationOptions, _Augment):
+    """What arrived since the last slot, translated by several models into one growing dataset."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.translators and not self.keep_originals:
+            raise UserError("there is nothing to make: name translators in a --config file, or --keep_originals")
+        for kind, names in (("source", self.sources), ("translator", self.translators)):
+            for name in names:
+                if not _NAME.fullmatch(name):
+                    raise UserError(f"{kind} {name!r}: a name has letters, digits, - and _ only")
+        if ORIGINAL in self.translators:
+            raise UserError(f"translator {ORIGINAL!r}: images that are not translated have this name; take another")
+        if self.keep_slots is not None and self.keep_slots < 1:
+            raise UserError(f"keep_slots is {self.keep_slots}: keep one at least")

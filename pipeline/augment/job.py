@@ -1,0 +1,237 @@
+"""From a configuration of `jobs.augment` to a job of the engine: several translators over what is new in the sources.
+
+Each translator is a part of the output, and has its own units over all new images, of which it takes those that are
+drawn for it. The images themselves are one more part, where they are kept.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import storage
+from pipeline.augment.config import ORIGINAL, AugmentConfig
+from pipeline.engine.job import Job
+from pipeline.engine.publishing.commit import Sink
+from pipeline.engine.publishing.steps import Stage, Work
+from pipeline.engine.records.account import Batch
+from pipeline.engine.records.layout import Output, load_segments
+from pipeline.engine.records.units import Unit
+from pipeline.errors import UserError
+from pipeline.recipe import fingerprint
+from pipeline.report.cards import store_cards
+from pipeline.stores import ShardsDifferError, Store, open_store
+from pipeline.stores.features import differing_classes, features_of
+from pipeline.stores.schema import image_array
+from pipeline.stores.selection import Selection
+from pipeline.translate.columns import check_columns
+from pipeline.translate.frames import without_frames
+from pipeline.translate.job import (
+    Model,
+    choose_column,
+    open_model,
+    resized_to,
+    schema_of_lost,
+    stages,
+    translating,
+    versions,
+)
+from pipeline.translate.stages import Decode, Encode, laid_out
+
+OWN_COLUMNS = ("source", "translator")
+"""Columns that this job adds to those of a translation."""
+
+
+def augment_job(config: AugmentConfig, slot: str) -> Job:
+    """The job of one slot.
+
+    Raises UserError naming what does not fit: a source that is not there, sources whose columns differ, a model that
+    is missing or takes other channels.
+    """
+    output = Output(storage.absolute(config.output))
+    recorded = _recorded(output, slot)
+    models = {
+        name: open_model(wanted.bundle, wanted.direction, config, recorded.get(name, {}), output)
+        for name, wanted in config.translators.items()
+    }
+    directions = {model.direction for model in models.values()} or {"a_to_b"}
+    sources = {name: _open_source(name, url, config) for name, url in config.sources.items()}
+    columns = {choose_column(s, config.input_column, d) for s in sources.values() for d in directions}
+    if len(columns) > 1:
+        raise UserError(f"columns {', '.join(sorted(columns))} could be translated; choose with --input_column")
+    column = columns.pop()
+    labels = _labels(config, sources, column)
+    recipe = {
+        "translators": {
+            name: model.recipe() | {"probability": config.translators[name].probability}
+            for name, model in models.items()
+        },
+        "keep_originals": config.keep_originals,
+        "labels": list(labels),
+        "input_column": column,
+        "seed": config.seed,
+        "size": config.size,
+        "encoding": vars(config.encoding),
+        "versions": versions(),
+    }
+    make = functools.partial(_work, output, fingerprint(recipe))
+    read = functools.partial(
+        Decode, column, columns=labels, without_changed=schema_of_lost(config, next(iter(sources.values())))
+    )
+    works = [
+        make(name, _stages(config, name, model, read), config.translators[name].probability)
+        for name, model in models.items()
+    ]
+    if config.keep_originals:
+        device = next((model.arithmetic.device for model in models.values()), "cpu")
+        works.append(make(ORIGINAL, _untouched(config, column, read(None), device), 1.0))
+    return Job(
+        kind="augment",
+        output=output,
+        sources=sources,
+        recipe=recipe,
+        limits=config.limits,
+        works=works,
+        label=slot,
+        set_aside_changed=config.on_changed == "set_aside",
+        cards=store_cards("Augmented images", list(sources.values()), output, input_column=column),
+    )
+
+
+def draw(seed: int, translator: str, probability: float) -> Selection | None:
+    """Which images a translator gets: a function of seed, its name and the image's key. None where it gets all."""
+    return Selection(seed, 0.0, probability, salt=translator) if probability < 1 else None
+
+
+@dataclass(frozen=True)
+class Label:
+    """Make a part's rows those of the whole output: keys that are unique in it, and where each row comes from."""
+
+    encode: Callable[[Batch], Batch]
+    translator: str
+
+    def __call__(self, batch: Batch) -> Batch:
+        made = self.encode(batch)
+        source, rows = made.unit.ranges[0].source, made.rows
+        keys = [f"{self.translator}/{source}/{key}" for key in rows["key"].to_pylist()]
+        rows = rows.set_column(rows.column_names.index("key"), "key", pa.array(keys, pa.string()))
+        rows = rows.append_column("source", pa.array([source] * len(rows), pa.string()))
+        # Of the type that pyarrow gives the folder's name, without which it could not read both as one column.
+        names = pa.DictionaryArray.from_arrays(pa.array([0] * len(rows), pa.int32()), pa.array([self.translator]))
+        return replace(made, rows=rows.append_column("translator", names))
+
+
+@dataclass(frozen=True)
+class Check:
+    """Rows that can be decoded, with the pictures that they came with."""
+
+    decode: Decode
+
+    def __call__(self, unit: Unit) -> Batch:
+        batch = self.decode(unit)
+        return replace(batch, rows=without_frames(batch.rows))
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Lay these rows out as translated ones are."""
+
+    column: str
+
+    def __call__(self, batch: Batch) -> Batch:
+        heights, widths = (batch.rows[name].to_pylist() for name in ("source_height", "source_width"))
+        encoded = batch.rows[self.column].combine_chunks().field("bytes")
+        pictures = image_array(encoded, [key.rsplit("/", 1)[-1] for key in batch.rows["key"].to_pylist()])
+        shapes = list(zip(heights, widths, strict=True))
+        return replace(batch, rows=laid_out(batch.rows, self.column, pictures, shapes, None))
+
+
+def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share: float) -> Work:
+    return Work(output=output, fingerprint=made_by, stages=of, sink=Sink(), part=f"translator={name}", share=share)
+
+
+def _stages(config: AugmentConfig, name: str, model: Model, read: Callable[..., Decode]) -> tuple[Stage, ...]:
+    """`read` makes the first stage from a size and a selection."""
+    selection = draw(config.seed, name, config.translators[name].probability)
+    decode = read(resized_to(config.size, model), selection=selection)
+    encode = Label(Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256), name)
+    translate = translating(model)
+    return stages(
+        config,
+        decode=lambda: decode,
+        translate=translate,
+        encode=lambda: encode,
+        device=model.arithmetic.device,
+    )
+
+
+def _untouched(config: AugmentConfig, column: str, read: Decode, device: str) -> tuple[Stage, ...]:
+    """The stages of a translation, in which nothing is translated."""
+    decode, encode = Check(read), Label(Keep(column), ORIGINAL)
+    return stages(config, decode=lambda: decode, translate=lambda: _as_it_is, encode=lambda: encode, device=device)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _open_source(name: str, url: str, config: AugmentConfig) -> Store:
+    """A source; where the labels are named, its shards may differ in other columns."""
+    try:
+        store = open_store(url, alike=config.labels is None)
+    except ShardsDifferError as error:
+        raise UserError(f"source {name}: {error}; name those to keep with --labels") from error
+    except UserError as error:
+        raise UserError(f"source {name}: {error}") from error
+    return replace(store, ranges=[piece._replace(source=name) for piece in store.ranges])
+
+
+def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) -> tuple[str, ...]:
+    """The columns that ride along. Raises UserError where not every source has them, as the same type."""
+    replaced = {"key", column, "width", "height"}
+    types = {
+        name: {field.name: field.type for field in store.schema if field.name not in replaced}
+        for name, store in sources.items()
+    }
+    first, expected = next(iter(types.items()))
+    labels = tuple(expected) if config.labels is None else config.labels
+    for name, found in types.items():
+        for label in labels:
+            if label not in found:
+                raise UserError(_differ(f"{name} has no column {label}", config, sources))
+            if found[label] != expected[label]:
+                how = f"{first} has {label} as {expected[label]}, {name} as {found[label]}"
+                raise UserError(_differ(how, config, sources))
+        classes = differing_classes(features_of(sources[first].schema), features_of(sources[name].schema))
+        if clashing := [f"column {label}: {how}" for label, how in classes.items() if label in labels]:
+            raise UserError(
+                f"source {name}: its names of classes are not those of {first} ({'; '.join(clashing)}), so that "
+                "numbers would change their meaning; make them alike, or name other columns with --labels"
+            )
+        if config.labels is None and (more := set(found) - set(expected)):
+            raise UserError(_differ(f"{first} has no column {min(more)}", config, sources))
+    for store in sources.values():
+        check_columns(store, labels, column)
+    if clashes := {*OWN_COLUMNS, "slot"} & set(labels):
+        raise UserError(
+            f"columns {', '.join(sorted(clashes))} would be overwritten; rename them, or name others with --labels"
+        )
+    return labels
+
+
+def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> str:
+    if config.labels is not None:
+        return f"source {how}, or not in all its shards; leave it out of --labels"
+    return f"sources {', '.join(sources)} have different columns ({how}); name those to keep with --labels"
+
+
+def _recorded(output: Output, slot: str) -> Mapping[str, Mapping[str, Any]]:
+    """The arithmetic of each translator in a slot that has begun."""
+    for segment in load_segments(output):
+        if segment.label == slot:
+            return {name: made["arithmetic"] for name, made in segment.recipe["translators"].items()}
+    return {}

@@ -1,0 +1,165 @@
+"""Configuration of `jobs.benchmark`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import UserError
+from pipeline.translate.config import Resources
+
+_LEAST = {
+    "images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1, "pairs": 1,
+    "global_batch": 1, "shuffle_buffer": 1, "steps": 1, "source_size": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslateBenchmarkConfig:
+    """What `jobs.benchmark translate` measures: an untrained ResNet generator with instance norm."""
+
+    images: int | None = None
+    """Images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
+    plain_images: int | None = None
+    """Images of the plain loop in each of its three turns of a repetition; by default 2 on a CPU, 32 on a GPU."""
+    size: int = 256
+    """Their side in pixels."""
+    width: int = 64
+    """Channels of the generator's first convolution."""
+    blocks: int = 9
+    """Residual blocks of the generator."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs, in the plain loop, too."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of model and pipeline, as in jobs.translate; the plain loop is fp32."""
+    compile: bool = False
+    """As in jobs.translate."""
+    batch: int | None = None
+    """As in jobs.translate: by default 16 on a GPU, 1 on a CPU."""
+    repeats: int = 3
+    """Everything is measured this many times, in turn; medians are printed."""
+    resources: Resources = Resources()
+    """What the pipeline's stages take, as in jobs.translate."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_translate.json."""
+    quick: bool = False
+    """A tiny network, a few tiny images, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def resolved(self, device: Literal["cpu", "cuda"]) -> TranslateBenchmarkConfig:
+        """With every default filled in, for `device`, and small where `quick` is set."""
+        if self.quick:
+            return dataclasses.replace(
+                self, device=device, images=6, plain_images=2, size=32, width=4, blocks=1, repeats=1
+            )
+        images, plain = (8192, 32) if device == "cuda" else (32, 2)
+        return dataclasses.replace(
+            self, device=device, images=self.images or images, plain_images=self.plain_images or plain
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorBenchmarkConfig:
+    """What `jobs.benchmark generator` measures: an untrained ResNet generator in every form that the device has."""
+
+    images: int | None = None
+    """Images of one measurement; by default 4 on a CPU, 512 on a GPU."""
+    size: int = 256
+    """Their side in pixels."""
+    width: int = 64
+    """Channels of the generator's first convolution."""
+    blocks: int = 9
+    """Residual blocks of the generator."""
+    batch: int | None = None
+    """Images that go through it at once: by default 16 on a GPU, 1 on a CPU."""
+    repeats: int = 5
+    """Everything is measured this many times, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_generator.json."""
+    quick: bool = False
+    """A tiny network, eager forms only, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def resolved(self, device: Literal["cpu", "cuda"]) -> GeneratorBenchmarkConfig:
+        """With every default filled in, for `device`, and small where `quick` is set."""
+        if self.quick:
+            return dataclasses.replace(self, images=2, size=32, width=4, blocks=1, batch=1, repeats=1)
+        images, batch = (512, 16) if device == "cuda" else (4, 1)
+        return dataclasses.replace(self, images=self.images or images, batch=self.batch or batch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepBenchmarkConfig:
+    """What `jobs.benchmark step` measures: one training step of a recipe."""
+
+    recipe: str = "jobs/recipes/cyclegan.yaml"
+    """Recipe file, as for jobs.train."""
+    global_batch: int | None = None
+    """Images, or pairs, in one step; by default the recipe's."""
+    precision: Literal["all", "fp32"] = "all"
+    """fp32 leaves bf16 out, as on a machine that has none."""
+    compile: bool = True
+    """Measure compiled forms, too: a minute or more each, before the first repetition."""
+    repeats: int = 5
+    """Everything is measured this many times, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_step.json."""
+    quick: bool = False
+    """Tiny networks, eager forms only, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check_least(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestBenchmarkConfig:
+    """What `jobs.benchmark ingest` measures: the loader of a training run beside the step of the demonstration."""
+
+    pairs: int | None = None
+    """Pairs of pictures in the store: by default 256 on a CPU, 8192 on a GPU."""
+    source_size: int = 256
+    """Side of the stored JPEG pictures in pixels."""
+    size: int = 128
+    """Side of the crops that are trained on in pixels, a power of two; pictures are loaded at 286/256 of it."""
+    global_batch: int = 4
+    """Pairs in one step."""
+    steps: int | None = None
+    """Steps in one measurement of training: by default 8 on a CPU, 200 on a GPU."""
+    shuffle_buffer: int = 128
+    """As in jobs.train."""
+    repeats: int = 3
+    """Everything is measured this many times, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_ingest.json."""
+    quick: bool = False
+    """A few tiny pictures, once: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.size < 16 or self.size & (self.size - 1):
+            raise UserError(f"size is {self.size}: the demonstration's network takes powers of two from 16 on")
+
+    def resolved(self, device: Literal["cpu", "cuda"]) -> IngestBenchmarkConfig:
+        """With every default filled in, for `device`, and small where `quick` is set."""
+        if self.quick:
+            return dataclasses.replace(self, pairs=8, source_size=40, size=32, steps=2, repeats=1)
+        pairs, steps = (8192, 200) if device == "cuda" else (256, 8)
+        return dataclasses.replace(self, pairs=self.pairs or pairs, steps=self.steps or steps)
+
+
+def _check(config: TranslateBenchmarkConfig | GeneratorBenchmarkConfig | IngestBenchmarkConfig) -> None:
+    _check_least(config)
+    if config.size % 4:
+        raise UserError(f"size is {config.size}: the generator takes multiples of 4")
+
+
+def _check_least(config: object) -> None:
+    for name, least in _LEAST.items():
+        value = getattr(config, name, None)
+        if value is not None and value < least:
+            raise UserError(f"{name} is {value}: it must be at least {least}")

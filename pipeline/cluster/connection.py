@@ -1,0 +1,180 @@
+"""Start Ray inside this process, or join the cluster that is there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import ray
+
+from pipeline.cluster import hardware, liveness, loss, ray_internals
+from pipeline.errors import UserError
+
+OBJECT_STORE_BYTES = 2 * 10**9
+"""Shared memory of the embedded Ray, at most; a third of the free memory where that is less."""
+
+_ANSWER_WITHIN_S = 10.0
+
+_RAY_SETS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "PYTHONBREAKPOINT")
+"""Variables that Ray itself may set in the environment of a process that joins or starts a cluster."""
+
+_QUIET_LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
+
+
+@contextlib.contextmanager
+def connect() -> Iterator[None]:
+    """Ray, for the length of a `with` block.
+
+    With `RAY_ADDRESS` set, or under `ray job submit`, the cluster that is there; otherwise one inside this process,
+    which listens on loopback alone, refuses who has not its token, and ends with it. Inside an outer `connect` the
+    outer one is used. The environment is afterwards as it was.
+
+    Raises UserError where the cluster cannot be joined, ClusterLostError where the connected one breaks down, or what
+    a function that ran in it raised.
+    """
+    if ray.is_initialized():
+        with loss.explained():
+            yield
+        return
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _environment(_settings() | ({} if joins() else _own_settings())), loss.explained():
+        try:
+            with _same_stop_handler():
+                _join() if joins() else _embed()
+            with liveness.watched(None if joins() else os.getpid()):
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _settings() -> dict[str, str | None]:
+    """Settings of Ray itself, where the environment does not say otherwise."""
+    wanted = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    }
+    if not sys.stderr.isatty():
+        wanted["RAY_COLOR_PREFIX"] = "0"
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def _own_settings() -> dict[str, str | None]:
+    """Settings of a cluster inside this process, which has nothing to do with any other that the environment tells of.
+
+    The token is in the environment of its processes alone: in no file, and on no command line.
+    """
+    own: dict[str, str | None] = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN_PATH": None,
+        "RAY_ENABLE_K8S_TOKEN_AUTH": None,  # Kubernetes would be asked about the token
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as in `on_loopback`, for its processes
+        "GLOO_SOCKET_IFNAME": "lo",  # where training's workers meet
+    }
+    return own | {k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ}
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Inside, the environment has these variables, or has them not where None is given, and Ray knows of it."""
+    before = {name: os.environ.get(name) for name in {*changes, *_RAY_SETS}}
+    _put(changes)
+    ray_internals.read_environment_anew()
+    try:
+        yield
+    finally:
+        _put(before)
+        ray_internals.read_environment_anew()
+
+
+def _put(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _join() -> None:
+    address = os.environ["RAY_ADDRESS"]
+    if address.startswith("http"):
+        raise UserError(f"RAY_ADDRESS is {address}, a dashboard; it takes jobs from: transdomain submit NAME …")
+    endpoints = _endpoints(address)
+    if endpoints and not any(_answers(host, port) for host, port in endpoints):
+        raise UserError(f"RAY_ADDRESS is {address}: no cluster answers there; start one, or unset it to run without")
+    ray.init(log_to_driver=True, logging_level=logging.WARNING)
+
+
+def _endpoints(address: str) -> list[tuple[str, int]]:
+    """Where a cluster at HOST:PORT may listen; for `auto` and the like, which Ray looks up, none is known."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return []
+    # Ray takes its own address for that of loopback.
+    hosts = {host, ray.util.get_node_ip_address()} if host in ("localhost", "127.0.0.1") else {host}
+    return [(each, int(port)) for each in hosts]
+
+
+def _answers(host: str, port: int) -> bool:
+    """Ray itself would try for more than three minutes."""
+    try:
+        with socket.create_connection((host, port), timeout=_ANSWER_WITHIN_S):
+            return True
+    except OSError:
+        return False
+
+
+def _embed() -> None:
+    with ray_internals.on_loopback():
+        ray.init(
+            address="local",
+            num_cpus=hardware.available_cpus(),
+            object_store_memory=min(OBJECT_STORE_BYTES, _free_memory() // 3),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+
+
+def free() -> list[dict[str, float]]:
+    """Resources of each living node that nobody holds at the moment."""
+    return ray_internals.free_resources()
+
+
+@contextlib.contextmanager
+def _same_stop_handler() -> Iterator[None]:
+    """`ray.init` takes SIGTERM for itself, and would end the process without the line that resumes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def joins() -> bool:
+    """Whether there is a cluster to join, and Ray is not embedded in this process."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def nodes() -> list[dict[str, float]]:
+    """Resources of each living node: CPU, GPU, memory and so on."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _free_memory() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

@@ -1,0 +1,248 @@
+"""What is derived from the commits once all units have one: totals, the manifest, and the mark that says complete."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from pipeline import failpoints, storage
+from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
+from pipeline.engine.records.layout import CARD, Output, count_segments, unit_ids
+from pipeline.engine.records.units import Segment, segment_of
+from pipeline.errors import one_line
+from pipeline.recipe import fingerprint
+from pipeline.stores import parquet
+from pipeline.stores.keys import duplicate_keys
+from pipeline.stores.mark import Totals, decode_mark, encode_mark
+
+log = logging.getLogger("transdomain")
+
+_THREADS = 16
+
+DETERMINISTIC_COLUMNS = (
+    "unit", "inputs", "ok", "quarantined", "skipped",
+    "data", "data_size", "data_sha256", "quarantine", "quarantine_size", "quarantine_sha256",
+)  # fmt: skip
+"""Columns of the manifest that are the same however often the job was killed."""
+
+_TEXT_COLUMNS = {"unit", "data", "data_sha256", "quarantine", "quarantine_sha256"}
+_MANIFEST = pa.schema(
+    [(name, pa.string() if name in _TEXT_COLUMNS else pa.int64()) for name in DETERMINISTIC_COLUMNS]
+    + [("host", pa.string()), ("started", pa.float64()), ("ended", pa.float64())]
+)
+
+
+def read_commits(output: Output, segments: Sequence[Segment], units: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The commit records of `units`, in order. Raises ConflictError where one is not that of its unit."""
+    made_by = {segment.number: fingerprint(segment.recipe) for segment in segments}
+
+    def read(unit: str) -> dict[str, Any]:
+        record = decode_commit(output.commit(unit), storage.read(output.commit(unit)))
+        require_commit_of(output, unit, made_by[segment_of(unit)], record)
+        return record
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        yield from threads.map(read, units)
+
+
+def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[str, Any]) -> None:
+    """Raises ConflictError where a commit is of another unit or recipe than its name and its plan say."""
+    why = [f"it is of unit {record['unit']}"] if record["unit"] != unit else []
+    why += ["it was made by another recipe than its plan's"] if record["fingerprint"] != made_by else []
+    places = {output.verdict(unit), output.at(f"_quarantine/{unit}.parquet")}
+    for kind in ("data", "quarantine"):
+        name = (record[kind] or {}).get("name")
+        own_shard = kind == "data" and str(name).startswith("data/") and str(name).endswith(f"/{unit}.parquet")
+        if name is not None and not own_shard and f"{output.url}/{name}" not in places:
+            why.append(f"its {kind} is {name}")
+    if why:
+        raise ConflictError(f"{output.commit(unit)} is not the commit of unit {unit}: {', '.join(why)}; {REMEDY}")
+
+
+def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table) -> pa.Table:
+    """The manifest of these segments; commits of units that `known` has a row of are not read.
+
+    Raises FileNotFoundError where a unit has no commit.
+    """
+    units = [unit for segment in segments for unit in unit_ids(segment)]
+    rows = {row["unit"]: row for row in known.to_pylist()}
+    fresh = manifest_table(read_commits(output, segments, [unit for unit in units if unit not in rows]))
+    rows |= {row["unit"]: row for row in fresh.to_pylist()}
+    return pa.Table.from_pylist([rows[unit] for unit in units], schema=_MANIFEST)
+
+
+def with_data(output: Output, manifest: pa.Table) -> pa.Table:
+    """The units of a manifest whose data was not given up."""
+    retired = output.retired_segments()
+    kept = [segment_of(unit) not in retired for unit in manifest["unit"].to_pylist()]
+    return manifest.filter(pa.array(kept, pa.bool_()))
+
+
+def _with_last_manifest(output: Output, known: pa.Table) -> pa.Table:
+    """`known` and, for units that it has no row of, what the last manifest says: no commit changes."""
+    data = storage.read_if_there(output.manifest)
+    last = read_manifest(data) if data is not None else None
+    if last is None:
+        return known
+    others = pa.compute.invert(pa.compute.is_in(last["unit"], known["unit"].combine_chunks()))
+    return pa.concat_tables([known, last.filter(others)])
+
+
+def read_manifest(data: bytes) -> pa.Table | None:
+    """A manifest from its file; None where it is damaged, or none of this version."""
+    try:
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        return None
+    return table if table.schema.equals(_MANIFEST) else None
+
+
+def manifest_table(commits: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """A row a unit: what became of its rows, where they are, and how to tell that they are unharmed."""
+    rows = []
+    for record in commits:
+        row = {"unit": record["unit"], **record["counts"]}
+        for name in ("data", "quarantine"):
+            published = record[name] or {}
+            row |= {name: published.get("name"), f"{name}_size": published.get("size")}
+            row[f"{name}_sha256"] = published.get("sha256")
+        rows.append(row | {k: record["attempt"][k] for k in ("host", "started", "ended")})
+    return pa.Table.from_pylist(rows, schema=_MANIFEST)
+
+
+def totals(manifest: pa.Table) -> Totals:
+    """Sums over a manifest."""
+    return Totals(len(manifest), *(sum(manifest[c].to_pylist()) for c in Totals._fields[1:]))
+
+
+Derived = Mapping[str, Callable[[], bytes]]
+"""Names below an output, and what makes the files of these names from what is there."""
+
+
+def complete(
+    output: Output,
+    segments: Sequence[Segment],
+    known: pa.Table,
+    derived: Callable[[pa.Table], Derived],
+) -> bool:
+    """Write what is derived from the commits of all segments, and `_SUCCESS` last.
+
+    `known` is the manifest of some of them, whose commits are not read again; `derived` gives report and cards by
+    name, from the whole one. False where a segment was added since `segments` were read: the output is then not
+    complete, and what was written is to be written again. Raises ValueError where counts do not add up to the plan, a
+    key occurs twice, or there is data of no unit; the output is then not called complete.
+    """
+    manifest = manifest_of(output, segments, _with_last_manifest(output, known))
+    total = totals(manifest)
+    planned = sum(segment.rows for segment in segments)
+    if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:
+        raise ValueError(f"{output.url} does not add up: {planned} rows were planned, the units account for {total}")
+    kept = with_data(output, manifest)
+    doubled = duplicate_keys(lambda: keys_of(output, kept))
+    if doubled:
+        raise ValueError(f"{output.url} is not complete: keys that occur more than once: {', '.join(doubled)}")
+    if strange := strangers(output, manifest):
+        raise ValueError(
+            f"{output.url} is not called complete: {len(strange)} files in data/ are of no unit, such as {strange[0]}, "
+            "and readers would take them for data; move them away and run the same command again"
+        )
+    buffer = io.BytesIO()
+    pq.write_table(manifest, buffer, compression="zstd", write_page_checksum=True)
+    failpoints.point("before manifest")
+    storage.replace(output.manifest, buffer.getvalue())
+    failpoints.point("after manifest")
+    hashes = _write_derived(output, derived(manifest))
+    if count_segments(output) != len(segments):
+        return False
+    failpoints.point("before success")
+    storage.replace(output.success, encode_mark(len(segments), total, hashes.get(CARD)))
+    failpoints.point("after success")
+    # Killed just here, or by a plan that comes just now, the mark names fewer segments than there are: whoever opens
+    # the output compares, and the next run removes it.
+    if count_segments(output) != len(segments):
+        storage.delete(output.success)
+        return False
+    return True
+
+
+def _write_derived(output: Output, derived: Derived) -> dict[str, str]:
+    """Write each file that can be made; the sha256 of each that was. Nothing of it is worth an output's completion."""
+    written = {}
+    for name, make in derived.items():
+        try:
+            data = make()
+        except Exception as error:  # said, and the output is complete without it
+            log.warning("%s was not written: %s", output.at(name), one_line(error))
+            log.debug("", exc_info=error)
+            continue
+        storage.replace(output.at(name), data)
+        written[name] = hashlib.sha256(data).hexdigest()
+    return written
+
+
+def strangers(output: Output, manifest: pa.Table) -> list[str]:
+    """Names below data/ that readers would take for data and that no unit of the manifest has made, sorted.
+
+    Where units are shards a listing tells. Files of a folder are counted, and looked at by name only where the count
+    is not that of the rows.
+    """
+    listed = [entry.name for entry in storage.list_files(output.at("data"))]
+    shown = {f"data/{name}" for name in listed if not storage.is_hidden(name)}
+    known = {name for name in manifest["data"].to_pylist() if name.startswith("data/")}
+    folders = manifest.filter(pa.compute.starts_with(manifest["data"], "_transdomain/verdicts/"))
+    if len(folders) and len(shown) == len(known) + sum(folders["ok"].to_pylist()):
+        return []
+    for row in folders.to_pylist():
+        names = parquet.read_columns(output.at(row["data"]), ["file_name"])["file_name"].to_pylist()
+        known.update(f"data/{name}" for name in names)
+    return sorted(shown - known)
+
+
+def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
+    """The counts in the output's mark, or None where it carries none that covers all of these segments.
+
+    One that names fewer, of a run that was killed, is removed, and so is one that is damaged.
+    """
+    mark = storage.read_if_there(output.success)
+    if mark is None:
+        return None
+    said = decode_mark(mark)
+    if said is not None and said["segments"] > len(segments) and said["segments"] > count_segments(output):
+        raise ValueError(
+            f"{output.plan(said['segments'] - 1)} is missing, and {output.success} speaks of it; put it back from a "
+            "copy, or give another output"
+        )
+    if said is None or said["segments"] < len(segments):
+        storage.delete(output.success)
+        return None
+    return Totals(*(said[name] for name in Totals._fields)) if said["segments"] == len(segments) else None
+
+
+def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
+    """The keys of every unit, unit by unit; no other column is fetched."""
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for table in threads.map(lambda row: read_made(output, row, ["key"]), manifest.to_pylist()):
+            yield table["key"].to_pylist() if table is not None else []
+
+
+def read_made(
+    output: Output, row: Mapping[str, Any], columns: Sequence[str], *, first: int | None = None
+) -> pa.Table | None:
+    """Columns of the data of a unit, by its row of the manifest; None where it was given up in the meantime.
+
+    Raises FileNotFoundError where it is missing for no such reason.
+    """
+    try:
+        return parquet.read_columns(output.at(row["data"]), columns, first=first)
+    except FileNotFoundError:
+        if segment_of(row["unit"]) in output.retired_segments():
+            return None
+        raise

@@ -1,0 +1,22 @@
+"""Units and images of a run on Ray, counted for Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from pipeline.cluster.telemetry import Metrics
+from pipeline.engine.publishing.steps import Receipt, Task, Work
+
+
+def counted(receipts: Iterator[Receipt], works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+    """The receipts of `tasks` as they come, each counted under the output of its work."""
+    told = [Metrics(work.output.url) for work in works]
+    for i, planned in Counter(task.work for task in tasks).items():
+        told[i].set("transdomain_units_planned", planned)
+    for receipt in receipts:
+        output = told[receipt.task.work]
+        output.add("transdomain_units_total", 1, receipt.status)
+        for outcome in ("ok", "quarantined", "skipped"):
+            output.add("transdomain_images_total", getattr(receipt, outcome), outcome)
+        yield receipt

@@ -1,0 +1,292 @@
+"""The engine on Ray Data: one execution a run, one unit a block, from the read to the commit.
+
+The only module that imports `ray.data`. What makes it so:
+
+- Unit names enter in large blocks and are repartitioned to one a block, which feeds 50,000 units in seconds, by one
+  task of Ray's own that books nothing (`ray_internals.one_row_a_block`).
+- A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it
+  (Ray Data skips blocks without rows, and a unit may well have none left).
+- Stages that must not share a process differ in what they ask for, whatever their resources, if only by an option
+  that is said to be what it is anyway: Ray Data fuses neighbours whose options agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline.cluster import connection, ray_internals, watchdog
+from pipeline.engine.executors.metrics import counted
+from pipeline.engine.executors.placement import Demand, check_placement, held_by_others
+from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
+from pipeline.engine.records.account import Batch, Rejected
+from pipeline.engine.records.units import Unit
+from pipeline.stores.ranges import Range
+
+_UNITS_PER_INPUT_BLOCK = 1000
+
+_IDLE_S = 30.0
+"""Without a unit at work, after which it is looked whether others hold the places."""
+
+_log = logging.getLogger("transdomain")
+
+
+def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+    """Carry every task through every stage on the connected cluster; yields a receipt as each unit ends.
+
+    Raises UserError where the pools, and beside them a task of every other stage, may not find their places.
+    """
+    demands = [demand_of(stage) for stage in works[0].stages]
+    check_placement(demands, connection.nodes())
+    # Where the driver is, with which everything else would be lost, too.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # one that is lost begins to count anew
+    deaths: Any = ray.remote(_Deaths).options(**lasting, scheduling_strategy=here).remote()
+    try:
+        with _told_of_waiting(demands, deaths):
+            dataset = build(works, tasks, _guard(deaths), settled=lambda: deaths.settle.remote())
+            yield from counted(_receipts(dataset), works, tasks)
+    finally:
+        ray.kill(deaths)
+
+
+@contextlib.contextmanager
+def _told_of_waiting(demands: Sequence[Demand], deaths: Any) -> Iterator[None]:
+    """Inside, the log says now and then where nothing is at work because others hold the places."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_IDLE_S):
+            with contextlib.suppress(ray.exceptions.RayError):  # the run itself says what was lost
+                idle_s, settled = ray.get(deaths.idle.remote())
+                wanted = [demand for demand in demands if not (demand.actors and settled)]
+                line = held_by_others(wanted, connection.nodes(), connection.free())
+                if idle_s >= _IDLE_S and line:
+                    _log.warning(line)
+
+    thread = threading.Thread(target=look, name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        assert isinstance(table, pa.Table)
+        yield from map(_receipt, table["receipt"].to_pylist())
+
+
+class _Deaths:
+    """How many processes each unit has ended in a stage: it was begun there, and never ended."""
+
+    def __init__(self) -> None:
+        self._begun: Counter[str] = Counter()
+        self._settled = False
+        self._last = time.monotonic()
+        """When something began or ended."""
+
+    def settle(self) -> None:
+        """An actor of a pool has its place."""
+        self._settled = True
+
+    def idle(self) -> tuple[float, bool]:
+        """Seconds since a unit was at work, and whether an actor of a pool has ever had a place."""
+        return (0.0 if self._begun else time.monotonic() - self._last), self._settled
+
+    def begin(self, what: str) -> int:
+        """Before the work: how many have died of it until now."""
+        self._last = time.monotonic()
+        self._begun[what] += 1
+        return self._begun[what] - 1
+
+    def end(self, what: str) -> None:
+        self._last = time.monotonic()
+        del self._begun[what]
+
+
+def _guard(deaths: Any) -> Guard:
+    """Counts, by the actor `deaths`, the processes that a unit ends, and ends those that hang in one.
+
+    Raises FatalUnitError where a unit has ended too many.
+    """
+
+    @contextlib.contextmanager
+    def guard(task: Task, stage: Stage) -> Iterator[None]:
+        what = f"{task.work} {task.unit} {stage.name}"
+        died = ray.get(deaths.begin.remote(what))
+        try:
+            if died >= watchdog.MAX_DEATHS:
+                raise watchdog.FatalUnitError(
+                    f"{died} processes ended or hung in it; what the last of them said is in the log"
+                )
+            with watchdog.watched(stage.stall_s):
+                yield
+        finally:  # which a process that dies does not come to
+            deaths.end.remote(what)
+
+    return guard
+
+
+def build(
+    works: Sequence[Work],
+    tasks: Sequence[Task],
+    guard: Guard = unguarded,
+    *,
+    settled: Callable[[], object] = lambda: None,
+) -> ray.data.Dataset:
+    """The lazy dataset whose blocks are the receipts. Each actor of a pool calls `settled` before it loads anything."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = None  # else a unit of more than 128 MB would be split
+    context.enable_progress_bars = False
+    # Set only now: Ray Data configures its loggers when it is imported.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    blocks = -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
+    items = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=blocks)
+    dataset: ray.data.Dataset = ray_internals.one_row_a_block(items)
+    for i, stage in enumerate(works[0].stages):
+        mapped = _function(list(works), i, guard) if stage.actors is None else _actor(list(works), i, guard, settled)
+        dataset = _map(dataset, stage, i, _named(stage.name, mapped))
+    return dataset
+
+
+def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ray.data.Dataset:
+    options: dict[str, Any] = {
+        "batch_size": None,
+        "batch_format": "pyarrow",
+        "num_cpus": stage.cpus,
+        "zero_copy_batch": True,
+    }
+    if index % 2:
+        options["fallback_strategy"] = []
+    if stage.gpus:
+        options["num_gpus"] = stage.gpus
+    if stage.actors is None:
+        return dataset.map_batches(mapped, **options)
+    smallest, largest = stage.actors
+    pool = ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest)
+    return dataset.map_batches(mapped, compute=pool, **options)
+
+
+def _function(works: list[Work], index: int, guard: Guard) -> Callable[[pa.Table], pa.Table]:
+    def run(table: pa.Table) -> pa.Table:
+        return _run_step(make_step(works, index, guard), table)
+
+    return run
+
+
+def _actor(works: list[Work], index: int, guard: Guard, settled: Callable[[], object]) -> type:
+    # `works` comes with the class: as a constructor's argument it could be lost from the object store, and with it the
+    # restart of an actor that died.
+    class Actor:
+        def __init__(self) -> None:
+            settled()
+            self.step = make_step(works, index, guard)
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            return _run_step(self.step, table)
+
+    return Actor
+
+
+def _named(name: str, thing: Any) -> Any:
+    """Ray Data names its operators after what it maps; the names stand in its logs and statistics."""
+    thing.__name__ = thing.__qualname__ = name
+    return thing
+
+
+def demand_of(stage: Stage) -> Demand:
+    """Return what it takes from the start on; a pool may grow later, where there is room."""
+    return Demand(
+        name=stage.name,
+        cpus=stage.cpus,
+        gpus=stage.gpus,
+        actors=stage.actors[0] if stage.actors else 0,
+        cpus_option=stage.cpus_option,
+        actors_option=stage.actors_option,
+    )
+
+
+# --- a unit as a block --------------------------------------------------------------------------------------------
+
+_BLOCK = pa.schema(
+    [("work", pa.int64()), ("unit", pa.string()), ("payload", pa.large_binary()), ("receipt", pa.string())]
+)
+
+
+_HEAD = b"transdomain.batch"
+"""Metadata of a batch that is no column of it; what its rows say about their columns travels beside."""
+
+
+def _run_step(step: Callable[[Any], InFlight | Receipt], table: pa.Table) -> pa.Table:
+    results = [to_block(step(from_block(table.slice(i, 1)))) for i in range(len(table))]
+    return results[0] if len(results) == 1 else pa.concat_tables(results)
+
+
+def to_block(item: InFlight | Receipt) -> pa.Table:
+    """One row: a receipt as JSON, or a batch as an Arrow stream whose schema carries the rest of it."""
+    if isinstance(item, Receipt):
+        payload, receipt = pa.nulls(1, pa.large_binary()), json.dumps(item._asdict() | {"task": list(item.task)})
+    else:
+        payload, receipt = _large_binary(_serialise(item)), None
+    columns = [pa.array([item.task.work]), pa.array([item.task.unit]), payload, pa.array([receipt], pa.string())]
+    return pa.Table.from_arrays(columns, schema=_BLOCK)
+
+
+def from_block(table: pa.Table) -> Task | InFlight | Receipt:
+    """The inverse of `to_block`; a block without payload and receipt is a task. Arrays share the block's memory."""
+    task = Task(table["work"][0].as_py(), table["unit"][0].as_py())
+    if "receipt" not in table.column_names:
+        return task
+    receipt = table["receipt"][0].as_py()
+    if receipt is not None:
+        return _receipt(receipt)
+    with pa.ipc.open_stream(table["payload"].chunk(0)[0].as_buffer()) as stream:
+        rows = stream.read_all()
+    head = json.loads(rows.schema.metadata[_HEAD])
+    unit = Unit(head["unit"], tuple(Range(*r) for r in head["ranges"]), head["part"])
+    rejected = tuple(Rejected(*r) for r in head["rejected"])
+    metadata = {name: value for name, value in rows.schema.metadata.items() if name != _HEAD}
+    rows = rows.replace_schema_metadata(metadata or None)
+    return InFlight(task, Batch(unit, rows, rejected, head["skipped"]), head["started"])
+
+
+def _serialise(item: InFlight) -> pa.Buffer:
+    batch = item.batch
+    head: Mapping[str, Any] = {
+        "unit": batch.unit.id,
+        "part": batch.unit.part,
+        "ranges": [list(r) for r in batch.unit.ranges],
+        "rejected": [list(r) for r in batch.rejected],
+        "skipped": batch.skipped,
+        "started": item.started,
+    }
+    metadata = {**(batch.rows.schema.metadata or {}), _HEAD: json.dumps(head).encode()}
+    rows = batch.rows.replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return sink.getvalue()
+
+
+def _large_binary(buffer: pa.Buffer) -> pa.LargeBinaryArray:
+    """`buffer` as an array of one value, without copying it."""
+    offsets = pa.array([0, buffer.size], pa.int64()).buffers()[1]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
+
+
+def _receipt(text: str) -> Receipt:
+    fields = json.loads(text)
+    return Receipt(**(fields | {"task": Task(*fields["task"])}))

@@ -1,0 +1,194 @@
+"""Where the objects of an output are, and the two that are written before any work: the job's record and its plan."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from pipeline import storage
+from pipeline.engine.records.units import (
+    UNITS_PER_ROW_GROUP,
+    Segment,
+    Unit,
+    decode_segment,
+    decode_units,
+    segment_of,
+    unit_id,
+)
+from pipeline.errors import DamagedError, UserError, one_line
+from pipeline.storage.retry import retrying
+from pipeline.stores.mark import FORMAT_VERSION
+
+T = TypeVar("T")
+
+CARD = "README.md"
+"""The dataset card, whose head tells `datasets` what is data."""
+
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Output:
+    """Names below one output prefix."""
+
+    url: str
+
+    def at(self, name: str) -> str:
+        return storage.join(self.url, name)
+
+    @property
+    def job(self) -> str:
+        return self.at("_transdomain/job.json")
+
+    @property
+    def success(self) -> str:
+        return self.at("_SUCCESS")
+
+    @property
+    def manifest(self) -> str:
+        return self.at("_transdomain/manifest.parquet")
+
+    def plan(self, segment: int) -> str:
+        return self.at(f"_transdomain/plan/{segment:06d}.parquet")
+
+    def shard(self, unit: Unit) -> str:
+        return self.at("/".join(filter(None, ("data", unit.part, f"{unit.id}.parquet"))))
+
+    def verdict(self, unit: str) -> str:
+        return self.at(f"_transdomain/verdicts/{unit}.parquet")
+
+    def file(self, name: str) -> str:
+        return self.at(f"data/{name}")
+
+    def quarantine(self, unit: str) -> str:
+        return self.at(f"_quarantine/{unit}.parquet")
+
+    def commit(self, unit: str) -> str:
+        return self.at(f"_transdomain/commits/{unit}.json")
+
+    def retired(self, segment: int) -> str:
+        return self.at(f"_transdomain/retired/{segment:06d}.json")
+
+    def retired_segments(self) -> set[int]:
+        """Numbers of the segments whose data was given up, from one listing."""
+        entries = storage.list_files(self.at("_transdomain/retired"), ".json")
+        numbers = (re.fullmatch(r"(\d{6})\.json", entry.name) for entry in entries)
+        return {int(number[1]) for number in numbers if number}
+
+    def committed(self) -> set[str]:
+        """Units with a commit record, from one listing."""
+        entries = storage.list_files(self.at("_transdomain/commits"), ".json")
+        return {e.name.removesuffix(".json") for e in entries if not storage.is_hidden(e.name)}
+
+
+def ensure_job(output: Output, kind: str) -> None:
+    """Claim `output` for jobs of one kind. Raises UserError where another kind, or another format, has it."""
+    storage.create(output.job, encode_job(kind))
+    check_job(output, kind)
+
+
+def check_job(output: Output, kind: str) -> None:
+    """Raises UserError where something else has `output`: files that no job wrote, another kind of job, or another
+    format. Writes nothing."""
+    data = storage.read_if_there(output.job)
+    if data == encode_job(kind):
+        return
+    if data is None:
+        # What is ours and has no record was begun by somebody just now, or has lost it.
+        storage.require_empty(output.url, unless=("_transdomain/",))
+        return
+    try:
+        found = json.loads(data)
+        what = f"jobs.{found['job']} (format {found['format']})"
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{output.job} is damaged; `jobs.verify --input {output.url} --repair` removes it, and this command then "
+            "writes it anew"
+        ) from None
+    raise UserError(
+        f"{output.url} is the output of {what}, not of jobs.{kind} (format {FORMAT_VERSION}); give another output"
+    )
+
+
+def encode_job(kind: str) -> bytes:
+    """The record that claims an output for one kind of job."""
+    return json.dumps({"format": FORMAT_VERSION, "job": kind}, sort_keys=True, indent=1).encode()
+
+
+def load_segments(output: Output) -> list[Segment]:
+    """Every plan segment, in order, from one listing and a footer each that this process has not read yet.
+
+    Raises ValueError where one is missing.
+    """
+    entries = plan_files(output)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        segments = list(threads.map(lambda e: _segment(e.url, e.version), entries))
+    if [s.number for s in segments] != list(range(len(segments))):
+        raise ValueError(f"{output.url}: plan segments {[s.number for s in segments]} are not 0 to {len(segments) - 1}")
+    return segments
+
+
+def count_segments(output: Output) -> int:
+    """How many plan segments there are, from one listing."""
+    return len(plan_files(output))
+
+
+def load_units(output: Output, segment: int) -> list[Unit]:
+    """All units of a segment."""
+    return read_plan(output.plan(segment), decode_units)
+
+
+def unit_ids(segment: Segment) -> list[str]:
+    """Names of a segment's units; they follow from their number."""
+    return [unit_id(segment.number, i) for i in range(segment.units)]
+
+
+def is_finished(segment: Segment, committed: Collection[str]) -> bool:
+    """Whether each of a segment's units is among those with a commit."""
+    return all(unit in committed for unit in unit_ids(segment))
+
+
+def load_unit(output: Output, unit: str) -> Unit:
+    """One unit, by a read of the part of its plan that holds it."""
+    number = int(unit.split("-")[1])
+    group = _unit_group(output.plan(segment_of(unit)), number // UNITS_PER_ROW_GROUP)
+    return next(u for u in group if u.id == unit)
+
+
+def read_plan(url: str, decode: Callable[[Any], T]) -> T:
+    """What `decode` makes of the file of a plan. Raises ValueError, naming it, where it is not whole."""
+
+    def fetch() -> T:
+        with storage.open_read(url) as file:
+            return decode(file)
+
+    try:
+        return retrying(fetch, url)
+    except (DamagedError, pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{url} is not a whole plan ({one_line(error)}); put it back from a copy, or give another output"
+        ) from error
+
+
+def plan_files(output: Output) -> list[storage.Entry]:
+    """The files of the plan, from one listing."""
+    entries = storage.list_files(output.at("_transdomain/plan"), ".parquet")
+    return [entry for entry in entries if not storage.is_hidden(entry.name)]
+
+
+@functools.lru_cache(maxsize=100_000)
+def _segment(url: str, version: str) -> Segment:
+    """`version` is what changes with the file, which nobody changes."""
+    return read_plan(url, lambda file: decode_segment(file, url))
+
+
+@functools.lru_cache(maxsize=64)
+def _unit_group(url: str, group: int) -> list[Unit]:
+    return read_plan(url, lambda file: decode_units(file, group))

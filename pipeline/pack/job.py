@@ -1,0 +1,145 @@
+"""`pack`: images from folders and stores into Parquet shards; what cannot be used is set aside with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import images, storage
+from pipeline.cluster.watchdog import got_on
+from pipeline.engine.job import Job
+from pipeline.engine.publishing.commit import Sink
+from pipeline.engine.publishing.reading import read_unit
+from pipeline.engine.publishing.steps import Stage, Work
+from pipeline.engine.records.account import Batch, Rejected
+from pipeline.engine.records.layout import Output
+from pipeline.engine.records.units import Unit
+from pipeline.errors import UserError
+from pipeline.pack.config import Layout, PackConfig
+from pipeline.recipe import fingerprint
+from pipeline.report.cards import store_cards
+from pipeline.stores import SHARD, Store, image_columns, open_store
+from pipeline.stores.features import without_features
+from pipeline.stores.schema import image_array
+from pipeline.stores.selection import Selection, splits
+
+_STAGE = "pack"
+
+
+def pack_jobs(config: PackConfig) -> list[Job]:
+    """One job for each store that `config` describes: each split, and within it each domain.
+
+    Raises ValueError where an input is not a store, UserError where it lacks the columns of its layout.
+    """
+    sources = {"": open_store(config.input)}
+    if config.layout == "unpaired":
+        sources = {"a": sources[""], "b": open_store(config.input_b)}
+    parts: dict[str, Selection | None] = {**splits(config.split, config.seed)} or {"": None}
+    url = storage.absolute(config.output)
+    return [
+        _pack_job(config, source, "/".join(filter(None, (url, name, domain))), split)
+        for name, split in parts.items()
+        for domain, source in sources.items()
+    ]
+
+
+def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | None) -> Job:
+    pictures = image_columns(source.schema)
+    if not pictures:
+        raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
+    if config.layout == "pairs" and "image" not in pictures:
+        raise UserError(f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}")
+    sizes = [name for name in ("width", "height") if name in source.schema.names]
+    if other := [name for name in sizes if not pa.types.is_integer(source.schema.field(name).type)]:
+        raise UserError(
+            f"{source.url}: columns {', '.join(other)} would be overwritten by the size of the image; rename them first"
+        )
+    if config.layout == "pairs" and (clashes := {"image_a", "image_b"} & set(source.schema.names)):
+        raise UserError(f"{source.url}: columns {', '.join(sorted(clashes))} would be overwritten; rename them first")
+    recipe: dict[str, Any] = {
+        "layout": config.layout,
+        "split": [split.seed, split.low, split.high] if split else None,
+        "pair_encoding": vars(config.pair_encoding) if config.layout == "pairs" else None,
+        "versions": images.codec_versions() | {"pyarrow": pa.__version__},
+    }
+
+    without_changed = source.schema if config.on_changed == "set_aside" else None
+
+    def make() -> Callable[[Unit], Batch]:
+        return lambda unit: pack_unit(unit, config.layout, config.pair_encoding, split, without_changed)
+
+    output = Output(url)
+    stage = Stage(
+        name=_STAGE, make=make, cpus=config.cpus, stall_s=config.limits.stall_minutes * 60, cpus_option="--cpus"
+    )
+    work = Work(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
+    return Job(
+        kind="pack",
+        output=output,
+        sources={"": source},
+        recipe=recipe,
+        limits=config.limits,
+        works=[work],
+        moved=config.moved,
+        set_aside_changed=config.on_changed == "set_aside",
+        cards=store_cards("Packed image store", [source], output),
+    )
+
+
+def pack_unit(
+    unit: Unit,
+    layout: Layout,
+    encoding: images.Encoding,
+    split: Selection | None,
+    without_changed: pa.Schema | None = None,
+) -> Batch:
+    """Read a unit, decode every image once to prove that it can be, and lay its rows out as a store.
+
+    `without_changed` as in `read_unit`.
+    """
+    rows, rejected, skipped = read_unit(unit, wants=split.wants if split else None, without_changed=without_changed)
+    good, made = list[int](), list[dict[str, Any]]()
+    pictures = image_columns(rows.schema)
+    for i, row in enumerate(rows.select(["key", SHARD, *pictures]).to_pylist()):
+        try:
+            made.append(_cut_pair(row, encoding) if layout == "pairs" else _measured(row, pictures))
+        except images.BadImage as bad:
+            rejected.append(Rejected(row["key"], row[SHARD], _STAGE, bad.reason, str(bad)))
+        else:
+            good.append(i)
+        got_on()
+    replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
+    rows = without_features(rows.take(pa.array(good, pa.int64())).drop_columns(replaced), replaced)
+    if layout == "pairs":
+        rows = rows.drop_columns("image")
+        for half in ("image_a", "image_b"):
+            names = [key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()]
+            rows = rows.append_column(half, image_array([m[half] for m in made], names))
+    for name in ("width", "height"):
+        rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
+    return Batch(unit, rows, tuple(rejected), skipped)
+
+
+def _measured(row: Mapping[str, Any], pictures: list[str]) -> dict[str, Any]:
+    """Width and height of the first image of a row, after all of them were decoded."""
+    sizes = [_decoded(row, name).shape for name in pictures]
+    return {"height": sizes[0][0], "width": sizes[0][1]}
+
+
+def _cut_pair(row: Mapping[str, Any], encoding: images.Encoding) -> dict[str, Any]:
+    pixels = _decoded(row, "image")
+    height, width = pixels.shape[:2]
+    if width % 2:
+        raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")
+    if fault := images.misfit(width // 2, height, encoding.codec):
+        raise images.BadImage("too large", fault)
+    halves = {"image_a": pixels[:, : width // 2], "image_b": pixels[:, width // 2 :]}
+    encoded = {name: images.encode(half, encoding) for name, half in halves.items()}
+    return encoded | {"height": height, "width": width // 2}
+
+
+def _decoded(row: Mapping[str, Any], column: str) -> np.ndarray:
+    return images.decode(images.encoded_in(row[column])).pixels

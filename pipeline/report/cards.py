@@ -1,0 +1,179 @@
+"""What stands beside the data for people and for readers: the dataset card and the report."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import images
+from pipeline.engine.completion import finish
+from pipeline.engine.records.layout import CARD, Output, load_unit
+from pipeline.engine.records.units import Segment, passed_over, segment_of
+from pipeline.errors import StorageError, printable
+from pipeline.report.contact_sheet import contact_sheet
+from pipeline.report.content import QuarantineLine, Report, Table
+from pipeline.report.html import render_report
+from pipeline.stores import SourceChangedError, Store, image_columns, parquet, read_rows
+from pipeline.stores.ranges import first_rows
+
+log = logging.getLogger("transdomain")
+
+Cards = Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
+
+MOST_QUARANTINE_LINES = 200
+SHEET_ROWS = 12
+
+# The head makes `datasets.load_dataset(OUTPUT)` read data/ alone, from the first shard on: without it the quarantine
+# and the plan would be taken for data, too.
+_HEAD = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/**
+---
+"""
+
+
+def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_column: str | None = None) -> Cards:
+    """The cards of a job whose output is a store made from `sources`.
+
+    `input_column` names what a translation was made from; it is shown beside the translation.
+    """
+
+    def cards(segments: Sequence[Segment], manifest: pa.Table | None) -> finish.Derived:
+        made: dict[str, Callable[[], bytes]] = {CARD: lambda: dataset_card(title, sources, segments, manifest).encode()}
+        if manifest is not None:
+            made["_transdomain/report.html"] = lambda: render_report(
+                output_report(title, sources, output, segments, manifest, input_column)
+            ).encode()
+        return made
+
+    return cards
+
+
+def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segment], manifest: pa.Table | None) -> str:
+    """README.md of an output: what it is made of, and how many rows it has once that is known."""
+    lines = [f"# {title}", "", f"Made from {', '.join(f'`{printable(source.url)}`' for source in sources)}."]
+    if manifest is None:
+        lines.append("The job has not finished: shards in `data/` are whole, but not all of them are there yet.")
+    else:
+        total = finish.totals(manifest)
+        lines.append(
+            f"{total.inputs} inputs: {total.ok} in `data/`, {total.quarantined} set aside in `_quarantine/` with their "
+            f"reasons, {total.skipped} skipped."
+        )
+    if passed := passed_over(segments):
+        lines += ["", "Passed over:", "", *(f"- {printable(line)}" for line in passed)]
+    lines += ["", "`python -m jobs.verify --input HERE` proves that nothing is lost or harmed.", ""]
+    return _HEAD + "\n".join(lines)
+
+
+def output_report(
+    title: str,
+    sources: Sequence[Store],
+    output: Output,
+    segments: Sequence[Segment],
+    manifest: pa.Table,
+    input_column: str | None,
+) -> Report:
+    """The report of a finished output: its counts, what was set aside and why, and a few of its pictures."""
+    total = finish.totals(manifest)
+    lines = list(quarantine_lines(output.at(name) for name in manifest["quarantine"].to_pylist() if name))
+    reasons = Counter(line.reason for line in lines)
+    size = sum(manifest["data_size"].to_pylist())
+    return Report(
+        title=title,
+        status="complete",
+        subtitle=output.url,
+        facts=[
+            ("inputs", f"{total.inputs:,}"),
+            ("ok", f"{total.ok:,}"),
+            ("set aside", f"{total.quarantined:,}"),
+            ("skipped", f"{total.skipped:,}"),
+            ("units", f"{total.units:,}"),
+            ("written", f"{size / 1e6:,.1f} MB"),
+            ("source", ", ".join(source.url for source in sources)),
+            *(("passed over", line) for line in passed_over(segments)),
+        ],
+        tables=[Table(title="Why", columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
+        if reasons
+        else [],
+        sheet_png=_sample_sheet(output, sources, _newest(output, manifest), input_column),
+        quarantine=lines[:MOST_QUARANTINE_LINES],
+        quarantine_total=total.quarantined,
+    )
+
+
+def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:
+    """Every row of these quarantine shards, in their order."""
+    for url in urls:
+        for row in parquet.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist():
+            yield QuarantineLine(**row)
+
+
+def _newest(output: Output, manifest: pa.Table) -> list[dict[str, Any]]:
+    """The units with rows of the last segment that has any, those that are no longer there left out."""
+    made = [row for row in finish.with_data(output, manifest).to_pylist() if row["ok"]]
+    return [row for row in made if segment_of(row["unit"]) == segment_of(made[-1]["unit"])]
+
+
+def _sample_sheet(
+    output: Output, sources: Sequence[Store], units: Sequence[Mapping[str, Any]], input_column: str | None
+) -> bytes | None:
+    """The first pictures of the first units of each part; beside a translation, what it was made from."""
+    samples: list[tuple[str, list[np.ndarray]]] = []
+    of_sources = {column for store in sources for column in image_columns(store.schema)}
+    names = ["key", "source_key", *dict.fromkeys(["image", "image_a", "image_b", *sorted(of_sources)])]
+    columns: list[str] = []
+    parts = {unit["data"].rpartition("/")[0] for unit in units}
+    left = Counter(dict.fromkeys(parts, -(-SHEET_ROWS // max(len(parts), 1))))
+    for made in units:
+        part = made["data"].rpartition("/")[0]
+        if not left[part] or not made["data"].startswith("data/"):
+            continue
+        rows = finish.read_made(output, made, names, first=left[part])
+        if rows is None:
+            continue
+        left[part] -= len(rows)
+        columns = columns or image_columns(rows.schema)
+        # Rows keep their order, so those shown come from as many first inputs and those that are not among the rows.
+        first = len(rows) + made["quarantined"] + made["skipped"]
+        made_from = _sources(output, made["unit"], input_column, first, rows)
+        for row in rows.to_pylist():
+            shown = [row.get(c) for c in columns]
+            if input_column is not None:
+                shown = [{"bytes": made_from.get(row.get("source_key"))}, *shown]
+            samples.append((str(row.get("key")), [_picture(value) for value in shown]))
+    if not columns:
+        return None
+    titles = {"image": "translation" if input_column else "image", "image_a": "A", "image_b": "B"}
+    heads = ([f"input ({input_column})"] if input_column else []) + [titles.get(c, c) for c in columns]
+    return contact_sheet(heads, [p for _, p in samples], captions=[key for key, _ in samples])
+
+
+def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
+    """The picture in a cell of an image column; a grey one where there is none that can be shown."""
+    try:
+        return images.decode(images.encoded_in(value)).pixels
+    except images.BadImage:
+        return np.full((48, 48, 3), 200, np.uint8)
+
+
+def _sources(output: Output, unit: str, input_column: str | None, first: int, shown: pa.Table) -> dict[str, Any]:
+    """What the rows of a unit that are shown were made from, by source key; looked for among its `first` inputs."""
+    if input_column is None:
+        return {}
+    wanted = set(shown["source_key"].to_pylist())
+    try:
+        rows = read_rows(first_rows(load_unit(output, unit).ranges, first), [input_column], wants=wanted.__contains__)
+    except (SourceChangedError, StorageError) as error:
+        # What was made of it stands: a picture in the report is no reason to fail.
+        log.info("%s: the report shows no inputs: %s", output.url, error)
+        return {}
+    return {row["key"]: (row[input_column] or {}).get("bytes") for row in rows.to_pylist()}

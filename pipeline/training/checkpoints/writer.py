@@ -1,0 +1,113 @@
+"""When a checkpoint is due, and its writing beside the steps. For the one rank that writes.
+
+The state is copied between two steps; encoding and publishing happen on a thread, one checkpoint at a time. A write
+that fails is said and the training goes on, since the last good checkpoint still stands and the next one may succeed;
+where one after the other fails, going on would only waste work.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from pipeline.errors import one_line
+from pipeline.training.checkpoints import checkpoint
+from pipeline.training.checkpoints.checkpoint import State
+from pipeline.training.config.train import TrainConfig
+
+MOST_FAILURES = 3
+"""Checkpoints in a row that may fail to be written before the run stops."""
+
+
+class Keeper:
+    """The checkpoints of a run, from a start to its end."""
+
+    def __init__(self, config: TrainConfig, about: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        """`about` stands in every record. `say` gets a line for each checkpoint that cannot be written."""
+        self._config, self._about, self._say = config, about, say
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: tuple[int, Future[None]] | None = None
+        self._failures = 0
+        self._saved_s = time.monotonic()
+
+    def due(self, done: int) -> bool:
+        """Whether a checkpoint is to be written after `done` steps."""
+        config = self._config
+        minutes = (time.monotonic() - self._saved_s) / 60
+        return done % config.checkpoint_every == 0 or minutes >= config.checkpoint_minutes
+
+    def save(
+        self,
+        done: int,
+        state: Mapping[str, State],
+        *,
+        first: Callable[[], None] = lambda: None,
+        also: Collection[int] = (),
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin to write the checkpoint of step `done`; the caller may change `state` once this returns.
+
+        Waits for the one before. `first` is what has to be written before it, on the same thread; `also` are steps
+        whose checkpoints stay, however old; `about` stands in this record alone. Raises CheckpointError where that was
+        the last of several in a row that failed.
+        """
+        self.settle()
+        self._saved_s = time.monotonic()
+        copies = {name: copied(part) for name, part in state.items()}
+        self._writing = (done, self._thread.submit(self._write, done, copies, first, also, dict(about or {})))
+
+    def settle(self, *, bearable: int = MOST_FAILURES - 1) -> None:
+        """Wait until nothing is being written. Raises CheckpointError where more in a row than bearable have failed."""
+        if self._writing is None:
+            return
+        (step, writing), self._writing = self._writing, None
+        error = writing.exception()
+        if error is None:
+            self._failures = 0
+            return
+        self._failures += 1
+        reason = one_line(error)
+        line = f"{self._config.output}: the checkpoint of step {step} could not be written ({reason}); {self._last()}"
+        if self._failures > bearable:
+            raise checkpoint.CheckpointError(
+                f"{line}: make room or mend the storage, then run the same command"
+            ) from error
+        self._say(line)
+
+    def finish(self) -> None:
+        """Wait for the last checkpoint. Raises CheckpointError where it could not be written."""
+        try:
+            self.settle(bearable=0)
+        finally:
+            self._thread.shutdown()
+
+    def _write(
+        self,
+        step: int,
+        state: Mapping[str, State],
+        first: Callable[[], None],
+        also: Collection[int],
+        about: Mapping[str, Any],
+    ) -> None:
+        first()
+        checkpoint.save(self._config.output, step, state, {**self._about, **about})
+        checkpoint.prune(self._config.output, self._config.keep_checkpoints, also=also)
+
+    def _last(self) -> str:
+        kept = checkpoint.steps(self._config.output)
+        return f"the last good one is of step {kept[-1]}" if kept else "there is none yet"
+
+
+def copied(value: Any) -> Any:
+    """`value` with every tensor copied to the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(copied(item) for item in value)
+    return value

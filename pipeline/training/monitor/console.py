@@ -1,0 +1,165 @@
+"""How far a run is, for who started it: a bar on a terminal, else the lines of metrics."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, TextIO
+
+from rich.console import RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from pipeline import terminal
+from pipeline.training.monitor.metrics import describe
+
+_MOST_OFTEN_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a run stands."""
+
+    step: int
+    total: int
+    epoch: int
+    epochs: int
+    images_per_s: float
+    line: Mapping[str, Any] | None = None
+    """The line of metrics of this step, where there is one."""
+
+
+Show = Callable[[Standing], None]
+
+
+def show_nothing(standing: Standing) -> None:
+    """Where nobody looks."""
+
+
+class Ticker:
+    """Tells after each step where the run stands, but at most twice a second."""
+
+    def __init__(self, show: Show, *, start: int, total: int, steps_per_epoch: int) -> None:
+        self._show, self._total, self._steps_per_epoch = show, total, steps_per_epoch
+        self._epochs = -(-total // steps_per_epoch)
+        self._last_s, self._last_images, self._images, self._rate = time.monotonic(), 0, 0, 0.0
+        self._tell(start, None)
+
+    def step(self, done: int, images: int) -> None:
+        """Note that `done` steps are done, the last one with `images` images."""
+        self._images += images
+        elapsed_s = time.monotonic() - self._last_s
+        if elapsed_s > _MOST_OFTEN_S:
+            self._rate = (self._images - self._last_images) / elapsed_s
+            self._last_s, self._last_images = self._last_s + elapsed_s, self._images
+            self._tell(done, None)
+
+    def line(self, line: Mapping[str, Any]) -> None:
+        """Pass a line of metrics on."""
+        self._rate = line["images_per_s"]
+        self._tell(line["step"], line)
+        self._last_s, self._last_images = time.monotonic(), self._images  # without the time of a validation
+
+    def _tell(self, done: int, line: Mapping[str, Any] | None) -> None:
+        self._show(
+            Standing(
+                step=done,
+                total=self._total,
+                epoch=max(0, done - 1) // self._steps_per_epoch + 1,
+                epochs=self._epochs,
+                images_per_s=self._rate,
+                line=line,
+            )
+        )
+
+
+class Screen(Protocol):
+    """Shows a run; a context manager."""
+
+    def __enter__(self) -> Screen: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def show(self, standing: Standing) -> None: ...
+
+
+def open_screen(run: str, stream: TextIO | None = None) -> Screen:
+    """The bar where `stream` (stdout by default) is a terminal, else lines."""
+    stream = terminal.raw(stream or sys.stdout)
+    return Bar(run, stream) if stream.isatty() else Lines(stream)
+
+
+class Lines:
+    """A line for each line of metrics, as a log wants it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def say(self, line: str) -> None:
+        self._stream.write(f"{terminal.escaped(line)}\n")
+        self._stream.flush()
+
+    def show(self, standing: Standing) -> None:
+        if standing.line:
+            self.say(describe(standing.line, standing.total))
+
+
+class Bar:
+    """Step, epoch, speed, time left; below it the last losses and where the metrics are. Lines scroll by above it."""
+
+    def __init__(self, run: str, stream: TextIO) -> None:
+        self._bar = _BarWithLines(
+            BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("steps"), TextColumn("{task.fields[pace]}"),
+            TimeRemainingColumn(), TextColumn("left"),
+            console=terminal.console(stream), speed_estimate_period=120.0,
+        )  # fmt: skip
+        self._log = terminal.escaped(f"log: {run}/metrics.jsonl")
+        self._bar.below = ["starting the workers", self._log]
+        self._losses, self._validation = "", ""
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(terminal.escaped(line), highlight=False, soft_wrap=True)
+
+    def show(self, standing: Standing) -> None:
+        if standing.line:
+            self._losses = _numbers("losses", standing.line["losses"])
+            if scores := standing.line.get("validation"):
+                self._validation = _numbers(f"validation at step {standing.step}", scores)
+        self._bar.below = [line for line in (self._losses, self._validation, self._log) if line]
+        pace = f"epoch {standing.epoch}/{standing.epochs}  {standing.images_per_s:.1f} images/s"
+        if self._task is None:  # the time left is estimated from the steps of this start alone
+            self._task = self._bar.add_task("train", total=standing.total, completed=standing.step, pace=pace)
+        self._bar.update(self._task, completed=standing.step, pace=pace)
+
+
+class _BarWithLines(Progress):
+    below: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        for line in self.below:
+            yield Text(line, style="dim", overflow="fold")
+
+
+def _numbers(title: str, values: Mapping[str, float]) -> str:
+    return f"{title}: " + "  ".join(f"{name} {value:.3g}" for name, value in values.items())

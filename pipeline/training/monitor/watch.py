@@ -1,0 +1,286 @@
+"""Everything that watches a run between its steps: metrics, dashboards, sample grids, validation, guards.
+
+It changes no bit of what is learnt. Samples, and inline validation, are made by rank 0 while the others wait for it in
+their next collective, so they must be done within that one's time limit (30 minutes under Ray Train); so must a
+validation beside training that the next one, or the end of training, has to wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.errors import StorageError, UserError, one_line
+from pipeline.stores import SourceChangedError
+from pipeline.training.checkpoints.bundle import draw_samples, sample_images
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.loader import ImageSet, Sources, TrainingDataError
+from pipeline.training.distributed.group import Group
+from pipeline.training.model.replica import Replica
+from pipeline.training.monitor import guards, metrics
+from pipeline.training.monitor.console import Show, Ticker
+from pipeline.training.monitor.metrics import Journal
+from pipeline.training.monitor.sinks import Sink, open_sinks
+from pipeline.training.validation.background import Scores, Submit, Unfinished, Validations, with_weights
+from pipeline.training.validation.validator import History, Validator, may_stop_early, stopped_early, validation_sources
+
+
+class Watch:
+    """One rank's part of watching; rank 0 does it, and what is decided is decided on all ranks alike.
+
+    A context manager: at its end the last lines are published and the sinks closed, whatever ended the run.
+    """
+
+    history: History
+    """Of validations, the earlier starts' included, for the record of a checkpoint. The same on every rank after a step
+    that is validated; between two of them rank 0 may be ahead."""
+
+    exploded: Sequence[str] = ()
+    """Which losses of the last line of metrics have left all bounds."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        sources: Sources,
+        replica: Replica,
+        *,
+        start: int,
+        total: int,
+        steps_per_epoch: int,
+        history: History,
+        unfinished: Unfinished | None,
+        beside: Submit | None,
+        say: Callable[[str], None],
+        show: Show,
+    ) -> None:
+        """Go on after step `start`, with the `history` of its checkpoint and the validation that is `unfinished` there.
+
+        Validations are made by `beside`, or inline where that is None.
+        """
+        self._config, self._sources, self._replica, self._say = config, sources, replica, say
+        self._group: Group = replica.group
+        self._total = total
+        self.history = [dict(entry) for entry in history]
+        self._recent: list[Mapping[str, float]] = []
+        self._warned: set[str] = set()
+        self._unfinished, self._beside = unfinished, beside
+        self._validations: Validations | None = None
+        self._samples: ImageSet | None = None
+        self._journal: Journal | None = None
+        self._ticker: Ticker | None = None
+        self._sinks: Sequence[Sink] = ()
+        self._closing = contextlib.ExitStack()
+        if self._group.leads:
+            self._journal = Journal(config.output, step=start)
+            self._recent = self._journal.losses(guards.RECENT)
+            validated = unfinished.step - 1 if unfinished else None
+            self._sinks = open_sinks(
+                config.watch, config.output, config.recipe(), step=start, validated=validated, say=say
+            )
+            for sink in self._sinks:
+                self._closing.callback(self._close, sink.close)
+            self._closing.callback(self._close, self._journal.close)
+            self._ticker = Ticker(show, start=start, total=total, steps_per_epoch=steps_per_epoch)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def ready(self) -> str:
+        """Read what is validated on, and begin again what was unfinished. On every rank, before the steps.
+
+        Returns what is wrong with it, empty where nothing is.
+        """
+        failure = ""
+        if self._group.leads and self._config.validation.input:
+            try:
+                validator = Validator(self._config, self._replica.device)
+            except (ValueError, UserError, SourceChangedError) as error:
+                failure = str(error)
+            else:
+                generators = _generators(self._replica)
+                self._validations = Validations(validator, generators, self._beside, self._say)
+                if again := self._unfinished:
+                    self._say_late(self._begin(again.step, with_weights(generators, again.states)))
+        failure, self.history = self._group.from_leader((failure, self.history))
+        return failure
+
+    @property
+    def validating(self) -> int | None:
+        """The step whose scores are still to come. For the record of a checkpoint, on rank 0."""
+        return self._validations.step if self._validations else None
+
+    @property
+    def completes(self) -> bool:
+        """Whether the checkpoint that this start goes on from lacks scores that it has, or will have."""
+        return self._unfinished is not None and self._validations is not None
+
+    def validates(self, step: int) -> bool:
+        """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""
+        return self._config.validation.due(step) or (step == self._total and bool(self._config.validation.input))
+
+    def logs(self, step: int) -> bool:
+        """Whether a line of metrics follows `step`."""
+        return step % self._config.log_every == 0 or step == self._total or self.validates(step) or self._draws(step)
+
+    def step(self, step: int, images: int) -> None:
+        """Note that `step` is done, with `images` images over all ranks. Costs next to nothing."""
+        if self._ticker:
+            self._ticker.step(step, images)
+
+    def look(self, line: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
+        """Complete the line of metrics of a log step and tell everyone; validate and draw where it is time.
+
+        On every rank, after the step. `networks`, named as in the objective, are what is validated and drawn.
+        """
+        step, losses = line["step"], line["losses"]
+        self.exploded = guards.exploded(self._recent, losses, self._config.watch.explosion)
+        self._recent = [*self._recent[-guards.RECENT :], dict(losses)]
+        if self._journal and self._ticker:
+            # Before the line, since a dashboard may put them with the step that it was told of last.
+            self._say_late(self._take(wait=self.validates(step)))
+            line = dict(line) | {"gradient_norms": gradient_norms(self._replica)} | _gpu_memory(self._replica.device)
+            self._warn_of_idle_discriminators(step)
+            with self._bearing():
+                self._journal.add(line)
+            for sink in self._sinks:
+                with self._bearing():
+                    sink.scalars(step, metrics.scalars(line))
+            if self.validates(step) or self._draws(step):
+                networks = with_weights(networks, self._replica.averages)
+            if self.validates(step) and (found := self._begin(step, networks)):
+                line["validation"] = found[1]
+            if self._draws(step):
+                self._draw(step, networks)
+            self._ticker.line(line)
+        if self.validates(step):
+            self.history = self._group.from_leader(self.history)
+
+    def stops(self, step: int) -> str:
+        """Why training ends early after `step`; empty where it goes on. Alike on all ranks."""
+        config = self._config.validation
+        return stopped_early(self.history, config.metric, config.patience) if self.validates(step) else ""
+
+    def settle(self) -> None:
+        """Wait for the scores that are still to come."""
+        self._say_late(self._take(wait=True))
+
+    def snapshot(self) -> Callable[[], None]:
+        """What publishes all that has been noted, on any thread; before a checkpoint, which a resume goes on from."""
+        publish = self._journal.snapshot() if self._journal else lambda: None
+
+        def write() -> None:
+            publish()
+            for sink in self._sinks:
+                sink.write()
+
+        return write
+
+    def _close(self, close: Callable[[], None]) -> None:
+        with self._bearing("the last ones are missing"):
+            close()
+
+    @contextlib.contextmanager
+    def _bearing(self, then: str = "training goes on") -> Iterator[None]:
+        """Around what is written between checkpoints: if it fails it is said, and the next write has it, too."""
+        try:
+            yield
+        except (OSError, StorageError) as error:
+            reason = one_line(error)
+            self._say(f"{self._config.output}: metrics could not be written ({reason}); {then}")
+
+    def _draws(self, step: int) -> bool:
+        every = self._config.watch.sample_every
+        return bool(every) and step % every == 0
+
+    def _begin(self, step: int, networks: Mapping[str, nn.Module]) -> tuple[int, Scores] | None:
+        """Begin to validate `step`; its scores, where they are there already or decide whether training goes on."""
+        assert self._validations
+        self._validations.begin(step, networks)
+        config = self._config.validation
+        decides = step == self._total or may_stop_early(self.history, config.metric, config.patience)
+        return self._take(wait=decides)
+
+    def _take(self, *, wait: bool) -> tuple[int, Scores] | None:
+        """Note the scores that have come, and of which step they are."""
+        found = self._validations.take(wait=wait) if self._validations else None
+        if found is None or self._journal is None:
+            return None
+        step, scores = found
+        self.history = [*self.history, {"step": step, **scores}]
+        self._journal.amend(step, {"validation": dict(scores)})
+        for sink in self._sinks:
+            with self._bearing():
+                sink.validation(step, scores)
+        return found
+
+    def _say_late(self, found: tuple[int, Scores] | None) -> None:
+        if found:
+            self._say(f"validation at step {found[0]}: {metrics.describe_scores(found[1])}")
+
+    def _draw(self, step: int, networks: Mapping[str, nn.Module]) -> None:
+        if not self._sinks:
+            return
+        if self._samples is None:
+            held_out = self._config.validation.input
+            try:
+                sources = validation_sources(self._config) if held_out else self._sources
+                self._samples = sample_images(self._config, sources)
+            except (TrainingDataError, SourceChangedError) as error:
+                self._say(f"step {step}: no samples: {error}")
+                return
+        few, paired = self._samples, self._config.objective == "pix2pix"
+        for name in self._replica.objective.generator_names:
+            inputs = few.b if name == "g_BA" else few.a
+            pixels = draw_samples(networks[name], inputs, few.b if paired else None)
+            for sink in self._sinks:
+                sink.picture(step, f"samples/{name}", pixels)
+
+    def _warn_of_idle_discriminators(self, step: int) -> None:
+        idle = guards.idle_discriminators(self._recent)
+        for name, length in idle.items():
+            if name not in self._warned:
+                self._say(
+                    f"step {step}: the loss of {name} has been about zero for {length} lines of metrics: it tells real "
+                    "from translated without fail, and the generator learns little from it; try a lower learning rate "
+                    "of the discriminators, another gan_loss or pool_size"
+                )
+        self._warned = set(idle)
+
+
+def gradient_norms(replica: Replica) -> dict[str, float]:
+    """The L2 norm over all generators, and over all discriminators, of the gradients of the last update.
+
+    They are those of the global batch, on any rank: DDP has averaged them, and each kind of network keeps its own
+    until its next update.
+    """
+    found = {}
+    for kind, names in (
+        ("generators", replica.objective.generator_names),
+        ("discriminators", replica.objective.discriminator_names),
+    ):
+        gradients = [p.grad for p in replica.objective.parameters(names) if p.grad is not None]
+        found[kind] = float(nn.utils.get_total_norm(gradients)) if gradients else 0.0
+    return found
+
+
+def _generators(replica: Replica) -> dict[str, nn.Module]:
+    return {name: replica.objective.networks[name] for name in replica.objective.generator_names}
+
+
+def _gpu_memory(device: torch.device) -> dict[str, float]:
+    """The most that tensors took since the last line, in 10^9 bytes."""
+    if device.type != "cuda":
+        return {}
+    most = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"gpu_memory_gb": round(most / 1e9, 3)}

@@ -1,1 +1,0 @@
-"""The stages that the engine runs to translate: decode, translate, encode."""

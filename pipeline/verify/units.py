@@ -1,0 +1,202 @@
+"""The objects of one unit, compared with its commit, with the manifest, and with the source that it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.engine.publishing.commit import REMEDY, ConflictError, read_account
+from pipeline.engine.records.account import CHANGED, counts
+from pipeline.engine.records.layout import Output
+from pipeline.engine.records.units import Unit
+from pipeline.errors import StorageError
+from pipeline.stores import SourceChangedError, naming, read_what_is_left
+from pipeline.verify.fault import Fault
+
+_COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What is said of one unit, in three places."""
+
+    unit: Unit
+    commit: Mapping[str, Any]
+    manifest: Mapping[str, Any] | None
+    """Its row; None where there is none."""
+    key_column: str
+    """The column that has the keys of the source."""
+    given_up: bool
+    """Whether the data of its segment was given up; what was set aside of its inputs stays."""
+
+    def said(self, kind: str) -> Mapping[str, Any] | None:
+        """Name, size and sha256 of its `data` or `quarantine`, as the commit says."""
+        return self.commit[kind]
+
+    def manifest_says(self, kind: str, data: bytes) -> bool:
+        """Whether `data` is the object that the manifest speaks of: then it is the commit that is wrong."""
+        row = self.manifest or {}
+        return (row.get(f"{kind}_size"), row.get(f"{kind}_sha256")) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Fault]:
+    """Whatever is wrong with the objects of a unit; every object is read whole."""
+    unit, commit = claims.unit, claims.commit
+    own = tuple(claims.said(kind)["name"] for kind in ("data", "quarantine") if claims.said(kind))  # type: ignore[index]
+    record = f"_transdomain/commits/{unit.id}.json"
+    expected = output.verdict(unit.id) if commit["data"]["name"].startswith("_") else output.shard(unit)
+    if output.at(commit["data"]["name"]) != expected:
+        yield Fault(name=record, what=f"names {commit['data']['name']} for its data", remove=(record,), unit=unit.id)
+        return
+    objects: dict[str, bytes] = {}
+    for kind in ("quarantine",) if claims.given_up else ("data", "quarantine"):
+        said = claims.said(kind)
+        if said is None:
+            continue
+        data = storage.read_if_there(output.at(said["name"]))
+        if data is None:
+            yield Fault(name=said["name"], what="is missing", remove=(record,), unit=unit.id)
+        elif (len(data), hashlib.sha256(data).hexdigest()) == (said["size"], said["sha256"]):
+            objects[kind] = data
+        elif claims.manifest_says(kind, data):
+            what = f"does not say size and sha256 of {said['name']} as the manifest does"
+            yield Fault(name=record, what=what, remove=(record,), unit=unit.id)
+        else:
+            what = "is harmed: its sha256 is not the one of its commit"
+            remove = (record, *own) if kind == "data" else (record, said["name"])
+            yield Fault(name=said["name"], what=what, remove=remove, unit=unit.id)
+    if "data" not in objects or (commit["quarantine"] is not None and "quarantine" not in objects):
+        return
+    yield from _check_contents(output, claims, objects, record, own, source)
+
+
+def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str]) -> Iterator[Fault]:
+    """Whatever is wrong with what a killed run has left of a unit without a commit: the next one would adopt it."""
+    shard, verdict, aside = (
+        url.removeprefix(f"{output.url}/")
+        for url in (output.shard(unit), output.verdict(unit.id), output.quarantine(unit.id))
+    )
+    accounts = set()
+    for name in (shard, verdict):
+        if name in names:
+            try:
+                account, rows = read_account(name, storage.read(output.at(name)))
+            except (ConflictError, FileNotFoundError) as error:
+                what = f"is harmed: {_without_remedy(error)}"
+                yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
+                return
+            accounts.add(account)
+            if (account.unit, account.fingerprint, account.inputs, account.ok) != (unit.id, made_by, unit.rows, rows):
+                what = f"is not of unit {unit.id} as it was planned"
+                yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
+                return
+    if verdict in names:
+        yield from _check_waiting_files(output, unit, verdict)
+    if aside in names:
+        try:
+            account, rows = read_account(aside, storage.read(output.at(aside)))
+            derived = account in accounts and rows == len(account.rejected)
+        except (ConflictError, FileNotFoundError):
+            derived = False
+        if not derived:
+            what = "is not derived from the account of its unit"
+            yield Fault(name=aside, what=what, remove=(aside,), unit=unit.id)
+
+
+def _check_waiting_files(output: Output, unit: Unit, verdict: str) -> Iterator[Fault]:
+    """The files of a verdict that are there already, and are others; the rest is still to come."""
+    made = _columns(storage.read(output.at(verdict)))
+    for name, expected in zip(made["file_name"].to_pylist(), made["sha256"].to_pylist(), strict=True):
+        data = storage.read_if_there(output.file(name))
+        if data is not None and hashlib.sha256(data).hexdigest() != expected:
+            what = "is harmed: its sha256 is not the one of its unit"
+            yield Fault(name=f"data/{name}", what=what, remove=(f"data/{name}",), unit=unit.id)
+
+
+def _without_remedy(error: Exception) -> str:
+    """What a conflict says, without what to do about it: here that is done."""
+    return str(error).removesuffix(f"; {REMEDY}")
+
+
+def _check_contents(
+    output: Output, claims: Claims, objects: Mapping[str, bytes], record: str, own: tuple[str, ...], source: bool
+) -> Iterator[Fault]:
+    unit, commit, name = claims.unit, claims.commit, claims.commit["data"]["name"]
+    try:
+        account, rows = read_account(name, objects["data"])
+        aside_rows = read_account(name, objects["quarantine"])[1] if "quarantine" in objects else 0
+    except ConflictError as error:
+        what = f"is harmed: {_without_remedy(error)}"
+        yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
+        return
+    found = (account.unit, account.fingerprint, counts(account), rows, aside_rows)
+    if found != (unit.id, commit["fingerprint"], commit["counts"], account.ok, len(account.rejected)):
+        what = f"holds {rows} rows and the account {counts(account)} of unit {account.unit}; its commit says otherwise"
+        yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
+        return
+    made = _columns(objects["data"])
+    if name.startswith("_transdomain/verdicts/"):
+        yield from _check_files(output, unit, made, record)
+    if source:
+        aside = _columns(objects["quarantine"]).to_pylist() if "quarantine" in objects else []
+        for why in compare_with_source(unit, made[claims.key_column], aside, commit["counts"]["skipped"]):
+            yield Fault(
+                name=f"unit {unit.id}",
+                what=why,
+                of_source=True,
+                remedy="put the source back as it was, or add --no_source, which looks at the output alone",
+            )
+
+
+def _columns(shard: bytes) -> pa.Table:
+    """A shard's rows without its pictures."""
+    parquet = pq.ParquetFile(io.BytesIO(shard), page_checksum_verification=True)
+    return parquet.read(columns=[name for name in _COLUMNS if name in parquet.schema_arrow.names])
+
+
+def _check_files(output: Output, unit: Unit, rows: pa.Table, record: str) -> Iterator[Fault]:
+    for name, expected in zip(rows["file_name"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
+        data = storage.read_if_there(output.file(name))
+        if data is None:
+            yield Fault(name=f"data/{name}", what="is missing", remove=(record,), unit=unit.id)
+        elif hashlib.sha256(data).hexdigest() != expected:
+            what, remove = "is harmed: its sha256 is not the one of its unit", (record, f"data/{name}")
+            yield Fault(name=f"data/{name}", what=what, remove=remove, unit=unit.id)
+
+
+def compare_with_source(
+    unit: Unit, keys: pa.ChunkedArray, aside: Sequence[Mapping[str, Any]], skipped: int
+) -> Iterator[str]:
+    """Why the source keys of a unit's rows, with those set aside, are not the inputs that its source has.
+
+    `aside` are the rows of its quarantine. Inputs that were set aside because they had changed are not there to compare
+    with; files that have changed and that this output did not want do not matter.
+    """
+    gone = {row["source_shard"] for row in aside if row["reason"] == CHANGED}
+    ranges = [planned for planned in unit.ranges if planned.shard not in gone]
+    try:
+        left, changed = read_what_is_left(ranges, pa.schema([]), [])
+    except (SourceChangedError, StorageError, OSError) as error:
+        yield f"cannot be compared with its source: {error}"
+        return
+    accounted = Counter(keys.to_pylist() + [row["key"] for row in aside if row["reason"] != CHANGED])
+    for key, planned, why in changed:
+        if key in accounted or naming.is_shard(planned.shard):
+            yield f"cannot be compared with its source: {why}"
+            return
+    expected = Counter(left["key"].to_pylist())
+    missing, strange = expected - accounted, accounted - expected
+    lost = missing.total() - (skipped - len(changed))
+    if lost or strange:
+        yield (
+            f"does not hold its inputs: {lost} lost, {strange.total()} strange"
+            + (f"; not accounted for are {', '.join(map(str, list(missing)[:3]))} …" if missing and not skipped else "")
+        )

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+import ray.exceptions as kinds
+
+from pipeline.cluster import loss
+from pipeline.errors import StorageError, UserError
+
+
+def task_error(cause: Exception) -> kinds.RayTaskError:
+    return kinds.RayTaskError("MapBatches(decode)", "Traceback …\nin many\nlines", cause)
+
+
+def test_what_a_function_raised_comes_out_of_the_cluster() -> None:
+    missing = StorageError("s3://b/x: not found")
+    assert loss.translate(task_error(missing)) is missing
+    assert loss.translate(task_error(missing).as_instanceof_cause()) is missing
+    wrong = UserError("no")
+    wrapped = kinds.UserCodeException("UDF failed")
+    wrapped.__cause__ = wrong
+    assert loss.translate(task_error(wrapped)) is wrong
+    other = loss.translate(task_error(ValueError("bad\nvalue")).as_instanceof_cause())
+    assert str(other) == "ValueError: bad value (in a process of Ray's)"
+    assert not isinstance(other, loss.ClusterLostError)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (kinds.LocalRayletDiedError(), "Ray's raylet on this machine ended (LocalRayletDiedError: "),
+        (kinds.OutOfMemoryError("Task was killed due to the node running low on memory.\nMore"), "ran out of memory"),
+        (kinds.NodeDiedError("node x"), "a node of the cluster died (NodeDiedError: node x)"),
+        (kinds.ObjectLostError("0" * 56, None, ""), "an object of Ray's was lost with its node"),
+        (kinds.ActorDiedError(None), "an actor of Ray's ended"),
+        (kinds.RaySystemError("odd"), "Ray failed (RaySystemError: "),
+    ],
+)
+def test_what_was_lost_is_named_in_a_line(error: Exception, said: str) -> None:
+    found = loss.translate(error)
+    assert isinstance(found, loss.ClusterLostError)
+    assert said in str(found)
+    assert "\n" not in str(found)
+
+
+def test_an_actor_that_could_not_be_made_is_no_lost_one() -> None:
+    error = kinds.ActorDiedError(task_error(UserError("the model is gone")))
+    found = loss.translate(error)
+    assert not isinstance(found, loss.ClusterLostError)
+    assert "could not be started" in str(found)
+
+
+def test_a_token_that_is_asked_for_is_the_users_matter() -> None:
+    found = loss.translate(kinds.AuthenticationError("no token"))
+    assert isinstance(found, UserError)
+    assert "RAY_AUTH_TOKEN" in str(found)
+
+
+def test_errors_of_others_pass() -> None:
+    with pytest.raises(KeyError), loss.explained():
+        raise KeyError
+    with pytest.raises(loss.ClusterLostError) as caught, loss.explained():
+        raise kinds.LocalRayletDiedError
+    assert isinstance(caught.value.__cause__, kinds.LocalRayletDiedError)
+
+
+def test_a_loss_is_told_to_who_ends_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    class EndedError(Exception):
+        pass
+
+    def end(what: str) -> None:
+        raise EndedError(what)
+
+    loss.end_by(end)  # type: ignore[arg-type]
+    try:
+        with pytest.raises(EndedError, match="Ray's GCS has ended, and the run with it"):
+            loss.lost("Ray's GCS has ended")
+    finally:
+        loss.end_by(None)
+    loss.lost("Ray's GCS has ended")
+    assert "Ray's GCS has ended" in caplog.text

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.engine.records.units import (
+    UNITS_PER_ROW_GROUP,
+    Limits,
+    Source,
+    Unit,
+    decode_segment,
+    decode_units,
+    encode_segment,
+    plan_units,
+)
+from pipeline.errors import UserError
+from pipeline.storage import PassedOver
+from pipeline.stores.ranges import Range
+
+ranges = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5_000_000)), max_size=20).map(
+    lambda sizes: [Range(f"s{i}", f"u/s{i}", "v", 0, rows, size * rows) for i, (rows, size) in enumerate(sizes)]
+)
+limits = st.builds(Limits, rows=st.integers(1, 60), size_mb=st.floats(0.01, 200))
+
+
+def rows_of(units: list[Unit]) -> list[tuple[str, int]]:
+    return [(r.url, row) for unit in units for r in unit.ranges for row in range(r.start, r.stop)]
+
+
+@given(ranges, limits)
+def test_every_row_is_in_exactly_one_unit_in_order(source: list[Range], limits: Limits) -> None:
+    units = list(plan_units(source, limits))
+    assert rows_of(units) == [(r.url, row) for r in source for row in range(r.start, r.stop)]
+    assert all(unit.rows > 0 for unit in units)
+    assert sum(r.size for unit in units for r in unit.ranges) == sum(r.size for r in source if r.rows)
+
+
+@given(ranges, limits)
+def test_units_stay_within_their_limits(source: list[Range], limits: Limits) -> None:
+    for unit in plan_units(source, limits):
+        size = sum(r.size for r in unit.ranges)
+        assert unit.rows <= limits.rows
+        # a cut range rounds its bytes to rows: one row's worth of slack
+        assert unit.rows == 1 or size <= limits.size_mb * 1e6 + max(r.size / r.rows for r in unit.ranges)
+
+
+@given(ranges, limits, st.integers(0, 999_999))
+def test_names_are_digits_and_hyphens_and_unique(source: list[Range], limits: Limits, segment: int) -> None:
+    names = [unit.id for unit in plan_units(source, limits, segment)]
+    assert all(re.fullmatch(r"\d{6}-\d{6}", name) for name in names)
+    assert len(set(names)) == len(names)
+    assert names == sorted(names)
+
+
+@given(ranges, limits)
+def test_a_unit_reads_each_run_of_a_shard_once(source: list[Range], limits: Limits) -> None:
+    for unit in plan_units(source, limits):
+        urls = [r.url for r in unit.ranges]
+        assert len(set(urls)) == len(urls)
+
+
+@given(ranges, limits)
+def test_a_segment_survives_its_file(source: list[Range], limits: Limits) -> None:
+    units = list(plan_units(source, limits, 3))
+    sources = {"one": Source(url="u", passed_over=(PassedOver("links that lead nowhere", 2, "a.png"),))}
+    common: dict[str, Any] = {"number": 3, "job": "pack", "sources": sources, "label": "night"}
+    data = encode_segment(units, recipe={"b": 1, "a": [2]}, **common)
+    assert data == encode_segment(units, recipe={"a": [2], "b": 1}, **common)
+    segment = decode_segment(io.BytesIO(data), "plan")
+    assert (segment.number, segment.job, segment.units, segment.label) == (3, "pack", len(units), "night")
+    assert (segment.recipe, segment.sources) == ({"a": [2], "b": 1}, sources)
+    assert decode_units(io.BytesIO(data)) == units
+    for i, unit in enumerate(units):
+        assert unit in decode_units(io.BytesIO(data), i // UNITS_PER_ROW_GROUP)
+
+
+def test_impossible_limits_are_refused() -> None:
+    with pytest.raises(UserError, match="both must be positive"):
+        Limits(rows=0)

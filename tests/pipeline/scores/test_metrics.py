@@ -1,0 +1,92 @@
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipeline.scores.metrics import PairScore, l1, mean_image, psnr, score, summarise
+
+pictures = arrays(np.uint8, (4, 5, 3))
+black = np.zeros((4, 5, 3), np.uint8)
+white = np.full((4, 5, 3), 255, np.uint8)
+
+
+def scores(*values: tuple[float, float]) -> list[PairScore]:
+    return [PairScore(key=str(index), l1=l1, psnr=psnr) for index, (l1, psnr) in enumerate(values)]
+
+
+def test_black_against_white_is_the_worst_score() -> None:
+    assert l1(black, white) == 1
+    assert psnr(black, white) == 0
+
+
+def test_scores_of_a_known_difference() -> None:
+    picture = black.copy()
+    picture[:2] = 51  # a fifth of the range in half of the rows
+    assert l1(picture, black) == pytest.approx(0.1)
+    assert psnr(picture, black) == pytest.approx(10 * np.log10(1 / (0.5 * 0.2**2)))
+
+
+def test_equal_pictures_have_no_error_and_infinite_psnr() -> None:
+    assert score("a", white, white) == PairScore(key="a", l1=0, psnr=inf)
+
+
+@given(pictures, pictures)
+@settings(max_examples=50)
+def test_scores_are_symmetric_and_bounded(a: np.ndarray, b: np.ndarray) -> None:
+    assert l1(a, b) == l1(b, a)
+    assert psnr(a, b) == psnr(b, a)
+    assert 0 <= l1(a, b) <= 1
+    assert psnr(a, b) >= 0
+
+
+@pytest.mark.parametrize("metric", [l1, psnr])
+def test_what_cannot_be_compared_is_refused(metric) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=r"\(4, 5, 3\) and \(4, 5, 1\)"):
+        metric(black, black[..., :1])
+    with pytest.raises(ValueError, match="uint8 and float64"):
+        metric(black, black.astype(float))
+    with pytest.raises(ValueError, match="no pixels"):
+        metric(black[:0], black[:0])
+
+
+def test_mean_image_streams_and_rounds() -> None:
+    levels = (value for value in (0, 1, 3, 3))
+    mean = mean_image(np.full((2, 2, 3), level, np.uint8) for level in levels)
+    np.testing.assert_array_equal(mean, np.full((2, 2, 3), 2, np.uint8))
+    assert mean.dtype == np.uint8
+
+
+@given(st.lists(pictures, min_size=1, max_size=6))
+@settings(max_examples=30)
+def test_mean_image_is_the_mean(images: list[np.ndarray]) -> None:
+    assert np.abs(mean_image(images) - np.mean(images, axis=0)).max() <= 0.5 + 1e-9
+
+
+def test_mean_image_needs_pictures_of_one_shape() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 5, 3\).*\(4, 5, 3\)"):
+        mean_image([black, black[:2]])
+    with pytest.raises(ValueError, match="no pictures"):
+        mean_image([])
+
+
+def test_summary_has_mean_and_median() -> None:
+    assert summarise(scores((0.1, 10), (0.2, 20), (0.6, 60))) == pytest.approx(
+        {"pairs": 3, "equal": 0, "l1_mean": 0.3, "l1_median": 0.2, "psnr_mean": 30, "psnr_median": 20}
+    )
+
+
+@pytest.mark.parametrize(
+    ("psnrs", "mean", "median"),
+    [((10, 20, inf), 15, 20), ((10, inf), 10, inf), ((10, inf, inf, inf), 10, inf), ((inf, inf), inf, inf)],
+)
+def test_infinite_psnr_is_counted_apart(psnrs: tuple[float, ...], mean: float, median: float) -> None:
+    summary = summarise(scores(*((0.0, value) for value in psnrs)))
+    assert summary["equal"] == sum(value == inf for value in psnrs)
+    assert (summary["psnr_mean"], summary["psnr_median"]) == (mean, median)
+
+
+def test_summary_of_nothing() -> None:
+    assert summarise([]) == {"pairs": 0}

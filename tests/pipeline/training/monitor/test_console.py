@@ -1,0 +1,89 @@
+"""What a run shows: a bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from typing import Any
+
+import pytest
+
+from pipeline.training.monitor.console import Bar, Lines, Standing, Ticker, open_screen
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+LINE: dict[str, Any] = {
+    "step": 50,
+    "epoch": 2,
+    "learning_rate": 2e-4,
+    "losses": {"g_l1": 12.5},
+    "images_per_s": 8.0,
+    "data_wait": 0.25,
+    "validation": {"l1": 0.125},
+}
+
+
+def standing(step: int, line: dict[str, Any] | None = None) -> Standing:
+    return Standing(step=step, total=200, epoch=2, epochs=7, images_per_s=8.0, line=line)
+
+
+def test_a_terminal_gets_a_bar_and_the_log_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with open_screen("s3://bucket/run", stream) as shown:
+        assert isinstance(shown, Bar)
+        shown.say("batch norm: [each] worker")
+        shown.show(standing(50, LINE))
+        shown.show(standing(60))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert "batch norm: [each] worker" in text
+    last = text[text.rindex("60/200") :]
+    assert "60/200 steps epoch 2/7  8.0 images/s" in last
+    assert "losses: g_l1 12.5" in last
+    assert "validation at step 50: l1 0.125" in last
+    assert "log: s3://bucket/run/metrics.jsonl" in last
+
+
+def test_elsewhere_there_is_a_line_for_each_line_of_metrics() -> None:
+    stream = io.StringIO()
+    with open_screen("run", stream) as shown:
+        assert isinstance(shown, Lines)
+        shown.say("resuming")
+        shown.show(standing(40))
+        shown.show(standing(50, LINE))
+    assert stream.getvalue().splitlines() == [
+        "resuming",
+        "step 50/200  epoch 2  g_l1 12.5  lr 0.0002  8.0 images/s  data wait 25%  validation: l1 0.125",
+    ]
+
+
+def test_a_fast_run_is_told_of_twice_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    told: list[Standing] = []
+    ticker = Ticker(told.append, start=10, total=100, steps_per_epoch=30)
+    for step in range(11, 31):
+        now[0] += 0.125
+        ticker.step(step, 4)
+    assert [s.step for s in told] == [10, 15, 20, 25, 30]
+    assert told[-1].images_per_s == pytest.approx(32)
+    assert (told[0].epoch, told[-1].epoch, told[-1].epochs) == (1, 1, 4)
+
+
+def test_the_board_keeps_every_line_and_the_newest_standing() -> None:
+    from pipeline.training.ray_train import _Board
+
+    board = _Board()
+    board.say("a")
+    for step in (1, 2):
+        board.show(standing(step))
+    board.show(standing(50, LINE))
+    board.show(standing(51))
+    assert board.take() == ["a", standing(50, LINE), standing(51)]
+    assert board.take() == []
