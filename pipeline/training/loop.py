@@ -32,7 +32,6 @@ from pipeline.training.monitor.console import Show, show_nothing
 from pipeline.training.monitor.metrics import Pace
 from pipeline.training.monitor.watch import Watch
 from pipeline.training.record import Start
-from pipeline.training.validation.background import Submit, unfinished
 from pipeline.training.validation.validator import best_step, history_of, validated_on
 
 Say = Callable[[str], None]
@@ -83,14 +82,12 @@ def train(
     *,
     stop_asked: Callable[[], bool] = lambda: False,
     preempted: Callable[[], bool] = lambda: False,
-    beside: Submit | None = None,
 ) -> Outcome:
     """Train to the end, or until `stop_asked` says so on rank 0. `say` gets lines for people and
     `show` where the run stands, on rank 0 only.
 
     `preempted` is asked at every log step, on every rank at once: true means that a node will soon be gone, and a
-    checkpoint is written. `beside`, asked on rank 0, has generators measured by another process; by default training
-    waits while they are measured here.
+    checkpoint is written.
     Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
     """
     waiting = Waiting(say, who=f"worker {group.rank}: " if group.workers > 1 else "")
@@ -116,6 +113,8 @@ def train(
     replica = Replica(task.config, group, device, precision, trunk, steps_per_epoch=order.steps_per_epoch)
     if record:
         say(_resuming(record, about))
+        if left_out := before.get("validating"):  # an earlier version validated in another process
+            say(f"the scores of step {left_out} had not come when the run ended: that validation is left out")
     about["start"] = _load(replica, record, parts, say)
     about["validated_on"] = validated_on(task.config) or before.get("validated_on")
     with (
@@ -128,8 +127,6 @@ def train(
             total=task.config.total_steps(order.steps_per_epoch),
             steps_per_epoch=order.steps_per_epoch,
             history=history_of(task.config, before),
-            unfinished=unfinished(task.config, record, say) if record and group.leads else None,
-            beside=beside,
             say=say,
             show=show,
         ) as watch,
@@ -234,7 +231,7 @@ class _Leader:
     def __init__(self, steps: _Steps, start: int, watch: Watch) -> None:
         self._steps, self._config, self._watch = steps, steps.config, watch
         self._keeper = Keeper(self._config, steps.about, steps.say)
-        self._saved, self._rescued = -1 if watch.completes else start, False
+        self._saved, self._rescued = start, False
         self._failure = ""
 
     def after_step(self, done: int, losses: Mapping[str, float], *, warned: bool) -> Signal:
@@ -256,8 +253,6 @@ class _Leader:
     def end(self, done: int, agreed: Signal) -> str:
         """Write the last checkpoint and wait for it; returns what has gone wrong, if anything has."""
         try:
-            if agreed is Signal.GO_ON:  # who asks for a stop is not kept waiting: what is under way is begun again
-                self._watch.settle()
             if agreed is not Signal.FAIL and self._saved < done:
                 self._save(done)
             self._keeper.finish()
@@ -268,14 +263,14 @@ class _Leader:
     def _save(self, done: int) -> None:
         if not self._steps.replica.is_finite():
             raise CheckpointError(self._diverged(done, []))
-        history, validating = self._watch.history, self._watch.validating
+        history = self._watch.history
         best = best_step(history, self._config.validation.metric)
         self._keeper.save(
             done,
             self._steps.replica.state(),
             first=self._watch.snapshot(),
-            also=[step for step in (best, validating) if step is not None],
-            about={"validation": history, "validating": validating},
+            also=[] if best is None else [best],
+            about={"validation": history},
         )
         self._saved = done
 

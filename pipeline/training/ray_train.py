@@ -14,7 +14,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -25,16 +25,13 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster import connection, hardware
-from pipeline.errors import redact
 from pipeline.terminal import say
-from pipeline.training.config.train import TrainConfig
 from pipeline.training.distributed.group import Group
-from pipeline.training.distributed.placement import Placement, describe, held_by_others, place, threads_of
+from pipeline.training.distributed.placement import Placement, held_by_others, place
 from pipeline.training.distributed.rendezvous import MeetAtFile
 from pipeline.training.loop import Outcome, Task, train
 from pipeline.training.monitor.console import Screen, Standing
 from pipeline.training.monitor.telemetry import TrainingMetrics
-from pipeline.training.validation.background import BesideValidator, Scores, States, Submit, ValidatorLostError
 
 STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
 
@@ -45,9 +42,6 @@ _LOOK_EVERY_S, _LAST_LOOK_S = 0.3, 5.0
 
 _PLACED_WITHIN_S = 30.0
 """How long the workers are waited for before it is looked whether others hold their places."""
-
-_READY_WITHIN_S = 60.0
-"""How long the process that validates is waited for, where its scores are wanted and it has not even started."""
 
 _WORKER_ENVIRONMENT = hardware.MALLOC_ENVIRONMENT | {
     "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of find_unused_parameters, which is chosen for another reason
@@ -75,15 +69,12 @@ def fit(task: Task, screen: Screen) -> Outcome:
         _shown(board, screen, TrainingMetrics(task.config.output), placement),
         _passing_on(stop),
     ):
-        if placement.validator:
-            screen.say(f"validation beside training, on {describe(placement.validator)} of its own")
         trainer = _Trainer(
             _train_on_worker,  # type: ignore[arg-type]  # Ray's annotations are those of its first version
             train_loop_config={
                 "task": dataclasses.replace(task, threads=placement.threads),
                 "stop": stop,
                 "board": board,
-                "validator": placement.validator,
             },
             torch_config=None if connection.joins() else MeetAtFile(folder=folder),
             scaling_config=_scaling(placement),
@@ -204,7 +195,7 @@ def _train_on_worker(told: dict[str, Any]) -> Outcome:
             wish = None
             return False
 
-    board, task, validator = told["board"], told["task"], told["validator"]
+    board, task = told["board"], told["task"]
     return train(
         task,
         group,
@@ -213,58 +204,7 @@ def _train_on_worker(told: dict[str, Any]) -> Outcome:
         board.show.remote,
         stop_asked=stop_asked,
         preempted=_preempted,
-        beside=_validate_beside(task.config, validator) if validator and group.leads else None,
     )
-
-
-def _validate_beside(config: TrainConfig, demand: Mapping[str, float]) -> Submit:
-    """Start a process that validates, where there is room for `demand`.
-
-    By rank 0, whose workers have their places by then: it takes none of theirs, and ends with rank 0, so that it is in
-    nobody's way where they are started anew. It is never started twice: what becomes of it is known at once.
-    """
-    placed = ray.remote(BesideValidator).options(
-        num_cpus=demand["CPU"],
-        num_gpus=demand.get("GPU", 0),
-        max_restarts=0,
-        scheduling_strategy="DEFAULT",  # not in the workers' placement group
-    )
-    actor: Any = placed.remote(config, "cuda" if demand.get("GPU") else "cpu", threads_of(demand["CPU"]))
-    ready = actor.ready.remote()
-
-    def submit(states: States) -> _Scores:
-        try:
-            return _Scores(actor, ready, actor.measure.remote(states))
-        except ray.exceptions.RayError as error:
-            raise ValidatorLostError(_in_a_line(error)) from error
-
-    return submit
-
-
-class _Scores:
-    """What the process of a validation will give."""
-
-    def __init__(self, actor: Any, ready: ray.ObjectRef[None], scores: ray.ObjectRef[Scores]) -> None:
-        self._actor, self._ready, self._scores = actor, ready, scores
-
-    def done(self) -> bool:
-        return bool(ray.wait([self._scores], timeout=0)[0])
-
-    def result(self) -> Scores:
-        if not ray.wait([self._ready], timeout=_READY_WITHIN_S)[0]:
-            ray.kill(self._actor)  # else it would wait for a place that may be another's
-            raise ValidatorLostError(f"it could not be started in {_READY_WITHIN_S:.0f} s: its place may be taken")
-        try:
-            return ray.get(self._scores)
-        except ray.exceptions.RayError as error:
-            raise ValidatorLostError(_in_a_line(error)) from error
-
-
-def _in_a_line(error: ray.exceptions.RayError) -> str:
-    """Which error, and how its message begins or, where it is one of the other process's, ends."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0] if lines else ""
-    return redact(f"{type(error).__name__}: {reason}")
 
 
 class _Board:

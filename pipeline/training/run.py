@@ -25,7 +25,6 @@ from pipeline.training.monitor.console import open_screen
 from pipeline.training.monitor.sinks import check_sinks
 from pipeline.training.record import TrainResult
 from pipeline.training.report import training_report
-from pipeline.training.validation import background
 from pipeline.training.validation.validator import best_step, check_validation, history_of
 
 
@@ -127,8 +126,7 @@ def _is_trained(plan: Plan) -> bool:
         newest = checkpoint.read_record(plan.config.output, kept[-1])
     except checkpoint.CheckpointError:
         return False
-    ended = record.is_last(plan.config, newest.step, history_of(plan.config, newest.about), plan.total_steps)
-    return ended and background.under_way(newest.about) is None
+    return record.is_last(plan.config, newest.step, history_of(plan.config, newest.about), plan.total_steps)
 
 
 def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] | None) -> Literal["memory", "stream"]:

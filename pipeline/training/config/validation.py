@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pipeline.errors import UserError
 
@@ -29,11 +28,6 @@ class Validation:
 
     patience: int | None = None
     """End after this many validations in a row without a better one; by default train to the last step."""
-
-    where: Literal["auto", "inline", "beside"] = "auto"
-    """inline: training waits while it is measured. beside: another process measures a copy of the generators while
-    training goes on, which waits only for a number that may end it; that process holds a CPU (and a GPU, where training
-    is on GPUs) for the whole run, and the numbers come some steps later. auto: beside where the workers leave room."""
 
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("images", 2), ("patience", 1)):

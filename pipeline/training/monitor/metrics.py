@@ -42,13 +42,6 @@ class Journal:
         if time.monotonic() - self._written_s > _MOST_OFTEN_S:
             self.write()
 
-    def amend(self, step: int, more: Mapping[str, Any]) -> None:
-        """Add to the line of `step` what has become known since; it is published with the next write."""
-        for line in reversed(self._lines):
-            if line["step"] == step:
-                line.update(more)
-                return
-
     def write(self) -> None:
         """Publish what has been noted."""
         self.snapshot()()

@@ -37,7 +37,7 @@ class Sink(Protocol):
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:
-        """What the networks reach after `step`, which may come when later steps have been told."""
+        """Scores of the networks after `step`."""
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         """A picture, uint8 [H, W, 3]."""
@@ -63,15 +63,11 @@ def open_sinks(
     recipe: Mapping[str, Any],
     *,
     step: int,
-    validated: int | None = None,
     say: Callable[[str], None],
 ) -> list[Sink]:
-    """The sinks that `config` asks for, for the run of this recipe in the folder `run`.
-
-    It goes on after `step`, and after the validation of step `validated`, by default the same.
-    """
+    """The sinks that `config` asks for, for the run of this recipe in the folder `run`, which goes on after `step`."""
     check_sinks(config)
-    sinks: list[Sink] = [TensorBoard(run, step=step, validated=validated)] if config.tensorboard else []
+    sinks: list[Sink] = [TensorBoard(run, step=step)] if config.tensorboard else []
     if config.mlflow:
         sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe), say))
     if config.wandb:
@@ -80,14 +76,13 @@ def open_sinks(
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard and, of validations, in RUN/tensorboard/validation: for TensorBoard a run of its
-    own, as it forgets what a resumed run repeats by step, and scores may come when later steps have been told."""
+    """Event files in RUN/tensorboard and, for validations, which TensorBoard shows as a run of their own, in
+    RUN/tensorboard/validation."""
 
-    def __init__(self, run: str, *, step: int, validated: int | None = None) -> None:
-        """Go on after `step`, and after the validation of step `validated`, by default the same."""
+    def __init__(self, run: str, *, step: int) -> None:
+        """Go on after `step`."""
         self._steps = _EventFiles(storage.join(run, "tensorboard"), step=step)
-        validated = step if validated is None else validated
-        self._validations = _EventFiles(storage.join(run, "tensorboard/validation"), step=validated)
+        self._validations = _EventFiles(storage.join(run, "tensorboard/validation"), step=step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._steps.scalars(step, values)

@@ -1,19 +1,19 @@
 """Everything that watches a run between its steps: metrics, dashboards, sample grids, validation, guards.
 
-It changes no bit of what is learnt. Samples, and inline validation, are made by rank 0 while the others wait for it in
-their next collective, so they must be done within that one's time limit (30 minutes under Ray Train); so must a
-validation beside training that the next one, or the end of training, has to wait for.
+It changes no bit of what is learnt. Samples and validation are made by rank 0 while the others wait for it in their
+next collective, so they must be done within that one's time limit (30 minutes under Ray Train).
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.errors import StorageError, UserError, one_line
 from pipeline.stores import SourceChangedError
@@ -26,8 +26,7 @@ from pipeline.training.monitor import guards, metrics
 from pipeline.training.monitor.console import Show, Ticker
 from pipeline.training.monitor.metrics import Journal
 from pipeline.training.monitor.sinks import Sink, open_sinks
-from pipeline.training.validation.background import Scores, Submit, Unfinished, Validations, with_weights
-from pipeline.training.validation.validator import History, Validator, may_stop_early, stopped_early, validation_sources
+from pipeline.training.validation.validator import History, Validator, stopped_early, validation_sources
 
 
 class Watch:
@@ -37,8 +36,7 @@ class Watch:
     """
 
     history: History
-    """Of validations, the earlier starts' included, for the record of a checkpoint. The same on every rank after a step
-    that is validated; between two of them rank 0 may be ahead."""
+    """Of validations, the earlier starts' included, for the record of a checkpoint. The same on every rank."""
 
     exploded: Sequence[str] = ()
     """Which losses of the last line of metrics have left all bounds."""
@@ -53,23 +51,17 @@ class Watch:
         total: int,
         steps_per_epoch: int,
         history: History,
-        unfinished: Unfinished | None,
-        beside: Submit | None,
         say: Callable[[str], None],
         show: Show,
     ) -> None:
-        """Go on after step `start`, with the `history` of its checkpoint and the validation that is `unfinished` there.
-
-        Validations are made by `beside`, or inline where that is None.
-        """
+        """Go on after step `start`, with the `history` of its checkpoint."""
         self._config, self._sources, self._replica, self._say = config, sources, replica, say
         self._group: Group = replica.group
         self._total = total
         self.history = [dict(entry) for entry in history]
         self._recent: list[Mapping[str, float]] = []
         self._warned: set[str] = set()
-        self._unfinished, self._beside = unfinished, beside
-        self._validations: Validations | None = None
+        self._validator: Validator | None = None
         self._samples: ImageSet | None = None
         self._journal: Journal | None = None
         self._ticker: Ticker | None = None
@@ -78,10 +70,7 @@ class Watch:
         if self._group.leads:
             self._journal = Journal(config.output, step=start)
             self._recent = self._journal.losses(guards.RECENT)
-            validated = unfinished.step - 1 if unfinished else None
-            self._sinks = open_sinks(
-                config.watch, config.output, config.recipe(), step=start, validated=validated, say=say
-            )
+            self._sinks = open_sinks(config.watch, config.output, config.recipe(), step=start, say=say)
             for sink in self._sinks:
                 self._closing.callback(self._close, sink.close)
             self._closing.callback(self._close, self._journal.close)
@@ -96,33 +85,17 @@ class Watch:
         self._closing.close()
 
     def ready(self) -> str:
-        """Read what is validated on, and begin again what was unfinished. On every rank, before the steps.
+        """Read what is validated on. On every rank, before the steps.
 
         Returns what is wrong with it, empty where nothing is.
         """
         failure = ""
         if self._group.leads and self._config.validation.input:
             try:
-                validator = Validator(self._config, self._replica.device)
+                self._validator = Validator(self._config, self._replica.device)
             except (ValueError, UserError, SourceChangedError) as error:
                 failure = str(error)
-            else:
-                generators = _generators(self._replica)
-                self._validations = Validations(validator, generators, self._beside, self._say)
-                if again := self._unfinished:
-                    self._say_late(self._begin(again.step, with_weights(generators, again.states)))
-        failure, self.history = self._group.from_leader((failure, self.history))
-        return failure
-
-    @property
-    def validating(self) -> int | None:
-        """The step whose scores are still to come. For the record of a checkpoint, on rank 0."""
-        return self._validations.step if self._validations else None
-
-    @property
-    def completes(self) -> bool:
-        """Whether the checkpoint that this start goes on from lacks scores that it has, or will have."""
-        return self._unfinished is not None and self._validations is not None
+        return self._group.from_leader(failure)
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""
@@ -146,19 +119,18 @@ class Watch:
         self.exploded = guards.exploded(self._recent, losses, self._config.watch.explosion)
         self._recent = [*self._recent[-guards.RECENT :], dict(losses)]
         if self._journal and self._ticker:
-            # Before the line, since a dashboard may put them with the step that it was told of last.
-            self._say_late(self._take(wait=self.validates(step)))
             line = dict(line) | {"gradient_norms": gradient_norms(self._replica)} | _gpu_memory(self._replica.device)
             self._warn_of_idle_discriminators(step)
+            numbers = metrics.scalars(line)
+            if self.validates(step) or self._draws(step):
+                networks = with_weights(networks, self._replica.averages)
+            if self._validator and self.validates(step):
+                line["validation"] = self._validate(step, networks)
             with self._bearing():
                 self._journal.add(line)
             for sink in self._sinks:
                 with self._bearing():
-                    sink.scalars(step, metrics.scalars(line))
-            if self.validates(step) or self._draws(step):
-                networks = with_weights(networks, self._replica.averages)
-            if self.validates(step) and (found := self._begin(step, networks)):
-                line["validation"] = found[1]
+                    sink.scalars(step, numbers)
             if self._draws(step):
                 self._draw(step, networks)
             self._ticker.line(line)
@@ -169,10 +141,6 @@ class Watch:
         """Why training ends early after `step`; empty where it goes on. Alike on all ranks."""
         config = self._config.validation
         return stopped_early(self.history, config.metric, config.patience) if self.validates(step) else ""
-
-    def settle(self) -> None:
-        """Wait for the scores that are still to come."""
-        self._say_late(self._take(wait=True))
 
     def snapshot(self) -> Callable[[], None]:
         """What publishes all that has been noted, on any thread; before a checkpoint, which a resume goes on from."""
@@ -202,30 +170,15 @@ class Watch:
         every = self._config.watch.sample_every
         return bool(every) and step % every == 0
 
-    def _begin(self, step: int, networks: Mapping[str, nn.Module]) -> tuple[int, Scores] | None:
-        """Begin to validate `step`; its scores, where they are there already or decide whether training goes on."""
-        assert self._validations
-        self._validations.begin(step, networks)
-        config = self._config.validation
-        decides = step == self._total or may_stop_early(self.history, config.metric, config.patience)
-        return self._take(wait=decides)
-
-    def _take(self, *, wait: bool) -> tuple[int, Scores] | None:
-        """Note the scores that have come, and of which step they are."""
-        found = self._validations.take(wait=wait) if self._validations else None
-        if found is None or self._journal is None:
-            return None
-        step, scores = found
+    def _validate(self, step: int, networks: Mapping[str, nn.Module]) -> dict[str, float]:
+        """Measure `networks`, and note and report their scores."""
+        assert self._validator
+        scores = self._validator.measure(networks)
         self.history = [*self.history, {"step": step, **scores}]
-        self._journal.amend(step, {"validation": dict(scores)})
         for sink in self._sinks:
             with self._bearing():
                 sink.validation(step, scores)
-        return found
-
-    def _say_late(self, found: tuple[int, Scores] | None) -> None:
-        if found:
-            self._say(f"validation at step {found[0]}: {metrics.describe_scores(found[1])}")
+        return scores
 
     def _draw(self, step: int, networks: Mapping[str, nn.Module]) -> None:
         if not self._sinks:
@@ -273,8 +226,13 @@ def gradient_norms(replica: Replica) -> dict[str, float]:
     return found
 
 
-def _generators(replica: Replica) -> dict[str, nn.Module]:
-    return {name: replica.objective.networks[name] for name in replica.objective.generator_names}
+def with_weights(networks: Mapping[str, nn.Module], states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, nn.Module]:
+    """`networks`, with copies that hold these weights in the place of those that `states` names."""
+    found = dict(networks)
+    for name, weights in states.items():
+        found[name] = copy.deepcopy(networks[name])
+        found[name].load_state_dict(weights)
+    return found
 
 
 def _gpu_memory(device: torch.device) -> dict[str, float]:

@@ -71,12 +71,6 @@ def stopped_early(history: History, metric: str = "", patience: int | None = Non
     return f"no better {name} in {since} validations than {value:.4g} at step {best}"
 
 
-def may_stop_early(history: History, metric: str = "", patience: int | None = None) -> bool:
-    """Whether training ends with the next validation, should that be no better than those of `history`."""
-    best = best_step(history, metric)
-    return patience is not None and best is not None and _since(history, best) + 1 >= patience
-
-
 def _since(history: History, best: int) -> int:
     return sum(entry["step"] > best for entry in history)
 

@@ -24,7 +24,6 @@ from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data import loader
 from pipeline.training.distributed.group import Group
-from pipeline.training.validation.background import Submit
 from tests.corpus import picture
 
 SIZE = 36
@@ -105,25 +104,19 @@ def train_here(
     return loop.train(_task(config), Group(), torch.device("cpu"), say, **wishes)
 
 
-def inline(config: TrainConfig) -> None:
-    """No validator beside training."""
-
-
 def train_in_processes(
     workers: int,
     configs: list[TrainConfig],
     folder: Path,
     *,
     stop_after: int = 0,
-    beside: Callable[[TrainConfig], Submit | None] = inline,
 ) -> None:
     """Train each of `configs` with `workers` processes over gloo, one thread each; the processes are reused.
 
-    `stop_after`, if not 0, is the number of steps after which rank 0 is asked to stop; `beside` makes what validates
-    beside rank 0.
+    `stop_after`, if not 0, is the number of steps after which rank 0 is asked to stop.
     """
     rendezvous = folder / f"rendezvous-{os.urandom(4).hex()}"
-    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous), stop_after, beside), nprocs=workers)
+    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous), stop_after), nprocs=workers)
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -138,7 +131,6 @@ def _rank(
     configs: list[TrainConfig],
     rendezvous: str,
     stop_after: int,
-    beside: Callable[[TrainConfig], Submit | None],
 ) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=workers)
     for config in configs:
@@ -149,7 +141,6 @@ def _rank(
             torch.device("cpu"),
             lambda line: None,
             stop_asked=after(stop_after),
-            beside=beside(config) if group.leads else None,
         )
         assert not outcome.failure, outcome.failure
         assert outcome.stopped is bool(stop_after)

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.training.config.train import TrainConfig
-from pipeline.training.config.validation import Validation
 from pipeline.training.distributed.placement import Nodes, Placement, held_by_others, place
 
 
@@ -66,84 +65,6 @@ def test_a_chosen_share_is_the_largest_that_fits(workers: int, cpus: list[int]) 
     share = int(place(config(workers), nodes).cpus)
     assert sum(c // share for c in cpus) >= workers
     assert sum(c // (share + 1) for c in cpus) < workers
-
-
-def validated(where: str, workers: int, **changes: object) -> TrainConfig:
-    return config(workers, validation=Validation(input="held_out", where=where), **changes)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("workers", "changes", "nodes", "expected"),
-    [
-        (1, {}, LAPTOP, None),  # a worker takes all there is, as without validation
-        (1, {"cpus_per_worker": 1.0}, LAPTOP, {"CPU": 1.0}),
-        (3, {"cpus_per_worker": 0.5}, LAPTOP, {"CPU": 0.5}),
-        (1, {"cpus_per_worker": 3.0}, [{"CPU": 8.0}], {"CPU": 3.0}),
-        (1, {"cpus_per_worker": 6.0}, [{"CPU": 8.0}], {"CPU": 1}),
-        (2, {}, [{"CPU": 4.0}, {"CPU": 4.0}, {"CPU": 4.0}], {"CPU": 4}),
-        # The worker may be put on either node, and the smaller one has no room for two.
-        (1, {"cpus_per_worker": 4.0}, [{"CPU": 4.0}, {"CPU": 2.0}], {"CPU": 1}),
-        (1, {"cpus_per_worker": 2.0, "min_workers": 1}, [{"CPU": 2.0}, {}], None),
-        (2, {"cpus_per_worker": 1.0, "min_workers": 1}, LAPTOP, None),
-        (8, {}, GPU_NODES, None),  # no GPU is left, whatever CPUs are
-        (7, {}, GPU_NODES, {"CPU": 4, "GPU": 1.0}),
-        (4, {"cpus_per_worker": 3.0}, [{"CPU": 16.0, "GPU": 5.0}], {"CPU": 3.0, "GPU": 1.0}),
-        (3, {"cpus_per_worker": 5.0}, [{"CPU": 16.0, "GPU": 4.0}], {"CPU": 1, "GPU": 1.0}),
-        (2, {"cpus_per_worker": 4.0, "gpus_per_worker": 0}, GPU_NODES, {"CPU": 4.0}),
-    ],
-)
-def test_validation_is_beside_where_the_workers_leave_room(
-    workers: int, changes: dict[str, object], nodes: Nodes, expected: dict[str, float] | None
-) -> None:
-    placement = place(validated("auto", workers, **changes), nodes)
-    assert placement.validator == expected
-    assert placement.demand == place(config(workers, **changes), nodes).demand
-    assert place(validated("inline", workers, **changes), nodes).validator is None
-    assert place(config(workers, **changes), nodes).validator is None
-
-
-def test_validation_that_is_asked_for_has_a_place_made_for_it() -> None:
-    placement = place(validated("beside", 1), LAPTOP)
-    assert (placement.cpus, placement.validator) == (1, {"CPU": 1})
-    placement = place(validated("beside", 2), [{"CPU": 8.0}])
-    assert (placement.cpus, placement.validator) == (3, {"CPU": 1})
-    with pytest.raises(UserError, match=r"validation.where is beside.*2 worker.*2 CPU, 0 GPU on 1 node.*to inline"):
-        place(validated("beside", 2), LAPTOP)
-    with pytest.raises(UserError, match="which takes 1 CPU, 1 GPU"):
-        place(validated("beside", 8), GPU_NODES)
-
-
-@given(
-    st.integers(1, 4),
-    st.sampled_from([0.5, 1.0, 2.0, 3.0]),
-    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=3),
-)
-def test_there_is_room_for_validation_wherever_the_workers_are_put(
-    workers: int, cpus: float, sizes: list[tuple[int, int]]
-) -> None:
-    """Against trying all ways to put them."""
-    nodes = [{"CPU": float(c), "GPU": float(g)} for c, g in sizes]
-    gpus = int(any(g for _, g in sizes))
-
-    def fits(left: list[tuple[float, float]], cpus: float) -> bool:
-        return any(c >= cpus and g >= gpus for c, g in left)
-
-    def always(left: list[tuple[float, float]], workers: int, wanted: float) -> bool:
-        if not workers:
-            return fits(left, wanted)
-        return all(
-            always([*left[:i], (c - cpus, g - gpus), *left[i + 1 :]], workers - 1, wanted)
-            for i, (c, g) in enumerate(left)
-            if c >= cpus and g >= gpus
-        )
-
-    try:
-        placement = place(validated("auto", workers, cpus_per_worker=cpus), nodes)
-    except UserError:
-        return
-    left = [(float(c), float(g)) for c, g in sizes]
-    expected = next((c for c in (cpus, 1) if always(left, workers, c)), None)
-    assert (placement.validator or {}).get("CPU") == expected
 
 
 def test_places_that_others_hold_are_told() -> None:

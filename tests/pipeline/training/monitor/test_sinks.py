@@ -57,19 +57,19 @@ def test_a_resumed_run_has_each_step_once(any_prefix: str, tmp_path: Path) -> No
     assert image.encoded_image_string.startswith(b"\x89PNG")
 
 
-def test_scores_that_come_late_are_those_of_their_step_and_told_once(any_prefix: str, tmp_path: Path) -> None:
-    """The first start is killed after the scores of step 2 have come, which its last checkpoint, of step 3, lacks."""
+def test_scores_of_repeated_steps_are_seen_once(any_prefix: str, tmp_path: Path) -> None:
+    """The first start is killed after step 4, whose last checkpoint is of step 3."""
     first = TensorBoard(any_prefix, step=0)
     for step in (1, 2, 3, 4):
         first.scalars(step, {"x": step})
-        if step in (2, 4):
-            first.validation(step - 1 if step == 2 else 2, {"l1": step / 4})
+        if step % 2 == 0:
+            first.validation(step, {"l1": step / 4})
         first.write()
-    second = TensorBoard(any_prefix, step=3, validated=1)
+    second = TensorBoard(any_prefix, step=3)
+    second.validation(4, {"l1": 1.5})
     second.scalars(4, {"x": 4})
-    second.validation(2, {"l1": 0.75})
     second.close()
-    assert points(read_back(any_prefix, tmp_path, "validation"), "validation/l1") == [(1, 0.5), (2, 0.75)]
+    assert points(read_back(any_prefix, tmp_path, "validation"), "validation/l1") == [(2, 0.5), (4, 1.5)]
     assert points(read_back(any_prefix, tmp_path), "x") == [(step, step) for step in (1, 2, 3, 4)]
 
 
