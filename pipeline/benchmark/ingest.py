@@ -23,11 +23,11 @@ from pipeline.benchmark.limits import in_turn, machine
 from pipeline.cluster import hardware
 from pipeline.demo import job
 from pipeline.demo.config import DemoConfig
-from pipeline.training import loop
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data import loader
+from pipeline.training.data.context import Context
 from pipeline.training.data.feed import Feed, open_data
-from pipeline.training.data.waiting import Waiting
+from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.distributed.group import Group
 from pipeline.training.model.replica import Replica
 
@@ -92,9 +92,9 @@ def _measurements(
     """What is measured, by name, in the order of the table."""
     assert config.pairs
     assert config.steps
-    per_epoch = -(-config.pairs // config.global_batch)
-    replica, steps = Replica(recipe, Group(), device, precision, steps_per_epoch=per_epoch), config.steps
-    all_steps = _EPOCHS * per_epoch
+    context = _context(recipe, device, threads)
+    replica, steps = Replica(context, precision), config.steps
+    all_steps = _EPOCHS * context.order.steps_per_epoch
 
     def decode(data: bytes) -> None:
         images.resize(images.decode(data).pixels, recipe.load_size, recipe.load_size)
@@ -150,9 +150,11 @@ def _recipe(config: IngestBenchmarkConfig, scratch: str) -> TrainConfig:
 
 def _open(recipe: TrainConfig, way: Literal["memory", "stream"], device: torch.device, threads: int) -> Feed:
     recipe = dataclasses.replace(recipe, streaming=way)
-    sources, waiting = loader.find_sources(recipe), Waiting(log.info)
-    order = loop.order_of(recipe, sources)
-    data, failure = open_data(recipe, sources, order, Group(), threads=threads, say=log.info, waiting=waiting)
-    if data is None:
-        raise RuntimeError(failure)
-    return Feed(data, recipe, order, device, waiting)
+    reads = ReadMonitor()
+    context = _context(recipe, device, threads)
+    return Feed(open_data(context, reads), context, reads)
+
+
+def _context(recipe: TrainConfig, device: torch.device, threads: int) -> Context:
+    sources = loader.find_sources(recipe)
+    return Context(config=recipe, sources=sources, group=Group(), device=device, threads=threads)

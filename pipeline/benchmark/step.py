@@ -18,7 +18,10 @@ from pipeline.benchmark.limits import Limits, in_turn, machine
 from pipeline.cluster import hardware
 from pipeline.cluster.hardware import Trunk
 from pipeline.config import parse
+from pipeline.stores.ranges import Range
 from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.context import Context
+from pipeline.training.data.loader import Source, Sources
 from pipeline.training.distributed.group import Group
 from pipeline.training.model.replica import Replica
 
@@ -91,7 +94,11 @@ def _prepare(recipe: TrainConfig, form: StepForm, batch: int, device: str) -> Ca
     """A step of its own networks, run twice already; what it gives is the seconds of one more."""
     nhwc = form.compile or device == "cuda"
     recipe = dataclasses.replace(recipe, compile=form.compile, channels_last=nhwc, global_batch=batch)
-    replica = Replica(recipe, Group(), torch.device(device), form.precision, form.trunk, steps_per_epoch=1000)
+    source = Source(url="drawn", column="image", ranges=[Range("", "", "", 0, 1000 * batch, 0)])
+    context = Context(
+        config=recipe, sources=Sources(a=source, b=source), group=Group(), device=torch.device(device), threads=1
+    )
+    replica = Replica(context, form.precision, form.trunk)
     size, channels = recipe.crop_size, recipe.generator.in_channels
     random = torch.Generator().manual_seed(0)
     real_a, real_b = (

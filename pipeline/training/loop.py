@@ -7,6 +7,7 @@ image that turns out bad later: it is found while it is prepared, and all end be
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,13 @@ from pipeline.cluster import hardware
 from pipeline.cluster.hardware import Trunk
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.checkpoints.checkpoint import CheckpointError, Record
-from pipeline.training.checkpoints.writer import Keeper
+from pipeline.training.checkpoints.writer import CheckpointWriter
 from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.context import Context
 from pipeline.training.data.feed import Feed, open_data
 from pipeline.training.data.loader import Sources
-from pipeline.training.data.order import Order
-from pipeline.training.data.waiting import Waiting
-from pipeline.training.distributed.group import Agreement, Group, Signal
+from pipeline.training.data.reads import ReadMonitor
+from pipeline.training.distributed.group import Agreement, Group, RunError, Signal
 from pipeline.training.model import warm_start
 from pipeline.training.model.replica import Replica
 from pipeline.training.monitor import guards
@@ -34,7 +35,7 @@ from pipeline.training.monitor.watch import Watch
 from pipeline.training.record import Start
 from pipeline.training.validation.validator import best_step, history_of, validated_on
 
-Say = Callable[[str], None]
+log = logging.getLogger("transdomain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,110 +63,74 @@ class Outcome:
     """Whether it was asked to stop, and did, with a checkpoint of `step`."""
 
 
-def order_of(config: TrainConfig, sources: Sources) -> Order:
-    """The order of a run over these sources."""
-    return Order(
-        seed=config.seed,
-        images_a=sources.a.images,
-        images_b=sources.b.images,
-        paired=config.objective == "pix2pix",
-        global_batch=config.global_batch,
-    )
-
-
 def train(
     task: Task,
     group: Group,
     device: torch.device,
-    say: Say,
-    show: Show = show_nothing,
     *,
+    show: Show = show_nothing,
     stop_asked: Callable[[], bool] = lambda: False,
     preempted: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train to the end, or until `stop_asked` says so on rank 0. `say` gets lines for people and
-    `show` where the run stands, on rank 0 only.
+    """Train to the end, or until `stop_asked` is true on rank 0; `show` gets the progress there.
 
     `preempted` is asked at every log step, on every rank at once: true means that a node will soon be gone, and a
-    checkpoint is written.
-    Raises StorageError and what torch raises when a rank is lost: a new start of all goes on from the last checkpoint.
+    checkpoint is written. Raises StorageError and what torch raises when a rank is lost: a new start of all goes on
+    from the last checkpoint.
     """
-    waiting = Waiting(say, who=f"worker {group.rank}: " if group.workers > 1 else "")
-    say = say if group.leads else lambda line: None
     hardware.set_up_torch(device, task.threads)
-    precision, trunk, failure = _agree_on_arithmetic(task.config, group, device)
-    if failure:
-        return Outcome(failure=failure)
-    order = order_of(task.config, task.sources)
-    data, failure = open_data(task.config, task.sources, order, group, threads=task.threads, say=say, waiting=waiting)
-    if failure or data is None:
-        return Outcome(failure=failure)
-    about: dict[str, Any] = {
-        "fingerprint": data.fingerprint,
-        "arithmetic": _arithmetic(task, group, device, precision, trunk),
-    }
-    record, parts, failure = _newest_checkpoint(task.config.output, group, say)
-    began, before = (record.step, record.about) if record else (0, {})
-    if failure := failure or _other_images(task, record, about):
-        return Outcome(step=began, failure=failure)
-    for line in _opening(task, group, device, precision, trunk):
-        say(line)
-    replica = Replica(task.config, group, device, precision, trunk, steps_per_epoch=order.steps_per_epoch)
+    context = Context(config=task.config, sources=task.sources, group=group, device=device, threads=task.threads)
+    try:
+        return _train(context, show, stop_asked, preempted)
+    except RunError as error:
+        return Outcome(failure=str(error))
+
+
+def _train(context: Context, show: Show, stop_asked: Callable[[], bool], preempted: Callable[[], bool]) -> Outcome:
+    reads = ReadMonitor()
+    precision, trunk = _agree_on_arithmetic(context)
+    data = open_data(context, reads)
+    record, parts = _newest_checkpoint(context)
+    _check_images(context, record, data.fingerprint)
+    for line in _opening(context, precision, trunk):
+        log.info(line)
+    replica = Replica(context, precision, trunk)
+    arithmetic = _arithmetic(context, precision, trunk)
     if record:
-        say(_resuming(record, about))
-        if left_out := before.get("validating"):  # an earlier version validated in another process
-            say(f"the scores of step {left_out} had not come when the run ended: that validation is left out")
-    about["start"] = _load(replica, record, parts, say)
-    about["validated_on"] = validated_on(task.config) or before.get("validated_on")
+        log.info(_resuming(record, arithmetic))
+        if left_out := record.about.get("validating"):  # an earlier version validated in another process
+            log.info(f"the scores of step {left_out} had not come when the run ended: that validation is left out")
+    about = {
+        "fingerprint": data.fingerprint,
+        "arithmetic": arithmetic,
+        "start": _load(replica, record, parts),
+        "validated_on": validated_on(context.config) or (record.about.get("validated_on") if record else None),
+    }
+    began = record.step if record else 0
+    history = history_of(context.config, record.about) if record else []
     with (
-        Feed(data, task.config, order, device, waiting) as feed,
-        Watch(
-            task.config,
-            task.sources,
-            replica,
-            start=began,
-            total=task.config.total_steps(order.steps_per_epoch),
-            steps_per_epoch=order.steps_per_epoch,
-            history=history_of(task.config, before),
-            say=say,
-            show=show,
-        ) as watch,
+        Feed(data, context, reads) as feed,
+        Watch(context, replica, start=began, history=history, show=show) as watch,
     ):
-        if failure := watch.ready():
-            return Outcome(step=began, failure=failure)
-        steps = _Steps(
-            config=task.config,
-            order=order,
-            group=group,
-            feed=feed,
-            replica=replica,
-            about=about,
-            say=say,
-            stop_asked=stop_asked,
-            preempted=preempted,
-        )
-        return steps.run(began, watch)
+        watch.prepare()
+        steps = _Steps(context=context, feed=feed, replica=replica, watch=watch, preempted=preempted)
+        return steps.run(began, _Leader(steps, began, about, stop_asked) if context.group.leads else None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Steps:
-    """The steps of one rank, and what they leave: metrics and checkpoints."""
+    """The steps of one rank: train, log, validate, save."""
 
-    config: TrainConfig
-    order: Order
-    group: Group
+    context: Context
     feed: Feed
     replica: Replica
-    about: Mapping[str, Any]
-    say: Say
-    stop_asked: Callable[[], bool]
+    watch: Watch
     preempted: Callable[[], bool]
 
-    def run(self, start: int, watch: Watch) -> Outcome:
-        """From step `start` to the end, to where validation ends it, to where it is asked to stop or cannot go on."""
-        total = self.config.total_steps(self.order.steps_per_epoch)
-        leader = _Leader(self, start, watch) if self.group.leads else None
-        agreement = Agreement(self.group)
+    def run(self, start: int, leader: _Leader | None) -> Outcome:
+        """Go from step `start` to the end, or to where validation, a stop request or a failure ends the run."""
+        group, order, watch, total = self.context.group, self.context.order, self.watch, self.context.total_steps
+        agreement = Agreement(group)
         losses: dict[str, float] = {}
         pace, done = Pace(), start
         bad = self.feed.failure(start, 1 + agreement.delay)
@@ -173,7 +138,7 @@ class _Steps:
         while done < total and agreed is Signal.GO_ON and not watch.stops(done):
             found = self._step(done, pace)
             done += 1
-            watch.step(done, self.order.samples_in(done - 1))
+            watch.step(done, order.samples_in(done - 1))
             warned = False
             if watch.logs(done):
                 losses = self._over_all_ranks(found)
@@ -188,28 +153,31 @@ class _Steps:
             agreed = agreement.exchange(max(signal, Signal.STOP if bad else Signal.GO_ON))
         agreed = max(agreed, agreement.settle())
         if reason := watch.stops(done):
-            self.say(f"step {done}: {reason}: stopping early")
-        failure = leader.end(done, agreed) if leader else ""
-        if bad and not reason:
-            failure = failure or _stopped_by(bad, done)
-        failure = next(filter(None, self.group.gather(failure)), "")
-        stopped = agreed is Signal.STOP and done < total and not reason and not failure
-        return Outcome(step=done, losses=losses, failure=failure, stopped=stopped)
+            log.info(f"step {done}: {reason}: stopping early")
+        try:
+            with group.agreeing(CheckpointError):
+                if leader:
+                    leader.end(done, agreed)
+                if bad and not reason:
+                    raise RunError(_stopped_by(bad, done))
+        except RunError as error:
+            return Outcome(step=done, losses=losses, failure=str(error))
+        return Outcome(step=done, losses=losses, stopped=agreed is Signal.STOP and done < total and not reason)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
-        with pace.waiting(images=self.order.samples_in(step)):
+        with pace.waiting(images=self.context.order.samples_in(step)):
             batch = self.feed.batch(step)
         return self.replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
 
     def _over_all_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        values = self.group.sum(torch.stack([loss.double() for loss in losses.values()]))
+        values = self.context.group.sum(torch.stack([loss.double() for loss in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True))
 
     def _line(self, step: int, losses: Mapping[str, float]) -> dict[str, Any]:
         return {
             "step": step + 1,
-            "epoch": step // self.order.steps_per_epoch + 1,
+            "epoch": step // self.context.order.steps_per_epoch + 1,
             "learning_rate": self.replica.learning_rate(step),
             "losses": dict(losses),
         }
@@ -226,48 +194,50 @@ def _stopped_by(bad: str, done: int) -> str:
 
 
 class _Leader:
-    """What rank 0 does beside its steps: metrics, checkpoints, and to see when all are to stop."""
+    """The part of rank 0 beside its steps: checkpoints, and when all are to stop."""
 
-    def __init__(self, steps: _Steps, start: int, watch: Watch) -> None:
-        self._steps, self._config, self._watch = steps, steps.config, watch
-        self._keeper = Keeper(self._config, steps.about, steps.say)
+    def __init__(self, steps: _Steps, start: int, about: Mapping[str, Any], stop_asked: Callable[[], bool]) -> None:
+        self._replica, self._watch, self._config = steps.replica, steps.watch, steps.context.config
+        self._stop_asked = stop_asked
+        self._writer = CheckpointWriter(self._config, about)
         self._saved, self._rescued = start, False
-        self._failure = ""
+        self._failure: CheckpointError | None = None
 
     def after_step(self, done: int, losses: Mapping[str, float], *, warned: bool) -> Signal:
-        """Write a checkpoint where one is due, or where a node will soon be gone; say how all go on.
+        """Write a checkpoint where one is due, or where a node will soon be gone; return how all go on.
 
         `losses` are the last that are known, which may be some steps old.
         """
         try:
             if bad := guards.not_finite(losses) or self._watch.exploded:
                 raise CheckpointError(self._diverged(done, bad))
-            if self._keeper.due(done) or self._watch.validates(done) or (warned and not self._rescued):
+            if self._writer.due(done) or self._watch.validates(done) or (warned and not self._rescued):
                 self._rescued |= warned
                 self._save(done)
         except CheckpointError as error:
-            self._failure = str(error)
+            self._failure = error
             return Signal.FAIL
-        return Signal.STOP if self._steps.stop_asked() else Signal.GO_ON
+        return Signal.STOP if self._stop_asked() else Signal.GO_ON
 
-    def end(self, done: int, agreed: Signal) -> str:
-        """Write the last checkpoint and wait for it; returns what has gone wrong, if anything has."""
+    def end(self, done: int, agreed: Signal) -> None:
+        """Write the last checkpoint and wait for it. Raises CheckpointError, the first there was."""
         try:
             if agreed is not Signal.FAIL and self._saved < done:
                 self._save(done)
-            self._keeper.finish()
+            self._writer.finish()
         except CheckpointError as error:
-            self._failure = self._failure or str(error)
-        return self._failure
+            self._failure = self._failure or error
+        if self._failure:
+            raise self._failure
 
     def _save(self, done: int) -> None:
-        if not self._steps.replica.is_finite():
+        if not self._replica.is_finite():
             raise CheckpointError(self._diverged(done, []))
         history = self._watch.history
         best = best_step(history, self._config.validation.metric)
-        self._keeper.save(
+        self._writer.save(
             done,
-            self._steps.replica.state(),
+            self._replica.state(),
             first=self._watch.snapshot(),
             also=[] if best is None else [best],
             about={"validation": history},
@@ -283,50 +253,39 @@ class _Leader:
         )
 
 
-def _agree_on_arithmetic(config: TrainConfig, group: Group, device: torch.device) -> tuple[str, Trunk, str]:
-    """The precision that every rank has, the trunk that goes with it, and what any rank finds wrong."""
-    precision, failure = "fp32", ""
-    trunk: Trunk = "direct"
-    try:
-        precision = hardware.choose_precision(config.precision, device.type)
-    except ValueError as error:
-        failure = str(error)
-    everywhere = group.gather((precision, failure))
-    if failures := [failure for _, failure in everywhere if failure]:
-        return precision, trunk, failures[0]
-    precision = min((name for name, _ in everywhere), key=("fp32", "fp16", "bf16").index)
-    try:
-        trunk = hardware.choose_trunk(config.trunk, kind=config.generator.kind, device=device.type, precision=precision)
-    except ValueError as error:
-        failure = str(error)
-    return precision, trunk, failure
+def _agree_on_arithmetic(context: Context) -> tuple[str, Trunk]:
+    """Return the best precision that every rank has, and the trunk that goes with it."""
+    config, group, device = context.config, context.group, context.device.type
+    with group.agreeing(ValueError):
+        precision = hardware.choose_precision(config.precision, device)
+    precision = min(group.gather(precision), key=("fp32", "fp16", "bf16").index)
+    with group.agreeing(ValueError):
+        trunk = hardware.choose_trunk(config.trunk, kind=config.generator.kind, device=device, precision=precision)
+    return precision, trunk
 
 
-def _newest_checkpoint(run: str, group: Group, say: Say) -> tuple[Record | None, Mapping[str, checkpoint.State], str]:
-    """The newest complete checkpoint, the same one on every rank; or, on every rank, why it cannot be gone on with."""
-    found, failure = None, ""
-    if group.leads:
-        try:
-            found = checkpoint.newest(run, say)
-        except checkpoint.UnknownFormatError as error:
-            failure = str(error)
-    record, failure = group.from_leader((found[0] if found else None, failure))
+def _newest_checkpoint(context: Context) -> tuple[Record | None, Mapping[str, checkpoint.State]]:
+    """Return the newest complete checkpoint, the same one on every rank, and its parts."""
+    run, group, found = context.config.output, context.group, None
+    with group.agreeing(checkpoint.UnknownFormatError):
+        if group.leads:
+            found = checkpoint.newest(run)
+    record = group.from_leader(found[0] if found else None)
     if record is None:
-        return None, {}, failure
-    return record, found[1] if found else {name: checkpoint.read_part(run, record, name) for name in record.parts}, ""
+        return None, {}
+    return record, found[1] if found else {name: checkpoint.read_part(run, record, name) for name in record.parts}
 
 
-def _other_images(task: Task, record: Record | None, about: Mapping[str, Any]) -> str:
-    """What is wrong where the checkpoint, if there is one, is of other images than this start's."""
-    if record is None or record.about.get("fingerprint") == about["fingerprint"]:
-        return ""
-    return (
-        f"{task.config.output}: the images of {task.sources.a.url} are not those that this run began with; "
-        "give it those, or begin another run with another output"
-    )
+def _check_images(context: Context, record: Record | None, fingerprint: str) -> None:
+    """Raise RunError where the checkpoint, if there is one, is of other images than this start's."""
+    if record and record.about.get("fingerprint") != fingerprint:
+        raise RunError(
+            f"{context.config.output}: the images of {context.sources.a.url} are not those that this run began with; "
+            "give it those, or begin another run with another output"
+        )
 
 
-def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State], say: Say) -> Start | None:
+def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State]) -> Start | None:
     """Take over a checkpoint, or the weights that the run is to begin with; returns which those are, or were."""
     if record:
         replica.load_state(parts)
@@ -334,31 +293,33 @@ def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoin
     if not replica.config.start_from:
         return None
     start = warm_start.read(replica.config)
-    say(f"beginning with {start}")
+    log.info(f"beginning with {start}")
     replica.load_networks(start.networks)
     return start.identity
 
 
-def _arithmetic(task: Task, group: Group, device: torch.device, precision: str, trunk: Trunk) -> dict[str, Any]:
-    """What decides the last bits of the weights, beside recipe and data."""
+def _arithmetic(context: Context, precision: str, trunk: Trunk) -> dict[str, Any]:
+    """Return what decides the last bits of the weights, besides recipe and data."""
+    device = context.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else hardware.cpu_capability(),
         "precision": precision,
         "trunk": trunk,
-        "threads": task.threads,
-        "workers": group.workers,
-        "accumulate": task.config.accumulate,
+        "threads": context.threads,
+        "workers": context.group.workers,
+        "accumulate": context.config.accumulate,
         "torch": torch.__version__,
     }
 
 
-def _opening(task: Task, group: Group, device: torch.device, precision: str, trunk: Trunk) -> Iterator[str]:
-    """What is said at the start: what is trained on what, and what the number of workers changes."""
-    config, order = task.config, order_of(task.config, task.sources)
+def _opening(context: Context, precision: str, trunk: Trunk) -> Iterator[str]:
+    """Lines for the start: what is trained on what, and what the number of workers changes."""
+    config, order, group = context.config, context.order, context.group
     yield (
         f"{config.objective}, {config.direction.replace('_', ' ')}: {order.samples_per_epoch} samples in "
-        f"{order.steps_per_epoch} steps an epoch, {config.total_steps(order.steps_per_epoch)} steps in all; "
-        f"{group.workers} worker(s) with {task.threads} thread(s), {precision} on {hardware.describe(device.type)}"
+        f"{order.steps_per_epoch} steps an epoch, {context.total_steps} steps in all; "
+        f"{group.workers} worker(s) with {context.threads} thread(s), {precision} on "
+        f"{hardware.describe(context.device.type)}"
     )
     if trunk == "winograd":
         yield "trunk winograd: residual blocks convolve with a quarter of the multiplications, and round otherwise"
@@ -372,8 +333,8 @@ def _opening(task: Task, group: Group, device: torch.device, precision: str, tru
         yield "gradient penalty: its points are drawn by each worker, so the number of workers changes the result"
 
 
-def _resuming(record: Record, about: Mapping[str, Any]) -> str:
-    before, now = record.about.get("arithmetic", {}), about["arithmetic"]
+def _resuming(record: Record, now: Mapping[str, Any]) -> str:
+    before = record.about.get("arithmetic", {})
     changed = [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]
     note = f"; not bit for bit as before, since {', '.join(changed)}" if changed else ""
     return f"resuming from the checkpoint of step {record.step}{note}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import signal
 import tempfile
@@ -195,16 +196,39 @@ def _train_on_worker(told: dict[str, Any]) -> Outcome:
             wish = None
             return False
 
-    board, task = told["board"], told["task"]
-    return train(
-        task,
-        group,
-        get_device(),
-        board.say.remote,
-        board.show.remote,
-        stop_asked=stop_asked,
-        preempted=_preempted,
-    )
+    with _logging_to(told["board"], group):
+        return train(
+            told["task"],
+            group,
+            get_device(),
+            show=told["board"].show.remote,
+            stop_asked=stop_asked,
+            preempted=_preempted,
+        )
+
+
+@contextlib.contextmanager
+def _logging_to(board: Any, group: Group) -> Iterator[None]:
+    """Inside, the lines that rank 0 logs reach the driver, and so do the warnings of the other ranks."""
+    logger, handler = logging.getLogger("transdomain"), _BoardHandler(board, group)
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+
+
+class _BoardHandler(logging.Handler):
+    def __init__(self, board: Any, group: Group) -> None:
+        super().__init__(logging.INFO if group.leads else logging.WARNING)
+        self._board, self._prefix = board, "" if group.leads else f"worker {group.rank}: "
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._board.say.remote(self._prefix + record.getMessage())
 
 
 class _Board:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,8 +16,9 @@ from pipeline.training import record
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.checkpoints.bundle import export_bundle, remove_bundle
 from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.context import order_of
 from pipeline.training.data.loader import Sources, find_sources
-from pipeline.training.loop import Say, Task, order_of
+from pipeline.training.loop import Task
 from pipeline.training.model import warm_start
 from pipeline.training.model.freezing import freeze
 from pipeline.training.model.replica import build_objective
@@ -26,6 +28,8 @@ from pipeline.training.monitor.sinks import check_sinks
 from pipeline.training.record import TrainResult
 from pipeline.training.report import training_report
 from pipeline.training.validation.validator import best_step, check_validation, history_of
+
+log = logging.getLogger("transdomain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class Plan:
         )
 
 
-def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
+def run(config: TrainConfig) -> TrainResult:
     """Train as `config` says, or go on with the run that is in its output; a finished one is left as it is.
 
     Starts Ray, or uses the one that this process is connected to. Raises UserError for all that can be found before
@@ -65,7 +69,7 @@ def run(config: TrainConfig, *, say: Say = print) -> TrainResult:
     record.begin(plan.config, plan.start)
     if not _is_trained(plan):
         _train(plan)
-    return conclude(plan, say)
+    return conclude(plan)
 
 
 def prepare(config: TrainConfig) -> Plan:
@@ -159,7 +163,7 @@ def _train(plan: Plan) -> None:
         ray_train.fit(Task(config=plan.config, sources=plan.sources, threads=1), open_screen(plan.config.output))
 
 
-def _export_best(plan: Plan, last: checkpoint.Record, say: Say) -> str:
+def _export_best(plan: Plan, last: checkpoint.Record) -> str:
     """The bundle of the best step that is kept, where that is another than the last.
 
     Empty where it is not; then there is none any more either, should the run have ended earlier with one.
@@ -172,20 +176,20 @@ def _export_best(plan: Plan, last: checkpoint.Record, say: Say) -> str:
             best = checkpoint.read_record(config.output, step)
             parts = {name: checkpoint.read_part(config.output, best, name) for name in best.parts}
         except checkpoint.CheckpointError as error:
-            say(f"no bundle of the best step: {error}")
+            log.warning(f"no bundle of the best step: {error}")
         else:
             return export_bundle(config, plan.sources, best, parts, name="bundle_best")
     remove_bundle(config.output, "bundle_best")
     return ""
 
 
-def conclude(plan: Plan, say: Say) -> TrainResult:
+def conclude(plan: Plan) -> TrainResult:
     """Write what a run leaves once its last checkpoint is there: bundles, report, result.
 
     Raises CheckpointError where that checkpoint is damaged.
     """
     config = plan.config
-    found = checkpoint.newest(config.output, say)
+    found = checkpoint.newest(config.output)
     history = found[0].about.get("validation", []) if found else []
     if found is None or not record.is_last(config, found[0].step, history, plan.total_steps):
         raise checkpoint.CheckpointError(f"{config.output}: its last checkpoint is damaged; run the same command again")
@@ -194,7 +198,7 @@ def conclude(plan: Plan, say: Say) -> TrainResult:
     result = TrainResult(
         run=config.output,
         bundle=export_bundle(config, plan.sources, last, parts),
-        best_bundle=_export_best(plan, last, say),
+        best_bundle=_export_best(plan, last),
         steps=last.step,
         losses=lines[-1]["losses"] if lines else {},
         validation=tuple(history),

@@ -10,14 +10,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import pickle
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from pipeline import storage
+
+log = logging.getLogger("transdomain")
 
 FORMAT_VERSION = 1
 
@@ -61,7 +64,7 @@ def save(run: str, step: int, parts: Mapping[str, State], about: Mapping[str, An
     return record
 
 
-def newest(run: str, say: Callable[[str], None]) -> tuple[Record, dict[str, State]] | None:
+def newest(run: str) -> tuple[Record, dict[str, State]] | None:
     """The newest complete checkpoint with its parts, or None where there is none.
 
     A damaged one is named, its record removed (so that no later start is led back to it), and the one before taken.
@@ -75,7 +78,7 @@ def newest(run: str, say: Callable[[str], None]) -> tuple[Record, dict[str, Stat
         except UnknownFormatError:
             raise
         except CheckpointError as error:
-            say(f"{error}; falling back to the checkpoint before it")
+            log.warning(f"{error}; falling back to the checkpoint before it")
             storage.delete(_url(run, step, _RECORD))
     return None
 

@@ -7,6 +7,7 @@ where one after the other fails, going on would only waste work.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,16 +20,18 @@ from pipeline.training.checkpoints import checkpoint
 from pipeline.training.checkpoints.checkpoint import State
 from pipeline.training.config.train import TrainConfig
 
+log = logging.getLogger("transdomain")
+
 MOST_FAILURES = 3
 """Checkpoints in a row that may fail to be written before the run stops."""
 
 
-class Keeper:
+class CheckpointWriter:
     """The checkpoints of a run, from a start to its end."""
 
-    def __init__(self, config: TrainConfig, about: Mapping[str, Any], say: Callable[[str], None]) -> None:
-        """`about` stands in every record. `say` gets a line for each checkpoint that cannot be written."""
-        self._config, self._about, self._say = config, about, say
+    def __init__(self, config: TrainConfig, about: Mapping[str, Any]) -> None:
+        """`about` stands in every record."""
+        self._config, self._about = config, about
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: tuple[int, Future[None]] | None = None
         self._failures = 0
@@ -60,8 +63,8 @@ class Keeper:
         copies = {name: copied(part) for name, part in state.items()}
         self._writing = (done, self._thread.submit(self._write, done, copies, first, also, dict(about or {})))
 
-    def settle(self, *, bearable: int = MOST_FAILURES - 1) -> None:
-        """Wait until nothing is being written. Raises CheckpointError where more in a row than bearable have failed."""
+    def settle(self, *, allowed: int = MOST_FAILURES - 1) -> None:
+        """Wait until nothing is being written. Raises CheckpointError after more than `allowed` failures in a row."""
         if self._writing is None:
             return
         (step, writing), self._writing = self._writing, None
@@ -72,16 +75,16 @@ class Keeper:
         self._failures += 1
         reason = one_line(error)
         line = f"{self._config.output}: the checkpoint of step {step} could not be written ({reason}); {self._last()}"
-        if self._failures > bearable:
+        if self._failures > allowed:
             raise checkpoint.CheckpointError(
                 f"{line}: make room or mend the storage, then run the same command"
             ) from error
-        self._say(line)
+        log.warning("%s", line)
 
     def finish(self) -> None:
         """Wait for the last checkpoint. Raises CheckpointError where it could not be written."""
         try:
-            self.settle(bearable=0)
+            self.settle(allowed=0)
         finally:
             self._thread.shutdown()
 

@@ -10,9 +10,10 @@ done there. On a CPU the thread does all of it without torch's threads, which be
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,14 +22,16 @@ import torch
 from torch import Tensor
 
 from pipeline.stores import SourceChangedError
-from pipeline.training.config.train import TrainConfig
 from pipeline.training.data import loader, node
 from pipeline.training.data import order as ordering
-from pipeline.training.data.loader import ImageSet, Sources, TrainingDataError
+from pipeline.training.data.context import Context
+from pipeline.training.data.loader import ImageSet, TrainingDataError
 from pipeline.training.data.order import Order, Samples, Side
+from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.data.stream import Pictures, Stream
-from pipeline.training.data.waiting import Waiting
 from pipeline.training.distributed.group import Group
+
+log = logging.getLogger("transdomain")
 
 _STEPS_AHEAD = 4
 """Two of them are waited for before each step of several workers: see `Feed.failure`."""
@@ -70,31 +73,18 @@ class InMemory:
             yield Pictures(whole, mine, [self.images.a[i] for i in mine.a], [self.images.b[i] for i in mine.b])
 
 
-def open_data(
-    config: TrainConfig,
-    sources: Sources,
-    order: Order,
-    group: Group,
-    *,
-    threads: int,
-    say: Callable[[str], None],
-    waiting: Waiting,
-) -> tuple[Data | None, str]:
-    """The data of this rank; or, on every rank, what is wrong with it. All ranks call it at once."""
+def open_data(context: Context, reads: ReadMonitor) -> Data:
+    """Open the data of this rank. All ranks call it at once.
+
+    Raises RunError, on every rank, where the set cannot be trained on; StorageError where reading fails.
+    """
+    config, group = context.config, context.group
     if config.streaming == "stream":
-        stream = Stream(
-            sources,
-            order,
-            group,
-            load_size=config.load_size,
-            buffer=config.shuffle_buffer,
-            threads=threads,
-            waiting=waiting,
-        )
-        say(str(stream))
-        return stream, ""
-    images, failure = node.load_shared(sources, config.load_size, group, threads, waiting=waiting, say=say)
-    return (InMemory(images=images, order=order, group=group) if images else None), failure
+        stream = Stream(context, reads)
+        log.info("%s", stream)
+        return stream
+    images = node.load_shared(context.sources, config.load_size, group, context.threads, reads=reads)
+    return InMemory(images=images, order=context.order, group=group)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,17 +106,17 @@ class Feed:
     (`failure`), so that no rank comes to a step that another one cannot take. A context manager, which ends the thread.
     """
 
-    def __init__(self, data: Data, config: TrainConfig, order: Order, device: torch.device, waiting: Waiting) -> None:
-        self._data, self._waiting, self._device = data, waiting, device
-        self._cutting = _Cutting(config, order, device)
-        self._stop = config.total_steps(order.steps_per_epoch)
+    def __init__(self, data: Data, context: Context, reads: ReadMonitor) -> None:
+        self._data, self._reads = data, reads
+        self._cutting = _Cutting(context)
+        self._stop = context.total_steps
         self._ahead: _Ahead | None = None
         self._next = -1
 
     def batch(self, step: int) -> Batch:
         """This rank's part of the global batch of `step`, which is below the run's last."""
         ahead = self._from(step)
-        self._waiting.until(ahead.wait)
+        self._reads.until(ahead.wait)
         self._next = step + 1
         return self._cutting.finish(ahead.take())
 
@@ -139,7 +129,7 @@ class Feed:
         if count <= 0:
             return ""
         ahead = self._from(step)
-        self._waiting.until(lambda timeout_s: ahead.wait(timeout_s, count))
+        self._reads.until(lambda timeout_s: ahead.wait(timeout_s, count))
         error = ahead.error(count)
         return str(error) if isinstance(error, TrainingDataError | SourceChangedError) else ""
 
@@ -181,8 +171,9 @@ class _Prepared:
 class _Cutting:
     """From decoded images to what the networks take."""
 
-    def __init__(self, config: TrainConfig, order: Order, device: torch.device) -> None:
-        self._order, self._device, self._crop_size, self._flip = order, device, config.crop_size, config.flip
+    def __init__(self, context: Context) -> None:
+        config, device = context.config, context.device
+        self._order, self._device, self._crop_size, self._flip = context.order, device, config.crop_size, config.flip
         self._room = config.load_size - config.crop_size
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None

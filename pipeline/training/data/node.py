@@ -7,10 +7,10 @@ The memory is a file without a name (memfd), so nothing of it is left when its p
 from __future__ import annotations
 
 import contextlib
+import logging
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,10 @@ import numpy as np
 from pipeline.stores import SourceChangedError
 from pipeline.training.data import loader
 from pipeline.training.data.loader import Chunk, ImageSet, Sources
-from pipeline.training.data.waiting import Pool, Waiting
-from pipeline.training.distributed.group import Group
+from pipeline.training.data.reads import DaemonPool, ReadMonitor
+from pipeline.training.distributed.group import Group, RunError
+
+log = logging.getLogger("transdomain")
 
 
 class Memory(NamedTuple):
@@ -38,8 +40,8 @@ class Memory(NamedTuple):
                 os.unlink(self.path)
 
 
-def allocate(size: int, say: Callable[[str], None]) -> Memory:
-    """`size` bytes of memory; of a temporary file, and that is said, where this machine has less.
+def allocate(size: int) -> Memory:
+    """`size` bytes of memory; of a temporary file, with a line in the log, where this machine has less.
 
     Raises OSError where the disk has less, too.
     """
@@ -54,7 +56,7 @@ def allocate(size: int, say: Callable[[str], None]) -> Memory:
         if path and not named:
             os.unlink(path)
         if size > available:
-            say(
+            log.info(
                 f"the decoded set takes {size / 1e9:.1f} GB, and {available / 1e9:.1f} GB of memory are free: "
                 f"it is kept in a temporary file in {tempfile.gettempdir()}"
             )
@@ -87,55 +89,54 @@ def available_memory() -> int:
     return min(found, default=2**62)
 
 
-def load_shared(
-    sources: Sources, load_size: int, group: Group, threads: int, *, waiting: Waiting, say: Callable[[str], None]
-) -> tuple[ImageSet | None, str]:
-    """The decoded set, in memory shared by the workers of each node; or, on every rank, what is wrong with it.
+def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *, reads: ReadMonitor) -> ImageSet:
+    """Decode the set into memory that the workers of each node share. All ranks call it at once.
 
-    All ranks call it at once. Raises StorageError where reading fails.
+    Raises RunError, on every rank, where there is no room or an image is bad; StorageError where reading fails.
     """
     nodes = group.gather(group.node)
     ranks = [rank for rank, node in enumerate(nodes) if node == group.node]
     shapes = [(side.images, load_size, load_size, 3) for side in (sources.a, sources.b)]
     sizes = [int(np.prod(shape)) for shape in shapes]
-    memory, failure = None, ""
-    if group.rank == ranks[0]:
-        try:
-            memory = allocate(sum(sizes), say)
-        except OSError as error:
-            failure = f"no room for the decoded set of {sum(sizes) / 1e9:.1f} GB: {error}; set streaming to stream"
+    memory = None
     try:
-        told = group.gather((memory.path if memory else "", failure))
-        if failures := [failure for _, failure in told if failure]:
-            return None, failures[0]
-        shared = attach(told[ranks[0]][0], sum(sizes))
+        with group.agreeing():
+            if group.rank == ranks[0]:
+                memory = _allocate_or_end(sum(sizes))
+        paths = group.gather(memory.path if memory else "")
+        shared = attach(paths[ranks[0]], sum(sizes))
         a_NSSC, b_NSSC = (part.reshape(shape) for part, shape in zip(np.split(shared, sizes[:1]), shapes, strict=True))
         chunks = loader.chunks_of(sources)
         mine = range(ranks.index(group.rank), len(chunks), len(ranks))
-        digests: list[list[bytes]] = []
-        try:
-            digests = _decode([chunks[i] for i in mine], a_NSSC, b_NSSC, threads, waiting)
-        except (ValueError, SourceChangedError) as error:
-            failure = str(error)
-        everywhere = group.gather((failure, dict(zip(mine, digests, strict=False)) if nodes[0] == group.node else {}))
+        with group.agreeing(ValueError, SourceChangedError):
+            digests = _decode([chunks[i] for i in mine], a_NSSC, b_NSSC, threads, reads)
+        # The ranks of one node have all chunks among them.
+        everywhere = group.gather(dict(zip(mine, digests, strict=True)) if nodes[0] == group.node else {})
     finally:
         if memory:
             memory.release()
-    if failures := [failure for failure, _ in everywhere if failure]:
-        return None, failures[0]
-    by_chunk = {i: digest for _, part in everywhere for i, digest in part.items()}
+    by_chunk = {i: digest for part in everywhere for i, digest in part.items()}
     fingerprint = loader.fingerprint_of(sources, [by_chunk[i] for i in range(len(chunks))])
-    return ImageSet(a=a_NSSC, b=b_NSSC, fingerprint=fingerprint), ""
+    return ImageSet(a=a_NSSC, b=b_NSSC, fingerprint=fingerprint)
+
+
+def _allocate_or_end(size: int) -> Memory:
+    try:
+        return allocate(size)
+    except OSError as error:
+        raise RunError(
+            f"no room for the decoded set of {size / 1e9:.1f} GB: {error}; set streaming to stream"
+        ) from error
 
 
 def _decode(
-    chunks: list[Chunk], a_NSSC: np.ndarray, b_NSSC: np.ndarray, threads: int, waiting: Waiting
+    chunks: list[Chunk], a_NSSC: np.ndarray, b_NSSC: np.ndarray, threads: int, reads: ReadMonitor
 ) -> list[list[bytes]]:
     """Digests of the rows of each chunk."""
 
     def decode(chunk: Chunk) -> list[bytes]:
-        with waiting.reading(chunk.ranges[0].url):
+        with reads.reading(chunk.ranges[0].url):
             return loader.decode_chunk(chunk, a_NSSC, b_NSSC)
 
-    with Pool(threads) as pool:
-        return [waiting.result(future) for future in [pool.submit(decode, chunk) for chunk in chunks]]
+    with DaemonPool(threads) as pool:
+        return [reads.result(future) for future in [pool.submit(decode, chunk) for chunk in chunks]]

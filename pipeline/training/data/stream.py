@@ -25,11 +25,11 @@ from pipeline.stores import read_rows
 from pipeline.stores.ranges import Range
 from pipeline.training.data import lanes as laning
 from pipeline.training.data import order as ordering
+from pipeline.training.data.context import Context
 from pipeline.training.data.lanes import Lanes
 from pipeline.training.data.loader import Source, Sources, TrainingDataError, decode_image
-from pipeline.training.data.order import Order, Samples, Side
-from pipeline.training.data.waiting import Pool, Waiting
-from pipeline.training.distributed.group import Group
+from pipeline.training.data.order import Samples, Side
+from pipeline.training.data.reads import DaemonPool, ReadMonitor
 
 _FETCHERS = 8
 _DECODED_AHEAD = 32
@@ -80,22 +80,13 @@ class _Fetched:
 class Stream:
     """The images of a rank, step by step."""
 
-    def __init__(
-        self,
-        sources: Sources,
-        order: Order,
-        group: Group,
-        *,
-        load_size: int,
-        buffer: int,
-        threads: int,
-        waiting: Waiting,
-    ) -> None:
+    def __init__(self, context: Context, reads: ReadMonitor) -> None:
+        sources, config = context.sources, context.config
         edges = [np.cumsum([0, *(r.rows for r in side.ranges)]) for side in (sources.a, sources.b)]
-        self.lanes = Lanes(order=order, edges_a=edges[0], edges_b=edges[1], buffer=buffer)
+        self.lanes = Lanes(order=context.order, edges_a=edges[0], edges_b=edges[1], buffer=config.shuffle_buffer)
         self.fingerprint: str = listing_fingerprint(sources)
-        self._sources, self._group = sources, group
-        self._load_size, self._threads, self._waiting = load_size, threads, waiting
+        self._sources, self._group = sources, context.group
+        self._load_size, self._threads, self._reads = config.load_size, context.threads, reads
 
     def __str__(self) -> str:
         order, buffer = self.lanes.order, self.lanes.buffer
@@ -112,7 +103,7 @@ class Stream:
         planned: deque[_Planned] = deque()
         decoding: deque[tuple[_Planned, list[Future[np.ndarray]]]] = deque()
         known = start
-        with Pool(_FETCHERS) as fetchers, Pool(self._threads) as decoders:
+        with DaemonPool(_FETCHERS) as fetchers, DaemonPool(self._threads) as decoders:
             for step in range(start, stop):
                 until = min(laning.buffered_until(self.lanes, step), stop)
                 for further in range(known, until):
@@ -154,7 +145,7 @@ class Stream:
     def _fetch(self, side: Side, group: int) -> pa.Table:
         wanted: Range = self._source(side).ranges[group]
         sides: list[Side] = ["a", "b"] if self.lanes.order.paired else [side]
-        with self._waiting.reading(wanted.url):
+        with self._reads.reading(wanted.url):
             try:
                 return read_rows([wanted], [self._source(each).column for each in sides]).combine_chunks()
             except (pa.ArrowException, DamagedError) as error:

@@ -5,7 +5,8 @@ Shapes: n is the number of samples of this rank, N of all ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
@@ -15,6 +16,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+
+
+class RunError(Exception):
+    """A reason to end the run that the next start would find again; the message says what to do."""
+
+
+class PeerError(Exception):
+    """Another rank has failed, and raises its own error; a new start of all may do better."""
 
 
 class Signal(IntEnum):
@@ -54,6 +63,28 @@ class Group:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    @contextlib.contextmanager
+    def agreeing(self, *lasting: type[Exception]) -> Iterator[None]:
+        """Raise on every rank what any rank raises in the block, so that none waits for one that has failed.
+
+        Every rank enters and leaves the block at the same time, and exchanges nothing inside. RunError, and the kinds
+        of error that are `lasting`, become a RunError on every rank, with the message of the first such rank. Any other
+        error is raised where it came up, and is a PeerError on the other ranks.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as caught:  # raised again below, once all ranks know of it
+            error = caught
+        lasts = isinstance(error, (RunError, *lasting))
+        failures = [each for each in self.gather(None if error is None else (lasts, str(error))) if each]
+        if reasons := [message for lasts, message in failures if lasts]:
+            raise RunError(reasons[0]) from error
+        if error:
+            raise error
+        if failures:
+            raise PeerError(failures[0][1])
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, on every rank."""

@@ -32,8 +32,8 @@ from gan_models import CycleGAN, CycleGANConfig, Pix2Pix, Pix2PixConfig, pool_de
 from gan_models.objective import Domain, Losses, Replay
 from pipeline.cluster.hardware import Trunk
 from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.context import Context
 from pipeline.training.data.order import shares, step_seed
-from pipeline.training.distributed.group import Group
 from pipeline.training.model import average, rate
 from pipeline.training.model.freezing import freeze
 
@@ -44,18 +44,10 @@ class Replica:
     averages: average.Average
     """Moving average of the generators' weights, by network; empty without `ema`."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        group: Group,
-        device: torch.device,
-        precision: str,
-        trunk: Trunk = "direct",
-        *,
-        steps_per_epoch: int,
-    ) -> None:
+    def __init__(self, context: Context, precision: str, trunk: Trunk = "direct") -> None:
         """Raises ValueError where `freeze` names what there is not."""
-        self.config, self.group, self.device = config, group, device
+        config, device = context.config, context.device
+        self.config, self.group, self.device = config, context.group, device
         self.memory_format = memory_format_of(config)
         self.objective = build_objective(config.model(), config.seed)
         for network in self.objective.networks.values():
@@ -72,7 +64,7 @@ class Replica:
         self._scalers = {
             name: torch.amp.GradScaler(device.type, enabled=precision == "fp16") for name in self.optimizers
         }
-        self._epoch_losses = rate.EpochLosses(steps_per_epoch, device)
+        self._epoch_losses = rate.EpochLosses(context.order.steps_per_epoch, device)
         self._autocast = _autocast(device, precision)
         self._wrap_networks()
         self._begin_average()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import logging
 import queue
 import struct
 import threading
@@ -23,6 +24,8 @@ from pipeline import images, storage
 from pipeline.errors import UserError, redact
 from pipeline.recipe import flat
 from pipeline.training.config.monitor import WatchConfig
+
+log = logging.getLogger("transdomain")
 
 _MOST_OFTEN_S = 30.0
 _SEGMENT_BYTES = 4_000_000
@@ -63,15 +66,14 @@ def open_sinks(
     recipe: Mapping[str, Any],
     *,
     step: int,
-    say: Callable[[str], None],
 ) -> list[Sink]:
     """The sinks that `config` asks for, for the run of this recipe in the folder `run`, which goes on after `step`."""
     check_sinks(config)
     sinks: list[Sink] = [TensorBoard(run, step=step)] if config.tensorboard else []
     if config.mlflow:
-        sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe), say))
+        sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe)))
     if config.wandb:
-        sinks.append(Apart("Weights & Biases", lambda: WeightsAndBiases(config.wandb, run, recipe), say))
+        sinks.append(Apart("Weights & Biases", lambda: WeightsAndBiases(config.wandb, run, recipe)))
     return sinks
 
 
@@ -286,8 +288,8 @@ def _identity(folder: str) -> str:
 class Apart:
     """A sink that is made and written by a thread of its own; if it fails, there is a line, and it takes no more."""
 
-    def __init__(self, name: str, make: Callable[[], Sink], say: Callable[[str], None]) -> None:
-        self._name, self._make, self._say, self._failed = name, make, say, False
+    def __init__(self, name: str, make: Callable[[], Sink]) -> None:
+        self._name, self._make, self._failed = name, make, False
         self._jobs: queue.Queue[Callable[[Sink], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -309,7 +311,7 @@ class Apart:
         self._jobs.put(None)
         self._thread.join(_LAST_WAIT_S)
         if self._thread.is_alive():
-            self._say(f"{self._name}: the last metrics did not get there in {_LAST_WAIT_S:.0f} s")
+            log.warning(f"{self._name}: the last metrics did not get there in {_LAST_WAIT_S:.0f} s")
 
     def _put(self, job: Callable[[Sink], None]) -> None:
         if not self._failed:
@@ -323,6 +325,6 @@ class Apart:
             sink.close()
         except Exception as error:  # whatever a client of somebody else's server may raise
             reason = redact(" ".join(str(error).split()) or type(error).__name__)
-            self._say(f"{self._name}: {reason}; training goes on without it, and RUN/metrics.jsonl has everything")
+            log.warning(f"{self._name}: {reason}; training goes on without it, and RUN/metrics.jsonl has everything")
             self._failed = True
             self._jobs = queue.Queue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -18,15 +19,16 @@ from torch import Tensor, nn
 from pipeline.errors import StorageError, UserError, one_line
 from pipeline.stores import SourceChangedError
 from pipeline.training.checkpoints.bundle import draw_samples, sample_images
-from pipeline.training.config.train import TrainConfig
-from pipeline.training.data.loader import ImageSet, Sources, TrainingDataError
-from pipeline.training.distributed.group import Group
+from pipeline.training.data.context import Context
+from pipeline.training.data.loader import ImageSet, TrainingDataError
 from pipeline.training.model.replica import Replica
 from pipeline.training.monitor import guards, metrics
 from pipeline.training.monitor.console import Show, Ticker
 from pipeline.training.monitor.metrics import Journal
 from pipeline.training.monitor.sinks import Sink, open_sinks
 from pipeline.training.validation.validator import History, Validator, stopped_early, validation_sources
+
+log = logging.getLogger("transdomain")
 
 
 class Watch:
@@ -41,23 +43,11 @@ class Watch:
     exploded: Sequence[str] = ()
     """Which losses of the last line of metrics have left all bounds."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        sources: Sources,
-        replica: Replica,
-        *,
-        start: int,
-        total: int,
-        steps_per_epoch: int,
-        history: History,
-        say: Callable[[str], None],
-        show: Show,
-    ) -> None:
+    def __init__(self, context: Context, replica: Replica, *, start: int, history: History, show: Show) -> None:
         """Go on after step `start`, with the `history` of its checkpoint."""
-        self._config, self._sources, self._replica, self._say = config, sources, replica, say
-        self._group: Group = replica.group
-        self._total = total
+        config = context.config
+        self._config, self._sources, self._replica, self._group = config, context.sources, replica, context.group
+        self._total = context.total_steps
         self.history = [dict(entry) for entry in history]
         self._recent: list[Mapping[str, float]] = []
         self._warned: set[str] = set()
@@ -70,11 +60,11 @@ class Watch:
         if self._group.leads:
             self._journal = Journal(config.output, step=start)
             self._recent = self._journal.losses(guards.RECENT)
-            self._sinks = open_sinks(config.watch, config.output, config.recipe(), step=start, say=say)
+            self._sinks = open_sinks(config.watch, config.output, config.recipe(), step=start)
             for sink in self._sinks:
                 self._closing.callback(self._close, sink.close)
             self._closing.callback(self._close, self._journal.close)
-            self._ticker = Ticker(show, start=start, total=total, steps_per_epoch=steps_per_epoch)
+            self._ticker = Ticker(show, start=start, total=self._total, steps_per_epoch=context.order.steps_per_epoch)
 
     def __enter__(self) -> Watch:
         return self
@@ -84,18 +74,11 @@ class Watch:
     ) -> None:
         self._closing.close()
 
-    def ready(self) -> str:
-        """Read what is validated on. On every rank, before the steps.
-
-        Returns what is wrong with it, empty where nothing is.
-        """
-        failure = ""
-        if self._group.leads and self._config.validation.input:
-            try:
+    def prepare(self) -> None:
+        """Read the images to validate on. On every rank, before the steps. Raises RunError where that cannot be."""
+        with self._group.agreeing(ValueError, UserError, SourceChangedError):
+            if self._group.leads and self._config.validation.input:
                 self._validator = Validator(self._config, self._replica.device)
-            except (ValueError, UserError, SourceChangedError) as error:
-                failure = str(error)
-        return self._group.from_leader(failure)
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""
@@ -164,7 +147,7 @@ class Watch:
             yield
         except (OSError, StorageError) as error:
             reason = one_line(error)
-            self._say(f"{self._config.output}: metrics could not be written ({reason}); {then}")
+            log.warning(f"{self._config.output}: metrics could not be written ({reason}); {then}")
 
     def _draws(self, step: int) -> bool:
         every = self._config.watch.sample_every
@@ -189,7 +172,7 @@ class Watch:
                 sources = validation_sources(self._config) if held_out else self._sources
                 self._samples = sample_images(self._config, sources)
             except (TrainingDataError, SourceChangedError) as error:
-                self._say(f"step {step}: no samples: {error}")
+                log.warning(f"step {step}: no samples: {error}")
                 return
         few, paired = self._samples, self._config.objective == "pix2pix"
         for name in self._replica.objective.generator_names:
@@ -202,7 +185,7 @@ class Watch:
         idle = guards.idle_discriminators(self._recent)
         for name, length in idle.items():
             if name not in self._warned:
-                self._say(
+                log.warning(
                     f"step {step}: the loss of {name} has been about zero for {length} lines of metrics: it tells real "
                     "from translated without fail, and the generator learns little from it; try a lower learning rate "
                     "of the discriminators, another gan_loss or pool_size"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ from torch import Tensor
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import images, storage
 from pipeline.stores import parquet
+from pipeline.stores.ranges import Range
 from pipeline.stores.schema import image_array
 from pipeline.training import loop
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data import loader
+from pipeline.training.data.context import Context
 from pipeline.training.distributed.group import Group
 from tests.corpus import picture
 
@@ -97,11 +101,35 @@ def cyclegan(store: str, run: str, **changes: Any) -> TrainConfig:
     )
 
 
-def train_here(
-    config: TrainConfig, say: Callable[[str], None] = lambda line: None, **wishes: Callable[[], bool]
-) -> loop.Outcome:
+def train_here(config: TrainConfig, **requests: Callable[[], bool]) -> loop.Outcome:
     """Train in this process, with one thread."""
-    return loop.train(_task(config), Group(), torch.device("cpu"), say, **wishes)
+    return loop.train(_task(config), Group(), torch.device("cpu"), **requests)
+
+
+@contextlib.contextmanager
+def logged() -> Iterator[list[str]]:
+    """The lines that the code logs inside, as they come."""
+    lines: list[str] = []
+    logger, handler = logging.getLogger("transdomain"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+def context(config: TrainConfig, group: Group = Group(), *, images: int | None = None) -> Context:  # noqa: B008
+    """The run as a rank on the CPU sees it; with so many `images` its store need not be there."""
+    if images is None:
+        sources = loader.find_sources(config)
+    else:
+        side = loader.Source(url=config.input, column="image", ranges=[Range("", "", "", 0, images, 0)])
+        sources = loader.Sources(a=side, b=side)
+    return Context(config=config, sources=sources, group=group, device=torch.device("cpu"), threads=1)
 
 
 def train_in_processes(
@@ -139,7 +167,6 @@ def _rank(
             _task(config),
             group,
             torch.device("cpu"),
-            lambda line: None,
             stop_asked=after(stop_after),
         )
         assert not outcome.failure, outcome.failure

@@ -119,17 +119,16 @@ def test_the_learning_rate_is_that_of_the_recipe(pairs: str) -> None:
     ]  # fmt: skip
 
 
-def test_the_trunk_is_chosen_said_and_recorded(unpaired: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trunk_is_chosen_said_and_recorded(unpaired: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that chooses otherwise goes on from the same checkpoint, and says what that changes."""
     run = "memory://loop/trunk"
-    said: list[str] = []
-    small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=1), said.append)
+    small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=1))
     assert any(line.startswith("trunk winograd: ") for line in said)
     assert checkpoint.read_record(run, 1).about["arithmetic"]["trunk"] == "winograd"
 
     monkeypatch.setattr(hardware, "choose_trunk", lambda requested, **where: "direct")
     said.clear()
-    assert small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=2), said.append).step == 2
+    assert small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=2)).step == 2
     assert "resuming from the checkpoint of step 1; not bit for bit as before, since trunk winograd → direct" in said
     assert not any(line.startswith("trunk winograd: ") for line in said)
 

@@ -20,7 +20,7 @@ from tests.pipeline.training import small
 
 def exported(config: TrainConfig) -> tuple[Any, checkpoint.State]:
     small.train_here(config)
-    found = checkpoint.newest(config.output, pytest.fail)
+    found = checkpoint.newest(config.output)
     assert found is not None
     record, parts = found
     url = export_bundle(config, loader.find_sources(config), record, parts)

@@ -10,17 +10,12 @@ import torch
 from pipeline import storage
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.checkpoints.checkpoint import CheckpointError
-from pipeline.training.checkpoints.writer import Keeper
+from pipeline.training.checkpoints.writer import CheckpointWriter
 from tests.pipeline.training import small
 
 
-@pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-def keeper_of(run: str, said: list[str], **changes: object) -> Keeper:
-    return Keeper(small.pix2pix("memory://none", run, **changes), {}, said.append)
+def writer_of(run: str, **changes: object) -> CheckpointWriter:
+    return CheckpointWriter(small.pix2pix("memory://none", run, **changes), {})
 
 
 @pytest.fixture
@@ -41,47 +36,47 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_it_is_due_after_steps_or_after_minutes(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("pipeline.training.checkpoints.writer.time.monotonic", lambda: now)
-    keeper = keeper_of("memory://keeper/due", said, checkpoint_every=10, checkpoint_minutes=2.0)
-    assert [step for step in range(1, 31) if keeper.due(step)] == [10, 20, 30]
+    writer = writer_of("memory://writer/due", checkpoint_every=10, checkpoint_minutes=2.0)
+    assert [step for step in range(1, 31) if writer.due(step)] == [10, 20, 30]
     now += 119
-    assert not keeper.due(11)
+    assert not writer.due(11)
     now += 1
-    assert keeper.due(11)
-    keeper.save(11, {})
-    assert not keeper.due(12)
+    assert writer.due(11)
+    writer.save(11, {})
+    assert not writer.due(12)
 
 
 def test_what_is_saved_is_the_state_as_it_was(said: list[str]) -> None:
-    run = "memory://keeper/copied"
-    keeper, weight = keeper_of(run, said), torch.zeros(3)
-    keeper.save(1, {"networks": {"g": {"weight": weight}, "sizes": [weight, 2]}})
+    run = "memory://writer/copied"
+    writer, weight = writer_of(run), torch.zeros(3)
+    writer.save(1, {"networks": {"g": {"weight": weight}, "sizes": [weight, 2]}})
     weight.add_(1)
-    keeper.finish()
+    writer.finish()
     found = checkpoint.read_part(run, checkpoint.read_record(run, 1), "networks")
     assert found["g"]["weight"].tolist() == [0, 0, 0]
     assert [found["sizes"][0].tolist(), found["sizes"][1]] == [[0, 0, 0], 2]
 
 
 def test_the_newest_and_the_best_stay(said: list[str]) -> None:
-    run = "memory://keeper/best"
-    keeper = keeper_of(run, said, keep_checkpoints=2)
+    run = "memory://writer/best"
+    writer = writer_of(run, keep_checkpoints=2)
     for step in range(1, 7):
-        keeper.save(step, {}, also=[2] if step > 2 else [])
-    keeper.finish()
+        writer.save(step, {}, also=[2] if step > 2 else [])
+    writer.finish()
     assert checkpoint.steps(run) == [2, 5, 6]
 
 
 def test_a_failed_write_is_said_and_the_last_good_one_stays(said: list[str], full_disk: list[bool]) -> None:
-    run = "memory://keeper/full"
-    keeper = keeper_of(run, said)
-    keeper.save(1, {})
-    keeper.settle()
+    run = "memory://writer/full"
+    writer = writer_of(run)
+    writer.save(1, {})
+    writer.settle()
     full_disk.append(True)
-    keeper.save(2, {})
-    keeper.settle()
+    writer.save(2, {})
+    writer.settle()
     full_disk.clear()
-    keeper.save(3, {})
-    keeper.finish()
+    writer.save(3, {})
+    writer.finish()
     assert checkpoint.steps(run) == [1, 3]
     assert len(said) == 1
     assert "checkpoint of step 2 could not be written" in said[0]
@@ -90,21 +85,21 @@ def test_a_failed_write_is_said_and_the_last_good_one_stays(said: list[str], ful
 
 
 def test_several_failures_in_a_row_end_the_run(said: list[str], full_disk: list[bool]) -> None:
-    keeper = keeper_of("memory://keeper/never", said)
+    writer = writer_of("memory://writer/never")
     full_disk.append(True)
     for step in (1, 2, 3):
-        keeper.save(step, {})
+        writer.save(step, {})
     with pytest.raises(CheckpointError, match=r"step 3 .* there is none yet: make room or mend the storage"):
-        keeper.settle()
+        writer.settle()
     assert len(said) == 2
 
 
 def test_the_last_one_must_be_written(said: list[str], full_disk: list[bool]) -> None:
-    keeper = keeper_of("memory://keeper/last", said)
+    writer = writer_of("memory://writer/last")
     full_disk.append(True)
-    keeper.save(1, {})
+    writer.save(1, {})
     with pytest.raises(CheckpointError, match="make room"):
-        keeper.finish()
+        writer.finish()
 
 
 def test_a_run_whose_checkpoints_fail_ends_with_the_line(tmp_path: Path, full_disk: list[bool]) -> None:

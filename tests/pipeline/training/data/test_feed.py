@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,8 +29,9 @@ from pipeline.training.config.train import TrainConfig
 from pipeline.training.data import feed, loader, node, stream
 from pipeline.training.data import lanes as laning
 from pipeline.training.data import order as ordering
+from pipeline.training.data.context import order_of
 from pipeline.training.data.feed import Batch, Feed
-from pipeline.training.data.waiting import Waiting
+from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.distributed.group import Group
 from pipeline.training.monitor import metrics
 from tests.conftest import new_prefix
@@ -39,19 +40,15 @@ from tests.pipeline.training import small
 CPU, ALONE = torch.device("cpu"), Group()
 
 
-def open_feed(
-    config: TrainConfig, group: Group = ALONE, *, say: Callable[[str], None] = print, every_s: float = 60
-) -> Feed:
+def open_feed(config: TrainConfig, group: Group = ALONE, *, every_s: float = 60) -> Feed:
     """As the loop opens it, for one rank that has its node to itself."""
-    sources, waiting = loader.find_sources(config), Waiting(say, every_s=every_s)
-    order = loop.order_of(config, sources)
+    context, reads = small.context(config, group), ReadMonitor(every_s=every_s)
     if config.streaming == "stream":
-        data, failure = feed.open_data(config, sources, order, group, threads=2, say=say, waiting=waiting)
+        data = feed.open_data(context, reads)
     else:
-        images, failure = node.load_shared(sources, config.load_size, Group(), 2, waiting=waiting, say=say)
-        data = feed.InMemory(images=images, order=order, group=group) if images else None
-    assert data, failure
-    return Feed(data, config, order, CPU, waiting)
+        images = node.load_shared(context.sources, config.load_size, Group(), 2, reads=reads)
+        data = feed.InMemory(images=images, order=context.order, group=group)
+    return Feed(data, context, reads)
 
 
 def batches(config: TrainConfig, steps: range, group: Group = ALONE) -> list[Batch]:
@@ -90,7 +87,7 @@ def recipes(pairs: str, unpaired: str, way: str) -> list[TrainConfig]:
 def test_batches_hold_the_images_of_the_order_cropped_and_flipped(pairs: str) -> None:
     config = small.pix2pix(pairs, "memory://feed/run")
     sources = loader.find_sources(config)
-    images, order = loader.load_images(sources, small.SIZE, threads=1), loop.order_of(config, sources)
+    images, order = loader.load_images(sources, small.SIZE, threads=1), order_of(config, sources)
     for step, batch in enumerate(batches(config, range(4))):
         samples = ordering.global_batch(order, step)
         how = ordering.augmentation(order, samples, "a", room=4, flip=True)
@@ -294,11 +291,10 @@ def test_resuming_in_an_epoch_reads_what_is_left_of_it_and_the_buffers(counting:
         assert Counting.read_bytes < (count / 4 + 2 * 8 + 2 * count / groups) * (size + 5000) * 1.2
 
 
-def test_a_storage_that_hangs_is_named_and_named_again(counting: str) -> None:
+def test_a_storage_that_hangs_is_named_and_named_again(counting: str, said: list[str]) -> None:
     small.write_pairs(counting.removeprefix("counting://"), 6)
-    said: list[str] = []
     config = small.pix2pix(counting, "memory://feed/run", streaming="stream", steps=2)
-    with open_feed(config, say=said.append, every_s=0.2) as opened:
+    with open_feed(config, every_s=0.2) as opened:
         Counting.going.clear()
         threading.Timer(0.9, Counting.going.set).start()
         opened.batch(0)
@@ -318,22 +314,19 @@ def test_a_feed_of_a_storage_that_hangs_can_be_closed(counting: str) -> None:
     Counting.going.set()
 
 
-def test_a_stopped_server_is_named(request: pytest.FixtureRequest) -> None:
+def test_a_stopped_server_is_named(request: pytest.FixtureRequest, said: list[str]) -> None:
     """A real S3 server that is stopped, not one that refuses, both while the set is loaded and while it is streamed."""
     store = small.write_pairs(new_prefix("s3", request), 6)
     request.getfixturevalue("s3_server")
     server = _server_process()
     for way in ("stream", "memory"):
-        said: list[str] = []
+        said.clear()
         config = small.pix2pix(store, "memory://feed/run", streaming=way, steps=2)
-        sources, waiting = loader.find_sources(config), Waiting(said.append, every_s=0.5)
-        order = loop.order_of(config, sources)
+        context, reads = small.context(config), ReadMonitor(every_s=0.5)
         os.kill(server, signal.SIGSTOP)
         try:
             threading.Timer(1.7, os.kill, (server, signal.SIGCONT)).start()
-            data, failure = feed.open_data(config, sources, order, Group(), threads=1, say=said.append, waiting=waiting)
-            assert data, failure
-            with Feed(data, config, order, CPU, waiting) as opened:
+            with Feed(feed.open_data(context, reads), context, reads) as opened:
                 opened.batch(0)
         finally:
             os.kill(server, signal.SIGCONT)
@@ -396,9 +389,7 @@ def _load_on_node(rank: int, workers: int, store: str, folder: str) -> None:
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=workers)
     sources = loader.find_sources(small.pix2pix(store, "memory://feed/run"))
-    group, waiting = Group(rank=rank, workers=workers), Waiting(print)
-    images, failure = node.load_shared(sources, small.SIZE, group, 1, waiting=waiting, say=print)
-    assert images, failure
+    images = node.load_shared(sources, small.SIZE, Group(rank=rank, workers=workers), 1, reads=ReadMonitor())
     mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "transdomain" in line]
     torch.distributed.barrier()
     np.savez(
@@ -446,10 +437,11 @@ def _load_on_a_node_without_memory(rank: int, workers: int, store: str, folder: 
     _load_on_node(rank, workers, store, folder)
 
 
-def test_a_set_larger_than_free_memory_is_kept_on_disk_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_larger_than_free_memory_is_kept_on_disk_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
     monkeypatch.setattr(node, "available_memory", lambda: 1000)
-    said: list[str] = []
-    memory = node.allocate(5000, said.append)
+    memory = node.allocate(5000)
     node.attach(memory.path, 5000)[:] = 7
     assert node.attach(memory.path, 5000).sum() == 35000
     memory.release()
@@ -489,11 +481,7 @@ def one_bad(url: str, *, shards: int = 1) -> str:
 
 def first_use(config: TrainConfig, row: int) -> tuple[int, int]:
     """The first step that needs this row of a streamed paired store, and its place in the global batch."""
-    sources = loader.find_sources(config)
-    order = loop.order_of(config, sources)
-    lanes = stream.Stream(
-        sources, order, ALONE, load_size=small.SIZE, buffer=config.shuffle_buffer, threads=1, waiting=Waiting(print)
-    ).lanes
+    lanes = stream.Stream(small.context(config), ReadMonitor()).lanes
     for step in itertools.count():
         if row in (rows := laning.global_batch(lanes, step).a.tolist()):
             return step, rows.index(row)
@@ -523,7 +511,7 @@ def _train_on_rank(rank: int, workers: int, configs: list[TrainConfig], folder: 
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=workers)
     for config in configs:
         task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
-        outcome = loop.train(task, Group(rank=rank, workers=workers), CPU, print)
+        outcome = loop.train(task, Group(rank=rank, workers=workers), CPU)
         name = config.output.rsplit("/", 1)[-1]
         Path(folder, f"{name}-{rank}.json").write_text(json.dumps(dataclasses.asdict(outcome)))
     torch.distributed.destroy_process_group()

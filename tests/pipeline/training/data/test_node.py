@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.training.data import loader, node
-from pipeline.training.data.waiting import Waiting
+from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.distributed.group import Group
 from tests.pipeline.training import small
 
@@ -50,7 +49,7 @@ def open_descriptors() -> set[str]:
 
 
 def test_a_file_with_a_name_is_shared_and_removed(without_proc: Path) -> None:
-    memory = node.allocate(5000, print)
+    memory = node.allocate(5000)
     assert os.listdir(without_proc) == [os.path.basename(memory.path)]
     node.attach(memory.path, 5000)[:] = 7
     assert node.attach(memory.path, 5000).sum() == 35000
@@ -65,13 +64,12 @@ def test_what_could_not_be_allocated_leaves_nothing(
 ) -> None:
     temporary: Path = request.getfixturevalue("temporary" if proc else "without_proc")
     monkeypatch.setattr(node, "available_memory", lambda: 1000)
-    say: Callable[[str], None] = print
     if fault == "a full disk":
         monkeypatch.setattr(node.os, "posix_fallocate", full)
     else:
-        say = broken
+        monkeypatch.setattr(node.log, "info", broken)
     with pytest.raises((OSError, RuntimeError)):
-        node.allocate(5000, say)
+        node.allocate(5000)
     assert os.listdir(temporary) == []
     assert open_descriptors() == set()
 
@@ -91,6 +89,6 @@ def test_a_rank_that_is_lost_while_the_set_is_loaded_leaves_nothing(
             return [value]
 
     with pytest.raises(RuntimeError, match="closed by peer"):
-        node.load_shared(sources, small.SIZE, Losing(), 1, waiting=Waiting(print), say=print)
+        node.load_shared(sources, small.SIZE, Losing(), 1, reads=ReadMonitor())
     assert os.listdir(without_proc) == []
     assert open_descriptors() == set()

@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.cluster import hardware
 from pipeline.training.config.train import TrainConfig
-from pipeline.training.distributed.group import Group
 from pipeline.training.model.replica import Replica
 from tests.pipeline.training import small
 
@@ -21,7 +20,7 @@ RECIPES = pytest.mark.parametrize("make", [small.pix2pix, small.cyclegan])
 
 
 def replica(config: TrainConfig, precision: str = "fp16") -> Replica:
-    return Replica(config, Group(), torch.device("cpu"), precision, steps_per_epoch=3)
+    return Replica(small.context(config, images=7), precision)
 
 
 def train(trained: Replica, first: int, last: int) -> dict[str, float]:

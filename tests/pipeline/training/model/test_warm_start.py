@@ -35,7 +35,7 @@ def unpaired() -> str:
 def trained(config: TrainConfig) -> tuple[str, dict[str, dict[str, Tensor]]]:
     """The bundle of a run, and the weights that its networks ended with."""
     small.train_here(config)
-    found = checkpoint.newest(config.output, pytest.fail)
+    found = checkpoint.newest(config.output)
     assert found is not None
     return export_bundle(config, loader.find_sources(config), *found), dict(found[1]["networks"])
 

@@ -139,18 +139,18 @@ class Fragile:
         self.closed = True
 
 
-def test_a_sink_apart_gets_all_and_is_closed() -> None:
-    sink, said = Fragile(9), list[str]()
-    apart = Apart("Dashboard", lambda: sink, said.append)
+def test_a_sink_apart_gets_all_and_is_closed(said: list[str]) -> None:
+    sink = Fragile(9)
+    apart = Apart("Dashboard", lambda: sink)
     for step in range(9):
         apart.scalars(step, {})
     apart.close()
     assert (sink.steps, sink.closed, said) == (list(range(9)), True, [])
 
 
-def test_a_sink_apart_that_fails_is_one_line_and_training_goes_on() -> None:
-    sink, said = Fragile(2), list[str]()
-    apart = Apart("Dashboard", lambda: sink, said.append)
+def test_a_sink_apart_that_fails_is_one_line_and_training_goes_on(said: list[str]) -> None:
+    sink = Fragile(2)
+    apart = Apart("Dashboard", lambda: sink)
     for step in range(9):
         apart.scalars(step, {})
     apart.close()
@@ -159,10 +159,9 @@ def test_a_sink_apart_that_fails_is_one_line_and_training_goes_on() -> None:
     assert said[0].startswith("Dashboard: the server is gone; training goes on without it")
 
 
-def test_a_sink_apart_never_holds_up_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sink_apart_never_holds_up_the_step(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sinks, "_LAST_WAIT_S", 0.1)
-    said = list[str]()
-    apart = Apart("Dashboard", lambda: time.sleep(60), said.append)  # type: ignore[arg-type, return-value]
+    apart = Apart("Dashboard", lambda: time.sleep(60))  # type: ignore[arg-type, return-value]
     began_s = time.monotonic()
     apart.scalars(1, {})
     apart.write()

@@ -45,10 +45,10 @@ SAMPLES = WatchConfig(sample_every=2)
 
 def train(config: TrainConfig) -> tuple[loop.Outcome, list[str], list[Standing]]:
     """Train here, and what was said and shown."""
-    said: list[str] = []
     shown: list[Standing] = []
     task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
-    outcome = loop.train(task, Group(), torch.device("cpu"), said.append, shown.append)
+    with small.logged() as said:
+        outcome = loop.train(task, Group(), torch.device("cpu"), show=shown.append)
     return outcome, said, shown
 
 
@@ -110,7 +110,7 @@ def test_gradient_norms_are_those_of_the_last_update(pairs: str) -> None:
     assert outcome.step == 2
     for line in metrics.read_metrics(config.output):
         assert all(value > 0 for value in line["gradient_norms"].values())
-    replica = loop.Replica(config, Group(), torch.device("cpu"), "fp32", steps_per_epoch=3)
+    replica = loop.Replica(small.context(config), "fp32")
     for parameter in replica.objective.networks["g"].parameters():
         parameter.grad = torch.full_like(parameter, 2.0)
     count = sum(p.numel() for p in replica.objective.networks["g"].parameters())
@@ -217,7 +217,7 @@ def test_an_idle_discriminator_is_one_warning_an_episode(pairs: str, monkeypatch
     assert [line.split(":")[0] for line in said if "about zero" in line] == ["step 3"]
 
 
-def test_a_sample_that_turns_out_bad_is_said_and_no_reason_to_end(pairs: str) -> None:
+def test_a_sample_that_turns_out_bad_is_said_and_no_reason_to_end(pairs: str, said: list[str]) -> None:
     bad = small.write_pairs("memory://watch/bad_samples", 3)
     validation = Validation(input=bad, every=100)
     config = small.pix2pix(pairs, "memory://watch/no_samples", steps=4, validation=validation, watch=SAMPLES)
@@ -229,9 +229,8 @@ def test_a_sample_that_turns_out_bad_is_said_and_no_reason_to_end(pairs: str) ->
             small.write_store(bad, image_a=[b"no picture"] * 3, image_b=[b"no picture"] * 3)
         return False
 
-    said: list[str] = []
     task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
-    outcome = loop.train(task, Group(), torch.device("cpu"), said.append, stop_asked=spoil_after_the_start)
+    outcome = loop.train(task, Group(), torch.device("cpu"), stop_asked=spoil_after_the_start)
     assert (outcome.step, outcome.failure) == (4, "")
     assert [line for line in said if "no samples: memory://watch/bad_samples/000000.parquet: image_a of '000'" in line]
 

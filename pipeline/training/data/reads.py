@@ -1,9 +1,10 @@
-"""Threads that read, and somebody who says so when they take too long."""
+"""Threads that read, and a monitor that reports reads which take too long."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -11,19 +12,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from typing import Any, ParamSpec, TypeVar
 
+log = logging.getLogger("transdomain")
+
 T = TypeVar("T")
 P = ParamSpec("P")
 
 STALL_S = 60.0
-"""A reader that has brought nothing for so long is named, and named again each time it has been as long once more."""
+"""Seconds without an image after which the slowest read is reported, and reported again."""
 
 
-class Waiting:
-    """What this process is reading, said whenever something has been waited for in vain."""
+class ReadMonitor:
+    """The reads of this process, reported whenever a wait for one of them has taken too long."""
 
-    def __init__(self, say: Callable[[str], None], *, who: str = "", every_s: float = STALL_S) -> None:
-        """`who` begins each line, where others say the same."""
-        self._say, self._who, self._every_s = say, who, every_s
+    def __init__(self, *, every_s: float = STALL_S) -> None:
+        self._every_s = every_s
         self._reads: dict[int, tuple[float, str]] = {}
         self._numbers = itertools.count()
 
@@ -38,10 +40,10 @@ class Waiting:
             del self._reads[number]
 
     def until(self, arrived: Callable[[float], bool]) -> None:
-        """Wait for `arrived`, which is given the seconds that it may wait and says whether it was worth it."""
+        """Wait for `arrived`, a function that waits for the seconds it is given and returns True on success."""
         began_s = time.monotonic()
         while not arrived(self._every_s):
-            self._say(f"{self._who}no images for {time.monotonic() - began_s:.0f} s: {self._doing()}")
+            log.warning(f"no images for {time.monotonic() - began_s:.0f} s: {self._doing()}")
 
     def result(self, future: Future[T]) -> T:
         """The result of `future`, once it is there; raises what it raises."""
@@ -57,8 +59,8 @@ class Waiting:
         return f"reading {url} since {time.monotonic() - began_s:.0f} s{others}"
 
 
-class Pool:
-    """Threads that do what they are given, in this order.
+class DaemonPool:
+    """Threads that run what is submitted, in order.
 
     Unlike those of `ThreadPoolExecutor` they end with the process even in the middle of a read that never returns.
     """
@@ -71,7 +73,7 @@ class Pool:
             threading.Thread(target=self._run, name="training-data", daemon=True).start()
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """What `function` will give or raise."""
+        """Return the future result of `function`."""
         future: Future[T] = Future()
         with self._changed:
             self._work.append((future, lambda: function(*args, **kwargs)))
@@ -87,7 +89,7 @@ class Pool:
             self._work.clear()
             self._changed.notify_all()
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> DaemonPool:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -1,0 +1,47 @@
+"""Facts about a run that every part of one rank needs, and that never change."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.training.config.train import TrainConfig
+from pipeline.training.data.loader import Sources
+from pipeline.training.data.order import Order
+from pipeline.training.distributed.group import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """A run, as one of its ranks sees it."""
+
+    config: TrainConfig
+    """With an absolute `output`: workers have other directories."""
+    sources: Sources
+    group: Group
+    device: torch.device
+    threads: int
+    """Torch's threads; they change the order of sums, and so the bits."""
+
+    @functools.cached_property
+    def order(self) -> Order:
+        """Which samples meet in which step."""
+        return order_of(self.config, self.sources)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.total_steps(self.order.steps_per_epoch)
+
+
+def order_of(config: TrainConfig, sources: Sources) -> Order:
+    """Return the order of a run over these sources."""
+    return Order(
+        seed=config.seed,
+        images_a=sources.a.images,
+        images_b=sources.b.images,
+        paired=config.objective == "pix2pix",
+        global_batch=config.global_batch,
+    )

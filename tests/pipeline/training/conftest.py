@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.pipeline.training import small
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """The lines that the code logs, as they come."""
+    with small.logged() as lines:
+        yield lines
