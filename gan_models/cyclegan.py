@@ -23,6 +23,7 @@ from gan_models.losses import GanLoss
 from gan_models.objective import (
     Autocast,
     Domain,
+    Learned,
     MicroBatch,
     Objective,
     Optimizers,
@@ -86,6 +87,10 @@ class CycleGANConfig:
 
 class CycleGAN(Objective):
     """Generators `g_AB`, `g_BA` and discriminators `d_A`, `d_B`."""
+
+    config_type = CycleGANConfig
+    paired = False
+    learns = (Learned("A", "g_AB", "d_B"), Learned("B", "g_BA", "d_A"))
 
     config: CycleGANConfig
 

@@ -1,8 +1,8 @@
 """What pix2pix and CycleGAN have in common: named networks, image pools, and how a loss becomes an update."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, NamedTuple, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +63,30 @@ def tally(found: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) 
         found[name] = found[name] + part if name in found else part
 
 
+class Learned(NamedTuple):
+    """A direction that an objective learns, by the names of its networks."""
+
+    source: Domain
+    """Domain that is translated into the other one."""
+    generator: str
+    discriminator: str
+    """Judges this direction's translations."""
+
+
 class Objective:
-    """Networks by name, and the state of their training that is neither weights nor optimisers."""
+    """Networks by name, and the state of their training that is neither weights nor optimisers.
+
+    A further objective is a subclass with a `step`, and an entry of `gan_models.OBJECTIVES`.
+    """
+
+    config_type: ClassVar[type[Any]]
+    """Dataclass of networks and losses, with `generator` and `discriminator` among its fields."""
+
+    paired: ClassVar[bool]
+    """True where each image of A belongs to one image of B."""
+
+    learns: ClassVar[tuple[Learned, ...]]
+    """Directions, the one from A to B first."""
 
     networks: dict[str, nn.Module]
     """The networks themselves: their weights are trained, saved and moved to a device through these."""
@@ -103,6 +125,20 @@ class Objective:
         self.pools = dict(pools)
         self.pool_seed = pool_seed
         self.steps = 0
+
+    def step(
+        self,
+        real_a: Tensor,
+        real_b: Tensor,
+        *,
+        optimizers: Optimizers,
+        update: Update = plain_update,
+        autocast: Autocast = nullcontext,
+        replay: Replay | None = None,
+        accumulate: int = 1,
+    ) -> dict[str, Tensor]:
+        """Do one training step and return its losses by name, 0-dim and detached; see `Pix2Pix.step`."""
+        raise NotImplementedError
 
     def parameters(self, names: Iterable[str]) -> list[nn.Parameter]:
         """The parameters of the networks called `names`, for an optimiser."""

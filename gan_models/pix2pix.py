@@ -18,6 +18,7 @@ from gan_models.image_pool import ImagePool
 from gan_models.losses import GanLoss
 from gan_models.objective import (
     Autocast,
+    Learned,
     MicroBatch,
     Objective,
     Optimizers,
@@ -71,6 +72,10 @@ class Pix2PixConfig:
 
 class Pix2Pix(Objective):
     """A generator `g` from A to B, and a discriminator `d` of pairs."""
+
+    config_type = Pix2PixConfig
+    paired = True
+    learns = (Learned("A", "g", "d"),)
 
     config: Pix2PixConfig
 

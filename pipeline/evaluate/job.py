@@ -24,7 +24,8 @@ from pipeline.report.content import Report, Table
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
 from pipeline.scores.features import Features, FeatureSet, features_are_there, kid, load_features
-from pipeline.scores.metrics import PairScore, mean_image, score, summarise
+from pipeline.scores.metrics import mean_image
+from pipeline.scores.table import Metric, metrics_on, score_pair, summarise
 from pipeline.stores import Store, image_columns, open_store, read_rows
 
 TRANSLATION, MEAN, UNTRAINED = "translation", "mean training image", "untrained generator"
@@ -35,14 +36,14 @@ _TARGET = "target"
 class Evaluation:
     """Scores by what was scored, features where they are installed, and the first few rows as pictures."""
 
-    scores: dict[str, list[PairScore]] = field(default_factory=dict)
+    scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     samples: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
     features: Features | None = None
     sets: dict[str, FeatureSet] = field(default_factory=dict)
 
-    def add(self, name: str, key: str, picture: np.ndarray, target: np.ndarray) -> None:
-        """Score what `name` has made of `key`."""
-        self.scores.setdefault(name, []).append(score(key, picture, target))
+    def add(self, name: str, picture: np.ndarray, target: np.ndarray) -> None:
+        """Score an image that `name` has made."""
+        self.scores.setdefault(name, []).append(score_pair(picture, target))
         self.note(name, picture)
 
     def note(self, name: str, picture: np.ndarray) -> None:
@@ -76,7 +77,7 @@ def evaluate(config: EvaluateConfig) -> str:
         target = images.resize(_decoded(store, row, column), translated.shape[1], translated.shape[0])
         source = _decoded(store, row, "source_image") if row.get("source_image") else None
         for name, picture in ((TRANSLATION, translated), *baselines.pictures(source, translated.shape)):
-            evaluation.add(name, row["key"], picture, target)
+            evaluation.add(name, picture, target)
         evaluation.note(_TARGET, target)
         if len(evaluation.samples) < config.rows:
             evaluation.samples.append((row["key"], [*([source] if source is not None else []), translated, target]))
@@ -154,10 +155,8 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     heads = (["input"] if len(evaluation.samples[0][1]) == 3 else []) + ["translation", f"target ({column})"]
     sheet = contact_sheet(heads, [p for _, p in evaluation.samples], captions=[key for key, _ in evaluation.samples])
     summary = evaluation.summary()
-    rows = [
-        [name, f"{s['l1_mean']:.4f}", f"{s['l1_median']:.4f}", f"{s['psnr_mean']:.2f} dB", f"{s['psnr_median']:.2f} dB"]
-        for name, s in summary.items()
-    ]
+    on_pairs = metrics_on("pairs")
+    rows = [[name, *(cell for metric in on_pairs for cell in _cells(metric, s))] for name, s in summary.items()]
     kid_name = evaluation.features.kid_name if evaluation.features else ""
     kids = [[name, f"{s[kid_name]:.4f}"] for name, s in summary.items() if kid_name in s]
     aside = list(quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet")))
@@ -169,7 +168,7 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
         tables=[
             Table(
                 title="Distance to the target (L1 on a scale of 0 to 1)",
-                columns=["prediction", "L1 mean", "L1 median", "PSNR mean", "PSNR median"],
+                columns=["prediction", *(f"{m.title} {kind}" for m in on_pairs for kind in ("mean", "median"))],
                 rows=rows,
             ),
             *_kid_table(evaluation.features, kids),
@@ -183,6 +182,11 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     storage.replace(storage.join(output, "contact_sheet.png"), sheet)
     storage.replace(storage.join(output, "report.html"), render_report(report).encode())
     return render_text(report) + "\n" + printable(f"report: {output}/report.html")
+
+
+def _cells(metric: Metric, summary: Mapping[str, float]) -> list[str]:
+    values = (summary[f"{metric.name}_{kind}"] for kind in ("mean", "median"))
+    return [f"{value:.{metric.digits}f}{metric.unit}" for value in values]
 
 
 def _kid_table(features: Features | None, rows: list[list[str]]) -> list[Table]:

@@ -1,32 +1,16 @@
-"""Scores of a picture against its target, and what they are over a whole store.
+"""Scores of an image against its target.
 
-Pictures are uint8 arrays [H, W, C]; both of a pair have one shape.
+Images are uint8 arrays [H, W, C]; both of a pair have one shape.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from math import inf, isfinite, log10
+from collections.abc import Iterable
+from math import inf, log10, nan
 
 import numpy as np
+import torch
 
 PEAK = 255.0
 """The largest value of a channel."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairScore:
-    """How near one picture is to its target."""
-
-    key: str
-    l1: float
-    """Mean absolute error, 0 (equal) to 1."""
-    psnr: float
-    """Decibels; infinite where the pictures are equal."""
-
-
-def score(key: str, picture: np.ndarray, target: np.ndarray) -> PairScore:
-    """All scores of one pair."""
-    return PairScore(key=key, l1=l1(picture, target), psnr=psnr(picture, target))
 
 
 def l1(a: np.ndarray, b: np.ndarray) -> float:
@@ -38,6 +22,19 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     """Peak signal-to-noise ratio in decibels over all pixels and channels at once; infinite for equal pictures."""
     mean_square = float(np.square(_difference(a, b)).mean(dtype=np.float64))
     return inf if mean_square == 0 else 10 * log10(PEAK**2 / mean_square)
+
+
+def ssim(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the structural similarity, at most 1; nan for images of fewer than 11 pixels a side.
+
+    Wang et al. 2004, with a Gaussian window of 11×11, on RGB.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if min(a.shape[:2]) < 11:
+        return nan
+    one, other = (torch.from_numpy(each).permute(2, 0, 1)[None].double() for each in (a, b))
+    return float(structural_similarity_index_measure(one, other, data_range=PEAK))  # type: ignore[arg-type]
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -62,30 +59,3 @@ def mean_image(images: Iterable[np.ndarray]) -> np.ndarray:
     if count == 0:
         raise ValueError("there is no mean of no pictures")
     return np.rint(total / count).astype(np.uint8)
-
-
-def summarise(scores: Sequence[PairScore]) -> dict[str, float]:
-    """The number of pairs, and the mean and median of each score; empty but for `pairs` without a score.
-
-    PSNR is averaged in decibels, picture by picture. Its mean is over the finite ones, and infinite only where all
-    pictures equal their targets; its median takes infinity as the largest value. `equal` counts the infinite ones.
-    """
-    if not scores:
-        return {"pairs": 0.0}
-    l1s = np.array([score.l1 for score in scores])
-    psnrs = np.array([score.psnr for score in scores])
-    finite = psnrs[np.isfinite(psnrs)]
-    return {
-        "pairs": float(len(scores)),
-        "equal": float(len(psnrs) - len(finite)),
-        "l1_mean": float(l1s.mean()),
-        "l1_median": float(np.median(l1s)),
-        "psnr_mean": float(finite.mean()) if len(finite) else inf,
-        "psnr_median": _median_with_infinity(psnrs),
-    }
-
-
-def _median_with_infinity(values: np.ndarray) -> float:
-    """numpy's median is nan where it must average two infinities."""
-    low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
-    return float((low + high) / 2) if isfinite(high) else float(high)

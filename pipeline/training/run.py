@@ -116,7 +116,7 @@ def _start(config: TrainConfig) -> record.Start:
 def _check_freeze(config: TrainConfig) -> None:
     if config.freeze:
         try:
-            freeze(build_objective(config.model(), config.seed).networks, config.freeze)
+            freeze(build_objective(config).networks, config.freeze)
         except ValueError as error:
             raise UserError(str(error)) from error
 

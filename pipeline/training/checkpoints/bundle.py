@@ -15,7 +15,7 @@ from pipeline import images, storage
 from pipeline.training.checkpoints.checkpoint import Record, State
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.loader import ImageSet, Sources, load_images
-from pipeline.training.model.directions import places
+from pipeline.training.model.directions import learned_directions
 from pipeline.training.model.replica import build_objective
 
 _SAMPLES = 4
@@ -31,8 +31,8 @@ def export_bundle(
     config.json is written last.
     """
     url = storage.join(config.output, name)
-    networks, averages, ours = parts["networks"], parts.get("ema", {}), places(config)
-    objective = build_objective(config.model(), config.seed)
+    networks, averages, ours = parts["networks"], parts.get("ema", {}), learned_directions(config)
+    objective = build_objective(config)
     for network in objective.generator_names:
         objective.networks[network].load_state_dict({**networks, **averages}[network])
     first = objective.networks[objective.generator_names[0]]
@@ -60,7 +60,7 @@ def remove_bundle(run: str, name: str) -> None:
 def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> np.ndarray:
     """A row for each of the first few images: input, translation and, for pairs, target. uint8 [height, width, 3]."""
     few = sample_images(config, sources)
-    return draw_samples(generator, few.a, few.b if config.objective == "pix2pix" else None)
+    return draw_samples(generator, few.a, few.b if config.objective_type.paired else None)
 
 
 def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:

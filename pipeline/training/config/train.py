@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
+from gan_models import OBJECTIVES, DiscriminatorConfig, GeneratorConfig, Objective
 from gan_models.bundle import Direction
 from gan_models.losses import GanLoss
 from pipeline.errors import UserError
@@ -19,8 +19,6 @@ from pipeline.training.config.schedule import Schedule
 from pipeline.training.config.validation import Validation
 
 _IMAGE_CHANNELS = 3
-_ONLY_PIX2PIX = ("lambda_l1",)
-_ONLY_CYCLEGAN = ("input_b", "lambda_a", "lambda_b", "lambda_identity")
 _AT_LEAST_ONE = (
     "global_batch", "accumulate", "workers", "crop_size", "checkpoint_every", "keep_checkpoints", "log_every",
     "shuffle_buffer",
@@ -219,20 +217,15 @@ class TrainConfig:
         except ValueError as error:
             raise UserError(str(error)) from error
 
-    def model(self) -> Pix2PixConfig | CycleGANConfig:
-        """Networks and losses. Raises ValueError where they do not fit together."""
-        common: dict[str, Any] = {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "gan_loss": self.gan_loss,
-            "pool_size": self.pool_size,
-            "gradient_penalty": self.gradient_penalty,
-        }
-        if self.objective == "pix2pix":
-            return Pix2PixConfig(**common, lambda_l1=self.lambda_l1)
-        return CycleGANConfig(
-            **common, lambda_a=self.lambda_a, lambda_b=self.lambda_b, lambda_identity=self.lambda_identity
-        )
+    @property
+    def objective_type(self) -> type[Objective]:
+        """Class of the objective."""
+        return OBJECTIVES[self.objective]
+
+    def model(self) -> Any:
+        """Networks and losses, as the objective's `config_type`. Raises ValueError where they do not fit together."""
+        kind = self.objective_type.config_type
+        return kind(**{option.name: getattr(self, option.name) for option in dataclasses.fields(kind)})
 
     def recipe(self) -> dict[str, Any]:
         """All that decides what is learnt, as plain data: what must not change when a run goes on.
@@ -298,12 +291,18 @@ class TrainConfig:
                 "precision is fp16 and gan_loss wgangp: gradients inside the penalty are not scaled and would vanish; "
                 "set precision to bf16 or fp32"
             )
-        other = _ONLY_CYCLEGAN if self.objective == "pix2pix" else _ONLY_PIX2PIX
+        useless = _options_of(*OBJECTIVES.values()) - _options_of(self.objective_type)
         for item in dataclasses.fields(self):
-            if item.name in other and getattr(self, item.name) != item.default:
+            if item.name in useless and getattr(self, item.name) != item.default:
                 raise UserError(
                     f"{item.name} is {getattr(self, item.name)}: {self.objective} has no use for it; leave it out"
                 )
+
+
+def _options_of(*objectives: type[Objective]) -> set[str]:
+    """Return the names of the options that any of these objectives uses."""
+    found = {option.name for each in objectives for option in dataclasses.fields(each.config_type)}
+    return found if all(each.paired for each in objectives) else found | {"input_b"}
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.errors import UserError
+from pipeline.scores.table import BACK, METRICS, metrics_on
 
-METRICS = ("kid", "l1", "ssim", "cycle_l1", "kid_back", "cycle_l1_back")
-"""`kid` stands for KID by whatever features are there; `_back` is CycleGAN's other direction."""
+NAMES = (*(each.name for each in METRICS), *(each.name + BACK for each in metrics_on("sets", "cycles")))
+"""Names of scores; `kid` stands for KID by whatever features are there, and `_back` for the direction from B to A."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Validation:
     """The first this many images of the store, the same each time."""
 
     metric: str = ""
-    """What the best checkpoint is chosen by: kid, l1, ssim, cycle_l1; by default kid, or what there is without it."""
+    """Metric that chooses the best checkpoint: kid, l1, psnr, ssim or cycle_l1; by default the first that is measured."""
 
     patience: int | None = None
     """End after this many validations in a row without a better one; by default train to the last step."""
@@ -34,8 +35,8 @@ class Validation:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"validation.{name} is {value}: it must be at least {least}")
-        if self.metric and self.metric not in METRICS:
-            raise UserError(f"validation.metric is {self.metric!r}: known are {', '.join(METRICS)}")
+        if self.metric and self.metric not in NAMES:
+            raise UserError(f"validation.metric is {self.metric!r}: known are {', '.join(NAMES)}")
         if self.patience is not None and not self.input:
             raise UserError("validation.patience is set, and validation.input is not: name the store to validate on")
 

@@ -42,6 +42,6 @@ def order_of(config: TrainConfig, sources: Sources) -> Order:
         seed=config.seed,
         images_a=sources.a.images,
         images_b=sources.b.images,
-        paired=config.objective == "pix2pix",
+        paired=config.objective_type.paired,
         global_batch=config.global_batch,
     )

@@ -85,7 +85,7 @@ def find_sources(config: TrainConfig) -> Sources:
     inner = [storage.join(url, side) for side in ("a", "b")]
     if config.input_b:
         a, b = (_source(open_store(side), "image") for side in (url, config.input_b))
-    elif config.objective == "cyclegan" and all(map(storage.exists, inner)):
+    elif not config.objective_type.paired and all(map(storage.exists, inner)):
         a, b = (_source(open_store(side), "image") for side in inner)
     else:
         store = open_store(url)
@@ -94,7 +94,7 @@ def find_sources(config: TrainConfig) -> Sources:
         # A side that was translated is called `image`.
         sides = [side if side in pictures else "image" for side in ("image_a", "image_b")]
         if len(missing) > ("image" in pictures):
-            also = ", or a prefix with one store as a/ and one as b/" if config.objective == "cyclegan" else ""
+            also = ", or a prefix with one store as a/ and one as b/" if not config.objective_type.paired else ""
             raise UserError(
                 f"{url}: has no image column {missing[0]} (its columns are {', '.join(store.schema.names)}); "
                 f"{config.objective} needs a paired store, such as jobs.pack --layout pairs makes{also}"

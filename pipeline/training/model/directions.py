@@ -1,4 +1,4 @@
-"""Which networks of a training run stand for which direction in a bundle.
+"""Directions that a training run learns, and which networks of it stand for each in a bundle.
 
 The source side of the training is A of the networks, whichever side of the store it was.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig
+from gan_models import DiscriminatorConfig, GeneratorConfig
 from gan_models.bundle import OPPOSITE, Direction
 from pipeline.training.config.train import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """What a run has for one direction."""
+class LearnedDirection:
+    """Networks of a run for one direction."""
 
     direction: Direction
     generator: str
@@ -25,25 +25,20 @@ class Place:
     discriminator_config: DiscriminatorConfig
 
 
-def places(config: TrainConfig) -> list[Place]:
-    """One for each direction that the run learns, the one it is run for first."""
+def learned_directions(config: TrainConfig) -> list[LearnedDirection]:
+    """Return one for each direction that the run learns, the one it is run for first."""
     model = config.model()
-    cyclegan = isinstance(model, CycleGANConfig)
-    forth = Place(
-        direction=config.direction,
-        generator="g_AB" if cyclegan else "g",
-        generator_config=model.generator,
-        discriminator="d_B" if cyclegan else "d",
-        discriminator_config=model.discriminator,
-    )
-    if not cyclegan:
-        return [forth]
-    of_a, of_b = model.generator.in_channels, model.generator.out_channels
-    back = Place(
-        direction=OPPOSITE[config.direction],
-        generator="g_BA",
-        generator_config=replace(model.generator, in_channels=of_b, out_channels=of_a),
-        discriminator="d_A",
-        discriminator_config=replace(model.discriminator, in_channels=of_a),
-    )
-    return [forth, back]
+    forth: GeneratorConfig = model.generator
+    back = replace(forth, in_channels=forth.out_channels, out_channels=forth.in_channels)
+    return [
+        LearnedDirection(
+            direction=config.direction if source == "A" else OPPOSITE[config.direction],
+            generator=generator,
+            generator_config=forth if source == "A" else back,
+            discriminator=discriminator,
+            discriminator_config=model.discriminator
+            if source == "A"
+            else replace(model.discriminator, in_channels=back.out_channels),
+        )
+        for source, generator, discriminator in config.objective_type.learns
+    ]

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam, Optimizer
 
-from gan_models import CycleGAN, CycleGANConfig, Pix2Pix, Pix2PixConfig, pool_decisions, train_winograd_trunk
+from gan_models import Objective, pool_decisions, train_winograd_trunk
 from gan_models.objective import Domain, Losses, Replay
 from pipeline.cluster.hardware import Trunk
 from pipeline.training.config.train import TrainConfig
@@ -49,7 +49,7 @@ class Replica:
         config, device = context.config, context.device
         self.config, self.group, self.device = config, context.group, device
         self.memory_format = memory_format_of(config)
-        self.objective = build_objective(config.model(), config.seed)
+        self.objective = build_objective(config)
         for network in self.objective.networks.values():
             network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
         if trunk == "winograd":
@@ -210,12 +210,11 @@ class Replica:
         return replay
 
 
-def build_objective(config: Pix2PixConfig | CycleGANConfig, seed: int) -> Pix2Pix | CycleGAN:
-    """Untrained networks: the same weights for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    if isinstance(config, Pix2PixConfig):
-        return Pix2Pix(config, generator=generator, pool_seed=seed)
-    return CycleGAN(config, generator=generator, pool_seed=seed)
+def build_objective(config: TrainConfig) -> Objective:
+    """Return the objective with untrained networks: the same weights for the same seed."""
+    generator = torch.Generator().manual_seed(config.seed)
+    make: Callable[..., Objective] = config.objective_type
+    return make(config.model(), generator=generator, pool_seed=config.seed)
 
 
 def memory_format_of(config: TrainConfig) -> torch.memory_format:

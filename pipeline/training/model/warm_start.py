@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.models.bundles import open_bundle
 from pipeline.recipe import differences
 from pipeline.training.config.train import TrainConfig
-from pipeline.training.model.directions import Place, places
+from pipeline.training.model.directions import LearnedDirection, learned_directions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,33 +48,33 @@ def read(config: TrainConfig) -> Start:
     there is no bundle, none of its directions is learnt, or an architecture differs (a U-Net's dropout may).
     """
     bundle = open_bundle(config.start_from, ema=False, discriminators=True)
-    ours = places(config)
-    if not any(place.direction in bundle.generators for place in ours):
+    ours = learned_directions(config)
+    if not any(learned.direction in bundle.generators for learned in ours):
         raise UserError(
             f"{config.start_from}: the bundle has no generator {ours[0].direction}, which this run learns; it has "
             f"{', '.join(bundle.directions)}: set direction to it, or choose another bundle"
         )
-    differs = [line for place in ours for line in _differences(config, bundle, place)]
+    differs = [line for learned in ours for line in _differences(config, bundle, learned)]
     if differs:
         raise UserError(
             f"{config.start_from}: its networks are others than this run's: {'; '.join(dict.fromkeys(differs))}; "
             "set what the bundle has, or begin without it"
         )
     found: dict[str, Mapping[str, Tensor]] = {}
-    for place in ours:
-        if place.direction in bundle.generators:
-            found[place.generator] = bundle.generators[place.direction].state_dict()
-        if place.direction in bundle.discriminators and bundle.objective == config.objective:
-            found[place.discriminator] = bundle.discriminators[place.direction].state_dict()
+    for learned in ours:
+        if learned.direction in bundle.generators:
+            found[learned.generator] = bundle.generators[learned.direction].state_dict()
+        if learned.direction in bundle.discriminators and bundle.objective == config.objective:
+            found[learned.discriminator] = bundle.discriminators[learned.direction].state_dict()
     return Start(url=config.start_from, networks=found, sha256=bundle.sha256)
 
 
-def _differences(config: TrainConfig, bundle: Bundle, place: Place) -> Iterator[str]:
-    if place.direction in bundle.generators:
-        yield from _compare("generator", bundle.generator_configs[place.direction], place.generator_config)
-    if place.direction in bundle.discriminators and bundle.objective == config.objective:
-        judge = bundle.discriminator_configs[place.direction]
-        yield from _compare("discriminator", judge, place.discriminator_config)
+def _differences(config: TrainConfig, bundle: Bundle, learned: LearnedDirection) -> Iterator[str]:
+    if learned.direction in bundle.generators:
+        yield from _compare("generator", bundle.generator_configs[learned.direction], learned.generator_config)
+    if learned.direction in bundle.discriminators and bundle.objective == config.objective:
+        judge = bundle.discriminator_configs[learned.direction]
+        yield from _compare("discriminator", judge, learned.discriminator_config)
 
 
 def _compare(

@@ -174,12 +174,12 @@ class Watch:
             except (TrainingDataError, SourceChangedError) as error:
                 log.warning(f"step {step}: no samples: {error}")
                 return
-        few, paired = self._samples, self._config.objective == "pix2pix"
-        for name in self._replica.objective.generator_names:
-            inputs = few.b if name == "g_BA" else few.a
-            pixels = draw_samples(networks[name], inputs, few.b if paired else None)
+        few, objective = self._samples, self._config.objective_type
+        for learned in objective.learns:
+            inputs = few.a if learned.source == "A" else few.b
+            pixels = draw_samples(networks[learned.generator], inputs, few.b if objective.paired else None)
             for sink in self._sinks:
-                sink.picture(step, f"samples/{name}", pixels)
+                sink.picture(step, f"samples/{learned.generator}", pixels)
 
     def _warn_of_idle_discriminators(self, step: int) -> None:
         idle = guards.idle_discriminators(self._recent)

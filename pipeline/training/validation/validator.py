@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.scores.features import INSTALL, FeatureSet, features_are_there, kid, load_features
-from pipeline.scores.metrics import l1
+from pipeline.scores.table import BACK, mean_of_pairs, metric_named, metrics_on
 from pipeline.storage.retry import preflight
 from pipeline.training.checkpoints.bundle import translate_pictures
 from pipeline.training.config.train import TrainConfig
@@ -25,8 +25,7 @@ from pipeline.training.data.loader import Sources, find_sources, load_images
 
 History = Sequence[Mapping[str, Any]]
 
-_HIGHER_IS_BETTER = ("ssim",)
-_PREFERRED = ("kid", "l1", "cycle_l1")
+_OTHER = {"A": "B", "B": "A"}
 
 
 def validated_on(config: TrainConfig) -> list[Any] | None:
@@ -41,11 +40,13 @@ def history_of(config: TrainConfig, about: Mapping[str, Any]) -> History:
 
 
 def choose_metric(entry: Mapping[str, Any], metric: str = "") -> str | None:
-    """The name in `entry` that `metric` means; without one the first there is of KID, L1 and cycle error."""
-    for wanted in [metric] if metric else _PREFERRED:
-        kind, back = wanted.removesuffix("_back"), wanted.endswith("_back")
+    """The name in `entry` that `metric` means; without one the first there is in the order of METRICS."""
+    for wanted in [metric] if metric else [each.name for each in metrics_on()]:
+        kind, back = metric_named(wanted), wanted.endswith(BACK)
         for name in entry:
-            if name == wanted or (kind == "kid" and name.startswith("kid_") and name.endswith("_back") == back):
+            if name == wanted or (
+                kind and kind.needs_features and metric_named(name) is kind and back == name.endswith(BACK)
+            ):
                 return name
     return None
 
@@ -78,10 +79,12 @@ def _since(history: History, best: int) -> int:
 def _scores(history: History, metric: str) -> Iterator[tuple[Mapping[str, Any], float]]:
     """Each entry that has the metric, and its score; less is better."""
     name = _common_name(history, metric)
+    kind = metric_named(name)
+    higher = kind is not None and kind.higher_is_better
     for entry in history:
         value = entry.get(name)
         if value is not None and np.isfinite(value):
-            yield entry, -value if name in _HIGHER_IS_BETTER else value
+            yield entry, -value if higher else value
 
 
 def _common_name(history: History, metric: str) -> str:
@@ -98,35 +101,34 @@ class Validator:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         """Reads and decodes the images. Raises what `find_sources` and `load_images` raise."""
-        self._paired, self._device = config.objective == "pix2pix", device
+        self._objective, self._device = config.objective_type, device
         sources = validation_sources(config)
         self._images = load_images(sources, config.crop_size, threads=torch.get_num_threads())
         self._features = load_features() if features_are_there() else None
         self._real: dict[str, Tensor] = {}
 
     def measure(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
-        """What `networks`, named as in the objective, reach.
+        """Return the scores of `networks`, named as in the objective, by metric.
 
-        Pairs: `l1` (0 to 1), `ssim` (to 1) and KID. Two sets: KID and `cycle_l1`, the distance of an image to itself
-        after a translation there and back; `_back` is the direction from the target domain. KID is named after its
-        features, and left out where they are not installed or a set has one picture only.
+        A score's name ends in `_back` for the direction from B to A. KID is named after its features, and left out
+        where they are not installed or a set has one image only.
         """
-        a, b = self._images.a, self._images.b
-        if self._paired:
-            fakes = translate_pictures(networks["g"], a, self._device)
-            return {
-                "l1": _mean_l1(fakes, b),
-                "ssim": _ssim(fakes, b),
-                **self._kid("b", b, fakes, ""),
-            }
-        forth, back = networks["g_AB"], networks["g_BA"]
-        fakes_b, fakes_a = translate_pictures(forth, a, self._device), translate_pictures(back, b, self._device)
-        return {
-            "cycle_l1": _mean_l1(translate_pictures(back, fakes_b, self._device), a),
-            "cycle_l1_back": _mean_l1(translate_pictures(forth, fakes_a, self._device), b),
-            **self._kid("b", b, fakes_b, ""),
-            **self._kid("a", a, fakes_a, "_back"),
-        }
+        real = {"A": self._images.a, "B": self._images.b}
+        learns, scores = self._objective.learns, dict[str, float]()
+        fakes = [translate_pictures(networks[each.generator], real[each.source], self._device) for each in learns]
+        for metric in metrics_on("pairs" if self._objective.paired else "cycles"):
+            for i, (learned, translated) in enumerate(zip(learns, fakes, strict=True)):
+                if metric.on == "pairs":
+                    found, wanted = translated, real[_OTHER[learned.source]]
+                else:
+                    back = networks[learns[1 - i].generator]
+                    found, wanted = translate_pictures(back, translated, self._device), real[learned.source]
+                pairs = zip(found, wanted, strict=True)
+                scores[metric.name + _ending(learned.source)] = mean_of_pairs(metric, pairs)
+        for learned, translated in zip(learns, fakes, strict=True):
+            side = _OTHER[learned.source]
+            scores |= self._kid(side, real[side], translated, _ending(learned.source))
+        return scores
 
     def _kid(self, side: str, real: np.ndarray, fakes: np.ndarray, suffix: str) -> dict[str, float]:
         if self._features is None or min(len(real), len(fakes)) < 2:
@@ -152,7 +154,9 @@ def check_validation(config: TrainConfig) -> None:
         validation_sources(config)
     if metric.startswith("kid") and not features_are_there():
         raise UserError(f"validation.metric is {metric}: {INSTALL}, or choose another metric")
-    known = ("kid", "l1", "ssim") if config.objective == "pix2pix" else ("kid", "kid_back", "cycle_l1", "cycle_l1_back")
+    objective = config.objective_type
+    names = [each.name for each in metrics_on("sets", "pairs" if objective.paired else "cycles")]
+    known = [name + _ending(learned.source) for name in names for learned in objective.learns]
     if metric and metric not in known:
         raise UserError(f"validation.metric is {metric}: {config.objective} has {', '.join(known)}")
 
@@ -163,16 +167,5 @@ def validation_sources(config: TrainConfig) -> Sources:
     return Sources(a=found.a.first(config.validation.images), b=found.b.first(config.validation.images))
 
 
-def _mean_l1(pictures: np.ndarray, targets: np.ndarray) -> float:
-    return float(np.mean([l1(picture, target) for picture, target in zip(pictures, targets, strict=True)]))
-
-
-def _ssim(pictures: np.ndarray, targets: np.ndarray) -> float:
-    """Mean structural similarity (Wang et al. 2004; 11×11 Gaussian window, on RGB)."""
-    from torchmetrics.functional.image import structural_similarity_index_measure as ssim
-
-    values = []
-    for picture, target in zip(pictures, targets, strict=True):
-        one, other = (torch.from_numpy(p).permute(2, 0, 1)[None].double() for p in (picture, target))
-        values.append(float(ssim(one, other, data_range=255.0)))  # type: ignore[arg-type]
-    return float(np.mean(values))
+def _ending(source: str) -> str:
+    return "" if source == "A" else BACK

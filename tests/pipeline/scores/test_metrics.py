@@ -6,15 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.scores.metrics import PairScore, l1, mean_image, psnr, score, summarise
+from pipeline.scores.metrics import l1, mean_image, psnr, ssim
+from pipeline.scores.table import metric_named, score_pair, summarise
 
 pictures = arrays(np.uint8, (4, 5, 3))
 black = np.zeros((4, 5, 3), np.uint8)
 white = np.full((4, 5, 3), 255, np.uint8)
 
 
-def scores(*values: tuple[float, float]) -> list[PairScore]:
-    return [PairScore(key=str(index), l1=l1, psnr=psnr) for index, (l1, psnr) in enumerate(values)]
+def scores(*values: tuple[float, float]) -> list[dict[str, float]]:
+    return [{"l1": l1, "psnr": psnr} for l1, psnr in values]
 
 
 def test_black_against_white_is_the_worst_score() -> None:
@@ -30,7 +31,21 @@ def test_scores_of_a_known_difference() -> None:
 
 
 def test_equal_pictures_have_no_error_and_infinite_psnr() -> None:
-    assert score("a", white, white) == PairScore(key="a", l1=0, psnr=inf)
+    large = np.full((16, 16, 3), 255, np.uint8)
+    assert score_pair(large, large) == {"l1": 0, "psnr": inf, "ssim": pytest.approx(1)}
+
+
+def test_structural_similarity_needs_a_window() -> None:
+    assert np.isnan(ssim(white, white))
+    noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    assert -1 <= ssim(*noise) < 0.5
+
+
+def test_a_score_is_of_its_metric_whatever_its_direction_or_features() -> None:
+    found = {name: metric_named(name) for name in ("l1", "kid_lite", "kid_lite_back", "cycle_l1_back", "loss")}
+    assert {name: metric and metric.name for name, metric in found.items()} == {
+        "l1": "l1", "kid_lite": "kid", "kid_lite_back": "kid", "cycle_l1_back": "cycle_l1", "loss": None,
+    }  # fmt: skip
 
 
 @given(pictures, pictures)

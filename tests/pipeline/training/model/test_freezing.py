@@ -70,6 +70,6 @@ def test_two_workers_train_around_what_is_frozen(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_is_not_there_is_refused_with_those_that_are(names: tuple[str, ...], message: str) -> None:
-    objective = build_objective(small.pix2pix("in", "out").model(), 0)
+    objective = build_objective(small.pix2pix("in", "out"))
     with pytest.raises(ValueError, match=message):
         freeze(objective.networks, names)

@@ -147,7 +147,7 @@ def test_networks_that_a_bundle_lacks_begin_as_they_would(pairs: str, unpaired: 
     bundle, _ = trained(small.pix2pix(pairs, "memory://warm/one", steps=1, seed=1, generator=generator))
     config = small.cyclegan(unpaired, "memory://warm/rest", steps=1, learning_rate=1e-12, start_from=bundle)
     _, after = trained(config)
-    fresh = build_objective(config.model(), config.seed).networks
+    fresh = build_objective(config).networks
     moved = {
         name: (after[name]["model.1.weight"] - fresh[name].state_dict()["model.1.weight"]).abs().max()
         for name in ("g_AB", "g_BA")

@@ -1,0 +1,109 @@
+"""The house as docs/architecture.md draws it: imports go down its rooms only, and no room or module grows too large."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HOUSE = ROOT / "docs" / "architecture.md"
+MOST_FILES, MOST_LINES = 12, 350
+
+
+def drawn_rooms() -> list[str]:
+    """Dotted names of all rooms, the topmost first, from the drawing in the document."""
+    drawing = re.search(r"```\n(jobs/.*?)```", HOUSE.read_text(), re.DOTALL)
+    assert drawing
+    above, rooms = list[tuple[int, str]](), []
+    for line in drawing[1].splitlines():
+        if not (found := re.match(r"( *)([a-z_0-9]+)(/|\.py)", line)):
+            continue
+        indent = len(found[1])
+        above = [(depth, name) for depth, name in above if depth < indent]
+        rooms.append(".".join([*(name for _, name in above), found[2]]))
+        above.append((indent, found[2]))
+    return rooms
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for top in ("gan_models", "jobs", "pipeline"):
+        for path in (ROOT / top).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(module: str) -> Iterator[str]:
+    """Modules of this project that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{each.name}" for each in node.names]
+            yield from (name if name in MODULES else node.module for name in names if name.split(".")[0] in TOPS)
+        elif isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name in MODULES)
+
+
+TOPS = {"gan_models", "jobs", "pipeline"}
+ARROWS = {module: sorted(set(imports(module)) - {module}) for module in MODULES}
+
+
+def room_of(module: str, rooms: list[str]) -> str:
+    """The innermost drawn room that holds a module."""
+    return max((room for room in rooms if f"{module}.".startswith(f"{room}.")), key=len)
+
+
+def test_no_import_runs_up() -> None:
+    """A room's own modules stand above the rooms inside it."""
+    rooms = drawn_rooms()
+    height = {room: len(rooms) - i for i, room in enumerate(rooms)}
+    runs_up = [
+        f"{module} -> {other}"
+        for module, others in ARROWS.items()
+        for other in others
+        if height[room_of(other, rooms)] > height[room_of(module, rooms)]
+    ]
+    assert runs_up == []
+
+
+def test_no_import_runs_round() -> None:
+    TopologicalSorter(ARROWS).prepare()
+
+
+def test_every_room_is_drawn() -> None:
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in MODULES.values()}
+    assert there <= set(drawn_rooms())
+
+
+def test_no_room_and_no_module_is_too_large() -> None:
+    files = Counter(path.parent for path in MODULES.values() if "gan_models" not in path.parts)
+    assert {str(folder): count for folder, count in files.items() if count > MOST_FILES and folder.name != "jobs"} == {}
+    lines = {str(path): len(path.read_text().splitlines()) for path in MODULES.values()}
+    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_ray_is_imported_where_the_document_says() -> None:
+    found = defaultdict(set)
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if any(name.split(".")[0] == "ray" for name in names):
+                found[module].add(path)
+    text = HOUSE.read_text()
+    assert [module for module in found if f"`{module.replace('.', '/')}.py`" not in text] == []
+
+
+@pytest.mark.parametrize("package", ["gan_models"])
+def test_the_networks_know_nothing_of_the_rest(package: str) -> None:
+    others = [other for module, found in ARROWS.items() if module.split(".")[0] == package for other in found]
+    assert {other.split(".")[0] for other in others} == {package}
