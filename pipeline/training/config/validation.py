@@ -25,7 +25,7 @@ class Validation:
     """The first this many images of the store, the same each time."""
 
     metric: str = ""
-    """Metric that chooses the best checkpoint: kid, l1, psnr, ssim or cycle_l1; by default the first that is measured."""
+    """Metric that decides which checkpoint is best: kid, l1, psnr, ssim, cycle_l1; by default the first there is."""
 
     patience: int | None = None
     """End after this many validations in a row without a better one; by default train to the last step."""
