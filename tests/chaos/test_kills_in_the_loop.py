@@ -16,7 +16,11 @@ def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, poi
     ground.check(kind, output)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Each point by itself is an ordinary test on disk.
+@pytest.mark.parametrize("ground", [pytest.param("local", marks=pytest.mark.long), "s3"], indirect=True, scope="module")
+@pytest.mark.parametrize(
+    "kind", [kind if kind in ("parquet", "folder") else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS]
+)
 def test_killed_at_every_point_in_turn(ground: Ground, kind: Kind) -> None:
     output = ground.new_output()
     for point in points(kind):

@@ -48,6 +48,7 @@ def test_it_measures_the_loader_beside_the_step(tmp_path: Path, capsys: pytest.C
     assert all(rate > 0 for rates in found["rates"].values() for rate in rates)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", ["cyclegan", "pix2pix_fast"])
 def test_it_measures_every_form_of_a_step(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--recipe", f"jobs/recipes/{recipe}.yaml", "--output", str(tmp_path)]

@@ -70,6 +70,7 @@ def test_a_program_from_any_store_to_any_store(any_prefix: str, capfd: pytest.Ca
     assert torch.equal(program(image), expected(bundle, image))
 
 
+@pytest.mark.long
 def test_the_same_export_from_another_process_changes_nothing(bundle: str, tmp_path: Path) -> None:
     output = f"{tmp_path}/model.pt2"
     assert run(bundle, output) == 0

@@ -12,13 +12,13 @@ from tests import corpus, seaweed
 
 
 @pytest.fixture(params=["pack", "parquet", "folder"])
-def output(request: pytest.FixtureRequest, any_prefix: str) -> str:
-    source, output = corpus.write_folder(storage.join(any_prefix, "in"), 6), storage.join(any_prefix, "out")
+def output(request: pytest.FixtureRequest, shared_prefix: str) -> str:
+    source, output = corpus.write_folder(storage.join(shared_prefix, "in"), 6), storage.join(shared_prefix, "out")
     options = ["--input", source, "--output", output, "--local", "--limits.rows", "4"]
     if request.param == "pack":
         assert pack.main(options) == 0
     else:
-        bundle = corpus.write_bundle(storage.join(any_prefix, "bundle"))
+        bundle = corpus.write_bundle(storage.join(shared_prefix, "bundle"))
         assert translate.main([*options, "--bundle", bundle, "--form", request.param]) == 0
     return output
 
@@ -51,10 +51,10 @@ def test_a_missing_object_is_found(output: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("harm", [None, b"no shard"])
 def test_a_missing_or_harmed_verdict_is_named(
-    any_prefix: str, harm: bytes | None, capsys: pytest.CaptureFixture[str]
+    shared_prefix: str, harm: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, output = corpus.write_folder(storage.join(any_prefix, "in"), 3), storage.join(any_prefix, "out")
-    bundle = corpus.write_bundle(storage.join(any_prefix, "bundle"))
+    source, output = corpus.write_folder(storage.join(shared_prefix, "in"), 3), storage.join(shared_prefix, "out")
+    bundle = corpus.write_bundle(storage.join(shared_prefix, "bundle"))
     options = ["--input", source, "--output", output, "--bundle", bundle, "--form", "folder", "--local"]
     assert translate.main(options) == 0
     url = an_object(output, "_transdomain/verdicts/")

@@ -19,7 +19,7 @@ from pipeline.training.config.validation import Validation
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where a run reads and writes. Which images and which first weights they are is checked by content, not by path."""
+    """Where a run reads and writes. Images and first weights are known by their content, not by their path."""
 
     input: str
     """Store to learn from: a paired store, or for cyclegan also a prefix that holds one store as `a`, one as `b`."""
