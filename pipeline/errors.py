@@ -80,7 +80,7 @@ def check_secret_free(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line, with escapes for what steers a terminal, turns its direction or breaks its encoding."""
+    """Return `text` on one line, with escapes for what steers a terminal, turns its direction or breaks encoding."""
     if text.isprintable():
         return text
     return "".join(

@@ -47,9 +47,7 @@ def features_of_shard(schema: pa.Schema, pictures: Iterable[str]) -> Features:
 
 
 def is_other_than_image(feature: Any) -> bool:
-    """Return True where a feature says that its column, although stored like an image, is something else, such as
-    sound.
-    """
+    """Return True where a feature says that its column is no image but, say, sound, which is stored like one."""
     return _type(feature) not in ("", "Image")
 
 

@@ -38,7 +38,7 @@ def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple
 
 
 def store_keys(store: Store) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the keys of a store, some ten thousand at a time, each batch with its shard's URL; null keys are omitted."""
+    """Yield the keys of a store, except null keys, some ten thousand at a time, each batch with its shard's URL."""
     if store.kind == "folder":
         yield from ((piece.url, [piece.shard]) for piece in store.ranges)
         return

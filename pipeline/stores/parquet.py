@@ -210,7 +210,7 @@ def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
 
 
 def read_footer(url: str, key: str) -> tuple[str | None, int]:
-    """Return the value of `key` in a shard's footer, and the number of rows. Raises UserError where it is not Parquet."""
+    """Return a shard's footer value for `key`, and its number of rows. Raises UserError where it is not Parquet."""
     footer = _footer(storage.Entry(url, url, 0, ""))
     value = (footer.metadata or {}).get(key.encode())
     return (value.decode() if value is not None else None), footer.num_rows
