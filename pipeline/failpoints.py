@@ -1,7 +1,7 @@
 """Failpoints between two writes, where a test can pause or kill the process.
 
 `TRANSDOMAIN_CRASH=NAME` kills the process with SIGKILL the first time it reaches the failpoint NAME.
-`TRANSDOMAIN_CRASH=hold:NAME` makes it wait there for an hour instead, so that another process can be killed meanwhile.
+`TRANSDOMAIN_CRASH=hold:NAME` makes it wait there for an hour first, so that another process can be killed meanwhile.
 `TRANSDOMAIN_CRASH_TOKEN` names a file that is created when the failpoint is reached and holds the process id. While the
 file exists, no process stops again, so a restarted worker gets past. Without the variable, a failpoint costs one look
 at the environment.

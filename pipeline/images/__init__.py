@@ -6,7 +6,7 @@ white; an ICC profile is ignored (values are taken as sRGB); orientation is appl
 
 Nothing is dropped silently. Samples of more than 8 bits, signed or floating-point samples, and channels that are
 neither colour nor alpha are refused as an unsupported mode. An animation of several frames and a TIFF of several pages
-are refused as several pictures. Passed over, since they are not images of their own: whatever accompanies the first
+are refused with `several pictures`. Passed over, since they are not images of their own: whatever accompanies the first
 image of a JPEG (the second view, the depth or gain map of a camera or phone), and the reduced versions and masks in a
 TIFF.
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 OUT_OF_MEMORY = re.compile(r"insufficient memory", re.IGNORECASE)
-"""Message of libjpeg for it."""
+"""Message of libjpeg when it runs out of memory."""
 _UNSUPPORTED = re.compile(r"unsupported|not (yet )?supported|cannot handle|unknown pixel mode", re.IGNORECASE)
 
 

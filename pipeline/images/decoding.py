@@ -22,7 +22,7 @@ EXTENSIONS = (
 """File name endings of the formats that `decode` knows."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 178_956_970
-"""Limit of pixels, checked in the header: at 3 bytes a pixel, it makes 512 MB. Pillow has the same limit."""
+"""Limit of pixels, checked in the header: 512 MB at 3 bytes a pixel. Pillow has the same limit."""
 
 _OPEN: Mapping[str, Callable[..., ImageFile.ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,

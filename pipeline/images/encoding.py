@@ -51,7 +51,7 @@ def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
 
 
 def misfit(width: int, height: int, codec: Codec) -> str | None:
-    """Return why `codec` cannot write an image of this size, or None where it can."""
+    """Return the reason why `codec` cannot write an image of this size, or None where it can."""
     most = _MOST_PIXELS_A_SIDE[codec]
     if max(width, height) <= most:
         return None

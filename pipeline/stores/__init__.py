@@ -104,7 +104,7 @@ def open_store(url: str, *, alike: bool = True) -> Store:
 
 
 def _require_finished(url: str, names: Collection[str]) -> None:
-    """Raise UserError where the output of a job is not complete: its mark is missing or names too few or many segments.
+    """Raise UserError where the output of a job is not complete: no mark, or one with another number of segments.
 
     The number differs after a run that was killed while another one planned.
     """

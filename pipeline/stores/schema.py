@@ -140,7 +140,7 @@ def check_columns(schema: pa.Schema, url: str, *, rows: int) -> None:
 
 
 def without_keyless(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Split the rows into those with a key of their own and those with a null key, which shard and number replace."""
+    """Split the rows into those with a key of their own and those whose key is null, named by shard and number."""
     if NO_KEY not in rows.column_names:
         return rows, rows.slice(0, 0)
     marks = rows[NO_KEY].fill_null(False)

@@ -22,7 +22,7 @@ class Selection:
 
 
 def position(key: str, seed: int) -> float:
-    """Return where `key` falls on [0, 1)."""
+    """Return the position of `key` on [0, 1)."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
