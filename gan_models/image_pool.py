@@ -26,7 +26,7 @@ def pool_decisions(seed: int, step: int, direction: str, count: int, size: int) 
     """Return decisions for the `count` images of the global batch of `step`: a pure function of the arguments.
 
     `direction` (any label) distinguishes the pools of one step. Each decision depends on the image's position, not on
-    `count`: half of the time the new image is kept, else it goes to one of `size` slots at random.
+    `count`: half of the time the new image is returned, else it takes one of `size` slots at random.
     """
     return [_decide(f"{seed}/{step}/{direction}/{position}", size) for position in range(count)]
 
