@@ -1,7 +1,8 @@
 """pix2pix and CycleGAN in plain PyTorch: networks, losses, one training step, bundles and exports of trained weights.
 
-It needs torch, safetensors and the standard library (Pillow only to translate a Pillow image, onnx, onnxscript and
-onnxruntime only to export to ONNX), reads no file that it is not given, and knows nothing of the programs around it.
+The package needs torch, safetensors and the standard library (Pillow only to translate a Pillow image; onnx, onnxscript
+and onnxruntime only to export to ONNX). It reads only the files that it is given, and knows nothing of the programs
+around it.
 """
 
 from gan_models.build import build_discriminator, build_generator

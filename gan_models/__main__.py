@@ -19,7 +19,7 @@ NETWORKS: dict[str, GeneratorConfig | DiscriminatorConfig] = {
 
 
 def table() -> str:
-    """One line a network."""
+    """Return one line for each network."""
     lines = [f"{'at ' + str(SIZE) + '²':<24}{'norm':<10}{'channels':<10}{'parameters':>12}{'GFLOP':>9}{'sees':>10}"]
     for name, config in NETWORKS.items():
         cost = complexity(config, SIZE)

@@ -1,14 +1,14 @@
-"""A model bundle: trained networks that know their architecture, as a few files.
+"""Model bundle: trained networks that know their architecture, as a few files.
 
     config.json                        what the networks are, and where they come from
-    a_to_b.safetensors                 the weights of the generator of that direction; CycleGAN has b_to_a, too
-    a_to_b.ema.safetensors             their moving average over the training steps, where the trainer kept one
-    a_to_b.discriminator.safetensors   what judged that direction's translations, where the trainer left it
+    a_to_b.safetensors                 weights of that direction's generator; CycleGAN has b_to_a, too
+    a_to_b.ema.safetensors             their moving average over the training steps, if the trainer kept one
+    a_to_b.discriminator.safetensors   weights of that direction's discriminator, if the trainer left it
     README.md                          a card for people
-    sample.png                         a picture for the card, if there is one
+    sample.png                         a sample image for the card, if there is one
 
-A bundle is read and written through callables, so that it can lie anywhere; a local folder is understood as well. It
-is the layout of a model hub, too.
+A bundle is read and written through callables, so that it can be stored anywhere; a local folder works, too. The layout
+is also that of a model hub.
 """
 
 from __future__ import annotations
@@ -47,56 +47,56 @@ class Bundle:
     """Trained generators, ready to translate."""
 
     objective: str
-    """`pix2pix` or `cyclegan`."""
+    """Name of the objective: `pix2pix` or `cyclegan`."""
 
     generators: Mapping[str, nn.Module]
-    """By direction, the default first, in evaluation mode. For translation see `translation_mode`."""
+    """Generators by direction, the default first, in evaluation mode. For translation see `translation_mode`."""
 
     generator_configs: Mapping[str, GeneratorConfig]
-    """The architecture of each, by direction."""
+    """Architecture of each generator, by direction."""
 
     training_size: int
-    """Side of the square crops that it was trained on, in pixels."""
+    """Side of the square training crops, in pixels."""
 
     provenance: Mapping[str, Any]
-    """What the trainer noted: recipe, step, versions."""
+    """Notes of the trainer: recipe, step, versions."""
 
     sha256: str
     """Fingerprint of the weights and the architectures of all generators of the bundle, loaded or not."""
 
     discriminators: Mapping[str, nn.Module] = field(default_factory=dict)
-    """By the direction whose translations they judge (pix2pix: source and translation), if they were asked for."""
+    """Discriminators by the direction that they judge (pix2pix: source and translation), if they were asked for."""
 
     discriminator_configs: Mapping[str, DiscriminatorConfig] = field(default_factory=dict)
-    """The architecture of each, by direction."""
+    """Architecture of each discriminator, by direction."""
 
     value_range: tuple[float, float] = (-1.0, 1.0)
-    """Of the generators' inputs and outputs."""
+    """Range of the generators' inputs and outputs."""
 
     @classmethod
     def from_pretrained(cls, source: str | Path | Reader, **settings: Any) -> Bundle:
-        """`load_bundle` under the name that users of model hubs look for."""
+        """Call `load_bundle`, under the name that users of model hubs look for."""
         return load_bundle(source, **settings)
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """What it translates, the default first."""
+        """Directions that the bundle translates, the default first."""
         return tuple(self.generators)
 
     @property
     def generator_config(self) -> GeneratorConfig:
-        """The architecture of the default direction."""
+        """Architecture of the default direction."""
         return self.generator_configs[self.directions[0]]
 
     def generator(self, direction: str | None = None) -> nn.Module:
-        """The bare network of `direction` (default: the first), in evaluation mode, on the CPU."""
+        """Return the bare network of `direction` (default: the first), in evaluation mode, on the CPU."""
         chosen = direction or self.directions[0]
         if chosen not in self.generators:
             raise ValueError(f"the bundle has no generator {chosen}: it has {', '.join(self.directions)}")
         return self.generators[chosen]
 
     def __call__(self, image: Image, direction: str | None = None) -> Image:
-        """The translation of a Pillow image, at its own size. Needs Pillow."""
+        """Translate a Pillow image at its own size. Needs Pillow."""
         chosen = direction or self.directions[0]
         return translate_picture(self.generator(chosen), self.generator_configs[chosen], image)
 
@@ -113,11 +113,11 @@ def save_bundle(
     discriminators: Mapping[str, tuple[DiscriminatorConfig, Mapping[str, Tensor]]] | None = None,
     card_image: bytes | None = None,
 ) -> str:
-    """Write a bundle to a local folder or through `destination(name, data)`, config.json last; returns its fingerprint.
+    """Write a bundle to a local folder or through `destination(name, data)`, config.json last; return its fingerprint.
 
-    `generators` are the architecture and the state_dict by direction (`a_to_b`, `b_to_a`); `direction` is the default
-    one. `ema` are moving averages of generators' weights, `discriminators` what judged the translations of a direction.
-    `provenance` is anything that JSON holds. `card_image` is a PNG for the card.
+    `generators` maps each direction (`a_to_b`, `b_to_a`) to an architecture and a state_dict; `direction` is the
+    default one. `ema` holds moving averages of generators' weights, `discriminators` the networks that judged a
+    direction's translations. `provenance` may be anything that JSON can hold. `card_image` is a PNG for the card.
     """
     ema, discriminators = ema or {}, discriminators or {}
     for name in (direction, *generators, *discriminators):
@@ -165,11 +165,11 @@ def load_bundle(
     ema: bool = True,
     discriminators: bool = False,
 ) -> Bundle:
-    """The bundle in a local folder, or behind a callable that reads a file by its name.
+    """Load the bundle in a local folder, or behind a callable that reads a file by its name.
 
-    `generator` loads that direction only. `ema` prefers the moving average of the weights where the bundle has it.
-    `discriminators` loads those, too. Whatever does not fit is a ValueError of one line: a file that is missing or
-    damaged, a format that this version does not know, a tensor too many, too few or of another shape.
+    `generator` loads only that direction. `ema` prefers the moving average of the weights where the bundle has it.
+    `discriminators` loads those, too. Raises ValueError of one line for anything that does not fit: a missing or
+    damaged file, a format that this version does not know, a missing or unexpected tensor, or one of another shape.
     """
     place = "the bundle" if callable(source) else str(source)
     read = source if callable(source) else lambda name: (Path(source) / name).read_bytes()
@@ -257,7 +257,7 @@ def _load(
 
 
 def _portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` on the CPU, detached and in one piece each, as safetensors wants it."""
+    """Return `state` on the CPU, detached and with contiguous tensors, as safetensors requires."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 

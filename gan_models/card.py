@@ -1,4 +1,4 @@
-"""The README.md of a model bundle: a card for people, with the metadata that model hubs read."""
+"""README.md of a model bundle: a card for people, with the metadata that model hubs read."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ _TITLES = {"pix2pix": "pix2pix", "cyclegan": "CycleGAN"}
 
 
 def model_card(config: Mapping[str, Any], *, with_sample: bool) -> str:
-    """Markdown from the contents of config.json."""
+    """Return the card as Markdown, from the contents of config.json."""
     title = _TITLES.get(config["objective"], config["objective"])
     size = config["training_size"]
     rows = "\n".join(f"| `{name}` | {_describe(entry)} |" for name, entry in config["generators"].items())

@@ -1,4 +1,4 @@
-"""What a network costs and sees: parameters, arithmetic, receptive field. All without memory for its weights."""
+"""Cost and view of a network: parameters, arithmetic, receptive field, all without memory for its weights."""
 
 from dataclasses import dataclass
 
@@ -12,20 +12,20 @@ from gan_models.config import DiscriminatorConfig, GeneratorConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Of one network at one size of picture."""
+    """Cost and view of one network at one image size."""
 
     parameters: int
-    """Trained values."""
+    """Number of trained values."""
 
     flop: int
-    """Multiplications and additions of one image through the convolutions."""
+    """Number of multiplications and additions in the convolutions for one image."""
 
     receptive_field: int
     """Side, in pixels, of the square of the input that an output value sees by convolutions (not by norms)."""
 
 
 def complexity(config: GeneratorConfig | DiscriminatorConfig, size: int) -> Complexity:
-    """Of the network of `config` for one image of `size` × `size`."""
+    """Return the complexity of the network of `config` for one image of `size` × `size`."""
     with torch.device("meta"):
         network = build_network(config)
     return Complexity(
@@ -36,7 +36,7 @@ def complexity(config: GeneratorConfig | DiscriminatorConfig, size: int) -> Comp
 
 
 def flop_of(config: GeneratorConfig | DiscriminatorConfig, size: int) -> int:
-    """Multiplications and additions of one image of `size` × `size` through the convolutions, as torch counts them."""
+    """Count multiplications and additions in the convolutions for one `size` × `size` image, as torch counts them."""
     with torch.device("meta"):
         network = build_network(config).eval()
         image_NCHW = torch.empty(1, config.in_channels, size, size)
@@ -46,10 +46,11 @@ def flop_of(config: GeneratorConfig | DiscriminatorConfig, size: int) -> int:
 
 
 def receptive_field(network: nn.Module) -> int:
-    """Side of the square of the input that one output value sees by the convolutions of `network`, in pixels.
+    """Return the side, in pixels, of the input square that one output value sees through the convolutions of `network`.
 
-    These networks are chains of convolutions (a skip sees no more than the way around it), so it is the largest over
-    the phases of an output against the strides: where transposed convolutions meet, neighbours see unlike squares.
+    These networks are chains of convolutions (a skip sees no more than the path around it). The result is the largest
+    over all phases of an output relative to the strides: where transposed convolutions meet, neighbours see different
+    squares.
     """
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     phases = 1
@@ -59,7 +60,7 @@ def receptive_field(network: nn.Module) -> int:
 
 
 def _seen(layers: list[nn.Conv2d | nn.ConvTranspose2d], position: int) -> int:
-    """How much of a line of input the output at `position` sees, in pixels, going from the last layer back."""
+    """Return how much of a line of input, in pixels, the output at `position` sees, going back from the last layer."""
     first = last = position
     for layer in reversed(layers):
         kernel, stride, padding = layer.kernel_size[0], layer.stride[0], int(layer.padding[0])

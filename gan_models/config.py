@@ -1,4 +1,4 @@
-"""What a network looks like: the architecture of a generator and of a discriminator, as plain data.
+"""Architecture of a generator and of a discriminator, as plain data.
 
 Nothing here imports torch, so a configuration can be read, checked and written without it.
 """
@@ -13,34 +13,34 @@ DiscriminatorKind = Literal["patch", "pixel"]
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """A generator. The defaults are the U-Net 256 of pix2pix (without its dropout, which is that recipe's)."""
+    """A generator. The defaults are the U-Net 256 of pix2pix (without the dropout, which belongs to that recipe)."""
 
     kind: GeneratorKind = "unet"
     """`unet`: encoder and decoder with skips (Isola et al. 2017, 6.1.1). `resnet`: Johnson's (Zhu et al. 2017, 7.2)."""
 
     in_channels: int = 3
-    """Channels of the source domain's images."""
+    """Number of channels of the source domain's images."""
 
     out_channels: int = 3
-    """Channels of the target domain's images."""
+    """Number of channels of the target domain's images."""
 
     width: int = 64
-    """Channels after the first convolution (`ngf`); every other count is a multiple of it."""
+    """Number of channels after the first convolution (`ngf`); all others are multiples of it."""
 
     depth: int = 8
-    """U-Net: halvings of the picture (8 for 256², 7 for 128²). ResNet: residual blocks (9 for 256², 6 for 128²)."""
+    """U-Net: halvings of the image (8 for 256², 7 for 128²). ResNet: residual blocks (9 for 256², 6 for 128²)."""
 
     norm: Norm = "batch"
-    """Normalisation after the inner convolutions; `layer` is over channels and the whole picture."""
+    """Normalisation after the inner convolutions; `layer` covers all channels and the whole image."""
 
     dropout: bool = False
-    """Drop half of the values, in a U-Net's innermost wide blocks or in every residual block, while training."""
+    """Drop half of the values during training, in a U-Net's innermost wide blocks or in every residual block."""
 
     groups: int = 32
-    """Groups of a group norm (Wu and He 2018); other norms ignore it."""
+    """Number of groups of a group norm (Wu and He 2018); other norms ignore it."""
 
     affine: bool = False
-    """Learn a scale and a shift in instance norm; the published models do not. The other norms always do."""
+    """Learn a scale and a shift in instance norm, unlike the published models. The other norms always do."""
 
     def __post_init__(self) -> None:
         check_choice("generator.kind", self.kind, get_args(GeneratorKind))
@@ -51,12 +51,12 @@ class GeneratorConfig:
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of an input must be multiples of this, so that the output has the input's size."""
+        """Number of which an input's height and width must be multiples, so that the output has the same size."""
         return 2**self.depth if self.kind == "unet" else 4
 
     @property
     def least_size(self) -> int:
-        """Height and width that an input must have at least: a ResNet's blocks pad by reflection, which 1×1 has not."""
+        """Least height and width of an input: a ResNet's blocks pad by reflection, which 1×1 does not allow."""
         return self.size_multiple if self.kind == "unet" else 8
 
 
@@ -68,19 +68,19 @@ class DiscriminatorConfig:
     """`patch` judges overlapping patches, `pixel` each pixel by itself (1×1 convolutions)."""
 
     in_channels: int = 3
-    """Channels that it sees: an image's; for pix2pix those of source and target together."""
+    """Number of channels that it sees: those of an image; for pix2pix, those of source and target together."""
 
     width: int = 64
-    """Channels after the first convolution (`ndf`)."""
+    """Number of channels after the first convolution (`ndf`)."""
 
     layers: int = 3
-    """PatchGAN: convolutions of stride 2, which set the patch: 1 is 16×16, 3 is 70×70, 5 is 286×286."""
+    """PatchGAN: convolutions of stride 2, which set the patch size: 1 is 16×16, 3 is 70×70, 5 is 286×286."""
 
     norm: Norm = "instance"
     """Normalisation after the inner convolutions."""
 
     groups: int = 32
-    """Groups of a group norm; other norms ignore it."""
+    """Number of groups of a group norm; other norms ignore it."""
 
     affine: bool = False
     """Learn a scale and a shift in instance norm."""
@@ -93,7 +93,7 @@ class DiscriminatorConfig:
 
     @property
     def least_size(self) -> int:
-        """Height and width that an input must have at least, so that there is an output, and 2×2 in the last norm."""
+        """Least height and width of an input, so that there is an output, and 2×2 values in the last norm."""
         return 2 if self.kind == "pixel" else 3 * 2**self.layers
 
     @property
@@ -108,19 +108,19 @@ class DiscriminatorConfig:
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Refuse a `value` of the setting `name` that is none of `choices`."""
+    """Raise ValueError where the `value` of the setting `name` is not one of `choices`."""
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
 
 
 def check_not_negative(name: str, value: float) -> None:
-    """Refuse a `value` of the setting `name` below 0, or one that is no number."""
+    """Raise ValueError where the `value` of the setting `name` is below 0 or not a number."""
     if not value >= 0:
         raise ValueError(f"{name} is {value}: it must not be negative; 0 leaves it out")
 
 
 def check_at_least(name: str, value: int, least: int) -> None:
-    """Refuse a `value` of the setting `name` below `least`."""
+    """Raise ValueError where the `value` of the setting `name` is below `least`."""
     if value < least:
         raise ValueError(f"{name} is {value}: it must be at least {least}; raise it to {least} or more")
 

@@ -1,7 +1,7 @@
 """CycleGAN: image-to-image translation without pairs (Zhu et al. 2017).
 
-Names follow the article: generator g_AB translates A to B, g_BA B to A; discriminator d_A judges images of domain A,
-d_B those of B. (The published code's files name otherwise: its D_A judges domain B.) A loss named after a domain
+Names follow the article: generator g_AB translates A to B, g_BA translates B to A; discriminator d_A judges images of
+domain A, d_B those of B. (The published code uses other names: its D_A judges domain B.) A loss named after a domain
 compares or judges images of that domain: `cycle_A` and `identity_A` are distances to real images of A.
 
 Shapes: every image batch is [N, C, H, W] in [-1, 1].
@@ -44,13 +44,13 @@ class CycleGANConfig:
     """The published recipe: ResNet of 9 blocks, 70×70 PatchGAN, instance norm, least squares, 10·cycle, 5·identity."""
 
     generator: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(kind="resnet", depth=9, norm="instance"))
-    """From domain A to domain B; the one from B to A has its channels swapped."""
+    """Generator from domain A to domain B; the one from B to A has the channels swapped."""
 
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    """Of domain B, so it sees the generator's output; that of A takes A's channels."""
+    """Discriminator of domain B, so it sees the generator's output; that of A takes A's channels."""
 
     gan_loss: GanLoss = "lsgan"
-    """How generators and discriminators compete."""
+    """Loss by which generators and discriminators compete."""
 
     lambda_a: float = 10.0
     """Weight of the cycle A → B → A."""
@@ -59,10 +59,10 @@ class CycleGANConfig:
     """Weight of the cycle B → A → B."""
 
     lambda_identity: float = 0.5
-    """Weight of the identity loss, as a share of the cycle weight of the same domain; 0 leaves its passes out."""
+    """Weight of the identity loss, as a share of the cycle weight of the same domain; 0 skips its passes."""
 
     pool_size: int = 50
-    """Earlier fakes of each domain kept for its discriminator."""
+    """Number of earlier fakes of each domain kept for its discriminator."""
 
     gradient_penalty: float = 10.0
     """Weight of the gradient penalty, under `wgangp` only (Gulrajani et al. 2017)."""
@@ -95,7 +95,7 @@ class CycleGAN(Objective):
     config: CycleGANConfig
 
     def __init__(self, config: CycleGANConfig, *, generator: Generator | None = None, pool_seed: int = 0) -> None:
-        """Initial weights come from `generator`, a random generator (default: torch's global one)."""
+        """Draw initial weights from `generator`, a random generator (default: torch's global one)."""
         of_ab = config.generator
         of_ba = replace(of_ab, in_channels=of_ab.out_channels, out_channels=of_ab.in_channels)
         of_a = replace(config.discriminator, in_channels=of_ab.in_channels)
@@ -124,14 +124,16 @@ class CycleGAN(Objective):
         replay: Replay | None = None,
         accumulate: int = 1,
     ) -> dict[str, Tensor]:
-        """One training step on images that need not belong together: the generators, then the discriminators.
+        """Do one training step on unpaired images: the generators, then the discriminators.
 
-        Returns the losses as they were, weighted, detached, 0-dim: `d_A`, `g_AB` (what d_B makes of its fakes),
-        `cycle_A`, `identity_A`, `d_B`, `g_BA`, `cycle_B`, `identity_B`. A discriminator's is half of real and fake,
-        and of the penalty under `wgangp`. `update` is called with losses and their optimiser, twice. `autocast` gives
-        a context for a forward. `replay(domain, fakes)` takes the place of the own pools; B's fakes are asked for
-        first. `accumulate` cuts the batch into so many micro-batches: memory for one of them, the result that of the
-        batch, within rounding (but for batch norm, dropout, and the points of `wgangp`, which are drawn anew).
+        Returns the losses as computed for each update, weighted, detached, 0-dim: `d_A`, `g_AB` (d_B's verdict on its
+        fakes), `cycle_A`, `identity_A`, `d_B`, `g_BA`, `cycle_B`, `identity_B`. A discriminator's loss is half the sum
+        of real, fake and, under `wgangp`, the penalty.
+
+        `update` is called twice, with losses and their optimiser. `autocast` gives a context for a forward.
+        `replay(domain, fakes)` replaces the pools of this object; it is asked for B's fakes first. `accumulate` cuts
+        the batch into that many micro-batches: they take the memory of one of them and give the result of the whole
+        batch, within rounding (except for batch norm, dropout, and the points of `wgangp`, which are drawn anew).
         """
         self._check(real_a, real_b)
         batches = micro_batches(real_a, real_b, accumulate)
@@ -139,7 +141,7 @@ class CycleGAN(Objective):
         fakes_b: list[Tensor] = []
         found: dict[str, Tensor] = {}
 
-        # Each forward has an autocast context of its own: inside one, cast weights are cached, and stale once updated.
+        # Each forward has its own autocast context: a context caches cast weights, which are stale after an update.
         def of_generators(batch: MicroBatch) -> Tensor:
             with autocast(), frozen(self.networks[name] for name in self.discriminator_names):
                 fake_a, fake_b, parts = self._generator_losses(batch.real_a, batch.real_b)
@@ -167,11 +169,11 @@ class CycleGAN(Objective):
         return {name: found[name] for name in order}
 
     def _generator_losses(self, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The fakes of A and of B, and the generators' losses by name."""
+        """Return the fakes of A and of B, and the generators' losses by name."""
         config, g_ab, g_ba = self.config, self.forward["g_AB"], self.forward["g_BA"]
         real = {"A": real_a, "B": real_b}
         same: dict[str, Tensor] = {}
-        # Dropout, too, is drawn pass by pass, as it is published.
+        # Dropout, too, is drawn pass by pass, as published.
         if config.lambda_identity and keeps_samples_apart(config.generator) and not config.generator.dropout:
             fake_b, same["B"] = apply_to_each(g_ab, [real_a, real_b], together=True)
             fake_a, same["A"] = apply_to_each(g_ba, [real_b, real_a], together=True)

@@ -1,4 +1,4 @@
-"""The discriminators of pix2pix and CycleGAN: PatchGAN and PixelGAN (Isola et al. 2017, 3.2.2 and 6.1.2).
+"""Discriminators of pix2pix and CycleGAN: PatchGAN and PixelGAN (Isola et al. 2017, 3.2.2 and 6.1.2).
 
 Their outputs are logits (no sigmoid). Module names follow the published checkpoints: `model.N` and `net.N`.
 """
@@ -12,7 +12,7 @@ _WIDEST = 8  # in multiples of the first width
 
 
 class PatchDiscriminator(nn.Module):
-    """[N, C, H, W] in [-1, 1] to logits [N, 1, h, w], one a patch; 256² gives 30×30 with 3 layers.
+    """PatchGAN: [N, C, H, W] in [-1, 1] to logits [N, 1, h, w], one for each patch; 256² gives 30×30 with 3 layers.
 
     With 3 layers at width 64: 2,764,737 parameters (3 channels, instance norm), 2,768,705 (6 channels, batch norm).
     """
@@ -42,7 +42,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class PixelDiscriminator(nn.Module):
-    """[N, C, H, W] in [-1, 1] to logits [N, 1, H, W], each from its pixel alone.
+    """PixelGAN: [N, C, H, W] in [-1, 1] to logits [N, 1, H, W], each from its pixel alone.
 
     At width 64 with 6 channels: 8,897 parameters (instance norm), 9,024 (batch norm).
     """

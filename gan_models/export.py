@@ -1,16 +1,17 @@
-"""A trained generator for other programs: as an ONNX model, or as a program of torch.export.
+"""Export of a trained generator for other programs: as an ONNX model, or as a program of torch.export.
 
-Both are the generator in translation mode: each image's own statistics, no dropout, whatever else is in the batch.
+Both are the generator in translation mode: each image's own statistics, no dropout, independent of the rest of the
+batch.
 
     image        [batch, in, height, width] fp32 in [-1, 1]
     translation  [batch, out, height, width] fp32 in [-1, 1]
 
-Batch, height and width are free. Height and width are multiples of `size_multiple`, and at least `least_size`: one
-multiple for a U-Net, whose innermost picture may be a single pixel (no norm sees that one), two for a ResNet, whose
-residual blocks mirror one pixel at each edge and so need two. Both files carry what `_metadata` lists. The same weights
-give the same bytes, as long as the versions of torch and onnxscript are the same.
+Batch size, height and width are free. Height and width are multiples of `size_multiple`, and at least `least_size`: one
+multiple for a U-Net, whose innermost image may be a single pixel (no norm sees it), two for a ResNet, whose residual
+blocks mirror one pixel at each edge and so need two. Both files carry what `_metadata` lists. The same weights give the
+same bytes with the same versions of torch and onnxscript.
 
-ONNX needs the packages onnx and onnxscript, its check onnxruntime; nothing else here does.
+ONNX needs the packages onnx and onnxscript, and its check onnxruntime; nothing else here does.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ from torch.export import Dim, ExportedProgram
 from gan_models.config import GeneratorConfig
 from gan_models.translation import translation_mode
 
-OPSET = 18  # the oldest that torch.onnx writes without conversion, so the one that most runtimes read
-METADATA_FILE = "metadata.json"  # the extra file of a .pt2
+OPSET = 18  # the oldest that torch.onnx writes without conversion, so most runtimes read it
+METADATA_FILE = "metadata.json"  # the extra file in a .pt2
 
-_MOST_ONNX_BYTES = 2**31 - 2**24  # a protobuf message ends at 2 GiB; the graph takes some of it
-_LEAST_SIDE = 64  # pixels, of what the checks translate
+_MOST_ONNX_BYTES = 2**31 - 2**24  # a protobuf message ends at 2 GiB, and the graph takes some of it
+_LEAST_SIDE = 64  # pixels, of the images that the checks translate
 
 
 def export_onnx(generator: nn.Module, config: GeneratorConfig, *, notes: Mapping[str, str] | None = None) -> bytes:
-    """`generator` as one ONNX model (opset 18), its weights inside, `notes` added to its metadata.
+    """Export `generator` as one ONNX model (opset 18), with its weights inside and `notes` added to its metadata.
 
-    ONNX cannot say that a size is a multiple: given another, a ResNet's picture has another size, and a U-Net fails.
-    Raises ImportError of one line where a package is missing, ValueError where the weights exceed what one file holds.
+    ONNX cannot require that a size is a multiple: otherwise, a ResNet gives an image of another size, and a U-Net
+    fails. Raises ImportError of one line where a package is missing, ValueError where the weights exceed what one file
+    holds.
     """
     require_onnx()
     size_bytes = sum(tensor.numel() * 4 for tensor in generator.state_dict().values())
@@ -70,7 +72,7 @@ def export_onnx(generator: nn.Module, config: GeneratorConfig, *, notes: Mapping
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in ((0, "batch"), (2, "height"), (3, "width")):
             value.type.tensor_type.shape.dim[axis].dim_param = name
-    # What is left of the tracer's own names for the sizes would contradict those; every runtime infers shapes itself.
+    # The tracer's remaining names for the sizes would contradict these; every runtime infers shapes itself.
     del model.graph.value_info[:]
     del model.graph.metadata_props[:]
     for key, text in _metadata(generator, config, notes).items():
@@ -79,29 +81,29 @@ def export_onnx(generator: nn.Module, config: GeneratorConfig, *, notes: Mapping
 
 
 def export_program(generator: nn.Module, config: GeneratorConfig) -> ExportedProgram:
-    """`generator` as a program of torch.export, on the CPU, in fp32, without gradients; `.module()` is callable.
+    """Export `generator` as a program of torch.export, on the CPU, in fp32, without gradients; `.module()` is callable.
 
-    It refuses a height or a width that the generator does not take. An input of another memory format is computed on
-    NCHW memory, for the reason that `norms.GroupNorm` gives.
+    The program refuses a height or a width that the generator does not take. An input of another memory format is
+    computed on NCHW memory, for the reason given in `norms.GroupNorm`.
     """
     multiple, least = config.size_multiple, config.least_size // config.size_multiple
     sizes = {0: Dim("batch"), 2: multiple * Dim("rows", min=least), 3: multiple * Dim("columns", min=least)}
-    # Sizes that differ and are not 1: none may be taken for another, or for a constant.
+    # The sizes differ and are not 1, so that none is taken for another, or for a constant.
     example = torch.zeros(2, config.in_channels, 2 * multiple, 3 * multiple)
     program = torch.export.export(_Translator(generator), (example,), dynamic_shapes={"image": sizes})
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine
-    ranges = sorted(program.range_constraints.items(), key=str)  # they come out of a set, in an order of their own
+        node.meta.pop("stack_trace", None)  # it holds paths of this machine
+    ranges = sorted(program.range_constraints.items(), key=str)  # they come from a set, in no fixed order
     program.range_constraints.clear()
     program.range_constraints.update(ranges)
-    # With an example, `.module()` would check the tracer's guesses, among them that no size is one multiple: a U-Net
-    # 256 would refuse 256². Without, it checks what `sizes` says.
+    # With an example, `.module()` would check the tracer's guesses, for example that no size is a single multiple: a
+    # U-Net 256 would refuse 256². Without one, it checks what `sizes` says.
     program.example_inputs = None
     return program
 
 
 def export_pt2(generator: nn.Module, config: GeneratorConfig, *, notes: Mapping[str, str] | None = None) -> bytes:
-    """`export_program` as a file for `torch.export.load`; `notes` are added to its extra file metadata.json."""
+    """Export `export_program` as a file for `torch.export.load`, with `notes` added to its extra file metadata.json."""
     file = io.BytesIO()
     metadata = json.dumps(_metadata(generator, config, notes), indent=2)
     torch.export.save(export_program(generator, config), file, extra_files={METADATA_FILE: metadata})
@@ -109,10 +111,10 @@ def export_pt2(generator: nn.Module, config: GeneratorConfig, *, notes: Mapping[
 
 
 def check_onnx(model: bytes, generator: nn.Module, config: GeneratorConfig) -> float:
-    """Largest absolute difference between `model` in onnxruntime and `generator` in torch; both give [-1, 1].
+    """Return the largest absolute difference between `model` in onnxruntime and `generator` in torch, both in [-1, 1].
 
-    Measured on the CPU over random pictures of several sizes, square and not, alone and in a batch; NaN where either
-    gives it. Raises ImportError of one line where onnxruntime is missing.
+    The check runs on the CPU over random images of several sizes, square and not, alone and in a batch. The result is
+    NaN where either output has one. Raises ImportError of one line where onnxruntime is missing.
     """
     runtime = _package("onnxruntime")
     session = runtime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -124,7 +126,7 @@ def check_onnx(model: bytes, generator: nn.Module, config: GeneratorConfig) -> f
 
 
 def check_pt2(data: bytes, generator: nn.Module, config: GeneratorConfig) -> float:
-    """What `check_onnx` measures, of a file that `export_pt2` made."""
+    """Measure what `check_onnx` measures, for a file made by `export_pt2`."""
     return _largest_difference(torch.export.load(io.BytesIO(data)).module(), generator, config)
 
 
@@ -135,7 +137,7 @@ def require_onnx() -> None:
 
 
 class _Translator(nn.Module):
-    """[N, in, H, W] to [N, out, H, W], with weights of its own."""
+    """Generator with its own copy of the weights: [N, in, H, W] to [N, out, H, W]."""
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
@@ -144,7 +146,7 @@ class _Translator(nn.Module):
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
-        # A traced GroupNorm does not ask for NCHW memory any more; what comes after an NCHW image has it.
+        # A traced GroupNorm no longer converts to NCHW memory; everything computed from an NCHW image has it.
         return self.generator(image.clone(memory_format=torch.contiguous_format))
 
 
@@ -155,7 +157,7 @@ def _metadata(generator: nn.Module, config: GeneratorConfig, notes: Mapping[str,
         "value_range": "[-1.0, 1.0]",
         "size_multiple": str(config.size_multiple),
         "least_size": str(config.least_size),
-        # The fingerprint that a bundle's config.json has for the same weights.
+        # The same fingerprint as in a bundle's config.json for these weights.
         "weights_sha256": hashlib.sha256(safetensors.save(state)).hexdigest(),
         **(notes or {}),
     }
@@ -172,9 +174,10 @@ def _largest_difference(run: Callable[[Tensor], Tensor], generator: nn.Module, c
 
 
 def _check_shapes(config: GeneratorConfig) -> tuple[tuple[int, int, int], ...]:
-    """Batch, height and width of what the checks translate.
+    """Return batch, height and width of the images that the checks translate.
 
-    Not far below the usual sizes: there a norm has few values, so that rounding alone makes a difference of 1e-4.
+    They are not far below the usual sizes: there, a norm has so few values that rounding alone makes a difference of
+    1e-4.
     """
     multiple = config.size_multiple
     side = -(-_LEAST_SIDE // multiple) * multiple
@@ -182,7 +185,7 @@ def _check_shapes(config: GeneratorConfig) -> tuple[tuple[int, int, int], ...]:
 
 
 def _picture(batch: int, channels: int, height: int, width: int, seed: int) -> Tensor:
-    """Smooth random pictures with a little noise, in [-1, 1]."""
+    """Return smooth random images with a little noise, in [-1, 1]."""
     rng = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, channels, 5, 5, generator=rng) * 2 - 1
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
@@ -200,7 +203,7 @@ def _package(name: str) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of packages that are not needed, and of itself; errors are raised all the same."""
+    """Silence the exporter's messages about itself and about packages that are not needed; errors are still raised."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

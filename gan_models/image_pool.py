@@ -1,7 +1,7 @@
-"""The pool of earlier translations that a discriminator sees beside the newest (Shrivastava et al. 2017, 2.3).
+"""Pool of earlier translations that a discriminator sees next to the newest (Shrivastava et al. 2017, 2.3).
 
-What the pool does with an image is decided outside it, by a pure function, so that several processes with the same
-images hold the same pool and a resumed run goes on as if it had never stopped.
+A pure function outside the pool decides what happens to each image. So several processes with the same images hold the
+same pool, and a resumed run continues as if it had never stopped.
 """
 
 import hashlib
@@ -13,36 +13,36 @@ from torch import Tensor
 
 
 class PoolDecision(NamedTuple):
-    """What a full pool does with one image."""
+    """Decision of a full pool about one image."""
 
     keep_new: bool
-    """Return the new image and leave the pool as it is; else swap it with an old one and return that."""
+    """Return the new image and leave the pool unchanged; otherwise swap it with an old one and return that."""
 
     slot: int = 0
-    """The old image's place in the pool; without meaning where `keep_new`."""
+    """Slot of the old image in the pool; meaningless with `keep_new`."""
 
 
 def pool_decisions(seed: int, step: int, direction: str, count: int, size: int) -> list[PoolDecision]:
-    """Decisions for the `count` images of the global batch of `step`: a pure function of the arguments.
+    """Return decisions for the `count` images of the global batch of `step`: a pure function of the arguments.
 
-    `direction` tells apart the pools of one step (any label). Each image's decision depends on its position, not on
-    `count`: half of the time it is kept, else it goes to one of `size` slots at random.
+    `direction` (any label) distinguishes the pools of one step. Each decision depends on the image's position, not on
+    `count`: half of the time the new image is returned, else it takes one of `size` slots at random.
     """
     return [_decide(f"{seed}/{step}/{direction}/{position}", size) for position in range(count)]
 
 
 def _decide(label: str, size: int) -> PoolDecision:
-    # hashlib rather than `random`: the same on every Python version, platform and process.
+    # hashlib rather than `random`: it gives the same on every Python version, platform and process.
     digest = hashlib.sha256(label.encode()).digest()
     keep_new = digest[0] < 128
     return PoolDecision(keep_new, 0 if keep_new or size == 0 else int.from_bytes(digest[1:9], "big") % size)
 
 
 class ImagePool:
-    """Up to `size` images; 0 is a pool that returns what it gets."""
+    """Pool of up to `size` images; with size 0 it returns what it gets."""
 
     images: Tensor | None
-    """The images held, [n, C, H, W] with n ≤ size; None while there is none."""
+    """Images held, [n, C, H, W] with n ≤ size; None while there are none."""
 
     def __init__(self, size: int) -> None:
         if size < 0:
@@ -54,11 +54,11 @@ class ImagePool:
         return 0 if self.images is None else len(self.images)
 
     def query(self, images_NCHW: Tensor, decisions: Sequence[PoolDecision]) -> Tensor:
-        """Images for the discriminator, [N, C, H, W], one for each of `images_NCHW`, in order, detached.
+        """Return images for the discriminator, [N, C, H, W], one for each of `images_NCHW`, in order, detached.
 
-        While the pool fills, an image is stored and returned as it is, and its decision is not looked at. After that
-        its decision says whether it is returned or an old one in whose place it is put. Images of one batch meet:
-        a later one can swap out an earlier one. All images must have one shape.
+        While the pool fills, each image is stored and returned unchanged, and its decision is ignored. After that, its
+        decision says whether it is returned, or swapped for an old one. Images of one batch meet: a later one can swap
+        out an earlier one. All images must have one shape.
         """
         if len(decisions) != len(images_NCHW):
             raise ValueError(f"{len(images_NCHW)} images came with {len(decisions)} decisions: each image needs one")
@@ -87,11 +87,11 @@ class ImagePool:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
+        """Return all that a resumed run needs."""
         return {"size": self.size, "images": None if self.images is None else self.images.clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over `state`; refused if it is of a pool of another size."""
+        """Load `state`. Raises ValueError where it comes from a pool of another size."""
         if state["size"] != self.size:
             raise ValueError(f"the saved image pool has size {state['size']} and this one {self.size}: keep pool_size")
         images = state["images"]

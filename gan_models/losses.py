@@ -1,6 +1,6 @@
-"""GAN losses of generator and discriminator, on logits, and the gradient penalty. All of them are computed in fp32.
+"""GAN losses of generator and discriminator, on logits, and the gradient penalty. All are computed in fp32.
 
-real and fake are batches of images [N, C, H, W]; logits are what a discriminator makes of them, of any shape.
+real and fake are batches of images [N, C, H, W]; logits are a discriminator's outputs for them, of any shape.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 
 
 def discriminator_loss(kind: GanLoss, logits: Tensor, *, real: bool) -> Tensor:
-    """The discriminator's loss on a batch that is `real` or not, a mean over all logits (0-dim).
+    """Return the discriminator's loss on a batch that is `real` or not, a mean over all logits (0-dim).
 
     `vanilla`: cross-entropy (Goodfellow et al. 2014). `lsgan`: least squares with labels 1 and 0 (Mao et al. 2017).
     `hinge`: Lim and Ye 2017. `wgangp`: the critic's score (Gulrajani et al. 2017); its penalty is separate.
@@ -34,9 +34,9 @@ def discriminator_loss(kind: GanLoss, logits: Tensor, *, real: bool) -> Tensor:
 
 
 def generator_loss(kind: GanLoss, logits: Tensor) -> Tensor:
-    """The generator's loss on the logits of its fakes, a mean over all logits (0-dim).
+    """Return the generator's loss on the logits of its fakes, a mean over all logits (0-dim).
 
-    For `vanilla` the non-saturating form, as published. Hinge and WGAN-GP have no bound here: fakes score as high as
+    `vanilla` is the non-saturating form, as published. Hinge and WGAN-GP have no bound here: fakes score as high as
     they can.
     """
     if kind in ("hinge", "wgangp"):
@@ -45,28 +45,29 @@ def generator_loss(kind: GanLoss, logits: Tensor) -> Tensor:
 
 
 def l1_loss(image: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference over all values (0-dim)."""
+    """Return the mean absolute difference over all values (0-dim)."""
     return F.l1_loss(in_full_precision(image), in_full_precision(target))
 
 
 def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean over the batch of (‖∇D(x)‖ − 1)², x on the line from real to fake (Gulrajani et al. 2017, section 4; 0-dim).
+    """Return the mean over the batch of (‖∇D(x)‖ − 1)², with x between real and fake (0-dim).
 
-    Each sample's place on the line is drawn from torch's global generator. D(x) is the mean of a sample's logits,
-    since that is the score that the losses compare (the article's critic has one logit).
+    (Gulrajani et al. 2017, section 4.) Each sample's position on the line from real to fake is drawn from torch's
+    global generator. D(x) is the mean of a sample's logits, since the losses compare that score (the article's critic
+    has one logit).
     """
     real, fake = in_full_precision(real.detach()), in_full_precision(fake.detach())
     share = torch.rand(len(real), 1, 1, 1, dtype=real.dtype, device=real.device)
     between = torch.lerp(real, fake, share).requires_grad_()
     logits = in_full_precision(discriminator(between))
     (gradient,) = torch.autograd.grad(logits.reshape(len(logits), -1).mean(1).sum(), between, create_graph=True)
-    # The root's own gradient is infinite at 0, where a critic may be.
+    # The root's own gradient is infinite at 0, which a critic's gradient can reach.
     length = (gradient.flatten(1).square().sum(1) + 1e-12).sqrt()
     return (length - 1).square().mean()
 
 
 def check_penalty(kind: GanLoss, weight: float, discriminator: DiscriminatorConfig) -> None:
-    """Refuse a gradient penalty on a critic with batch norm, which has no gradient of a single sample."""
+    """Raise ValueError for a gradient penalty on a critic with batch norm, which has no gradient of a single sample."""
     if kind == "wgangp" and weight and discriminator.norm == "batch":
         raise ValueError(
             "gan_loss is wgangp with discriminator.norm batch: the gradient penalty is of each sample by itself; set "
@@ -75,5 +76,5 @@ def check_penalty(kind: GanLoss, weight: float, discriminator: DiscriminatorConf
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:
-    """`tensor` in fp32 at least; losses are sums of many small numbers, which bf16 does not hold."""
+    """Return `tensor` in at least fp32; losses are sums of many small numbers, for which bf16 is too coarse."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

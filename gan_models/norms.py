@@ -1,4 +1,4 @@
-"""The five normalisations of the pix2pix and CycleGAN articles, and the initial weights that go with them."""
+"""Normalisations of the pix2pix and CycleGAN articles, five in all, and the initial weights that go with them."""
 
 import torch
 from torch import Generator, Tensor, nn
@@ -7,10 +7,10 @@ from gan_models.config import DiscriminatorConfig, GeneratorConfig
 
 
 class GroupNorm(nn.GroupNorm):
-    """torch's group norm over [N, C, H, W], computed on NCHW memory when eager.
+    """Group norm of torch over [N, C, H, W], computed on NCHW memory when eager.
 
-    torch 2.13 has two kernels for a CPU. The channels_last one takes the variance as E[x²] − E[x]², which loses up to
-    four digits in fp32, and its backward is several times slower in bf16. A compiled graph uses neither.
+    torch 2.13 has two kernels for a CPU. The channels_last one computes the variance as E[x²] − E[x]², which loses up
+    to four digits in fp32, and its backward is several times slower in bf16. A compiled graph uses neither.
     """
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -18,12 +18,11 @@ class GroupNorm(nn.GroupNorm):
 
 
 def norm_layer(config: GeneratorConfig | DiscriminatorConfig, channels: int) -> nn.Module:
-    """The normalisation that `config` asks for, over `channels` channels of [N, C, H, W].
+    """Return the normalisation that `config` asks for, over `channels` channels of [N, C, H, W].
 
-    Instance norm is a group norm with one group a channel, which is the same function. torch's own
-    `InstanceNorm2d` must not be used: its eager backward on a CPU gives, in silence, a wrong gradient at batch 1
-    when the incoming gradient is channels_last (torch 2.13), and it is several times slower.
-    Layer norm is one group.
+    Instance norm is a group norm with one group for each channel, which is the same function. torch's own
+    `InstanceNorm2d` must not be used: its eager backward on a CPU silently gives a wrong gradient at batch 1 when the
+    incoming gradient is channels_last (torch 2.13), and it is several times slower. Layer norm is one group.
     """
     match config.norm:
         case "batch":
@@ -39,7 +38,7 @@ def norm_layer(config: GeneratorConfig | DiscriminatorConfig, channels: int) -> 
 
 
 def conv_has_bias(config: GeneratorConfig | DiscriminatorConfig) -> bool:
-    """Whether the inner convolutions have a bias: the published models have it under instance norm only.
+    """Return True where the inner convolutions have a bias: in the published models, under instance norm only.
 
     (Under plain instance norm the bias has no effect; it is there so that checkpoints fit.)
     """
@@ -49,8 +48,8 @@ def conv_has_bias(config: GeneratorConfig | DiscriminatorConfig) -> bool:
 def initialise(network: nn.Module, rng: Generator | None = None) -> None:
     """Fill `network` in place: convolutions N(0, 0.02), biases 0, batch-norm scales N(1, 0.02), shifts 0.
 
-    (Isola et al. 2017, 6.2.) The scales of the other norms start at 1. `rng` defaults to torch's global generator.
-    A network on the meta device has nothing to fill, and is left alone: drawing there would import torch's compiler.
+    (Isola et al. 2017, 6.2.) The scales of the other norms start at 1. `rng` defaults to torch's global generator. A
+    network on the meta device has nothing to fill and is left alone: drawing there would import torch's compiler.
     """
     if any(parameter.is_meta for parameter in network.parameters()):
         return

@@ -1,4 +1,4 @@
-"""What pix2pix and CycleGAN have in common: named networks, image pools, and how a loss becomes an update."""
+"""Parts that pix2pix and CycleGAN share: named networks, image pools, and the update from a loss."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,18 +15,18 @@ Domain = Literal["A", "B"]
 Autocast = Callable[[], AbstractContextManager[Any]]
 Replay = Callable[[Domain, Tensor], Tensor]
 Losses = Sequence[Callable[[], Tensor]]
-"""One loss for each micro-batch, computed when it is asked for; their sum is the loss of the whole batch."""
+"""One loss for each micro-batch, computed on demand; their sum is the loss of the whole batch."""
 Update = Callable[[Losses, Optimizer], None]
 
 
 class Optimizers(Protocol):
-    """A mapping with one optimiser for all `generators` and one for all `discriminators`."""
+    """Mapping with one optimiser for all `generators` and one for all `discriminators`."""
 
     def __getitem__(self, name: Literal["generators", "discriminators"], /) -> Optimizer: ...
 
 
 def plain_update(losses: Losses, optimizer: Optimizer) -> None:
-    """One optimiser step down the gradient of the sum of `losses`, with one of their graphs in memory at a time."""
+    """Do one optimiser step down the gradient of the sum of `losses`, with one of their graphs in memory at a time."""
     optimizer.zero_grad(set_to_none=True)
     for compute in losses:
         compute().backward()
@@ -34,18 +34,18 @@ def plain_update(losses: Losses, optimizer: Optimizer) -> None:
 
 
 class MicroBatch(NamedTuple):
-    """A part of a batch, whose graph is in memory by itself; n samples of N."""
+    """Part of a batch, n samples of N, whose graph is in memory by itself."""
 
     real_a: Tensor
-    """[n, C, H, W]"""
+    """Images of domain A, [n, C, H, W]."""
     real_b: Tensor
-    """[n, C, H, W]"""
+    """Images of domain B, [n, C, H, W]."""
     share: float
-    """n / N, the weight of its mean loss in that of the batch."""
+    """Weight of its mean loss in that of the batch, n / N."""
 
 
 def micro_batches(real_a: Tensor, real_b: Tensor, count: int) -> list[MicroBatch]:
-    """The batch in `count` parts, as even as can be; in fewer where it has fewer samples."""
+    """Split the batch into `count` parts, as even as possible; into fewer where it has fewer samples."""
     samples = len(real_a)
     count = max(1, min(count, samples))
     if count == 1:
@@ -57,7 +57,7 @@ def micro_batches(real_a: Tensor, real_b: Tensor, count: int) -> list[MicroBatch
 
 
 def tally(found: dict[str, Tensor], losses: Mapping[str, Tensor], share: float) -> None:
-    """Add a micro-batch's losses, detached and by its share, to those `found` so far."""
+    """Add a micro-batch's losses, detached and weighted by its share, to those `found` so far."""
     for name, loss in losses.items():
         part = share * loss.detach()
         found[name] = found[name] + part if name in found else part
@@ -89,13 +89,13 @@ class Objective:
     """Directions, the one from A to B first."""
 
     networks: dict[str, nn.Module]
-    """The networks themselves: their weights are trained, saved and moved to a device through these."""
+    """Networks themselves, through which weights are trained, saved and moved to a device."""
 
     forward: dict[str, nn.Module]
-    """What the training forward goes through. A trainer replaces entries by wrapped ones (DDP, compiled).
+    """Networks for the training forward. A trainer replaces entries by wrapped ones (DDP, compiled).
 
-    Generators always go through it, and discriminators in their own step. The generators' step goes through the bare
-    discriminators, frozen: what wraps them must not expect a backward then.
+    Generators always go through it, and so do discriminators in their own step. The generators' step uses the bare
+    discriminators, frozen: a wrapper must not expect a backward then.
     """
 
     generator_names: tuple[str, ...]
@@ -105,10 +105,10 @@ class Objective:
     """Earlier fakes of each domain."""
 
     pool_seed: int
-    """What the decisions of `pools` are drawn from, together with `steps`."""
+    """Seed from which, together with `steps`, the decisions of `pools` are drawn."""
 
     steps: int
-    """Training steps done."""
+    """Number of training steps done."""
 
     def __init__(
         self,
@@ -141,18 +141,18 @@ class Objective:
         raise NotImplementedError
 
     def parameters(self, names: Iterable[str]) -> list[nn.Parameter]:
-        """The parameters of the networks called `names`, for an optimiser."""
+        """Return the parameters of the networks called `names`, for an optimiser."""
         return [parameter for name in names for parameter in self.networks[name].parameters()]
 
     def query_pool(self, domain: Domain, fake_NCHW: Tensor) -> Tensor:
-        """What the discriminator of `domain` sees for these fakes, by this process's own pool."""
+        """Return what the discriminator of `domain` sees for these fakes, from this process's own pool."""
         pool = self.pools[domain]
         return pool.query(fake_NCHW, pool_decisions(self.pool_seed, self.steps, domain, len(fake_NCHW), pool.size))
 
     def seen_by_discriminator(self, domain: Domain, fakes: Sequence[Tensor], replay: Replay | None) -> list[Tensor]:
-        """What the discriminator of `domain` sees for the fakes of each micro-batch, detached.
+        """Return what the discriminator of `domain` sees for the fakes of each micro-batch, detached.
 
-        The pool is asked once for all of them, so that it goes on as it would without micro-batches.
+        The pool is queried once for all of them, so that it changes just as without micro-batches.
         """
         fakes = [fake.detach() for fake in fakes]
         if not self.pools[domain].size:
@@ -161,11 +161,11 @@ class Objective:
         return list((replay or self.query_pool)(domain, whole).split([len(fake) for fake in fakes]))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides weights and optimisers."""
+        """Return what a resumed run needs besides weights and optimisers."""
         return {"steps": self.steps, "pools": {domain: pool.state_dict() for domain, pool in self.pools.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.steps = state["steps"]
         for domain, pool in self.pools.items():
             pool.load_state_dict(state["pools"][domain])
@@ -173,7 +173,7 @@ class Objective:
 
 @contextmanager
 def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Inside, nothing computed with `networks` leads to a gradient of their parameters."""
+    """Keep computations with `networks` inside the block from giving their parameters gradients."""
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -185,9 +185,9 @@ def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def apply_to_each(network: nn.Module, batches: list[Tensor], *, together: bool) -> list[Tensor]:
-    """`network` of each batch; `together` in one forward, where their shapes allow it.
+    """Apply `network` to each batch; with `together`, in one forward where their shapes allow it.
 
-    Together is right only where no sample sees another: not with a batch norm, whose statistics would mix.
+    This is right only where no sample sees another: not with a batch norm, whose statistics would mix.
     """
     if not together or len({batch.shape[1:] for batch in batches}) > 1:
         return [network(batch) for batch in batches]
@@ -195,12 +195,12 @@ def apply_to_each(network: nn.Module, batches: list[Tensor], *, together: bool) 
 
 
 def keeps_samples_apart(config: GeneratorConfig | DiscriminatorConfig) -> bool:
-    """Whether a batch may be cut or joined without a change of the result (but for rounding, and dropout's draws)."""
+    """Return True where splitting or joining batches changes no result (but for rounding, and dropout's draws)."""
     return config.norm != "batch"
 
 
 def check_images(name: str, images_NCHW: Tensor, channels: int, multiple: int) -> None:
-    """One clear error for a batch that the generator cannot take."""
+    """Raise one clear ValueError for a batch that the generator cannot take."""
     shape = list(images_NCHW.shape)
     if images_NCHW.ndim != 4 or shape[1] != channels:
         raise ValueError(f"{name} has shape {shape}: it must be [N, {channels}, H, W], as the generator's channels are")

@@ -1,4 +1,4 @@
-"""One Pillow image through a generator. The only module that imports Pillow, and only when it is called."""
+"""Translation of one Pillow image. The only module that imports Pillow, and only when it is called."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def translate_picture(generator: nn.Module, config: GeneratorConfig, image: Image) -> Image:
-    """The translation of `image`, converted to the generator's channels, at its own size (padded, then cropped).
+    """Translate `image`, converted to the generator's channels, at its own size (padded, then cropped).
 
-    Computed where the generator's weights are, in their precision. Raises ValueError for channels that no mode has.
+    The computation runs on the device of the generator's weights, in their precision. Raises ValueError for channels
+    that no mode has.
     """
     from PIL import Image as PillowImage
 

@@ -39,19 +39,19 @@ class Pix2PixConfig:
     """The published recipe: U-Net 256 with dropout, 70×70 PatchGAN on pairs, batch norm, cross-entropy, 100·L1."""
 
     generator: GeneratorConfig = field(default_factory=lambda: GeneratorConfig(dropout=True))
-    """From domain A to domain B."""
+    """Generator from domain A to domain B."""
 
     discriminator: DiscriminatorConfig = field(default_factory=lambda: DiscriminatorConfig(in_channels=6, norm="batch"))
-    """Sees A and B together, so its `in_channels` are the sum of the generator's."""
+    """Discriminator of A and B together, so its `in_channels` are the sum of the generator's."""
 
     gan_loss: GanLoss = "vanilla"
-    """How generator and discriminator compete."""
+    """Loss by which generator and discriminator compete."""
 
     lambda_l1: float = 100.0
     """Weight of the L1 distance to the target."""
 
     pool_size: int = 0
-    """Pairs of earlier fakes kept for the discriminator; the recipe has no pool."""
+    """Number of earlier fake pairs kept for the discriminator; the recipe has no pool."""
 
     gradient_penalty: float = 10.0
     """Weight of the gradient penalty, under `wgangp` only (Gulrajani et al. 2017)."""
@@ -71,7 +71,7 @@ class Pix2PixConfig:
 
 
 class Pix2Pix(Objective):
-    """A generator `g` from A to B, and a discriminator `d` of pairs."""
+    """Generator `g` from A to B, and a discriminator `d` of pairs."""
 
     config_type = Pix2PixConfig
     paired = True
@@ -80,7 +80,7 @@ class Pix2Pix(Objective):
     config: Pix2PixConfig
 
     def __init__(self, config: Pix2PixConfig, *, generator: Generator | None = None, pool_seed: int = 0) -> None:
-        """Initial weights come from `generator`, a random generator (default: torch's global one)."""
+        """Draw initial weights from `generator`, a random generator (default: torch's global one)."""
         super().__init__(
             generators={"g": build_generator(config.generator, generator=generator)},
             discriminators={"d": build_discriminator(config.discriminator, generator=generator)},
@@ -100,21 +100,22 @@ class Pix2Pix(Objective):
         replay: Replay | None = None,
         accumulate: int = 1,
     ) -> dict[str, Tensor]:
-        """One training step on pairs: the discriminator first, then the generator against the updated one.
+        """Do one training step on pairs: the discriminator first, then the generator against the updated one.
 
-        Returns the losses as they were, weighted, detached, 0-dim: `g_gan`, `g_l1`, `d_real`, `d_fake`, and
-        `d_penalty` under `wgangp`. `update` is called with losses and their optimiser, twice. `autocast` gives a
-        context for a forward. `replay("B", pairs)` takes the place of the own pool, if there is one.
+        Returns the losses as computed for each update, weighted, detached, 0-dim: `g_gan`, `g_l1`, `d_real`, `d_fake`,
+        and `d_penalty` under `wgangp`. `update` is called twice, with losses and their optimiser. `autocast` gives a
+        context for a forward. `replay("B", pairs)` replaces the pool of this object, if there is one.
 
-        `accumulate` cuts the batch into so many micro-batches: memory for one of them, the result that of the batch,
-        within rounding. The generator then translates twice, since no graph waits for the discriminator: dropout draws
-        new masks for the second pass, and a batch norm's running statistics take in both (and a micro-batch at a time).
+        `accumulate` cuts the batch into that many micro-batches: they take the memory of one of them and give the
+        result of the whole batch, within rounding. The generator then translates twice, since no graph is kept while
+        the discriminator is updated: dropout draws new masks for the second pass, and a batch norm's running statistics
+        include both passes (one micro-batch at a time).
         """
         self._check(real_a, real_b)
         batches = micro_batches(real_a, real_b, accumulate)
         whole = len(batches) == 1
         found: dict[str, Tensor] = {}
-        # Each forward has an autocast context of its own: inside one, cast weights are cached, and stale once updated.
+        # Each forward has its own autocast context: a context caches cast weights, which are stale after an update.
         with autocast(), torch.set_grad_enabled(whole):
             fakes = [self.forward["g"](batch.real_a) for batch in batches]
             pairs = [torch.cat([batch.real_a, fake], 1) for batch, fake in zip(batches, fakes, strict=True)]
@@ -142,10 +143,10 @@ class Pix2Pix(Objective):
         return found
 
     def _discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Of pairs, [N, C_a + C_b, H, W]."""
+        """Return the losses on pairs, [N, C_a + C_b, H, W]."""
         kind, discriminator = self.config.gan_loss, self.forward["d"]
         together = keeps_samples_apart(self.config.discriminator)
-        # The fake first: a batch norm's running statistics remember the order.
+        # The fake comes first: a batch norm's running statistics depend on the order.
         of_fake, of_real = apply_to_each(discriminator, [fake, real], together=together)
         found = {
             "d_real": losses.discriminator_loss(kind, of_real, real=True),

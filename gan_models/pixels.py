@@ -1,23 +1,23 @@
-"""Pixels to what a generator takes and back, as the published test scripts do it, and padding to its size."""
+"""Conversion of pixels to generator inputs and back, as in the published test scripts, and padding to a valid size."""
 
 import torch
 from torch import Tensor
 
 
 def from_uint8(pixels: Tensor) -> Tensor:
-    """Integers 0 to 255 to fp32 in [-1, 1], whatever the shape."""
+    """Convert integers 0 to 255 to fp32 in [-1, 1], in any shape."""
     return pixels.float().div(255).sub(0.5).div(0.5)
 
 
 def to_uint8(values: Tensor) -> Tensor:
-    """[-1, 1] to integers 0 to 255, cut off rather than rounded, as the published results are."""
+    """Convert [-1, 1] to integers 0 to 255, truncated rather than rounded, like the published results."""
     return values.float().add(1).div(2).mul(255).clamp(0, 255).to(torch.uint8)
 
 
 def pad_by_reflection(images_NCHW: Tensor, multiple: int, least: int = 1) -> Tensor:
-    """Images grown at the right and the bottom to the next multiple, by mirroring as often as it takes.
+    """Pad images at the right and the bottom to the next multiple, by mirroring as often as needed.
 
-    `least` is what both sides grow to at least; itself such a multiple, or 1.
+    Both sides grow to at least `least`, which is itself such a multiple, or 1.
     """
     height, width = images_NCHW.shape[2:]
     rows = _mirrored(height, max(-height % multiple, least - height)).to(images_NCHW.device)
@@ -26,7 +26,7 @@ def pad_by_reflection(images_NCHW: Tensor, multiple: int, least: int = 1) -> Ten
 
 
 def _mirrored(size: int, extra: int) -> Tensor:
-    """Indices 0 … size − 1 and `extra` more, which go back and forth without repeating the edge."""
+    """Return the indices 0 … size − 1 and `extra` more, which go back and forth without repeating the edge."""
     period = max(1, 2 * (size - 1))
     phase = torch.arange(size + extra) % period
     return torch.minimum(phase, period - phase) if size > 1 else torch.zeros_like(phase)

@@ -1,8 +1,8 @@
-"""Checkpoints of the published implementation (github.com/junyanz/pytorch-CycleGAN-and-pix2pix) become our networks.
+"""Conversion of checkpoints of the published implementation (github.com/junyanz/pytorch-CycleGAN-and-pix2pix).
 
-Its `.pth` files are a bare state_dict: what the network is, their names and shapes have to tell. Our modules are named
-as its own, so most files need no translation; the quirks of older versions and of forks are put right, and each change
-is noted. No tensor is dropped in silence, and what does not fit exactly is refused.
+Its `.pth` files are a bare state_dict: only names and shapes reveal the network. Our modules have the same names, so
+most files need no renaming. The quirks of older versions and of forks are corrected, and each change is noted. No
+tensor is dropped silently, and a file that does not fit exactly is refused.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ _MOST_NAMES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """A state_dict that fits the network of `config` exactly."""
+    """State_dict that fits the network of `config` exactly."""
 
     config: Config
-    """The architecture. A U-Net's dropout leaves no trace in the names and is off here: it acts in training alone."""
+    """Architecture. A U-Net's dropout leaves no trace in the names and is off here: it matters only in training."""
 
     state: State
-    """Under our names, in float32, sharing no memory with what was read."""
+    """Tensors under our names, in float32, sharing no memory with what was read."""
 
     notes: tuple[str, ...]
-    """What was dropped, renamed, added or converted, and why."""
+    """Changes and their reasons: tensors that were dropped, renamed, added or converted."""
 
 
 def read_checkpoint(data: bytes) -> dict[str, Tensor]:
-    """The tensors of a `.pth` file, old or new format, on the CPU. Runs no code that the file may bring.
+    """Return the tensors of a `.pth` file, in the old or new format, on the CPU. Runs no code that the file may hold.
 
     Raises ValueError of one line where the file is damaged, or holds anything but a flat mapping of names to tensors,
-    which may lie under the single key `state_dict`.
+    which may be under the single key `state_dict`.
     """
     loaded = _unpickled(data)
     if isinstance(loaded, Mapping) and list(loaded) == ["state_dict"]:
@@ -67,11 +67,11 @@ def read_checkpoint(data: bytes) -> dict[str, Tensor]:
 
 
 def recognise(state: State) -> Recognised:
-    """What network the reference implementation saved as `state`, from names and shapes alone.
+    """Recognise the network that the reference implementation saved as `state`, from names and shapes alone.
 
-    ResNets of any number of blocks and U-Nets of any depth, PatchGANs of any number of layers and PixelGANs, each of
-    any width and channels, under batch, instance, affine instance or no norm. Raises ValueError of one line that says
-    what was recognised and lists the tensors that are missing, unexpected or of another shape.
+    Supported are ResNets of any number of blocks, U-Nets of any depth, PatchGANs of any number of layers, and
+    PixelGANs, each of any width and channels, with batch, instance, affine instance or no norm. Raises ValueError of
+    one line that says what was recognised and lists the tensors that are missing, unexpected or of another shape.
     """
     notes: list[str] = []
     state = _with_our_names(state, notes)
@@ -84,7 +84,7 @@ def recognise(state: State) -> Recognised:
 
 
 def describe(config: Config) -> str:
-    """The architecture in a few words: `a ResNet generator with 9 blocks, width 64, 3 to 3 channels, instance norm`."""
+    """Describe the architecture: `a ResNet generator with 9 blocks, width 64, 3 to 3 channels, instance norm`."""
     norm = "no norm" if config.norm == "none" else f"{'affine ' if config.affine else ''}{config.norm} norm"
     if isinstance(config, GeneratorConfig):
         size = f"{config.depth} halvings" if config.kind == "unet" else _several(config.depth, "block")
@@ -101,16 +101,16 @@ def _unpickled(data: bytes) -> Any:
     try:
         if data.startswith(b"PK"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if harmed := archive.testzip():  # torch itself does not look at the checksums
+                if harmed := archive.testzip():  # torch itself ignores the checksums
                     raise zipfile.BadZipFile(f"the checksum of {harmed} is wrong")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of pickle protocols that it goes on to refuse
+            warnings.simplefilter("ignore")  # torch warns of pickle protocols that it then refuses
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
         what = f"something other than tensors ({named[1]})" if named else "something other than tensors, or is damaged"
         raise ValueError(f"it holds {what}; nothing of it was run") from error
-    except Exception as error:  # torch's reader lets through whatever a damaged file trips it into
+    except Exception as error:  # torch's reader passes on any error that a damaged file causes
         reason = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
         raise ValueError(f"it is no checkpoint of torch, or is truncated or damaged ({reason})") from error
 
@@ -127,7 +127,7 @@ def _with_our_names(state: State, notes: list[str]) -> State:
             state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
             notes.append(f"took the prefix {wrapper} off every name")
     renamed = {_FORK_BLOCK.sub(r"\1.conv_block.", name): tensor for name, tensor in state.items()}
-    # Where both spellings occur, the names stay, so that what does not fit is listed.
+    # Where both spellings occur, the names stay, so that misfits are listed.
     if renamed.keys() != state.keys() and not any(_CONV_BLOCK.match(name) for name in state):
         notes.append("renamed the residual blocks' layers from block to conv_block")
         return renamed
@@ -135,7 +135,7 @@ def _with_our_names(state: State, notes: list[str]) -> State:
 
 
 def _architecture(state: State) -> Config:
-    """All of the configuration but the norm, from the first convolution, the last one and the names between them."""
+    """Return the configuration except for the norm, from the first and last convolutions and the names between them."""
     blocks = {match[1] for name in state if (match := _CONV_BLOCK.match(name))}
     if blocks:
         return _resnet(state, blocks=len(blocks))
@@ -154,7 +154,7 @@ def _resnet(state: State, *, blocks: int) -> GeneratorConfig:
     what = f"a ResNet generator with {_several(blocks, 'block')}"
     width, source = _convolution(state, "model.1", what)
     target, _ = _convolution(state, f"model.{blocks + 17}", what)
-    # With dropout in the block, the second convolution stands where the second norm stands without.
+    # With dropout in the block, the second convolution has the index that the second norm has without it.
     dropout = any(name.endswith("conv_block.6.weight") and tensor.ndim == 4 for name, tensor in state.items())
     return GeneratorConfig(
         kind="resnet", in_channels=source, out_channels=target, width=width, depth=blocks, dropout=dropout
@@ -171,14 +171,14 @@ def _unet(state: State) -> GeneratorConfig:
 
 
 def _patch_layers(state: State) -> int:
-    """Inner convolutions stand at 2, 5, 8, …, the last one of all three further."""
+    """Return the number of layers: inner convolutions are at 2, 5, 8, …, and the last of all three further."""
     matches = (re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", name) for name in state)
     last = max(int(match[1]) for match in matches if match)
-    return max(1, min((last - 2) // 3, len(state)))  # nor here
+    return max(1, min((last - 2) // 3, len(state)))  # the same holds here
 
 
 def _convolution(state: State, name: str, what: str) -> tuple[int, int]:
-    """The first two sizes of its weight: [out, in, …] of a convolution, [in, out, …] of a transposed one."""
+    """Return the first two sizes of its weight: [out, in, …] of a convolution, [in, out, …] of a transposed one."""
     weight = state.get(f"{name}.weight")
     if weight is None or weight.ndim != 4 or not weight.numel():
         found = "is missing" if weight is None else f"is {list(weight.shape)} instead of a convolution's"
@@ -187,11 +187,11 @@ def _convolution(state: State, name: str, what: str) -> tuple[int, int]:
 
 
 def _norm(bare: Config, state: State) -> dict[str, Any]:
-    """The norm, as fields of a configuration.
+    """Return the norm, as fields of a configuration.
 
     Inner convolutions have a bias under instance norm only. So the biases tell affine instance norm from batch norm,
-    even where an old file tracked running statistics; a batch norm is the one with a scale and without those biases.
-    Most of each kind decides, so that a tensor too few or too many is listed as such.
+    even where an old file tracked running statistics; a network with scales but without those biases has a batch norm.
+    The majority of each kind decides, so that a missing or unexpected tensor is listed as such.
     """
     none, plain = expected_state(_under(bare, "none")), expected_state(_under(bare, "instance"))
     biases = {name for name in plain.keys() - none.keys() if f"{name.removesuffix('bias')}weight" in state}
@@ -203,12 +203,12 @@ def _norm(bare: Config, state: State) -> dict[str, Any]:
 
 
 def _with_our_statistics(config: Config, state: State, notes: list[str]) -> State:
-    """Without an instance norm's running statistics, and with the counters that an old batch norm lacks."""
+    """Drop an instance norm's running statistics, and add the counters that an old batch norm lacks."""
     of_norms = expected_state(_under(config, "batch"))
     tracked = {name: of_norms[name] for name in of_norms if name.endswith(_STATISTICS)}
     counters = {name for name in tracked if name.endswith("num_batches_tracked")}
     if config.norm == "instance":
-        # Of the wrong shape they are something else, and will be listed as unexpected.
+        # With the wrong shape they are something else, and will be listed as unexpected.
         dropped = [name for name in tracked if name in state and state[name].shape == tracked[name].shape]
         norms = len({name.rpartition(".")[0] for name in dropped})
         if dropped:
@@ -221,7 +221,7 @@ def _with_our_statistics(config: Config, state: State, notes: list[str]) -> Stat
 
 
 def _converted(config: Config, state: State, notes: list[str]) -> State:
-    """In the order, the types and the plain memory layout of our network; no integer becomes a weight, nor back."""
+    """Return the tensors in our network's order, types and plain memory layout; floats and integers stay apart."""
     changes: Counter[str] = Counter()
     converted = {}
     for name, like in expected_state(config).items():

@@ -1,4 +1,4 @@
-"""The ResNet generator of CycleGAN (Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016).
+"""ResNet generator of CycleGAN (Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016).
 
 Module names follow the published checkpoints: `model.N`, and `conv_block.N` inside a residual block.
 """
@@ -10,10 +10,10 @@ from gan_models.norms import conv_has_bias, norm_layer
 
 
 class ResNetGenerator(nn.Module):
-    """[N, in, H, W] in [-1, 1] to [N, out, H, W] in [-1, 1]; H and W are multiples of 4, 8 or more.
+    """ResNet: [N, in, H, W] in [-1, 1] to [N, out, H, W] in [-1, 1]; H and W are multiples of 4, 8 or more.
 
-    11,378,179 parameters with 9 blocks, 7,837,699 with 6, at width 64 with instance norm and 3 channels;
-    49.55 GMAC an image at 256² with 9 blocks.
+    11,378,179 parameters with 9 blocks, 7,837,699 with 6, at width 64 with instance norm and 3 channels; 49.55 GMAC for
+    an image of 256² with 9 blocks.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -46,7 +46,7 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetBlock(nn.Module):
-    """x + f(x), f two 3×3 convolutions; no activation after the sum. [N, C, H, W] to the same."""
+    """Residual block x + f(x), with f two 3×3 convolutions; no activation after the sum. [N, C, H, W] to the same."""
 
     def __init__(self, config: GeneratorConfig, channels: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ResNetBlock(nn.Module):
             nn.Conv2d(channels, channels, 3, bias=bias),
             norm_layer(config, channels),
             nn.ReLU(inplace=True),
-            # Not an Identity without dropout: it would shift the checkpoint's names of what follows.
+            # No Identity in place of dropout: it would shift the checkpoint's names of the following layers.
             *([nn.Dropout(0.5)] if config.dropout else []),
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3, bias=bias),

@@ -1,7 +1,7 @@
-"""The learning rate over a run, as pure functions of how far it is: a resumed run needs no scheduler's state.
+"""Learning rate over a run, as pure functions of progress: a resumed run needs no scheduler's state.
 
-Progress is counted in epochs from 0: a whole number at the start of each epoch, where these functions give what the
-published code and torch's schedulers give for a whole epoch; in between they may be read step by step.
+Progress is counted in epochs from 0. At a whole number, the start of an epoch, these functions give what the published
+code and torch's schedulers give for that epoch; in between, they can be evaluated at every step.
 """
 
 import math
@@ -12,9 +12,10 @@ BatchRule = Literal["none", "linear", "sqrt"]
 
 
 def learning_rate_factor(epoch: int, *, constant_epochs: int, decay_epochs: int) -> float:
-    """What to multiply the initial learning rate with in `epoch`, counted from 1 (Zhu et al. 2017, section 4).
+    """Return the factor for the initial learning rate in `epoch`, counted from 1 (Zhu et al. 2017, section 4).
 
-    1 up to epoch `constant_epochs`, then down in a straight line that would reach 0 one epoch after the last.
+    The factor is 1 up to epoch `constant_epochs`, then falls in a straight line that would reach 0 one epoch after the
+    last.
     """
     if epoch < 1:
         raise ValueError(f"epoch is {epoch}: epochs are counted from 1")
@@ -22,28 +23,28 @@ def learning_rate_factor(epoch: int, *, constant_epochs: int, decay_epochs: int)
 
 
 def linear_factor(progress: float, *, constant_epochs: int, decay_epochs: int) -> float:
-    """1, then down in a straight line that reaches 0 at the end of epoch `constant_epochs` + `decay_epochs`.
+    """Return 1, then a straight line down to 0 at the end of epoch `constant_epochs` + `decay_epochs`.
 
-    The line begins with the last constant epoch, so that the first epoch after it is lower as a whole, as published.
+    The line begins with the last constant epoch, so that the whole first epoch after it is lower, as published.
     """
     return max(0.0, 1.0 - max(0.0, progress + 1 - constant_epochs) / (decay_epochs + 1))
 
 
 def step_factor(progress: float, *, step_epochs: int, gamma: float) -> float:
-    """Times `gamma` after every `step_epochs` epochs (torch's StepLR)."""
+    """Multiply by `gamma` after every `step_epochs` epochs (torch's StepLR)."""
     return gamma ** math.floor(progress / step_epochs)
 
 
 def cosine_factor(progress: float, *, epochs: int) -> float:
-    """Half a cosine from 1 to 0 over `epochs` (Loshchilov and Hutter 2017, without restarts)."""
+    """Return half a cosine from 1 to 0 over `epochs` (Loshchilov and Hutter 2017, without restarts)."""
     return (1 + math.cos(math.pi * min(1.0, progress / epochs))) / 2
 
 
 def plateau_factor(metrics: Iterable[float], *, factor: float, patience: int, threshold: float) -> float:
-    """Times `factor` whenever more than `patience` metrics in a row were no better than the best, to be minimised.
+    """Multiply by `factor` whenever more than `patience` metrics in a row, to be minimised, did not beat the best.
 
-    Better means below (1 − `threshold`) × the best so far. `metrics` are all there were, the oldest first; one that is
-    no number is no better. (torch's ReduceLROnPlateau, relative, but for its `eps`, which ignores tiny reductions.)
+    Better means below (1 − `threshold`) × the best so far. `metrics` are all so far, the oldest first; NaN is never
+    better. (torch's ReduceLROnPlateau, relative, but without its `eps`, which ignores tiny reductions.)
     """
     best, bad, found = math.inf, 0, 1.0
     for metric in metrics:
@@ -57,7 +58,7 @@ def plateau_factor(metrics: Iterable[float], *, factor: float, patience: int, th
 
 
 def warmup_factor(step: int, *, warmup_steps: int) -> float:
-    """A straight line over the first `warmup_steps` steps: 1/warmup_steps in step 0, 1 in the last of them and after.
+    """Return a straight line over the first `warmup_steps` steps: 1/warmup_steps in step 0, 1 from the last one on.
 
     (Goyal et al. 2017, section 2.2.)
     """
@@ -65,7 +66,7 @@ def warmup_factor(step: int, *, warmup_steps: int) -> float:
 
 
 def batch_factor(rule: BatchRule, batch: int, *, reference: int) -> float:
-    """What a larger batch does to the learning rate that was chosen for batches of `reference`.
+    """Return the factor that a batch size gives a learning rate chosen for batches of `reference`.
 
     `linear` is derived for SGD (Goyal et al. 2017, section 2.1), `sqrt` for Adam (Malladi et al. 2022).
     """

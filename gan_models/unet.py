@@ -1,7 +1,7 @@
-"""The U-Net generator of pix2pix (Isola et al. 2017, section 3.2.1 and appendix 6.1.1).
+"""U-Net generator of pix2pix (Isola et al. 2017, section 3.2.1 and appendix 6.1.1).
 
-Module names follow the published checkpoints: `model.model.0` is the outermost down convolution, and each block
-holds the next deeper one.
+Module names follow the published checkpoints: `model.model.0` is the outermost down convolution, and each block holds
+the next deeper one.
 """
 
 import torch
@@ -14,10 +14,10 @@ _WIDEST = 8  # in multiples of the first width
 
 
 class UNetGenerator(nn.Module):
-    """[N, in, H, W] in [-1, 1] to [N, out, H, W] in [-1, 1]; H and W are multiples of 2^depth.
+    """U-Net: [N, in, H, W] in [-1, 1] to [N, out, H, W] in [-1, 1]; H and W are multiples of 2^depth.
 
-    54,413,955 parameters with depth 8 ("U-Net 256"), 41,828,995 with depth 7, at width 64 with batch norm and
-    3 channels; 6.05 GMAC an image at 256².
+    54,413,955 parameters with depth 8 ("U-Net 256"), 41,828,995 with depth 7, at width 64 with batch norm and 3
+    channels; 6.05 GMAC for an image of 256².
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -29,7 +29,7 @@ class UNetGenerator(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """One halving, everything deeper, and the doubling back; below the outermost its input is appended to its output.
+    """One halving, everything deeper, and the doubling back; below the outermost, its output has its input appended.
 
     `level` 0 is the outermost, `config.depth - 1` the innermost.
     """
@@ -62,12 +62,12 @@ class UNetBlock(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        # The published code activates the skip in place with the LeakyReLU. The ReLU that follows the concatenation
-        # makes both the same, so the skip stays as it is here.
+        # The published code applies the LeakyReLU to the skip in place. The ReLU after the concatenation makes both the
+        # same, so the skip stays unchanged here.
         y_NCHW = self.model(x_NCHW)
         return torch.cat([x_NCHW, y_NCHW], 1) if self.skips else y_NCHW
 
 
 def _channels(config: GeneratorConfig, level: int) -> int:
-    """Channels at the bottom of the block of `level`: doubled at each level, up to eightfold."""
+    """Return the channels at the bottom of the block of `level`: doubled at each level, up to eightfold."""
     return config.width * min(2 ** max(level, 0), _WIDEST)

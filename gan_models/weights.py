@@ -1,4 +1,4 @@
-"""A state_dict becomes the network that it belongs to, or an error that says all that does not fit."""
+"""Loading of a state_dict into the network that it belongs to, or an error that lists everything that does not fit."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,10 +12,10 @@ _MOST_NAMES = 5
 
 
 def network_with(config: GeneratorConfig | DiscriminatorConfig, state: Mapping[str, Tensor]) -> nn.Module:
-    """The network of `config` with the weights `state`, in evaluation mode, on the CPU.
+    """Return the network of `config` with the weights `state`, in evaluation mode, on the CPU.
 
     Draws nothing from torch's random generator. Raises ValueError of one line that lists the tensors that are missing,
-    unexpected or of another shape; nothing is left out in silence.
+    unexpected or of another shape; nothing is left out silently.
     """
     network = _outline(config)
     faults = misfits(network.state_dict(), state)
@@ -26,12 +26,12 @@ def network_with(config: GeneratorConfig | DiscriminatorConfig, state: Mapping[s
 
 
 def expected_state(config: GeneratorConfig | DiscriminatorConfig) -> dict[str, Tensor]:
-    """Names, shapes and types of the weights of `config`'s network, in order, without memory (on the meta device)."""
+    """Return names, shapes and types of the weights of `config`'s network, in order, on the meta device (no memory)."""
     return _outline(config).state_dict()
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """What of `found` does not fit `expected`, as one line; empty where all fits."""
+    """Return what in `found` does not fit `expected`, as one line; empty where all fits."""
     kinds = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [f"{name} {list(found[name].shape)}" for name in found if name not in expected],

@@ -1,13 +1,13 @@
-"""A ResNet generator's trunk with a quarter of the multiplications, for CPUs that have only fp32.
+"""Trunk of a ResNet generator with a quarter of the multiplications, for CPUs that have only fp32.
 
-Minimal filtering F(4×4, 3×3) (Lavin and Gray 2016, section 4): a tile of 4×4 outputs is made from 6×6 inputs by 36
-products instead of 144. Tiles and filters are transformed by polynomials' values at six points, the transforms being
-small products themselves, and what is left are 36 dense products of [tiles, in] by [in, out].
+Minimal filtering F(4×4, 3×3) (Lavin and Gray 2016, section 4): a tile of 4×4 outputs is made from 6×6 inputs with 36
+products instead of 144. Tiles and filters are transformed to the values of polynomials at six points, by small
+products. What remains are 36 dense products of [tiles, in] by [in, out].
 
-Points are 0, ±√½, ±√2 and ∞. The usual 0, ±1, ±2, ∞ double the rounding error, which here is about five times that
+The points are 0, ±√½, ±√2 and ∞. The usual 0, ±1, ±2, ∞ double the rounding error, which here is about five times that
 of the direct convolution in fp32, 1e-6 of the output's root mean square.
 
-Both gradients take a quarter of the multiplications, too: products at the same points.
+Both gradients also take a quarter of the multiplications, with products at the same points.
 """
 
 import math
@@ -22,7 +22,7 @@ from gan_models.resnet import ResNetBlock
 from gan_models.translation import copy_with_same_weights
 
 _TILE = 4
-_MOST_TILES = 1024  # at once, over the batch: bounds the memory to 36/16 of three such activations
+_MOST_TILES = 1024  # at once, over the batch: limits the memory to 36/16 of three such activations
 _HALF, _TWO = math.sqrt(0.5), math.sqrt(2)
 _INPUT = (  # values of a tile at the points, [6, 6]
     (1, 0, -2.5, 0, 1, 0),
@@ -49,10 +49,10 @@ _OUTPUT = (  # from values at the points back to a tile, [4, 6]
 
 
 def with_winograd_trunk(generator: nn.Module) -> nn.Module:
-    """A form of `generator` whose residual blocks convolve by Winograd's filtering; for inference in fp32.
+    """Return a form of `generator` whose residual blocks convolve by Winograd's filtering; for inference in fp32.
 
-    It shares all weights but those of the blocks' convolutions, which are transformed here once (four times as much
-    memory) and do not follow further training. A generator without residual blocks comes back as it is.
+    It shares all weights except those of the blocks' convolutions, which are transformed here once (four times as much
+    memory) and do not follow further training. A generator without residual blocks comes back unchanged.
     """
     translator = copy_with_same_weights(generator)
     _replace_trunk(translator, FixedWinogradConv2d)
@@ -60,25 +60,25 @@ def with_winograd_trunk(generator: nn.Module) -> nn.Module:
 
 
 def train_winograd_trunk(generator: nn.Module) -> None:
-    """Let the residual blocks of `generator` convolve by Winograd's filtering from now on, in training, too.
+    """Make the residual blocks of `generator` convolve by Winograd's filtering from now on, in training, too.
 
-    Its parameters stay the same objects under the same names. A generator without residual blocks stays as it is.
+    Its parameters stay the same objects under the same names. A generator without residual blocks stays unchanged.
     """
     _replace_trunk(generator, WinogradConv2d)
 
 
 class WinogradConv2d(nn.Module):
-    """A 3×3 convolution of stride 1 without padding: [N, in, H + 2, W + 2] to [N, out, H, W], of any H and W.
+    """Convolution of 3×3 and stride 1 without padding: [N, in, H + 2, W + 2] to [N, out, H, W], for any H and W.
 
     `weight` and `bias` are those of an `nn.Conv2d`, and the filters follow them. For the backward it keeps what a
-    direct convolution keeps, its input and its weight, and takes both to the points once more.
+    direct convolution keeps, its input and its weight, and transforms both to the points again.
     """
 
     weight: Tensor  # [out, in, 3, 3]
     bias: Tensor | None  # [out]
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        """Over the parameters of `conv`. Raises ValueError where it is another kind of convolution."""
+        """Use the parameters of `conv`. Raises ValueError where it is another kind of convolution."""
         super().__init__()
         _check(conv)
         self.weight, self.bias = conv.weight, conv.bias
@@ -88,12 +88,12 @@ class WinogradConv2d(nn.Module):
 
 
 class FixedWinogradConv2d(nn.Module):
-    """The same with filters that are transformed once, in float64, and do not train."""
+    """Variant of WinogradConv2d with filters that are transformed once, in float64, and do not train."""
 
     filters: Tensor  # [P, in, out]
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        """Of the weights of `conv`. Raises ValueError where it is another kind of convolution."""
+        """Transform the weights of `conv`. Raises ValueError where it is another kind of convolution."""
         super().__init__()
         _check(conv)
         weight = conv.weight.detach()
@@ -105,9 +105,9 @@ class FixedWinogradConv2d(nn.Module):
 
 
 class _Convolution(torch.autograd.Function):
-    """Of whole tiles, by [out, in, 3, 3]. Every step of the backward is the transpose of one of the forward.
+    """Convolution of whole tiles by [out, in, 3, 3]. Each step of the backward is the transpose of one of the forward.
 
-    Left to autograd it would be a tenth faster, and would keep tiles and filters at the points, 36/16 and 4 times as
+    Left to autograd it would be a tenth faster, but would keep tiles and filters at the points, 36/16 and 4 times as
     large: a step of CycleGAN with 9 blocks at 256² and batch 1 would take 5.3 GB, where it takes 4.0.
     """
 
@@ -149,7 +149,7 @@ def _check(conv: nn.Conv2d) -> None:
 
 
 def _in_whole_tiles(x_NCHW: Tensor, convolve: Callable[[Tensor], Tensor], bias: Tensor | None) -> Tensor:
-    """`convolve` of a picture that is filled up to whole tiles, cut to what was asked for."""
+    """Apply `convolve` to an image padded to whole tiles, and crop the result to the requested size."""
     height, width = x_NCHW.shape[2] - 2, x_NCHW.shape[3] - 2
     if height % _TILE or width % _TILE:
         x_NCHW = F.pad(x_NCHW, (0, -width % _TILE, 0, -height % _TILE))
@@ -158,7 +158,7 @@ def _in_whole_tiles(x_NCHW: Tensor, convolve: Callable[[Tensor], Tensor], bias: 
 
 
 def _convolve(x_NCHW: Tensor, filters_PCO: Tensor) -> Tensor:
-    """Whole tiles: [N, in, H + 2, W + 2] to [N, out, H, W]."""
+    """Convolve whole tiles: [N, in, H + 2, W + 2] to [N, out, H, W]."""
     parts = [
         _points_to_outputs(torch.bmm(_tiles_to_points(part_NCHW), filters_PCO), part_NCHW.shape)
         for part_NCHW in (x_NCHW[:, :, pixels] for pixels, _ in _parts(x_NCHW))
@@ -167,7 +167,7 @@ def _convolve(x_NCHW: Tensor, filters_PCO: Tensor) -> Tensor:
 
 
 def _parts(x_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows of pixels, and the rows of outputs that they give, for some rows of tiles at a time."""
+    """Yield rows of pixels, and the rows of outputs that they give, for some rows of tiles at a time."""
     height, across = x_NCHW.shape[2] - 2, x_NCHW.shape[3] // _TILE
     rows = _TILE * max(1, _MOST_TILES // (x_NCHW.shape[0] * across))
     for first in range(0, height, rows):
@@ -175,13 +175,13 @@ def _parts(x_NCHW: Tensor) -> Iterator[tuple[slice, slice]]:
         yield slice(first, last + 2), slice(first, last)
 
 
-# i, j count the points of rows and columns (P both), p, q the outputs of a tile, T the tiles. First the rows, then the
-# columns: each time six slices, 4 pixels apart, become the values at the six points. Channels are innermost, so that
+# i, j count the points of rows and columns (P both), p, q the outputs of a tile, T the tiles. Rows come first, then
+# columns: each time, six slices, 4 pixels apart, become the values at the six points. Channels are innermost, so that
 # every slice is copied in long runs.
 
 
 def _tiles_to_points(x_NCHW: Tensor) -> Tensor:
-    """[N, C, H + 2, W + 2] to [P, T, C]."""
+    """Transform [N, C, H + 2, W + 2] to [P, T, C]."""
     to_points = x_NCHW.new_tensor(_INPUT)
     batch, channels, height, width = x_NCHW.shape
     x_NHWC = x_NCHW.permute(0, 2, 3, 1)
@@ -192,7 +192,7 @@ def _tiles_to_points(x_NCHW: Tensor) -> Tensor:
 
 
 def _add_points_to_tiles(points_PTC: Tensor, x_NHWC: Tensor) -> None:
-    """The transpose of `_tiles_to_points`: to each pixel of [N, H + 2, W + 2, C] is added what its tiles give."""
+    """Add to each pixel of [N, H + 2, W + 2, C] what its tiles give: the transpose of `_tiles_to_points`."""
     to_points = points_PTC.new_tensor(_INPUT)
     batch, height, width, channels = x_NHWC.shape
     down, across = height // _TILE, width // _TILE
@@ -206,7 +206,7 @@ def _add_points_to_tiles(points_PTC: Tensor, x_NHWC: Tensor) -> None:
 
 
 def _points_to_outputs(products_PTO: Tensor, shape: Sequence[int]) -> Tensor:
-    """[P, T, out] to [N, out, H, W], from tiles of [N, in, H + 2, W + 2]."""
+    """Transform [P, T, out] to [N, out, H, W], for tiles of [N, in, H + 2, W + 2]."""
     from_points = products_PTO.new_tensor(_OUTPUT)
     batch, _, height, width = shape
     down, across = height // _TILE, width // _TILE
@@ -217,7 +217,7 @@ def _points_to_outputs(products_PTO: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _outputs_to_points(outputs_NOHW: Tensor) -> Tensor:
-    """The transpose of `_points_to_outputs`."""
+    """Apply the transpose of `_points_to_outputs`."""
     from_points = outputs_NOHW.new_tensor(_OUTPUT)
     batch, out, height, width = outputs_NOHW.shape
     outputs_NHWO = outputs_NOHW.permute(0, 2, 3, 1).contiguous()
@@ -228,7 +228,7 @@ def _outputs_to_points(outputs_NOHW: Tensor) -> Tensor:
 
 
 def _filters_at_points(weight_OChw: Tensor) -> Tensor:
-    """[out, in, 3, 3] to [P, in, out]."""
+    """Transform [out, in, 3, 3] to [P, in, out]."""
     at_points = weight_OChw.new_tensor(_FILTER)
     out, channels = weight_OChw.shape[:2]
     rows = (at_points @ weight_OChw.permute(2, 3, 1, 0).reshape(3, -1)).view(6, 3, -1)
@@ -236,7 +236,7 @@ def _filters_at_points(weight_OChw: Tensor) -> Tensor:
 
 
 def _points_to_filters(filters_PCO: Tensor) -> Tensor:
-    """The transpose of `_filters_at_points`."""
+    """Apply the transpose of `_filters_at_points`."""
     at_points = filters_PCO.new_tensor(_FILTER)
     _, channels, out = filters_PCO.shape
     rows = torch.matmul(at_points.T, filters_PCO.view(6, 6, -1))

@@ -1,4 +1,4 @@
-"""From a command line to a configuration: YAML files first, flags over them, one parser (tyro) for both."""
+"""Command lines become configurations: YAML files first, then flags over them, with one parser (tyro) for both."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ C = TypeVar("C")
 
 
 def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) -> C:
-    """The configuration that `argv` describes.
+    """Return the configuration that `argv` describes.
 
-    `--config FILE.yaml` may stand anywhere and more than once: each file is a partial configuration; flags come after
-    all files, and what comes later wins. Raises UserError for an unknown key or flag (naming the nearest known one),
-    an unreadable file, an impossible combination, or credentials in a URL. Exits like any command line for `--help` (0)
-    and for a value of the wrong type or a missing one (2).
+    `--config FILE.yaml` may stand anywhere and may be repeated. Each file is a partial configuration. Flags apply after
+    all files, and later values win. Raises UserError for an unknown key or flag (naming the nearest known one), an
+    unreadable file, an impossible combination, or credentials in a URL. Exits like any command line for `--help` (0)
+    and for a value that is missing or of the wrong type (2).
     """
     for token in argv:
         check_secret_free(token)
@@ -80,7 +80,7 @@ def _load(url: str) -> Mapping[str, Any]:
 
 
 def _tokens(values: Mapping[str, Any], config: type, url: str, prefix: str = "") -> Iterator[str]:
-    """`values` as the flags that say the same, so that one parser decides what every value means."""
+    """Yield `values` as the equivalent flags, so that one parser decides what every value means."""
     fields, repeatable = typing.get_type_hints(config), _repeatable(config)
     for name, value in values.items():
         flag = f"--{prefix}{name}"
@@ -115,7 +115,7 @@ def _takes_several(kind: Any) -> bool:
 
 
 def _text(value: Any, url: str, name: str) -> str:
-    """A value as its flag has it. Raises UserError where the file has none."""
+    """Return a value as its flag spells it. Raises UserError where the file leaves it empty."""
     if value is None:
         raise UserError(f"{url}: {name} is empty; give it a value, or leave the line out")
     return str(value)
@@ -128,7 +128,7 @@ def _require_mapping(value: Any, url: str, name: str, of: str) -> None:
 
 
 def _named_entries(values: Mapping[Any, Any], url: str, field: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The named things of a file. Raises UserError for a name that is no word, and for a thing without options."""
+    """Yield the named entries of a file. Raises UserError for a name that is no word and an entry without options."""
     for name, entry in values.items():
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w-]*", name):
             raise UserError(
@@ -139,10 +139,10 @@ def _named_entries(values: Mapping[Any, Any], url: str, field: str) -> Iterator[
 
 
 def _with_named(config: type[C], files: Sequence[tuple[str, Mapping[str, Any]]], tokens: Collection[str]) -> type[C]:
-    """`config` whose options of named things (`dict[str, DATACLASS]`) have an entry for each name in the files.
+    """Return `config` with an entry for each name in the files, in its fields of type `dict[str, DATACLASS]`.
 
-    Names are known from the files alone, and only then has each of them its flags: --translators.night.bundle. Raises
-    UserError where an option without default is in none of the `tokens`.
+    Only the files tell the names; each name then gets flags of its own, such as --translators.night.bundle. Raises
+    UserError where an option without a default is missing from `tokens`.
     """
     changed: list[tuple[str, Any, Any]] = []
     for field, kind in typing.get_type_hints(config).items():
@@ -169,13 +169,13 @@ def _with_named(config: type[C], files: Sequence[tuple[str, Mapping[str, Any]]],
 
 
 def _named_kind(kind: Any) -> Any:
-    """What is named, where `kind` is a `dict[str, DATACLASS]`."""
+    """Return the DATACLASS where `kind` is a `dict[str, DATACLASS]`, else None."""
     arguments = typing.get_args(kind)
     return arguments[1] if typing.get_origin(kind) is dict and dataclasses.is_dataclass(arguments[1]) else None
 
 
 def _repeatable(config: type) -> set[str]:
-    """The fields that take one value a flag, and the flag again for each further one (tyro's UseAppendAction)."""
+    """Return the fields whose flag takes one value and is repeated for more (tyro's UseAppendAction)."""
     hints = typing.get_type_hints(config, include_extras=True)
     return {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Annotated}
 

@@ -1,4 +1,4 @@
-"""Errors that are shown to a user, and how any text becomes one line that can be shown."""
+"""Errors that are shown to a user, and the conversion of any text into one line that can be shown."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _SECRET_NAME = re.compile(
     r"|^FSSPEC_.*_KEY$",
     re.IGNORECASE,
 )
-"""Environment variables whose values are never shown."""
+"""Names of environment variables whose values are never shown."""
 _SHORTEST_SECRET = 8
 
 _PASSWORD = re.compile(
     r"(?<![\w+.-])((?:s3a?|gc?s)://|(?!(?:s3a?|gc?s):)[A-Za-z][\w+.-]*://(?![^/\s@]*:\d{1,5}(?:/|$)))[^/\s:@]*:\S*@"
 )
-"""USER:PASSWORD@ in a URL. A secret may have slashes in it; except for buckets, what follows HOST:PORT/ is a path."""
+"""USER:PASSWORD@ in a URL. A password may contain slashes; except for buckets, what follows HOST:PORT/ is a path."""
 _USER = re.compile(r"(?<![\w+.-])((?:https?|s3a?)://)([^/\s:@?#'\"]+@)")
-"""TOKEN@ in a URL of which no part but a host can stand there."""
+"""TOKEN@ in a URL of a scheme where nothing but credentials can precede the @."""
 _QUERY = re.compile(
     r"([?&;])((?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|googleaccessid|"
     r"access_?token|auth_?token|token|password|secret(?:_?key)?|api_?key|access_?key(?:_?id)?)=)([^&;\s'\"<>]+)",
@@ -35,32 +35,32 @@ _ELSEWHERE = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS", "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_KEY", "abfs": "AZURE_STORAGE_ACCOUNT_KEY", "abfss": "AZURE_STORAGE_ACCOUNT_KEY",
 }  # fmt: skip
-"""Where the secrets of a store belong."""
+"""Environment variables for the credentials of a store, by URL scheme."""
 
 
 class UserError(Exception):
-    """Something that the user can put right before any work is done. One line: what, on what, what to do.
+    """Error that the user can fix before any work is done. Its one line says what is wrong, where, and what to do.
 
-    Not a ValueError: the parser of the command line reports those itself, in a frame.
+    Not a ValueError: the command line parser reports those itself, in a frame.
     """
 
 
 class StorageError(Exception):
-    """An object could not be read or written; the message names the object."""
+    """Failure to read or write an object; the message names the object."""
 
 
 class DamagedError(StorageError):
-    """An object was read, again and again where it came over a network, and what came makes no sense."""
+    """Content of an object that makes no sense, even after retries where it came over a network."""
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an error and what it says, on one line and without credentials; our own say what they are."""
+    """Return the type and message of an error on one line, without credentials; our own errors need no type."""
     kind = "" if type(error).__module__.startswith("pipeline.") and str(error) else f"{type(error).__name__}: "
     return redact(" ".join(f"{kind}{error}".split()))
 
 
 def redact(text: str) -> str:
-    """`text` without credentials: those in the environment of this process, and those that URLs and headers hold."""
+    """Return `text` without credentials: those in this process's environment, and those in URLs and headers."""
     for name, secret in os.environ.items():
         if len(secret) >= _SHORTEST_SECRET and _SECRET_NAME.search(name):
             text = text.replace(secret, _REDACTED).replace(urllib.parse.quote(secret, safe=""), _REDACTED)
@@ -68,7 +68,7 @@ def redact(text: str) -> str:
 
 
 def check_secret_free(text: str) -> None:
-    """Raise UserError where a URL in `text` holds credentials: it would go into plans, records, reports and logs."""
+    """Raise UserError where a URL in `text` holds credentials: plans, records, reports and logs would show them."""
     clean = _without_url_secrets(text)
     if clean != text:
         scheme = next(iter(re.findall(r"([A-Za-z][\w+.-]*)://", text)), "").lower()
@@ -80,7 +80,7 @@ def check_secret_free(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with escapes for what would steer a terminal, turn its direction or break its encoding."""
+    """Return `text` on one line, with escapes for what steers a terminal, turns its direction or breaks encoding."""
     if text.isprintable():
         return text
     return "".join(
@@ -91,5 +91,5 @@ def printable(text: str) -> str:
 def _without_url_secrets(text: str) -> str:
     text = _PASSWORD.sub(rf"\1{_REDACTED}@", text) if "@" in text else text
     text = _USER.sub(rf"\1{_REDACTED}@", text) if "@" in text else text
-    # Elsewhere than on the web, a question mark is a part of a name.
+    # Outside the web, a question mark is part of a name.
     return _WEB.sub(lambda url: _QUERY.sub(rf"\1\2{_REDACTED}", url[0]), text) if "?" in text else text

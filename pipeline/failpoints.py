@@ -1,10 +1,10 @@
-"""Named places between two writes, where a test can end or stop the process.
+"""Failpoints between two writes, where a test can pause or kill the process.
 
-`TRANSDOMAIN_CRASH=NAME` kills the process with SIGKILL the first time that it comes to the point NAME;
-`TRANSDOMAIN_CRASH=hold:NAME` makes it wait there for ever, so that somebody else can be killed meanwhile.
-`TRANSDOMAIN_CRASH_TOKEN` names a file that is created when the point is reached, with the process's id in it; while it
-exists no process stops again, so that a restarted worker gets past. Without the variable a point costs one look at
-the environment.
+`TRANSDOMAIN_CRASH=NAME` kills the process with SIGKILL the first time it reaches the failpoint NAME.
+`TRANSDOMAIN_CRASH=hold:NAME` makes it wait there for an hour first, so that another process can be killed meanwhile.
+`TRANSDOMAIN_CRASH_TOKEN` names a file that is created when the failpoint is reached and holds the process id. While the
+file exists, no process stops again, so a restarted worker gets past. Without the variable, a failpoint costs one look
+at the environment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POINTS = (
 
 
 def point(name: str) -> None:
-    """One of POINTS is reached."""
+    """Stop here where a test asks for it; `name` is one of POINTS."""
     wanted = os.environ.get("TRANSDOMAIN_CRASH")
     if wanted is None or wanted.removeprefix("hold:") != name:
         return

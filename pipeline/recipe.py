@@ -1,4 +1,4 @@
-"""What makes an output or a run what it is, as plain data: its fingerprint, and how two of them differ."""
+"""Recipe of an output or a run as plain data: its fingerprint, and the differences between two recipes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ ABSENT = "absent"
 
 
 class Change(NamedTuple):
-    """One setting in which two recipes differ."""
+    """Setting in which two recipes differ."""
 
     name: str
-    """With a dot between the levels."""
+    """Name of the setting, with dots between its levels."""
     before: Any
     now: Any
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """sha256 of a recipe, whatever the order of its keys."""
+    """Return the sha256 of a recipe, regardless of the order of its keys."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
-    """The settings that differ, by name; the word ABSENT stands for one that is not there. None where, and only where,
-    the fingerprints are the same.
+    """Return the settings that differ, sorted by name; ABSENT stands for a missing value.
 
-    Compared as they come back from a file, where a tuple is a list.
+    The list is empty if and only if the fingerprints are equal. Values are compared as a file would return them, where
+    a tuple is a list.
     """
     old, new = flat(json.loads(json.dumps(before))), flat(json.loads(json.dumps(now)))
-    # As text, which is what the fingerprint is of: to Python, False equals 0.
+    # Compare text, as the fingerprint does: to Python, False equals 0.
     old_text, new_text = ({name: json.dumps(value) for name, value in each.items()} for each in (old, new))
     return [
         Change(name, old.get(name, ABSENT), new.get(name, ABSENT))
@@ -41,7 +41,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Chang
 
 
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`recipe` by dotted names, as its flags have them."""
+    """Return `recipe` as a flat mapping with dotted names, as flags spell them."""
     found: dict[str, Any] = {}
     for name, value in recipe.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}

@@ -1,12 +1,12 @@
-"""All that a job writes to a terminal or a log: lines in which nothing steers the terminal or gives a secret away.
+"""Everything that a job writes to a terminal or a log: lines that cannot steer the terminal or reveal a secret.
 
-Texts from inputs (names of files, messages of decoders, columns) may hold line ends, escape sequences, characters that
-turn the direction of a line, or bytes that are no text. Hence two walls:
+Text from inputs (file names, decoder messages, column names) may hold line ends, escape sequences, characters that
+reverse the direction of a line, or bytes that are not text. Two barriers protect against this:
 
-- `tell` and `say` are the only ways by which the jobs write a line, `show` a text of several lines whose parts were
-  escaped where it was made, and `LineFormatter` the form of every record of a log. In each, one line stays one line.
-- Whatever else writes to stdout and stderr within `guarded` (libraries, Ray's copies of its workers' logs, the parser
-  of the command line) cannot get anything but text and line ends through. To it, the streams are no terminals.
+- Jobs write lines only through `tell` and `say`. `show` writes several lines whose parts were escaped when they were
+  made, and `LineFormatter` formats every log record. In each of them, one line stays one line.
+- Whatever else writes to stdout and stderr within `guarded` (libraries, Ray's copies of its workers' logs, the command
+  line parser) can only output text and line ends. To such writers, the streams are not terminals.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pipeline.errors import printable, redact
 
 
 def tell(line: str) -> None:
-    """Write a line of what the job gives, to stdout."""
+    """Write a line of the job's output to stdout."""
     print(escaped(line), flush=True)
 
 
 def say(line: str) -> None:
-    """Write a line for the user, to stderr, beside what the job gives."""
+    """Write a line for the user to stderr, apart from the job's output."""
     print(escaped(line), file=sys.stderr, flush=True)
 
 
@@ -38,29 +38,29 @@ def show(text: str) -> None:
 
 
 def pass_on(text: str) -> None:
-    """Write a part of another job's log to stdout as it comes, with its line ends."""
+    """Write a piece of another job's log to stdout as it arrives, with its line ends."""
     sys.stdout.write(_passed(text))
     sys.stdout.flush()
 
 
 def escaped(line: str) -> str:
-    """`line` as it may be shown: on one line, and without secrets."""
+    """Return `line` as it may be shown: on one line, and without secrets."""
     return printable(redact(line))
 
 
 def console(stream: TextIO) -> Console:
-    """A rich console on the terminal behind `stream`, which takes no word for markup; escape what it is given."""
+    """Return a rich console on the terminal behind `stream`, without markup or emoji; the caller escapes the text."""
     return Console(file=raw(stream), markup=False, emoji=False)
 
 
 def raw(stream: TextIO) -> TextIO:
-    """The stream behind a guarded one, for who draws on a terminal and escapes what it is given."""
+    """Return the stream behind a guarded one, for code that draws on a terminal and escapes its own text."""
     return stream.stream if isinstance(stream, _Guarded) else stream
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Let nothing through stdout and stderr, within the block, that would steer a terminal or break its encoding."""
+    """Filter stdout and stderr within the block, so that nothing can steer a terminal or break its encoding."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_guard, before)
     try:
@@ -70,7 +70,7 @@ def guarded() -> Iterator[None]:
 
 
 class LineFormatter(logging.Formatter):
-    """A record on one line; a traceback below it, indented, so that none of its lines looks like one of ours."""
+    """Format of a log record: one line, with any traceback indented below it, so that no line of it looks like ours."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = escaped(f"{self.formatTime(record, '%H:%M:%S')} {record.getMessage()}")
@@ -81,7 +81,7 @@ class LineFormatter(logging.Formatter):
 
 
 class LineHandler(logging.StreamHandler):
-    """Writes to whatever stderr is at the time: guarded, or drawn on by a progress bar."""
+    """Handler that writes to the stderr of the moment: guarded, or with a progress bar drawn on it."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -93,7 +93,7 @@ class LineHandler(logging.StreamHandler):
 
 
 class _Guarded:
-    """A text stream that escapes what is written to it, and looks like no terminal."""
+    """Text stream that escapes what is written to it and claims not to be a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -122,11 +122,11 @@ def _guard(stream: TextIO) -> Any:
     if stream is None or isinstance(stream, _Guarded):
         return stream
     if hasattr(stream, "reconfigure"):
-        # A name that the terminal's encoding lacks is no reason to fail.
+        # A name that the terminal cannot encode must not make the job fail.
         stream.reconfigure(errors="backslashreplace")
     return _Guarded(stream)
 
 
 def _passed(text: str) -> str:
-    """`text` with its line ends and tabs, and everything else as `escaped` has it."""
+    """Return `text` with its line ends and tabs; everything else is treated as in `escaped`."""
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in redact(text).split("\n"))

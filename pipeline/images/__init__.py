@@ -1,16 +1,17 @@
-"""Bytes become arrays and arrays become bytes; what is wrong with an image is found here, and named.
+"""Decoding of bytes into arrays and encoding of arrays into bytes; faults of an image are found and named here.
 
-Policy, where a file holds more than an 8-bit RGB picture: palettes are expanded; CMYK, YCbCr and Lab are converted;
-grey is repeated into three channels; alpha, and the transparent colour or palette entries of a PNG, are composited over
-white; an ICC profile is ignored (values are taken as sRGB); orientation is applied, once, and reported.
+Policy for files that hold more than an 8-bit RGB image: palettes are expanded; CMYK, YCbCr and Lab are converted; grey
+is repeated into three channels; alpha, and the transparent colour or palette entries of a PNG, are composited over
+white; an ICC profile is ignored (values are taken as sRGB); orientation is applied once and reported.
 
-Nothing is cut down in silence. Samples of more than 8 bits, signed or floating-point ones, and channels that are
-neither colour nor alpha are refused as an unsupported mode; an animation of several frames and a TIFF of several pages
-are refused as several pictures. No picture of its own, and passed over: what stands beside the first picture of a JPEG
-(the second view, the depth or gain map of a camera or phone), and the reduced versions and masks in a TIFF.
+Nothing is dropped silently. Samples of more than 8 bits, signed or floating-point samples, and channels that are
+neither colour nor alpha are refused as an unsupported mode. An animation of several frames and a TIFF of several pages
+are refused with `several pictures`. Passed over, since they are not images of their own: whatever accompanies the first
+image of a JPEG (the second view, the depth or gain map of a camera or phone), and the reduced versions and masks in a
+TIFF.
 
-Limits are checked against the header, before a pixel is decoded. What is no part of the picture (texts, profiles,
-EXIF of an odd type, stray bytes between segments or behind the end) never condemns it.
+Limits are checked against the header, before any pixel is decoded. Data outside the image itself (texts, profiles, EXIF
+of an odd type, stray bytes between segments or after the end) never condemns it.
 """
 
 from pipeline.images.blame import BadImage

@@ -1,4 +1,4 @@
-"""Bytes become arrays; what is wrong with an image is found here, and named."""
+"""Decoding of bytes into arrays; faults of an image are found and named here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 EXTENSIONS = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".webp", ".tif", ".tiff", ".bmp",
 )  # fmt: skip
-"""Names of files in a format that `decode` knows."""
+"""File name endings of the formats that `decode` knows."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 178_956_970
-"""An image of more pixels is refused, from its header: 3 bytes a pixel make this 512 MB. Pillow's own limit."""
+"""Limit of pixels, checked in the header: 512 MB at 3 bytes a pixel. Pillow has the same limit."""
 
 _OPEN: Mapping[str, Callable[..., ImageFile.ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
-    "JPEG": JpegImagePlugin.JpegImageFile,  # and not its factory, which goes by the segment of further views
+    "JPEG": JpegImagePlugin.JpegImageFile,  # not its factory, which reacts to the segment of further views
     "WEBP": WebPImagePlugin.WebPImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
@@ -44,16 +44,16 @@ _XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
 
 
 class Decoded(NamedTuple):
-    """A picture and what its file said of itself."""
+    """Decoded image, with what its file said about it."""
 
     pixels: np.ndarray
-    """uint8 [height, width, 3], RGB, after orientation."""
+    """RGB values, uint8 [height, width, 3], after orientation."""
     orientation: int
-    """The EXIF orientation that was applied, 1 (none) to 8."""
+    """EXIF orientation that was applied, 1 (none) to 8."""
 
 
 def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
-    """The encoded image in a cell of an image column. Raises BadImage where it has none."""
+    """Return the encoded image in a cell of an image column. Raises BadImage where the cell has none."""
     found = (cell or {}).get("bytes")
     if found is None and (cell or {}).get("path"):
         raise BadImage(
@@ -67,12 +67,12 @@ def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """The picture in `data`.
+    """Decode the image in `data`.
 
-    Raises BadImage where the bytes are at fault, with one of the reasons: empty, not an image, unsupported format,
-    unsupported mode, several pictures, too large, corrupt. Anything else that it raises is the machine's: MemoryError,
-    an OSError with its number. So is a fault that passes: an image is corrupt if decoding fails twice, the second time
-    with proof that there is memory for it.
+    Raises BadImage where the bytes are at fault, with one of these reasons: empty, not an image, unsupported format,
+    unsupported mode, several pictures, too large, corrupt. Any other error is the machine's: MemoryError, or an OSError
+    with its number. So that a passing fault is not blamed on the image, it counts as corrupt only if decoding fails
+    twice, the second time with proof that there is enough memory.
     """
     if len(data) == 0:
         raise BadImage("empty", "the file has no bytes")
@@ -89,7 +89,7 @@ def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded
 
 
 def _format(data: bytes) -> str:
-    """Which of FORMATS the data begin as. Raises BadImage for others."""
+    """Return which of FORMATS the data begin as. Raises BadImage for any other."""
     if data.startswith(png.SIGNATURE):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -123,16 +123,16 @@ def _decoded(data: bytes, kind: str, max_pixels: int) -> Decoded:
 
 
 def _check_header(data: bytes, kind: str) -> None:
-    """Raise BadImage for what would be cut down in silence by a decoder that takes it."""
+    """Raise BadImage for data of which a decoder would silently drop a part."""
     checks: dict[str, Callable[[bytes], None]] = {"PNG": png.check, "JPEG": jpeg.check, "TIFF": tiff.check}
     if kind in checks:
         checks[kind](data)
 
 
 def _decoded_by_pillow(data: bytes, whole: bytes, kind: str, max_pixels: int) -> Decoded:
-    """The picture in `data`, oriented as the `whole` file says, of which they may be the bare picture."""
+    """Decode the image in `data`, oriented as the `whole` file says; `data` may be the file without its extras."""
     canvas = _canvas(data) if kind == "WEBP" else (0, 0)
-    _check_size(canvas, max_pixels)  # a WebP's decoder takes memory for the canvas on opening
+    _check_size(canvas, max_pixels)  # opening a WebP allocates memory for the canvas
     try:
         image = _OPEN[kind](io.BytesIO(tiff.unturned(data) if kind == "TIFF" else data))
     except Exception as error:  # a header that a plugin chokes on
@@ -146,7 +146,7 @@ def _decoded_by_pillow(data: bytes, whole: bytes, kind: str, max_pixels: int) ->
         orientation = _orientation(image, whole, kind)
         try:
             pixels = _pixels(image, data, kind)
-        except Exception as error:  # every decoder has errors of its own
+        except Exception as error:  # every decoder has its own errors
             raise finding(error, kind, image.width * image.height) from error
         return Decoded(_oriented(pixels, orientation), orientation)
 
@@ -158,14 +158,14 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _canvas(data: bytes) -> tuple[int, int]:
-    """Width and height of an extended WebP; without extension they have 14 bits each, which need no check."""
+    """Return width and height of an extended WebP; others have 14 bits for each, which need no check."""
     if data[12:16] != b"VP8X" or len(data) < 30:
         return 0, 0
     return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
 
 
 def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
-    """The orientation that the file gives in EXIF or, where that has none, in XMP; 1 where it gives none."""
+    """Return the orientation given in EXIF or, failing that, in XMP; 1 where neither gives one."""
     info: Mapping[Any, Any] = image.info
     own = {"TIFF": lambda: data, "PNG": lambda: png.exif(data), "JPEG": lambda: info.get("exif") or jpeg.exif(data)}
     exif = own.get(kind, lambda: None)() or info.get("exif")
@@ -181,7 +181,7 @@ def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
 
 
 def _pixels(image: ImageFile.ImageFile, data: bytes, kind: str) -> np.ndarray:
-    """uint8 [height, width, 3] RGB as stored, before orientation."""
+    """Return RGB values as stored, uint8 [height, width, 3], before orientation."""
     if kind == "JPEG" and image.mode in ("L", "RGB"):
         pixels = jpeg.decode(data)
         if pixels is not None:
@@ -203,7 +203,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """EXIF 2.3, tag 274: the stored rows and columns, turned and mirrored as the camera says."""
+    """Turn and mirror the stored rows and columns as the camera says (EXIF 2.3, tag 274)."""
     match orientation:
         case 2:
             pixels = pixels[:, ::-1]
@@ -223,9 +223,9 @@ def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _silence_pillow() -> None:
-    """Keep warnings of Pillow about harmless oddities from being shown, or raised where warnings are errors.
+    """Keep Pillow's warnings about harmless oddities from being shown, or raised where warnings are errors.
 
-    For good and for the whole process, since the filters are one list for all threads.
+    The change is permanent and for the whole process, since all threads share one list of filters.
     """
     ours = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
     if not warnings.filters or warnings.filters[0] != ours:

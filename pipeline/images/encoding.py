@@ -1,4 +1,4 @@
-"""Arrays become bytes, and other sizes."""
+"""Encoding of arrays into bytes, and resizing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_PIXELS_A_SIDE: dict[Codec, int] = {"jpeg": 65_500, "png": 2**31 - 1, "webp
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How pixels become bytes. Part of a job's fingerprint, as it decides the bytes."""
+    """Encoding of pixels into bytes. Part of a job's fingerprint, since it determines the bytes."""
 
     codec: Codec = "jpeg"
     quality: int = 95
@@ -32,7 +32,7 @@ class Encoding:
 
 
 def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
-    """uint8 [height, width, 3] RGB as a file. Raises ValueError for any other array."""
+    """Encode RGB values, uint8 [height, width, 3], as a file. Raises ValueError for any other array."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"expected uint8 [height, width, 3], got {pixels.dtype} {list(pixels.shape)}")
     if encoding.codec == "jpeg":
@@ -43,7 +43,7 @@ def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
         )
     buffer = io.BytesIO()
     if encoding.codec == "png":
-        # Level 1 costs a fifth of the default's time for a tenth more bytes.
+        # Level 1 takes a fifth of the default's time for a tenth more bytes.
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     else:
         Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0)
@@ -51,7 +51,7 @@ def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
 
 
 def misfit(width: int, height: int, codec: Codec) -> str | None:
-    """Why a picture of this size cannot be written by `codec`; None where it can."""
+    """Return the reason why `codec` cannot write an image of this size, or None where it can."""
     most = _MOST_PIXELS_A_SIDE[codec]
     if max(width, height) <= most:
         return None
@@ -59,12 +59,12 @@ def misfit(width: int, height: int, codec: Codec) -> str | None:
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Bicubic, with antialiasing, ignoring the aspect. uint8 [height, width, 3]."""
+    """Resize uint8 [height, width, 3] by antialiased bicubic interpolation, ignoring the aspect ratio."""
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def codec_versions() -> dict[str, str]:
-    """The libraries that decide which pixels come out of a file and which bytes go into one."""
+    """Return the versions of the libraries that determine decoded pixels and encoded bytes."""
     return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}

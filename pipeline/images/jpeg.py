@@ -1,4 +1,4 @@
-"""JPEG: what its header says, and pixels from all that other readers read, unless a part of the picture is missing."""
+"""JPEG: header checks, and pixels of every file that other readers read, unless a part of the image is missing."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ import simplejpeg
 from pipeline.images.blame import OUT_OF_MEMORY, unsupported
 
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""The end of entropy-coded data: a marker that is neither a stuffed byte nor a restart."""
+"""End of entropy-coded data: a marker that is neither a stuffed byte nor a restart."""
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _LOSSLESS_OR_HIERARCHICAL = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 _JPEG_LS = 0xF7
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
 _APPLICATION = {*range(0xE1, 0xEE), 0xEF, 0xFE}
-"""Segments of applications and comments, without those that say how colours are coded (JFIF, Adobe)."""
+"""Segments of applications and comments, except those that say how colours are coded (JFIF, Adobe)."""
 
 _DAMAGE = re.compile(r"premature end|bad huffman code|bad arithmetic code|found marker", re.IGNORECASE)
-"""Warnings of libjpeg after which a part of the picture is made up."""
+"""Warnings of libjpeg after which it has made up a part of the image."""
 _STRAY = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _MOST_STRAY = 16
-"""Places with stray bytes that are mended in one file."""
+"""Limit of repairs of stray bytes in one file."""
 
 
 class _Segment(NamedTuple):
     marker: int
     start: int
-    """Of the 0xff before the marker."""
+    """Position of the 0xff before the marker."""
     end: int
-    """Behind its body; of a scan, behind its data."""
+    """Position after its body; for a scan, after its data."""
 
 
 def check(data: bytes) -> None:
-    """Raise BadImage where the header names a kind of JPEG that is no 8-bit picture of one, three or four channels."""
+    """Raise BadImage where the header names anything but an 8-bit JPEG of one, three or four channels."""
     for marker, start, end in _segments(data):
         body = data[start + 4 : end]
         if marker == _JPEG_LS:
@@ -54,22 +54,22 @@ def check(data: bytes) -> None:
 
 
 def bare(data: bytes) -> bytes:
-    """The file without the segments of applications, and without stray bytes between segments."""
+    """Return the file without application segments and without stray bytes between segments."""
     return data[:2] + b"".join(data[s.start : s.end] for s in _segments(data) if s.marker not in _APPLICATION)
 
 
 def exif(data: bytes) -> bytes | None:
-    """The body of the first EXIF segment before the pixels."""
+    """Return the body of the first EXIF segment before the pixels."""
     before = itertools.takewhile(lambda segment: segment.marker not in _FRAMES, _segments(data))
     bodies = (data[s.start + 4 : s.end] for s in before if s.marker == _EXIF)
     return next((body for body in bodies if body.startswith(b"Exif\0\0")), None)
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """uint8 [height, width, 3] RGB of a grey or three-channel JPEG; None where only a more lenient decoder can tell.
+    """Decode a grey or three-channel JPEG to RGB, uint8 [height, width, 3]; None where a more lenient decoder must try.
 
-    Raises ValueError where a part of the picture is missing. Stray bytes between its parts are left out, since every
-    viewer does so; but not more than a hundredth of the file, for then the decoder has lost its place.
+    Raises ValueError where a part of the image is missing. Stray bytes between its parts are skipped, as every viewer
+    does, up to a hundredth of the file: beyond that, the decoder has lost its position.
     """
     for _ in range(_MOST_STRAY):
         try:
@@ -87,7 +87,7 @@ def decode(data: bytes) -> np.ndarray | None:
 
 
 def _without_stray(data: bytes, complaint: str) -> bytes | None:
-    """`data` without the stray bytes of which libjpeg complains; None where it complains of something else."""
+    """Return `data` without the stray bytes that libjpeg complains about; None where it complains of something else."""
     found = _STRAY.search(complaint)
     if found is None:
         return None
@@ -105,7 +105,7 @@ def _without_stray(data: bytes, complaint: str) -> bytes | None:
 
 
 def _segments(data: bytes) -> Iterator[_Segment]:
-    """The segments up to the end of the picture, as far as there are any; bytes between them belong to none."""
+    """Yield the segments up to the end of the image, as far as they exist; bytes between them belong to none."""
     at = 2
     while (at := data.find(b"\xff", at)) >= 0:
         while at + 1 < len(data) and data[at + 1] == 0xFF:

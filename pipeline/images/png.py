@@ -1,4 +1,4 @@
-"""PNG: its depth, its frames, and the file without what is no part of the picture."""
+"""PNG: its depth, its frames, and the file without anything that is not part of the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRANSPARENCY_BYTES = {0: (2,), 2: (6,), 3: range(1, 257)}
 
 
 def check(data: bytes) -> None:
-    """Raise BadImage where a picture of 8 bits would leave a part of the file out: depth, or frames."""
+    """Raise BadImage where an 8-bit image would leave out a part of the file: depth, or frames."""
     for kind, body in _chunks(data):
         if kind == b"IHDR" and len(body) >= 9 and body[8] > 8:
             raise unsupported(f"PNG of {body[8]} bits a sample (pictures of up to 8 are supported)")
@@ -25,9 +25,9 @@ def check(data: bytes) -> None:
 
 
 def bare(data: bytes) -> bytes:
-    """The file with its critical chunks and its transparency alone.
+    """Return the file with only its critical chunks and its transparency.
 
-    Texts, profiles and the like are no part of the pixels, and may be damaged or larger than a decoder bears.
+    Texts, profiles and the like do not affect the pixels, and may be damaged or larger than a decoder accepts.
     """
     kept, start, colour_type = [SIGNATURE], len(SIGNATURE), None
     for kind, body in _chunks(data):
@@ -35,19 +35,19 @@ def bare(data: bytes) -> bytes:
         if kind == b"IHDR" and len(body) >= 10:
             colour_type = body[9]
         transparency = kind == b"tRNS" and len(body) in _TRANSPARENCY_BYTES.get(colour_type or 0, ())
-        if not kind[0] & 0x20 or transparency:  # a small first letter marks what can be done without
+        if not kind[0] & 0x20 or transparency:  # a lower-case first letter marks a dispensable chunk
             kept.append(data[start:end])
         start = end
     return b"".join([*kept, data[start:]])
 
 
 def exif(data: bytes) -> bytes | None:
-    """The body of the first EXIF chunk."""
+    """Return the body of the first EXIF chunk."""
     return next((body for kind, body in _chunks(data) if kind == b"eXIf"), None)
 
 
 def set_transparency(image: Image.Image, data: bytes) -> None:
-    """Bring the one transparent grey or colour, which the file gives in its own depth, to that of the pixels."""
+    """Convert the one transparent grey or colour from the file's depth to that of the pixels."""
     transparent = image.info.get("transparency")
     depth = data[24]
     if image.mode == "L" and isinstance(transparent, int):
@@ -57,7 +57,7 @@ def set_transparency(image: Image.Image, data: bytes) -> None:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and body of every whole chunk, up to the end of the picture."""
+    """Yield type and body of every complete chunk, up to the end of the image."""
     start = len(SIGNATURE)
     while start + 12 <= len(data):
         length = int.from_bytes(data[start : start + 4], "big")

@@ -1,4 +1,4 @@
-"""TIFF, and EXIF, which is one: the few tags that say what a picture is, read within bounded memory."""
+"""TIFF, and EXIF, which uses the same format: the few tags that describe an image, read within bounded memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ORIENTATION, _SAMPLES, _EXTRA_SAMPLES, _FORMAT, _SUBSAMPLING, _INK_SET, _DEPTH 
 _STRUCTURE = (_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _FORMAT)
 
 _BASE_SAMPLES = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
-"""Channels of each colour model that is supported: grey (two ways), RGB, palette, CMYK, YCbCr, CIE Lab."""
+"""Number of channels of each supported colour model: grey (two ways), RGB, palette, CMYK, YCbCr, CIE Lab."""
 _COLOUR_MODELS = {4: "mask", 9: "ICC Lab", 10: "ITU Lab", 32803: "colour filter array", 34892: "linear raw"}
 _ALPHA = (1, 2)
 _UNSIGNED, _UNDEFINED = 1, 4
 _COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
-"""None, CCITT (three ways), LZW, JPEG (old and new), Deflate (two numbers), PackBits, LZMA, Zstandard."""
+"""Codes for none, CCITT (three ways), LZW, JPEG (old and new), Deflate (two codes), PackBits, LZMA, Zstandard."""
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
@@ -32,20 +32,20 @@ class _Tag(NamedTuple):
     kind: int
     number_of_values: int
     values: tuple[int, ...]
-    """The first of its values, where they are integers."""
+    """First values, where they are integers."""
     raw: bytes
-    """The beginning of its body."""
+    """Beginning of the body."""
     size: int
-    """Bytes of its body; 0 where that lies outside the file."""
+    """Number of bytes of the body; 0 where it lies outside the file."""
     at: int
-    """Place of its entry in the file."""
+    """Position of the tag's entry in the file."""
 
 
 _Directory = Mapping[int, _Tag]
 
 
 def check(data: bytes) -> None:
-    """Raise BadImage where a picture of three channels of 8 bits would leave a part of the file out, or make it up."""
+    """Raise BadImage where an 8-bit image of three channels would leave out, or make up, a part of the file."""
     if data[:4] == b"MM\0+":
         raise unsupported("BigTIFF of big-endian numbers")
     directories = _directories(data)
@@ -70,9 +70,9 @@ def check(data: bytes) -> None:
 
 
 def orientation(data: bytes) -> int | None:
-    """The orientation, 1 to 8, that a TIFF or the body of an EXIF segment gives; None where it gives none that is one.
+    """Return the orientation, 1 to 8, in a TIFF or the body of an EXIF segment; None where it holds no valid one.
 
-    Never raises: a directory that is broken gives none.
+    Never raises: a broken directory gives None.
     """
     tag = next(_directories(data), {}).get(_ORIENTATION)
     if tag is None or tag.number_of_values != 1 or tag.kind not in (3, 4, 8, 9):
@@ -81,7 +81,7 @@ def orientation(data: bytes) -> int | None:
 
 
 def unturned(data: bytes) -> bytes:
-    """The file with its orientation set to 1: as stored, for decoders that would turn the picture themselves."""
+    """Return the file with its orientation set to 1 (as stored), for decoders that would turn the image themselves."""
     tag = next(_directories(data), {}).get(_ORIENTATION)
     if tag is None or tag.values == (1,):
         return data
@@ -123,12 +123,12 @@ def _check_colours(first: _Directory) -> None:
 
 
 def _is_reduced(page: _Directory) -> bool:
-    """Whether a page is a smaller version, or a mask, of another one, and no picture of its own."""
+    """Return True where a page is a smaller version or a mask of another one, not an image of its own."""
     return bool(_value(page, _NEW_SUBFILE_TYPE, 0) & 0b101) or _value(page, _SUBFILE_TYPE, 1) == 2
 
 
 def _stacked(first: _Directory) -> int:
-    """Pictures that ImageJ lays behind one directory, as it does for large stacks."""
+    """Return the number of images that ImageJ puts behind one directory, as it does for large stacks."""
     text = first[_DESCRIPTION].raw if _DESCRIPTION in first else b""
     lines = dict(line.partition(b"=")[::2] for line in text.split(b"\n")) if text.startswith(b"ImageJ=") else {}
     images = lines.get(b"images", b"1").strip()
@@ -140,7 +140,7 @@ def _value(directory: _Directory, tag: int, default: int) -> int:
 
 
 def _directories(data: bytes) -> Iterator[_Directory]:
-    """The directories of a file, first to last; those outside the file, and what follows them, are left out."""
+    """Yield the directories of a file, first to last; stop at one that lies outside the file."""
     if data[:4] not in SIGNATURES:
         return
     order, big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]
@@ -159,7 +159,7 @@ def _directories(data: bytes) -> Iterator[_Directory]:
 
 
 def _tag(data: bytes, at: int, order: str, width: int, pointer: str) -> tuple[int, _Tag]:
-    """The number of the tag at a place, and the tag."""
+    """Return the number of the tag at a position, and the tag."""
     number, kind, count = struct.unpack_from(f"{order}HH{pointer}", data, at)
     size = count * _TYPE_BYTES.get(kind, 0)
     place = at + 4 + width
@@ -172,6 +172,6 @@ def _tag(data: bytes, at: int, order: str, width: int, pointer: str) -> tuple[in
 
 
 def _number(data: bytes, at: int, code: str) -> int | None:
-    """The number at a place; None where that is outside of the file."""
+    """Return the number at a position, or None where that is outside the file."""
     inside = at + struct.calcsize(code) <= len(data)
     return struct.unpack_from(code, data, at)[0] if inside else None

@@ -1,12 +1,12 @@
-"""A URL becomes a filesystem; objects are listed, read, created exclusively and replaced whole.
+"""Storage by URL: list, read, exclusively create and wholly replace objects on any known filesystem.
 
-Nothing else in the package opens a path. What is notable here:
+Nothing else in the package opens a path. Notable properties:
 
-- `create` is a true conditional create: one winner, however many try, and never a truncated object. A filesystem for
-  which no such primitive is known is refused as an output by `check_output`.
-- Everything that crosses a network goes through the one retry policy (`storage.retry`), ends in bounded time, and is
-  compared with what the server says of it.
-- Listings are never cached: another writer is always assumed.
+- `create` is a true conditional create: one winner among any number of writers, and never a truncated object.
+  `check_output` refuses an output on a filesystem without a known primitive for this.
+- Everything that crosses a network follows the one retry policy (`storage.retry`), ends in bounded time, and is checked
+  against what the server says about it.
+- Listings are never cached, since another writer may always be active.
 """
 
 from pipeline.storage.exclusive import on_disk

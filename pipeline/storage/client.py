@@ -1,4 +1,4 @@
-"""The client of S3 that all threads of a process share: it tries nothing again by itself, and ends in time."""
+"""S3 client that all threads of a process share: it never retries by itself, and every request ends in time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.storage.retry import ANSWER_S, answer_s, retrying
 T = TypeVar("T")
 
 _RENEW_S = 2.0
-"""Credentials are looked for anew at most so often."""
+"""Least number of seconds between two lookups of credentials."""
 
 _renewed: weakref.WeakKeyDictionary[fsspec.AbstractFileSystem, float] = weakref.WeakKeyDictionary()
 _opened: dict[tuple[Any, ...], AsyncFileSystem] = {}
@@ -34,7 +34,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def options() -> dict[str, Any]:
-    """What a filesystem is opened with, beside what the user has configured for fsspec."""
+    """Return the options to open a filesystem with, on top of the user's configuration of fsspec."""
     from pipeline.storage.http import OneTry  # imported here: most jobs on a disk need no client
 
     theirs: dict[str, Any] = {}
@@ -46,38 +46,38 @@ def options() -> dict[str, Any]:
 
 
 def filesystem() -> AsyncFileSystem:
-    """The filesystem of S3 for all threads of this process; another one where the environment has changed.
+    """Return the S3 filesystem that all threads of this process share; a new one where the environment has changed.
 
-    fsspec would make one, with a client and connections of its own, for each thread.
+    fsspec itself would make one per thread, each with its own client and connections.
     """
     key = (os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     with _opening:
         if key not in _opened:
             _opened[key] = fsspec.filesystem("s3", skip_instance_cache=True, **options())
-            _opened[key].retries = 1  # of s3fs; who tries again is `pipeline.storage.retry`
+            _opened[key].retries = 1  # s3fs's own; `pipeline.storage.retry` does the retries
         return _opened[key]
 
 
 def is_s3(fs: fsspec.AbstractFileSystem) -> bool:
-    """Whether a filesystem is an S3 server's."""
+    """Return True where a filesystem is that of an S3 server."""
     return "s3" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
 def in_time(fs: fsspec.AbstractFileSystem, url: str) -> dict[str, float]:
-    """The argument by which a call of a filesystem ends in time, where it has one."""
+    """Connect, and return the timeout argument for a filesystem's calls, where it takes one."""
     connect(fs)
     return {"timeout": answer_s(url)} if isinstance(fs, AsyncFileSystem) else {}
 
 
 def connect(fs: fsspec.AbstractFileSystem) -> None:
-    """Find credentials and make the client, once, which may take longer than any request."""
+    """Find credentials and make the client, once; this may take longer than any request."""
     if is_s3(fs):
         fs.connect(timeout=ANSWER_S)
         _renewed.setdefault(fs, time.monotonic())
 
 
 def retrying_on(fs: fsspec.AbstractFileSystem, action: Callable[[], T], url: str) -> T:
-    """`retrying`, with credentials that are looked for anew after a refusal: others may have been put there."""
+    """Call `retrying`, and look up credentials again after a refusal, since they may have been replaced."""
     return retrying(action, url, lambda: _renew(fs))
 
 

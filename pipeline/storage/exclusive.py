@@ -1,7 +1,7 @@
-"""Exclusive creation, filesystem by filesystem: one winner, however many try, and never a truncated object.
+"""Exclusive creation on each filesystem: one winner among any number of writers, and never a truncated object.
 
-fsspec's own `mode="create"` is `exists()` followed by a plain write on every filesystem but S3 (`s3.put`), so local
-disks and `memory://` get their own.
+On every filesystem but S3 (`s3.put`), fsspec's own `mode="create"` is `exists()` followed by a plain write. So local
+disks and `memory://` get implementations of their own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _memory_lock = threading.Lock()
 
 @contextlib.contextmanager
 def on_disk(url: str, remedy: str = "free some space, or give another output") -> Iterator[None]:
-    """Name the object in what a disk raises, once, and the remedy where it is full or read-only.
+    """Add the object's name to errors that a disk raises, and a remedy where the disk is full or read-only.
 
-    Raises StorageError for a disk that takes no more.
+    Raises StorageError for a disk that cannot take more data.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def on_disk(url: str, remedy: str = "free some space, or give another output") -
 
 
 def create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:
-    """A look and a write that no other thread of this process comes between; False where the name is taken."""
+    """Create the object with no other thread of this process in between; return False where the name is taken."""
     with _memory_lock:
         if fs.exists(path):
             return False
@@ -48,7 +48,7 @@ def create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:
 
 
 def create_local(path: str, data: bytes) -> bool:
-    """An unnamed temporary file, linked once it is on the disk; a named one where the disk has no unnamed ones."""
+    """Sync an unnamed temporary file and link it, or a named one where the disk has none; False where it is taken."""
     directory = os.path.dirname(path)
     os.makedirs(directory, exist_ok=True)
     try:
@@ -72,7 +72,7 @@ def create_local(path: str, data: bytes) -> bool:
 
 
 def create_local_named(path: str, data: bytes) -> bool:
-    """A named temporary file, linked once it is on the disk; False where the name is taken."""
+    """Write a named temporary file, sync it and link it; return False where the name is taken."""
     temporary = temporary_name(path)
     try:
         write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
@@ -87,13 +87,13 @@ def create_local_named(path: str, data: bytes) -> bool:
 
 
 def temporary_name(path: str) -> str:
-    """A name beside `path` that nobody else has and that readers leave out."""
+    """Return a unique name next to `path` that readers ignore."""
     directory, base = os.path.split(path)
     return os.path.join(directory, f".{base[:64]}.{uuid.uuid4().hex}.tmp")
 
 
 def write_synced(descriptor: int, data: bytes) -> None:
-    """Write all of `data`, wait until the disk has it, and close the descriptor."""
+    """Write all of `data`, wait until it is on the disk, and close the descriptor."""
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         view = memoryview(data)
         while view:
@@ -102,7 +102,7 @@ def write_synced(descriptor: int, data: bytes) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Wait until the disk has the name of `path`."""
+    """Wait until the name of `path` is on the disk."""
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)

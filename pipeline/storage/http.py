@@ -1,4 +1,4 @@
-"""The connections below the client of S3."""
+"""HTTP connections below the S3 client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 
 
 class OneTry(AIOHTTPSession):
-    """Sends a request once; aiohttp would send it again where the connection is closed without an answer."""
+    """Session that sends a request once; aiohttp would resend it if the connection closed without an answer."""
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         session = await super()._get_session(proxy_url)

@@ -1,7 +1,7 @@
-"""What is below a prefix, and what stands at a URL. Listings are never cached: another writer is always assumed.
+"""Listings of a prefix, and lookups of a single URL. They are never cached: another writer may always be active.
 
-A folder that cannot be listed is an error, never an empty one. Links are followed; size and version are those of what
-they lead to, as `stat_file` has them.
+A folder that cannot be listed is an error, never an empty folder. Links are followed; size and version are those of
+their targets, as in `stat_file`.
 """
 
 from __future__ import annotations
@@ -29,55 +29,55 @@ FOLDER_MARKERS = "objects with content whose name ends with a slash"
 
 
 class Entry(NamedTuple):
-    """One listed object."""
+    """Listed object."""
 
     name: str
-    """Path relative to the listed prefix, with `/` between the parts; bytes that are no UTF-8 as \\xNN."""
+    """Path relative to the listed prefix, with `/` between its parts; bytes that are not UTF-8 appear as \\xNN."""
     url: str
     size: int
-    """Bytes."""
+    """Number of bytes."""
     version: str
-    """What changes when the content does: an etag on an object store, size and mtime on a disk."""
+    """Value that changes with the content: an etag on an object store, size and mtime on a disk."""
 
 
 @dataclass(frozen=True)
 class PassedOver:
-    """Entries below a prefix that are not taken for inputs, for one reason."""
+    """Entries below a prefix that are not inputs, for one reason."""
 
     reason: str
-    """A few words."""
+    """Reason in a few words."""
     count: int
     example: str
-    """The name of the first of them, relative to the prefix."""
+    """Name of the first entry, relative to the prefix."""
 
     def below(self, url: str) -> str:
-        """One line about them; `url` is the prefix that was listed."""
+        """Return one line about these entries; `url` is the listed prefix."""
         return f"{url}: {self.count:,} {self.reason}, such as {self.example}: no input"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is below a prefix of inputs."""
+    """Content of a prefix of inputs."""
 
     entries: list[Entry]
-    """Sorted by name."""
+    """Objects, sorted by name."""
     tally: Tally
-    """Of what is below it and not among the entries, by reason."""
+    """Counts of everything below the prefix that is not among the entries, by reason."""
 
 
 def list_files(url: str, suffix: str = "") -> list[Entry]:
-    """Every object below `url` whose name ends with `suffix`, sorted by name; empty where there is none.
+    """Return every object below `url` whose name ends with `suffix`, sorted by name; an empty list where there is none.
 
-    Raises StorageError where a folder below it cannot be listed.
+    Raises StorageError where a folder below `url` cannot be listed.
     """
     return sorted(entry for entry in _listed(url, Tally(), dots=True) if entry.name.endswith(suffix))
 
 
 def list_inputs(url: str, *, wants: Callable[[str], bool] = bool, enters: Callable[[str], bool] = bool) -> Listing:
-    """The objects below `url` whose name is wanted, without those that begin with a dot or are below such a folder.
+    """Return the objects below `url` whose name is wanted and has no part that begins with a dot.
 
-    Folders of a disk are entered where `enters` says so of their name. What is passed over is counted: names with a
-    dot, links that lead nowhere or round in a circle, what is no file, and names that a plan cannot hold.
+    Folders on a disk are entered where `enters` accepts their name. Entries that are passed over are counted: names
+    with a dot, links that lead nowhere or in a circle, entries that are not files, and names that a plan cannot hold.
     Raises StorageError where a folder below `url` cannot be listed.
     """
     tally = Tally(wants)
@@ -86,13 +86,13 @@ def list_inputs(url: str, *, wants: Callable[[str], bool] = bool, enters: Callab
 
 
 def passed_over(tally: Tally) -> tuple[PassedOver, ...]:
-    """What was counted, the most frequent reason first."""
+    """Return the counted entries, the most frequent reason first."""
     found = [PassedOver(reason, *counted) for reason, counted in tally.counts.items()]
     return tuple(sorted(found, key=lambda each: (-each.count, each.reason)))
 
 
 def stat_file(url: str) -> Entry | None:
-    """The entry of the object at `url` (its name is its last part), or None where there is no object."""
+    """Return the entry of the object at `url`, named by the last part of its path, or None where there is none."""
     fs, path = filesystem(url)
     name = path.rsplit("/", 1)[-1]
     if isinstance(fs, LocalFileSystem):
@@ -111,7 +111,7 @@ def stat_file(url: str) -> Entry | None:
 
 
 def exists(url: str) -> bool:
-    """Whether an object, or a prefix with at least one object below it, is at `url`."""
+    """Return True where there is an object at `url`, or a prefix with at least one object below it."""
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
         return os.path.exists(path)
@@ -119,9 +119,9 @@ def exists(url: str) -> bool:
 
 
 def require_empty(url: str, *, unless: tuple[str, ...]) -> None:
-    """Raise UserError where there are files below a prefix: an output would stand among them, or in their place.
+    """Raise UserError where files exist below a prefix: an output would mix with them, or replace them.
 
-    Names that begin with one of `unless` say that an output was begun there. Hidden files are in nobody's way.
+    Names that begin with one of `unless` show that an output was begun there. Hidden files do not count.
     """
     names = [entry.name for entry in list_files(url) if not is_hidden(entry.name)]
     if names and not any(name.startswith(unless) for name in names):
@@ -132,12 +132,12 @@ def require_empty(url: str, *, unless: tuple[str, ...]) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether readers leave an object of this name out: any part of it begins with a dot."""
+    """Return True where readers ignore an object of this name: some part of it begins with a dot."""
     return any(part.startswith(".") for part in name.split("/"))
 
 
 def is_leftover(name: str) -> bool:
-    """Whether an object of this name is a temporary file that a kill left behind."""
+    """Return True where the name is that of a temporary file that a killed process left behind."""
     base = name.rsplit("/", 1)[-1]
     return base.startswith(".") and base.endswith(".tmp")
 
@@ -162,7 +162,7 @@ def _listed(url: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool]
         elif name.endswith("/"):
             if info["size"]:
                 tally.add(FOLDER_MARKERS, name)
-        elif not is_text(name) or "?versionId=" in name:  # which S3's client takes for the version of an object
+        elif not is_text(name) or "?versionId=" in name:  # the S3 client reads this as an object's version
             tally.add(UNHOLDABLE, escaped(name))
         else:
             yield Entry(name, f"{base}/{name}", info["size"], _version(info))
@@ -183,7 +183,7 @@ def _walked(path: str, url: str, tally: Tally, dots: bool, enters: Callable[[str
 
 
 def _held_name(path: str, name: str) -> str | None:
-    """`name` as a plan holds it, or None where what it holds would be another file's name."""
+    """Return `name` as a plan holds it, or None where that would be the name of another file."""
     if name.isascii() or is_text(name):
         return name
     held = escaped(name)
@@ -192,11 +192,11 @@ def _held_name(path: str, name: str) -> str | None:
 
 
 def _found(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, dict[str, Any]]:
-    """Every object below `path`, with what is known of it."""
+    """Return every object below `path`, with its details."""
     lists_keys = getattr(type(fs), "_find", AsyncFileSystem._find) is not AsyncFileSystem._find
     if lists_keys or isinstance(fs, MemoryFileSystem):
         return fs.find(path, detail=True)
-    # A walk of fsspec, which its own find is, takes a folder that cannot be listed for an empty one.
+    # fsspec's own find is a walk, which takes a folder that cannot be listed for an empty one.
     found, folders = dict[str, dict[str, Any]](), [path]
     while folders:
         folder = folders.pop()
@@ -217,6 +217,6 @@ def _version(info: dict[str, Any]) -> str:
     if etag:
         return str(etag).strip('"')
     changed = info.get("mtime") or info.get("created")
-    if isinstance(changed, datetime.datetime):  # memory:// lists seconds and stats a datetime
+    if isinstance(changed, datetime.datetime):  # memory:// lists seconds but stats a datetime
         changed = changed.timestamp()
     return f"{info['size']}-{changed}"

@@ -1,4 +1,4 @@
-"""Objects are read, created exclusively, replaced whole and removed; and a prefix is proved to be fit for an output."""
+"""Operations on objects (read, create exclusively, replace whole, remove), and a check that a prefix fits an output."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from pipeline.storage.urls import filesystem, join
 
 
 def read(url: str, *, size: int | None = None, version: str | None = None) -> bytes:
-    """The whole object, compared with what the server says of it, and with the size and version that it should have.
+    """Return the whole object, checked against what the server says about it, and against `size` and `version`.
 
-    Raises FileNotFoundError where it is missing, StorageError where it cannot be read or is another one: DamagedError
-    where its size stays another.
+    Raises FileNotFoundError where it is missing, StorageError where it cannot be read or has changed, and DamagedError
+    where its size stays wrong.
     """
     fs, path = filesystem(url)
     if client.is_s3(fs):
@@ -48,7 +48,7 @@ def read(url: str, *, size: int | None = None, version: str | None = None) -> by
 
 
 def read_if_there(url: str) -> bytes | None:
-    """The whole object, or None where it is missing."""
+    """Return the whole object, or None where it is missing."""
     try:
         return read(url)
     except FileNotFoundError:
@@ -57,9 +57,9 @@ def read_if_there(url: str) -> bytes | None:
 
 @contextlib.contextmanager
 def open_read(url: str) -> Iterator[IO[bytes]]:
-    """A seekable file for range reads. What it raises names the object; a server's faults are retried range by range.
+    """Open a seekable file for range reads. Errors name the object; a server's faults are retried range by range.
 
-    Wrap the whole use of it in `retrying` for what only who decodes the bytes can see: that they are damaged.
+    Only the code that decodes the bytes can see that they are damaged: wrap the whole use of the file in `retrying`.
     """
     fs, path = filesystem(url)
     if client.is_s3(fs):
@@ -79,8 +79,8 @@ def open_read(url: str) -> Iterator[IO[bytes]]:
 def create(url: str, data: bytes) -> bool:
     """Create the object at `url` exclusively, whole or not at all.
 
-    Returns False where the name is taken. That can be our own write whose answer was lost on the way, so a caller
-    never concludes anything from False but this: read what is there and go on with that.
+    Returns False where the name is taken. The cause may be our own earlier write whose answer got lost. So a caller
+    must conclude nothing else from False: read what is there and continue with that.
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
@@ -121,11 +121,11 @@ def _replace_local(path: str, data: bytes) -> None:
 
 
 def grow(url: str, data: bytes, published: int) -> None:
-    """Publish `data`, whose first `published` bytes are at `url` already. For one writer.
+    """Publish `data`, whose first `published` bytes are at `url` already. Allows a single writer.
 
-    On a local disk the rest is appended, so that who has the file open sees it grow, and a kill may leave a part of
-    it; elsewhere the object is replaced whole. What an attempt that failed has appended is written over, and a file
-    that somebody has removed is written whole.
+    On a local disk the rest is appended, so that a reader with the file open sees it grow; a kill may leave a part of
+    it. Elsewhere the object is replaced whole. A new attempt overwrites what a failed one has appended, and a file that
+    was removed is written whole.
     """
     fs, path = filesystem(url)
     if not isinstance(fs, LocalFileSystem):
@@ -140,14 +140,14 @@ def grow(url: str, data: bytes, published: int) -> None:
 
 
 def delete(url: str) -> None:
-    """Remove the object at `url`; nothing happens where there is none."""
+    """Remove the object at `url`; do nothing where there is none."""
     fs, path = filesystem(url)
     with contextlib.suppress(FileNotFoundError):
         client.retrying_on(fs, lambda: fs.rm_file(path, **client.in_time(fs, url)), url)
 
 
 def age_s(url: str, now: float) -> float | None:
-    """Seconds between the last change of the object and `now` (of time.time()); None where it is gone."""
+    """Return the seconds between the object's last change and `now` (of time.time()), or None where it is gone."""
     fs, path = filesystem(url)
     try:
         if client.is_s3(fs):
@@ -159,16 +159,16 @@ def age_s(url: str, now: float) -> float | None:
 
 
 def list_unfinished_uploads(url: str) -> list[s3.Upload]:
-    """Multipart uploads below `url` that nobody has completed, sorted by name; none where there is no such thing.
+    """Return multipart uploads below `url` that nobody completed, sorted by name; only S3 has them.
 
-    No write of this package leaves one behind; others' tools, and earlier versions of it, do.
+    No write of this package leaves one behind, but other tools and earlier versions do.
     """
     fs, path = filesystem(url)
     return s3.list_uploads(fs, path, url) if client.is_s3(fs) else []
 
 
 def abort_upload(upload: s3.Upload) -> None:
-    """Remove the parts of an unfinished upload; nothing happens where it is gone."""
+    """Remove the parts of an unfinished upload; do nothing where it is gone."""
     fs, path = filesystem(upload.url)
     with contextlib.suppress(FileNotFoundError):
         s3.abort(fs, path, upload)
@@ -177,7 +177,7 @@ def abort_upload(upload: s3.Upload) -> None:
 def check_output(url: str) -> None:
     """Prove that objects can be created exclusively at `url`. Leaves nothing behind.
 
-    Raises UserError where the filesystem has no such primitive or ignores it, or nothing can be written there.
+    Raises UserError where the filesystem lacks or ignores such a primitive, or where nothing can be written.
     """
     fs, _ = filesystem(url)
     if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and not client.is_s3(fs):
@@ -186,7 +186,7 @@ def check_output(url: str) -> None:
     probe = join(url, f"_transdomain/tmp/.probe-{uuid.uuid4().hex}.tmp")
     made = _missing_folders(filesystem(probe)[1]) if isinstance(fs, LocalFileSystem) else []
     try:
-        # Nobody else knows the name: where it is taken, our own first write was, whose answer was lost.
+        # Nobody else knows the name: if it is taken, our own first write took it and its answer was lost.
         written = create(probe, b"probe") or read(probe) == b"probe"
         exclusive = not create(probe, b"second") and read(probe) == b"probe"
         delete(probe)
@@ -200,7 +200,7 @@ def check_output(url: str) -> None:
 
 
 def _missing_folders(path: str) -> list[str]:
-    """The folders that `path` is in and that are not there, the innermost first."""
+    """Return the missing parent folders of `path`, the innermost first."""
     missing = []
     while not os.path.lexists(path := os.path.dirname(path)):
         missing.append(path)

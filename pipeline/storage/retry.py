@@ -1,6 +1,6 @@
-"""The one retry policy: what is a passing fault, how often and how long to try again, and what is said at the end.
+"""Retry policy of the whole package: which faults pass, how often and how long to retry, and the final message.
 
-The libraries below (s3fs, botocore) try nothing again by themselves, so that what is counted here is what happens.
+The libraries below (s3fs, botocore) never retry by themselves, so the attempts counted here are all that happen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Fault(enum.Enum):
-    """What passes, by whose fault it is."""
+    """Faults that may pass, by cause."""
 
     SILENT = "no answer"
     BUSY = "an answer that asks for patience, or a server's own failure"
@@ -33,31 +33,31 @@ class Fault(enum.Enum):
 
 
 class Patience(NamedTuple):
-    """When to stop trying again."""
+    """Limits at which retries end."""
 
     attempts: int
-    """That end in this fault."""
+    """Number of attempts that may end in this fault."""
     total_s: float
-    """No attempt begins later than this after the first."""
+    """Seconds after the first attempt beyond which no other one begins."""
 
 
 PATIENCE = {
-    Fault.SILENT: Patience(30, 120),  # a server that starts again within a minute fails nothing
+    Fault.SILENT: Patience(30, 120),  # a server restart within a minute causes no failure
     Fault.BUSY: Patience(30, 120),
     Fault.DAMAGED: Patience(12, 60),
     Fault.UNREADABLE: Patience(5, 30),
     Fault.DENIED: Patience(10, 30),
 }
 FIRST_PATIENCE = PATIENCE | {Fault.SILENT: Patience(4, 3.5), Fault.DENIED: Patience(4, 3.5)}
-"""For a user who waits at the terminal, until a server has answered once: a wrong address is said in seconds."""
+"""Patience for a user at the terminal until a server first answers: a wrong address is reported in seconds."""
 DISK_PATIENCE = Patience(6, 20)
 
 ANSWER_S, FIRST_ANSWER_S = 30.0, 4.0
-"""An attempt ends so long after the last sign of the server."""
+"""Seconds after the server's last sign of life at which an attempt ends."""
 SLOWEST_BYTES_PER_S = 50_000
-"""An attempt may take so long for its bytes on top, however steadily they drip."""
+"""Rate that sets the extra time an attempt gets for its bytes, however steadily they drip."""
 FIRST_WAIT_S, MAX_WAIT_S = 0.2, 8.0
-"""Waits double from one to the other; each is shortened at random by up to a half."""
+"""Seconds of the first wait and of the longest; waits double in between, and each is randomly cut by up to a half."""
 
 _BUSY_CODES = {
     "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "ThrottlingException", "Throttling",
@@ -81,11 +81,11 @@ _DAMAGED_NAMES = {
 
 
 class BadBody(Exception):  # noqa: N818
-    """What was read cannot be what the server has; to be read again."""
+    """Content that cannot be what the server has and should be read again."""
 
 
 class _Hurry:
-    """Whether a user waits, and which servers have answered since."""
+    """State of this process: is a user waiting, and which servers have answered since."""
 
     wanted = False
     answered: set[str] = set()  # noqa: RUF012
@@ -93,7 +93,7 @@ class _Hurry:
 
 @contextlib.contextmanager
 def first_answer_soon() -> Iterator[None]:
-    """Within this process, give a server that has never answered seconds instead of minutes."""
+    """Give a server that has never answered seconds instead of minutes, within this process."""
     _Hurry.wanted, _Hurry.answered = True, set()
     try:
         yield
@@ -102,16 +102,16 @@ def first_answer_soon() -> Iterator[None]:
 
 
 def answer_s(url: str) -> float:
-    """Seconds without a sign of the server of `url` after which an attempt is to end."""
+    """Return the seconds without a sign of life from the server of `url` after which an attempt ends."""
     return FIRST_ANSWER_S if _is_first(url) else ANSWER_S
 
 
 def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None = None) -> T:
-    """Run `action`, again with backoff while the network or the server is at fault; after a refusal `renew` first.
+    """Run `action`, and retry it with backoff for faults of network or server; after a refusal, call `renew` first.
 
-    `action` has to end by itself, within about `answer_s(url)`. Raises FileNotFoundError and FileExistsError, and
-    PermissionError of a disk, as they come (they are answers, not faults), and StorageError naming `url` once patience
-    is used up: DamagedError where what was read stays damaged.
+    `action` has to end by itself, within about `answer_s(url)`. FileNotFoundError, FileExistsError and a disk's
+    PermissionError are answers, not faults, and are raised unchanged. Raises StorageError naming `url` once patience
+    runs out: DamagedError where the content stays damaged.
     """
     begun, faults = time.monotonic(), Counter[Fault]()
 
@@ -158,9 +158,9 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
 
 @contextlib.contextmanager
 def preflight(url: str) -> Iterator[None]:
-    """Around what is looked at before any work: what does not answer or cannot be read is the user's to put right.
+    """Turn errors of checks made before any work into UserError, since the user has to fix them.
 
-    Raises UserError for what storage and the formats raise; errors that name no object are given `url`.
+    Raises UserError for the errors of storage and formats; an OSError that does not name `url` gets it added.
     """
     try:
         yield
@@ -171,9 +171,9 @@ def preflight(url: str) -> Iterator[None]:
 
 
 def fault_of(error: BaseException, url: str) -> Fault | None:
-    """The fault behind an error of one attempt; None where trying again cannot help."""
+    """Return the fault behind an error of one attempt, or None where a retry cannot help."""
     if isinstance(error, StorageError | UserError):
-        return None  # tried already
+        return None  # retried already
     for cause in causes(error):
         if isinstance(cause, FileNotFoundError | FileExistsError | IsADirectoryError | NotADirectoryError):
             return None
@@ -207,14 +207,14 @@ def _fault_of_answer(error: BaseException, code: str) -> Fault | None:
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error`, what caused it, what caused that."""
+    """Yield `error`, its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def error_code(error: BaseException) -> str | None:
-    """The code with which an S3 server answered, where `error` is such an answer."""
+    """Return the code of an S3 server's answer where `error` is one, else None."""
     response = getattr(error, "response", None)
     return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
 
@@ -235,7 +235,7 @@ def _said(error: BaseException) -> str:
 
 
 def _named(error: Exception, url: str) -> Exception:
-    """An answer of a server with the name of the object that it is about; what names its object already as it is."""
+    """Return a server's answer with the name of its object; an error that already names its object is unchanged."""
     if not _is_remote(url) or url in str(error):
         return error
     if type(error).__module__.startswith("botocore."):

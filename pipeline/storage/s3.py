@@ -1,8 +1,8 @@
-"""Requests to an S3 server: each ends in bounded time, and what it brings is compared with what was said of it.
+"""Requests to an S3 server: each ends in bounded time, and its result is checked against what the server said.
 
-s3fs finds the server and signs; nothing below `storage.retry` tries again. An object is written by one PUT, whose
-condition every server that passes `check_output` honours; a multipart upload's completion is conditional on fewer
-servers, and leaves parts behind where it never comes.
+s3fs finds the server and signs requests; nothing below `storage.retry` retries. An object is written by one PUT, whose
+condition is honoured by every server that passes `check_output`. Fewer servers support a condition on completing a
+multipart upload, which also leaves parts behind if it is never completed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from pipeline.storage.retry import SLOWEST_BYTES_PER_S, BadBody, answer_s, cause
 T = TypeVar("T")
 
 MOST_BYTES = 5 * 2**30
-"""S3's limit for one PUT."""
+"""Limit of S3 for one PUT."""
 _WATCHED_BYTES = 1_000_000
-"""From here on a body is sent piece by piece, and the time runs from the last piece."""
+"""Size from which a body is sent piece by piece, with the timeout counted from the last piece."""
 _SAME_SUMS = 4
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 
 _no_md5: set[str] = set()
-"""Buckets whose etags were seen not to be MD5 sums, by this process."""
+"""Buckets whose etags this process has found not to be MD5 sums."""
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
 def read(fs: AsyncFileSystem, path: str, url: str, *, size: int | None = None, version: str | None = None) -> bytes:
-    """The whole object, of this size and version where they are known. Raises StorageError where it has changed."""
+    """Return the whole object, of this size and version where given. Raises StorageError where it has changed."""
     sums = Counter[str]()
 
     def attempt() -> bytes:
@@ -56,7 +56,7 @@ def read(fs: AsyncFileSystem, path: str, url: str, *, size: int | None = None, v
 def read_range(
     fs: AsyncFileSystem, path: str, url: str, start: int, stop: int, version: str, *, twice: bool = False
 ) -> bytes:
-    """Bytes `start` to `stop` of an object of this version, read `twice` and compared where that is asked.
+    """Return bytes `start` to `stop` of an object of this version; with `twice`, read them twice and compare.
 
     Raises StorageError where the object has changed.
     """
@@ -64,7 +64,7 @@ def read_range(
     def once() -> bytes:
         data, answer = _get(fs, path, url, version=version, span=(start, stop))
         said = answer.get("ContentRange")
-        if said is None:  # a server, or a cache before it, that knows no ranges sends all there is
+        if said is None:  # a server or cache without range support sends everything
             data = data[start:stop]
         elif not said.startswith(f"bytes {start}-{stop - 1}/"):
             raise BadBody(f"asked for bytes {start} to {stop - 1}, answered with {said}")
@@ -115,9 +115,9 @@ def _get(
 
 
 def _check_sum(bucket: str, data: bytes, answer: Mapping[str, Any], seen: Counter[str]) -> None:
-    """Raises BadBody where a body is not what its etag says. `seen` counts the sums of the attempts before.
+    """Raise BadBody where a body does not match its etag. `seen` counts the sums of earlier attempts.
 
-    The same other sum again and again is what the server has: its etags are no MD5 sums then.
+    If the same other sum comes back repeatedly, it is what the server has: its etags are not MD5 sums.
     """
     etag = _MD5.fullmatch(answer.get("ETag", ""))
     if etag is None or bucket in _no_md5 or "kms" in answer.get("ServerSideEncryption", ""):
@@ -133,9 +133,9 @@ def _check_sum(bucket: str, data: bytes, answer: Mapping[str, Any], seen: Counte
 
 
 class RangeFile(io.RawIOBase):
-    """A seekable file of one object, read by ranges, each of which is checked and retried by itself.
+    """Seekable file of one object, read by ranges; each range is checked and retried by itself.
 
-    A range to the end, where Parquet has what no checksum of its own covers, is read twice and compared.
+    A range that reaches the end is read twice and compared: no checksum of Parquet's own covers what it keeps there.
     """
 
     def __init__(self, fs: AsyncFileSystem, path: str, url: str, size: int, version: str) -> None:
@@ -173,14 +173,14 @@ class RangeFile(io.RawIOBase):
 
 
 def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: bool) -> None:
-    """Write the object by one request. Raises FileExistsError where it has to be new and is not."""
+    """Write the object with one request. Raises FileExistsError where it must be new but exists."""
     if len(data) > MOST_BYTES:
         raise StorageError(f"{url}: {len(data)} bytes, and an object is at most {MOST_BYTES}; write smaller shards")
     asked = _named(fs, path) | ({"IfNoneMatch": "*"} if exclusive else {})
     patience = answer_s(url)
 
     async def send() -> None:
-        body = _Watched(data) if len(data) >= _WATCHED_BYTES else data  # a new one each time: what was sent is closed
+        body = _Watched(data) if len(data) >= _WATCHED_BYTES else data  # a new one each time: a sent body is closed
         async with asyncio.timeout(patience + len(data) / SLOWEST_BYTES_PER_S):
             await _while_moving(fs._call_s3("put_object", Body=body, **asked), body, patience)
 
@@ -197,7 +197,7 @@ def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: boo
 
 
 class _Watched(io.BytesIO):
-    """A body that knows when the last piece of it was taken, in seconds of time.monotonic()."""
+    """Body that records when its last piece was taken, in seconds of time.monotonic()."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
@@ -209,9 +209,9 @@ class _Watched(io.BytesIO):
 
 
 async def _while_moving(call: Awaitable[T], body: bytes | _Watched, patience: float) -> T:
-    """The answer to a request. Raises TimeoutError where its body does not get on, or no answer comes after it.
+    """Return the answer to a request. Raises TimeoutError where its body makes no progress, or no answer follows it.
 
-    Neither the client's timers nor the system's run while a server that stands still is waited for.
+    Neither the client's timers nor the system's run while a stalled server is waited for.
     """
     task, begun = asyncio.ensure_future(call), time.monotonic()
     try:
@@ -227,7 +227,7 @@ async def _while_moving(call: Awaitable[T], body: bytes | _Watched, patience: fl
 
 
 def is_refused_condition(error: BaseException) -> bool:
-    """Whether a server says that what is there is not what a request asks for."""
+    """Return True where a server says that the object does not meet a request's condition."""
     return any(error_code(cause) in ("PreconditionFailed", "412") for cause in causes(error))
 
 
@@ -235,7 +235,7 @@ def is_refused_condition(error: BaseException) -> bool:
 
 
 def find(fs: AsyncFileSystem, path: str, url: str) -> dict[str, dict[str, Any]]:
-    """Every object below a path, as `fs.find` describes them; each page of the listing is retried by itself."""
+    """Return every object below a path, as `fs.find` describes them; each page of the listing is retried by itself."""
     asked, bucket = _below(fs, path)
     return {
         f"{bucket}/{item['Key']}": item | {"type": "file", "size": item["Size"]}
@@ -247,7 +247,7 @@ def find(fs: AsyncFileSystem, path: str, url: str) -> dict[str, dict[str, Any]]:
 def _pages(
     fs: AsyncFileSystem, url: str, method: str, asked: dict[str, str], following: Mapping[str, str]
 ) -> Iterator[Mapping[str, Any]]:
-    """`following` names what the next page is asked for by, and where the last one says it."""
+    """Yield pages of a listing; `following` maps the arguments for the next page to where the last page names them."""
 
     def attempt() -> Mapping[str, Any]:
         return fs.call_s3(method, **asked, **in_time(fs, url))
@@ -261,18 +261,18 @@ def _pages(
 
 
 class Upload(NamedTuple):
-    """A multipart upload that nobody has completed: its parts are stored, and paid for, and in no listing."""
+    """Multipart upload that nobody completed: its parts are stored, and paid for, but in no listing."""
 
     name: str
     """Path relative to the listed prefix."""
     url: str
     started: float
-    """Seconds of time.time()."""
+    """Start time, in seconds of time.time()."""
     id: str
 
 
 def list_uploads(fs: AsyncFileSystem, path: str, url: str) -> list[Upload]:
-    """The unfinished multipart uploads below a path, sorted by name."""
+    """Return the unfinished multipart uploads below a path, sorted by name."""
     asked, _ = _below(fs, path)
     following = {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"}
     uploads = []
@@ -286,13 +286,13 @@ def list_uploads(fs: AsyncFileSystem, path: str, url: str) -> list[Upload]:
 
 
 def abort(fs: AsyncFileSystem, path: str, upload: Upload) -> None:
-    """Give an unfinished upload up and its parts back. Raises FileNotFoundError where there is none."""
+    """Abort an unfinished upload and free its parts. Raises FileNotFoundError where there is none."""
     asked = _named(fs, path) | {"UploadId": upload.id}
     retrying_on(fs, lambda: fs.call_s3("abort_multipart_upload", **asked, **in_time(fs, upload.url)), upload.url)
 
 
 def _below(fs: AsyncFileSystem, path: str) -> tuple[dict[str, str], str]:
-    """How a listing of what is below a path is asked for, and the bucket."""
+    """Return the arguments for a listing below a path, and the bucket."""
     bucket, key, _ = fs.split_path(path)
     prefix = key.rstrip("/")
     return {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}, bucket

@@ -1,4 +1,4 @@
-"""A URL becomes a filesystem and a path in it; names below a prefix cannot leave it."""
+"""Resolution of a URL to a filesystem and a path in it; names below a prefix cannot leave it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pipeline.storage import client
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `url` and the path in it.
+    """Return the filesystem of `url` and the path in it.
 
-    Raises UserError for a scheme that fsspec does not know, for a chain of URLs, and for credentials in a URL.
+    Raises UserError for a scheme unknown to fsspec, a chain of URLs, and credentials in a URL.
     """
     check_secret_free(url)
     first, *others = url.split("::")
     if others and (first in fsspec.available_protocols() or any("://" in other for other in others)):
         raise UserError(f"{url}: a chain of filesystems; give the URL of one, such as s3://BUCKET/PREFIX")
     try:
-        # What stands behind a :: would be a filesystem of its own to fsspec; here it is a part of a name.
+        # To fsspec, what follows a :: would be a filesystem of its own; here it is part of a name.
         if urlsplit(url).scheme in ("s3", "s3a"):
             fs = client.filesystem()
             return fs, fs._strip_protocol(url)
@@ -43,7 +43,7 @@ _ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is UTF-8; a disk may have others, of which Python makes surrogates."""
+    """Return True where a name is UTF-8; disks may have other names, in which Python puts surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -52,32 +52,32 @@ def is_text(name: str) -> bool:
 
 
 def escaped(name: str) -> str:
-    """`name` with \\xNN for each byte that is no UTF-8; the name of a file that is there, `filesystem` finds by it."""
+    """Return `name` with \\xNN for each byte that is not UTF-8; `filesystem` finds an existing file by this name."""
     try:
         return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    except UnicodeEncodeError:  # no name of a disk
+    except UnicodeEncodeError:  # not a disk's name
         return name.encode(errors="backslashreplace").decode()
 
 
 def unescaped(name: str) -> str:
-    """The inverse of `escaped` for names that had no such text in them."""
+    """Undo `escaped`, for names that did not contain such text before."""
     return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), name)
 
 
 def is_memory(url: str) -> bool:
-    """Whether `url` lives in this process alone."""
+    """Return True where `url` exists in this process only."""
     return urlsplit(url).scheme == "memory"
 
 
 def is_local(url: str) -> bool:
-    """Whether `url` is on a disk of this machine."""
+    """Return True where `url` is on a disk of this machine."""
     return isinstance(filesystem(url)[0], LocalFileSystem)
 
 
 def absolute(url: str) -> str:
-    """`url` without a trailing slash; a relative local path is made absolute, since workers have other directories.
+    """Return `url` without a trailing slash; make a local path absolute, since workers have other working directories.
 
-    Raises UserError for a relative one in a job that was submitted to a cluster.
+    Raises UserError for a relative path in a job that was submitted to a cluster.
     """
     if not is_local(url):
         return url.rstrip("/")
@@ -90,17 +90,17 @@ def absolute(url: str) -> str:
 
 
 def real(url: str) -> str:
-    """`url` without links on its way, where it is on a disk; what is not there may be named, too."""
+    """Return `url` with links resolved where it is on a disk; it need not exist."""
     return os.path.realpath(filesystem(url)[1]) if is_local(url) else url
 
 
 def is_submitted() -> bool:
-    """Whether this process is a job that was submitted to a Ray cluster, which leaves this mark in its environment."""
+    """Return True where this process is a job submitted to a Ray cluster, which leaves this mark in its environment."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def join(prefix: str, name: str) -> str:
-    """The URL of `name` under `prefix`. Raises ValueError where `name` could leave the prefix."""
+    """Return the URL of `name` under `prefix`. Raises ValueError where `name` could leave the prefix."""
     parts = name.split("/")
     if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
         raise ValueError(
@@ -110,10 +110,10 @@ def join(prefix: str, name: str) -> str:
 
 
 def room_for_names(prefix: str) -> int:
-    """Bytes that the name of an object below `prefix` may have: of a path on a disk, or of a key on an object store."""
+    """Return the bytes that an object's name below `prefix` may take: in a disk's path, or in an object store's key."""
     fs, path = filesystem(prefix)
     if isinstance(fs, LocalFileSystem):
-        most = 4095 - 48  # PATH_MAX without the byte at its end, and what a temporary name may have more
+        most = 4095 - 48  # PATH_MAX without its final byte, less what a temporary name may add
     else:
-        path, most = path.lstrip("/").partition("/")[2], 1024  # the bucket is no part of a key
+        path, most = path.lstrip("/").partition("/")[2], 1024  # the bucket is not part of a key
     return most - len(os.fsencode(path.rstrip("/"))) - 1

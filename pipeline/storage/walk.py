@@ -1,4 +1,4 @@
-"""Every file below a folder of a disk, links followed, and what else is there."""
+"""Walk of a folder on a disk: every file below it, with links followed, and counts of everything else."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
 _OF_THE_DISK = ("lost+found", "System Volume Information")
-"""Folders that a filesystem keeps for itself, at the root of a disk, and lets nobody read."""
+"""Folders at the root of a disk that a filesystem reserves for itself and lets nobody read."""
 
 
 class Found(NamedTuple):
-    """A file that a walk came to."""
+    """File that a walk came to."""
 
     name: str
-    """Relative to where the walk began."""
+    """Path relative to the start of the walk."""
     size: int
-    """Bytes, of what a link leads to."""
+    """Number of bytes; for a link, those of its target."""
     version: str
-    """What changes when the content does, as far as a disk knows."""
+    """Value that changes with the content, as far as a disk knows."""
 
 
 class Tally:
-    """What is passed over: for each reason how often, and the name that comes first in the alphabet."""
+    """Counts of entries passed over: for each reason, how many and the alphabetically first name."""
 
     HIDDEN: ClassVar = "names that begin with a dot"
     NOWHERE: ClassVar = "links that lead nowhere"
@@ -33,10 +33,10 @@ class Tally:
     OF_THE_DISK: ClassVar = "folders that a disk keeps for itself"
 
     def __init__(self, wants: Callable[[str], bool] = bool) -> None:
-        """Count those names that are wanted."""
+        """Count only the names that `wants` accepts."""
         self.counts: dict[str, tuple[int, str]] = {}
         self.followed: dict[str, str] = {}
-        """The real path of each folder that a link led to, by the link's name."""
+        """Real path of each folder that a link led to, by the link's name."""
         self._wants = wants
 
     def add(self, reason: str, name: str) -> None:
@@ -49,24 +49,24 @@ class Tally:
 class _Folder(NamedTuple):
     path: str
     name: str
-    """Relative to where the walk began, with a slash at its end; empty there."""
+    """Path relative to the start of the walk, with a slash at its end; empty for the start itself."""
     real: str
-    """Without links."""
+    """Path with links resolved."""
     behind: tuple[str, ...]
-    """Real paths of the folders with the links that led here."""
+    """Real paths of the folders that hold the links that led here."""
 
 
 def version_of(found: os.stat_result) -> str:
-    """What changes when the content of a file does."""
+    """Return a value that changes with the content of a file."""
     return f"{found.st_size}-{found.st_mtime}"
 
 
 def walk(root: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool] = bool) -> Iterator[Found]:
-    """Every file below `root`, those that links lead to as well.
+    """Yield every file below `root`, including those that links lead to.
 
-    Names that begin with a dot are passed over unless `dots` are wanted, and folders that `enters` says no to of their
-    name. What goes while the walk lasts is not there. Raises OSError where a folder cannot be listed or an entry not
-    be looked at.
+    Names that begin with a dot are passed over unless `dots` is set, and so are folders whose name `enters` refuses.
+    Entries that vanish during the walk are ignored. Raises OSError where a folder cannot be listed or an entry cannot
+    be examined.
     """
     folders = [_Folder(root, "", os.path.realpath(root), ())]
     while folders:
@@ -111,7 +111,7 @@ def walk(root: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool] =
 
 
 def _target(path: str) -> os.stat_result | None:
-    """What `path` leads to, or None where that is nothing."""
+    """Return the stat of what `path` leads to, or None where it leads nowhere."""
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""Image stores: a prefix that holds images with keys, as Parquet shards or as a folder of files.
+"""Image stores: prefixes that hold images with keys, as Parquet shards or as a folder of files.
 
-`open_store` looks at what is there. Rows come as an Arrow table with `key` (string), SHARD (the name of the shard,
-relative to the store), the image columns (`struct<bytes, path>`) and every other column untouched. A row whose key is
-null has shard and number in its place, and `without_keyless` tells such rows from the others.
+`open_store` detects the form. Rows come as an Arrow table with `key` (string), SHARD (name of the shard, relative to
+the store), the image columns (`struct<bytes, path>`) and all other columns unchanged. A row whose key is null gets its
+shard and row number as a key, and `without_keyless` tells such rows from the others.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ log = logging.getLogger("transdomain")
 
 
 _PIECE_BYTES = 32_000_000
-"""Encoded bytes that are read at a time where only some rows are wanted."""
+"""Encoded bytes to read at a time where only some rows are wanted."""
 _STAT_THREADS = 16
 
 
 def open_store(url: str, *, alike: bool = True) -> Store:
-    """The store at `url`: a prefix, one Parquet file, or all prefixes and files that a `*` in it stands for.
+    """Open the store at `url`: a prefix, one Parquet file, or all prefixes and files that match a `*` in it.
 
-    Its columns are those of every shard; where the shards need not be `alike`, those that they have in common.
-    Raises UserError, naming what to do, where nothing is there, nothing in it is an image or a Parquet shard, its
-    shards disagree on their columns, or it is the unfinished output of another job; StorageError where a folder in it
-    cannot be listed.
+    Its columns are those of every shard; where the shards need not be `alike`, those that they have in common. Raises
+    UserError, saying what to do, where nothing exists, nothing is an image or a Parquet shard, the shards disagree on
+    their columns, or the store is the unfinished output of another job. Raises StorageError where a folder in it cannot
+    be listed.
     """
     url = storage.escaped(storage.absolute(url))
     if "**" in url:
@@ -104,8 +104,10 @@ def open_store(url: str, *, alike: bool = True) -> Store:
 
 
 def _require_finished(url: str, names: Collection[str]) -> None:
-    """Raises UserError where the output of a job is not complete: its mark is missing, or names other segments than
-    there are, as after a run that was killed while another one planned."""
+    """Raise UserError where the output of a job is not complete: no mark, or one with another number of segments.
+
+    The number differs after a run that was killed while another one planned.
+    """
     mark = storage.read_if_there(f"{url}/_SUCCESS") if "_SUCCESS" in names else None
     planned = sum(name.startswith("_transdomain/plan/") and not storage.is_leftover(name) for name in names)
     if mark is None or marked_segments(mark) != planned:
@@ -126,13 +128,13 @@ def _several(url: str, roots: Sequence[str]) -> UserError:
 
 
 def _besides(tally: storage.Tally) -> str:
-    """A few words on what was passed over."""
+    """Return a few words about the entries that were passed over."""
     found = [f"{each.count} {each.reason}, such as {each.example}" for each in storage.passed_over(tally)[:3]]
     return f"; passed over are {'; '.join(found)}" if found else ""
 
 
 def _list_matching(url: str) -> storage.Listing:
-    """Every object that matches or is below a prefix that does, named from where the first `*` stands."""
+    """List every object that matches or is below a matching prefix, named relative to the part with the first `*`."""
     base, wanted = _pattern(url)
     return storage.list_inputs(
         base,
@@ -142,7 +144,7 @@ def _list_matching(url: str) -> storage.Listing:
 
 
 def is_listed(url: str, store: Store) -> bool:
-    """Whether an object at `url` would be listed as a part of a store, by whatever links lead there."""
+    """Return True where an object at `url` would be listed as part of a store, through whatever links lead there."""
     root = store.root or store.url
     base, wanted = _pattern(root) if "*" in root else (root, [])
     target = storage.real(url)
@@ -152,7 +154,7 @@ def is_listed(url: str, store: Store) -> bool:
 
 
 def _pattern(url: str) -> tuple[str, list[str]]:
-    """The prefix before the first part with a `*`, and that part and what follows it."""
+    """Return the prefix before the first part with a `*`, and the list of that part and those after it."""
     base = url[: url.index("*")].rpartition("/")[0]
     return base, url[len(base) + 1 :].split("/")
 
@@ -162,7 +164,7 @@ def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
 
 
 def _fits(part: str, wanted: str) -> bool:
-    """Whether a part of a name is what another says, in which a `*` stands for anything."""
+    """Return True where a part of a name matches `wanted`, in which a `*` stands for anything."""
     return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), part, re.DOTALL) is not None
 
 
@@ -172,11 +174,11 @@ def read_rows(
     *,
     wants: Callable[[str], bool] | None = None,
 ) -> pa.Table:
-    """The rows of `ranges`, in order; of the `columns` named (`key` and SHARD always), or of all. Where a key is null,
-    there is NO_KEY, too.
+    """Return the rows of `ranges`, in order, with the named `columns` (`key` and SHARD always) or all of them.
 
-    Of the rows whose key is wanted, where that is asked; files of others are not fetched.
-    Raises SourceChangedError where a shard is not the one that was planned, StorageError where it cannot be read.
+    Where a key is null, the table has the column NO_KEY, too. With `wants`, only rows with a wanted key are returned,
+    and files with other keys are not fetched. Raises SourceChangedError where a shard has changed since planning,
+    StorageError where it cannot be read.
     """
     return _read(ranges, columns, wants, unchanged=False)
 
@@ -184,20 +186,20 @@ def read_rows(
 def _read(
     ranges: Sequence[Range], columns: Sequence[str] | None, wants: Callable[[str], bool] | None, *, unchanged: bool
 ) -> pa.Table:
-    """`unchanged` says that the shards were just seen to be those that were planned."""
+    """Read as `read_rows` does; `unchanged` says that the shards were just checked against the plan."""
     if not all(naming.is_shard(r.shard) for r in ranges):
         files = [r for r in ranges if wants is None or wants(r.shard)]
         return folder.read_files(files, columns, unchanged=unchanged)
     if wants is None:
         return _together([parquet.read_range(r, columns) for r in ranges])
-    # Piece by piece, so that what is not wanted is never held all at once.
+    # Read piece by piece, so that unwanted rows are never held all at once.
     pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
     return _together([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:
-    """One table of rows of several shards, with what any of them says about its columns."""
-    # Only tables that have a null key have the column that marks it.
+    """Join rows of several shards into one table, with the features that any of them has for its columns."""
+    # Only tables with a null key have the column that marks it.
     marked = any(NO_KEY in table.column_names for table in tables)
     rows = pa.concat_tables(tables, promote_options="default" if marked else "none")
     said = {table.schema.metadata and table.schema.metadata.get(b"huggingface"): table.schema for table in tables}
@@ -211,10 +213,10 @@ def read_what_is_left(
     *,
     wants: Callable[[str], bool] | None = None,
 ) -> tuple[pa.Table, list[tuple[str, Range, str]]]:
-    """What `read_rows` gives of the shards that are as they were planned, and the rows of the others.
+    """Return what `read_rows` gives for the shards that are as planned, and the rows of all other shards.
 
-    Those come as key, range and the reason why it cannot be read; their keys are those by which their shard names its
-    rows. Where nothing is left, the table has no rows, and the columns of `schema`.
+    Each of the latter comes as its key, its range and the reason why it cannot be read; its key is the name that its
+    shard gives the row. Where no shard is left, the table has no rows, and the columns of `schema`.
     """
     shards = {r.url: r for r in ranges}
     with ThreadPoolExecutor(max(1, min(_STAT_THREADS, len(shards)))) as threads:
@@ -228,7 +230,7 @@ def read_what_is_left(
 
 
 def _change(planned: Range) -> str:
-    """What happened to a range's shard since it was planned; empty where nothing did."""
+    """Return what happened to a range's shard since planning; empty where nothing did."""
     try:
         require_unchanged(planned)
     except SourceChangedError as error:
@@ -237,7 +239,7 @@ def _change(planned: Range) -> str:
 
 
 def _keys(of: Range) -> list[str]:
-    """The keys by which a shard names its rows where it has none of its own."""
+    """Return the keys that a shard gives to rows without a key of their own."""
     return parquet.row_keys(of) if naming.is_shard(of.shard) else [of.shard]
 
 

@@ -1,7 +1,7 @@
-"""The features of `datasets`: what its columns mean beyond their types, kept as JSON in a schema's metadata.
+"""Features of `datasets`: the meaning of its columns beyond their types, kept as JSON in a schema's metadata.
 
-A column of class labels holds integers; their names are there and nowhere else. So features ride along with the rows
-of a store, and shards whose names differ are not one store.
+A column of class labels holds integers; only the features hold their names. So features travel with the rows of a
+store, and shards with different names are not one store.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ _METADATA = b"huggingface"
 _IMAGE = {"_type": "Image"}
 
 Features = Mapping[str, Any]
-"""By column, each as `datasets` writes it."""
+"""Features by column, each as `datasets` writes it."""
 
 _Rows = TypeVar("_Rows", pa.Schema, pa.Table)
 
 
 def features_of(schema: pa.Schema) -> Features:
-    """The features that a schema carries; none where it says nothing that can be read."""
+    """Return the features that a schema carries; none where its metadata cannot be read."""
     return _parsed((schema.metadata or {}).get(_METADATA, b""))
 
 
 def with_features(rows: _Rows, features: Features) -> _Rows:
-    """A table or a schema that carries these features of its columns, and no other metadata."""
+    """Return a table or a schema that carries these features of its columns, and no other metadata."""
     schema = rows if isinstance(rows, pa.Schema) else rows.schema
     kept = {name: features[name] for name in schema.names if name in features}
     metadata = {_METADATA: json.dumps({"info": {"features": kept}}).encode()} if kept else None
@@ -35,24 +35,24 @@ def with_features(rows: _Rows, features: Features) -> _Rows:
 
 
 def without_features(rows: pa.Table, columns: Iterable[str]) -> pa.Table:
-    """`rows` without what they carry about these columns, which are others now."""
+    """Return `rows` without the features of these columns, whose content has changed."""
     gone, features = set(columns), features_of(rows.schema)
     return with_features(rows, {name: feature for name, feature in features.items() if name not in gone})
 
 
 def features_of_shard(schema: pa.Schema, pictures: Iterable[str]) -> Features:
-    """The features of a shard that is to be written: those that its rows carry, and that `pictures` are images."""
+    """Return the features of a shard to be written: those that its rows carry, with `pictures` marked as images."""
     carried = features_of(schema)
     return {**carried, **{name: _IMAGE for name in pictures if _type(carried.get(name)) != "Image"}}
 
 
 def is_other_than_image(feature: Any) -> bool:
-    """Whether a feature says that its column is of another kind, such as sound, which is stored like an image."""
+    """Return True where a feature says that its column is no image but, say, sound, which is stored like one."""
     return _type(feature) not in ("", "Image")
 
 
 def united(first: Features, *others: Features) -> Features:
-    """The features of all; where a column has several, the first that names classes, else the first."""
+    """Merge the features of all; where a column has several, take the first that names classes, else the first."""
     merged = dict(first)
     for other in others:
         for name, feature in other.items():
@@ -62,7 +62,7 @@ def united(first: Features, *others: Features) -> Features:
 
 
 def differing_classes(first: Features, other: Features) -> dict[str, str]:
-    """Columns whose class names are not the same in both, and how they differ; what names none agrees with all."""
+    """Return columns with different class names in both, and the difference; a column without names agrees with all."""
     found = {}
     for name in first.keys() & other.keys():
         here, there = class_names(first[name]), class_names(other[name])
@@ -73,7 +73,7 @@ def differing_classes(first: Features, other: Features) -> dict[str, str]:
 
 
 def class_names(feature: Any) -> dict[str, list[str]]:
-    """The names of classes in a feature, by where in it they are, however deep."""
+    """Return the class names in a feature, by their path in it, however deep."""
     return dict(_class_names(feature, ""))
 
 

@@ -1,4 +1,4 @@
-"""A folder of image files, recursive: each file is a shard of one row, and its relative path is its key."""
+"""Folders of image files, read recursively: each file is a shard of one row, and its relative path is its key."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ _READ_THREADS = 16
 
 
 def open_files(url: str, files: Sequence[storage.Entry]) -> Store:
-    """The store of these files, a range a file."""
+    """Return the store of these files, with a range for each file."""
     schema = pa.schema([("key", pa.string()), ("image", IMAGE_TYPE)])
     return Store(url, "folder", schema, [Range(e.name, e.url, e.version, 0, 1, e.size) for e in files])
 
 
 def read_files(ranges: Sequence[Range], columns: Sequence[str] | None, *, unchanged: bool = False) -> pa.Table:
-    """Files as rows of `key`, `image` and the shard; without fetching a byte where `image` is not asked for, and
-    then without a look at them where they are known to be `unchanged`."""
+    """Return files as rows of `key`, `image` and the shard; fetch their bytes only where `image` is requested.
+
+    Without `image`, files that are known to be `unchanged` are not even examined.
+    """
     names = pa.array([r.shard for r in ranges], pa.string())
     table = pa.table({"key": names})
     wants_images = columns is None or "image" in columns
@@ -39,5 +41,5 @@ def _read(wanted: Range) -> bytes:
     require_unchanged(wanted)
     try:
         return storage.read(wanted.url, size=wanted.size, version=wanted.version)
-    except PermissionError as error:  # of the storage, and no fault of the image
+    except PermissionError as error:  # raised by the storage, not a fault of the image
         raise StorageError(f"{wanted.url}: may not be read ({error.strerror or error}); make it readable") from error

@@ -1,4 +1,4 @@
-"""Footers of Parquet shards that are read piece by piece: each is read once, and the least recently used forgotten."""
+"""Cache of footers of Parquet shards that are read piece by piece: each is read once, the least recent dropped."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from concurrent.futures import Future
 import pyarrow.parquet as pq
 
 _Key = tuple[str, str]
-"""URL and version of a shard: what has changed has another footer."""
+"""URL and version of a shard: a changed shard has another footer."""
 
 
 class Footers:
-    """Footers in memory, for all threads of a process."""
+    """Footers in memory, shared by all threads of a process."""
 
     def __init__(self, most_bytes: int) -> None:
-        """Hold at most `most_bytes` of them, as encoded, and always one."""
+        """Hold at most `most_bytes` of footers, as encoded, but always one."""
         self._most_bytes, self._held_bytes = most_bytes, 0
         self._held: OrderedDict[_Key, Future[pq.FileMetaData]] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, url: str, version: str, read: Callable[[], pq.FileMetaData]) -> pq.FileMetaData:
-        """The footer of a shard, which `read` reads where nobody has; who comes while it is read waits for it.
+        """Return the footer of a shard; unless it is held, call `read`, while other callers wait.
 
-        Raises what `read` raises, and then the next one reads again.
+        Raises what `read` raises; the next call then reads again.
         """
         key = (url, version)
         with self._lock:

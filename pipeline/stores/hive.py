@@ -1,6 +1,6 @@
-"""Columns that stand in the names of folders, as Hive, Spark and pyarrow write them: `split=train/class=cat/0.parquet`.
+"""Columns in the names of folders, as Hive, Spark and pyarrow write them: `split=train/class=cat/0.parquet`.
 
-A column of the shard's own is taken before one of the same name in its path.
+A column in the shard itself takes precedence over one of the same name in its path.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def path_values(shard: str) -> dict[str, str | None]:
-    """The columns in the path of a shard, by name; all of them are text."""
+    """Return the columns in the path of a shard, by name; all values are text."""
     found = dict[str, str | None]()
     for part in shard.split("/")[:-1]:
         name, equals, value = part.partition("=")
@@ -25,12 +25,12 @@ def path_values(shard: str) -> dict[str, str | None]:
 
 
 def fields(shard: str, own: Iterable[str]) -> list[pa.Field]:
-    """The columns that a shard has by its path alone, `own` being those that are in it."""
+    """Return the columns that a shard has only by its path; `own` are those in the shard itself."""
     return [pa.field(name, pa.string()) for name in path_values(shard) if name not in set(own)]
 
 
 def contradictions(shard: str, footer: pq.FileMetaData) -> dict[str, str]:
-    """Columns that are in the path and in the shard, and how they differ, as far as its footer tells."""
+    """Return columns that differ between path and shard, and the difference, as far as the footer tells."""
     values = path_values(shard)
     if not values or not footer.num_row_groups:
         return {}

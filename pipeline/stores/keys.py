@@ -1,4 +1,4 @@
-"""Keys that clash, found with bounded memory however many there are."""
+"""Search for clashing keys, with bounded memory however many keys there are."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pipeline.stores.schema import Store, without_keyless
 
 _PARTITIONS = 64
 _MOST_SUSPECTS = 1000
-"""Of one partition; more are of one kind, and some of them are enough."""
+"""Limit of suspects in one partition; more would be of the same kind, and some of them are enough."""
 _ROWS = 65_536
-"""Keys that one thread reads at a time."""
+"""Number of keys that one thread reads at a time."""
 _THREADS = 16
 
 Batches = Callable[[], Iterable[tuple[str, Sequence[str]]]]
-"""Gives all keys anew, batch by batch, each with the name of the shard that it is of."""
+"""Function that yields all keys anew, batch by batch, each with the name of its shard."""
 
 
 def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple[str, str, str]]:
-    """Some keys that occur more than once in all these stores together, each with two URLs of shards that have it.
+    """Return some keys that occur more than once in all these stores together, each with the URLs of two of its shards.
 
-    Reads the column of keys alone, and nothing at all of a single store whose keys are unique by construction: a
-    folder, or shards that name their rows by number. Null keys are no duplicates: they cost their rows.
+    Reads only the column of keys, and nothing of a single store whose keys are unique by construction: a folder, or
+    shards that name their rows by number. Null keys are not duplicates: they cost only their own rows.
     """
     if len(stores) == 1 and (stores[0].kind == "folder" or "key" not in stores[0].schema.names):
         return []
@@ -38,7 +38,7 @@ def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple
 
 
 def store_keys(store: Store) -> Iterator[tuple[str, Sequence[str]]]:
-    """The keys of a store, some ten thousand at a time, each batch with its shard's URL; null keys are left out."""
+    """Yield the keys of a store, except null keys, some ten thousand at a time, each batch with its shard's URL."""
     if store.kind == "folder":
         yield from ((piece.url, [piece.shard]) for piece in store.ranges)
         return
@@ -62,10 +62,10 @@ def _keys(piece: Range) -> list[str]:
 
 
 def duplicates(batches: Batches, most: int = 10) -> list[tuple[str, str, str]]:
-    """Some keys that occur more than once, at most `most`, sorted, each with two shards that have it.
+    """Return some keys that occur more than once, at most `most`, sorted, each with two shards that have it.
 
-    64-bit hashes are spread over files and compared file by file; only keys whose hashes meet are looked at again, in
-    a second pass.
+    64-bit hashes are spread over files and compared file by file. Only keys with colliding hashes are examined again,
+    in a second pass.
     """
     with contextlib.ExitStack() as stack:
         seen = _Spread(stack)
@@ -86,17 +86,17 @@ def duplicates(batches: Batches, most: int = 10) -> list[tuple[str, str, str]]:
 
 
 def duplicate_keys(batches: Callable[[], Iterable[Sequence[str]]], most: int = 10) -> list[str]:
-    """Some keys that occur more than once in all batches together; at most `most`, sorted."""
+    """Return some keys that occur more than once in all batches together; at most `most`, sorted."""
     return [key for key, _, _ in duplicates(lambda: (("", keys) for keys in batches()), most)]
 
 
 def file_and_folder_keys(
     batches: Callable[[], Iterable[Sequence[str]]], extension: str, most: int = 10
 ) -> list[tuple[str, str]]:
-    """Some pairs of keys that cannot both be files below one folder: one's file stands where the other's folder is.
+    """Return some pairs of keys that cannot both be files below one folder: one's file is where the other's folder is.
 
-    Key `a` becomes the file a.png, and key `a.png/b` needs a folder of that name. At most `most`, sorted; memory is
-    bounded as in `duplicates`.
+    Key `a` becomes the file a.png, and key `a.png/b` needs a folder of that name. At most `most` pairs, sorted; memory
+    is bounded as in `duplicates`.
     """
     with contextlib.ExitStack() as stack:
         files, folders = _Spread(stack), _Spread(stack)
@@ -121,7 +121,7 @@ def file_and_folder_keys(
 
 
 def _folders(name: str, extension: str) -> Iterator[str]:
-    """The folders of a file that have a name which a file could have."""
+    """Yield the folders of a file whose name could also be that of a file."""
     end = name.find(f".{extension}/")
     while end >= 0:
         yield name[: end + len(extension) + 1]
@@ -134,10 +134,10 @@ def _repeated(values: np.ndarray) -> list[int]:
 
 
 class _Spread:
-    """Hashes of names, on the disk, in files by which equal ones are together."""
+    """Hashes of names, kept on the disk in files; equal hashes share a file."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        """The files are gone when `stack` is closed."""
+        """Open the files, which are gone when `stack` is closed."""
         self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTITIONS)]  # noqa: SIM115
         self._waiting: list[int] = []
 
@@ -154,7 +154,7 @@ class _Spread:
         self._waiting = []
 
     def partitions(self) -> Iterator[np.ndarray]:
-        """The hashes of each file, int64."""
+        """Yield the hashes of each file, int64."""
         self._write()
         for file in self._files:
             file.seek(0)

@@ -1,4 +1,4 @@
-"""`_SUCCESS`, the mark that says complete: which segments it speaks of, and their counts."""
+"""`_SUCCESS`, the mark of a complete output: the segments it covers, and their counts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Totals(NamedTuple):
 
 
 def encode_mark(segments: int, total: Totals, card_sha256: str | None) -> bytes:
-    """The mark of an output of so many segments; `card_sha256` is of the dataset card, where one was written."""
+    """Return the mark of an output of this many segments; `card_sha256` is that of the dataset card, if written."""
     said = {"format": FORMAT_VERSION, "segments": segments, "last_segment": f"{segments - 1:06d}", **total._asdict()}
     return json.dumps(said | {"card_sha256": card_sha256}, indent=1, sort_keys=True).encode()
 
 
 def decode_mark(data: bytes) -> dict[str, Any] | None:
-    """What a mark says, or None where it is damaged, or is none of this format."""
+    """Return the content of a mark, or None where it is damaged or not of this format."""
     try:
         said = json.loads(data)
         known = said["format"] == FORMAT_VERSION and "card_sha256" in said
@@ -36,7 +36,7 @@ def decode_mark(data: bytes) -> dict[str, Any] | None:
 
 
 def marked_segments(data: bytes) -> int | None:
-    """How many segments a mark speaks of, whichever version wrote it; None where it is damaged."""
+    """Return the number of segments that a mark covers, whichever version wrote it; None where it is damaged."""
     try:
         segments = json.loads(data)["segments"]
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""Which names below a prefix are inputs, and why the others are not.
+"""Classification of names below a prefix: which are inputs, and why the others are not.
 
-Names that begin with a dot are nobody's inputs. A leading underscore hides a Parquet file, as it does from Spark, Hive
-and pyarrow, and what an output keeps for itself; pictures may have it: cameras write _DSC0007.JPG.
+Names that begin with a dot are never inputs. A leading underscore hides a Parquet file, as it does from Spark, Hive and
+pyarrow, and everything that an output keeps for itself. Images may have one: cameras write _DSC0007.JPG.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from urllib.parse import quote
 from pipeline import images, storage
 
 OF_AN_OUTPUT = ("_transdomain", "_quarantine")
-"""Folders that an output keeps beside its data."""
+"""Folders that an output keeps next to its data."""
 _HIDDEN_PART = re.compile(r"(?:^|/)(?:\.|__)")
 _UNSHOWN = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What looks like an escape, and what would steer a terminal or turn its direction."""
+"""Text that looks like an escape, and characters that would steer a terminal or turn its direction."""
 _MARKER = re.compile(r"_(SUCCESS|metadata|common_metadata|delta_log|(started|committed)_.*)")
-"""What Spark and its like leave beside data: neither data nor worth a word."""
+"""Names of files that Spark and similar tools leave next to data: not data, and not worth a message."""
 _MOST_ENDINGS = 20
-"""Endings that are counted each by itself."""
+"""Limit of endings that are counted separately."""
 
 
 def is_shard(name: str) -> bool:
-    """Whether a name is a Parquet shard's."""
+    """Return True where a name is that of a Parquet shard."""
     return name.lower().endswith(".parquet")
 
 
 def is_image(name: str) -> bool:
-    """Whether a name is that of a picture in a format that can be decoded."""
+    """Return True where a name is that of an image in a format that can be decoded."""
     return name.lower().endswith(images.EXTENSIONS)
 
 
 def is_shown(name: str) -> bool:
-    """Whether an object of this name would be an input, if it is a picture or a shard."""
+    """Return True where an object of this name would be an input if it is an image or a shard."""
     parts = name.split("/")
     if any(part.startswith(".") or part in OF_AN_OUTPUT for part in parts):
         return False
@@ -43,12 +43,13 @@ def is_shown(name: str) -> bool:
 
 
 def file_name(key: str, extension: str) -> str:
-    """The name below data/ of the file that a folder output has for a key; no two keys have the same.
+    """Return the name below data/ of the file that a folder output has for a key; no two keys share one.
 
-    A part of a key that begins with a dot, which every reader leaves out, or with two underscores, which `datasets`
-    does, gets its first character as %2E or %5F. So does whatever would steer a terminal that lists the folder (%0A,
-    %1B, ...), and a percent sign before two hexadecimal digits (%25), so that the names turn back into keys as those of
-    URLs do, and stay apart. One underscore stays: readers of folders of pictures show it, and cameras write it.
+    Each part of a key that begins with a dot, which every reader ignores, or with two underscores, which `datasets`
+    ignores, gets its first character as %2E or %5F. The same goes for characters that would steer a terminal listing
+    the folder (%0A, %1B, ...), and for a percent sign before two hexadecimal digits (%25), so that names decode into
+    keys like those of URLs, and stay distinct. A single underscore stays: readers of image folders show such files, and
+    cameras write them.
     """
     if _HIDDEN_PART.search(key) or _UNSHOWN.search(key):
         key = "/".join(_shown_part(part) for part in key.split("/"))
@@ -63,7 +64,7 @@ def _shown_part(part: str) -> str:
 
 
 def roots_of_outputs(names: Iterable[str]) -> list[str]:
-    """Where among these names the outputs of jobs are, each with a slash at its end; empty for the prefix itself."""
+    """Return the outputs of jobs among these names, each with a slash at its end; empty for the prefix itself."""
     job = "_transdomain/job.json"
     return [name.removesuffix(job) for name in names if name == job or name.endswith(f"/{job}")]
 
@@ -71,7 +72,7 @@ def roots_of_outputs(names: Iterable[str]) -> list[str]:
 def inputs_among(
     entries: Sequence[storage.Entry], tally: storage.Tally
 ) -> tuple[Literal["parquet", "folder"], list[storage.Entry]]:
-    """The form of a store and its shards or image files; what else there is goes into the tally."""
+    """Return the kind of a store and its shards or image files; count everything else in the tally."""
     ours = roots_of_outputs(e.name for e in entries)
     if ours:
         kept = [f"{root}{name}/" for root in ours for name in OF_AN_OUTPUT]

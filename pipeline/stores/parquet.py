@@ -1,4 +1,4 @@
-"""Parquet shards: planned from their footers, read by row ranges, written in memory with the unit's account."""
+"""Parquet shards: planned from their footers, read by row ranges, and written in memory with the unit's account."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ ROW_GROUP_BYTES = 4_000_000
 _FOOTER_THREADS = 16
 
 _footers = Footers(64_000_000)
-"""Of the shards that are read by ranges, by this process: those of a thousand shards and more."""
+"""Cache, for this process, of the footers of shards that are read by ranges: enough for more than a thousand shards."""
 
 
 def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:
-    """The store of these shards, a range a row group. Its columns are those that all shards have, as the same type,
-    those in the names of their folders among them.
+    """Return the store of these shards, with a range for each row group.
 
-    Reads every footer. Raises UserError where a shard is no Parquet file, its keys are of a type that cannot be one,
-    or it has other columns, or other names of classes, than the first although all have to be `alike`.
+    Its columns, including those in folder names, are the ones that all shards have with the same type. Reads every
+    footer. Raises UserError where a shard is not a Parquet file, its keys have an impossible type, or, with `alike`,
+    its columns or class names differ from those of the first shard.
     """
     with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
         footers = list(threads.map(_footer, entries))
@@ -67,7 +67,7 @@ def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = Tru
 
 
 def _schema(entry: storage.Entry, footer: pq.FileMetaData) -> pa.Schema:
-    """The columns of one shard, as its rows come."""
+    """Return the columns of one shard, as its rows come."""
     found = footer.schema.to_arrow_schema()
     check_columns(found, entry.url, rows=footer.num_rows)
     more = hive.fields(entry.name, found.names)
@@ -78,7 +78,7 @@ def _schema(entry: storage.Entry, footer: pq.FileMetaData) -> pa.Schema:
 
 
 def _ranges(entry: storage.Entry, footer: pq.FileMetaData) -> Iterator[Range]:
-    """The row groups of a shard; one without rows is nothing to do."""
+    """Yield the row groups of a shard, except those without rows."""
     start = 0
     for i in range(footer.num_row_groups):
         group = footer.row_group(i)
@@ -103,8 +103,10 @@ def _say_contradictions(entries: Sequence[storage.Entry], footers: Sequence[pq.F
 
 
 def _in_common(schema: pa.Schema, other: pa.Schema, differing: Collection[str], url: str) -> pa.Schema:
-    """The columns that both have, as the same thing. Raises ShardsDifferError where the keys, which tell rows apart,
-    are in one alone."""
+    """Return the columns that both schemas have with the same meaning.
+
+    Raises ShardsDifferError where they do not share the column of keys, which tell rows apart.
+    """
     fields = set(other)
     common = pa.schema([field for field in schema if field in fields and field.name not in differing])
     if "key" not in common.names and "key" in (*schema.names, *other.names):
@@ -113,7 +115,7 @@ def _in_common(schema: pa.Schema, other: pa.Schema, differing: Collection[str], 
 
 
 def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
-    """Rows of one shard: only the row groups that they are in, and only the columns named, are fetched.
+    """Return rows of one shard; fetch only their row groups and the named columns.
 
     The footer is kept for the next range of the shard.
     """
@@ -144,22 +146,22 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
 
 
 def no_rows(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
-    """What `read_range` gives of shards of this schema, without any row."""
+    """Return what `read_range` gives for shards of this schema, but without any row."""
     names = schema.names if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in schema.names]
     empty = pa.schema([schema.field(name) for name in names], schema.metadata).empty_table()
     return _of_shard(_as_rows(empty, nowhere := Range("", "", "", 0, 0, 0)), nowhere)
 
 
 def row_keys(of: Range) -> list[str]:
-    """The keys of rows that have none of their own: their shard and their number in it."""
+    """Return keys for rows without one of their own: their shard and their number in it."""
     return [f"{of.shard}#{row:09d}" for row in range(of.start, of.stop)]
 
 
 def _as_rows(table: pa.Table, of: Range) -> pa.Table:
-    """The columns of a range as a store gives them, with the keys of its rows."""
+    """Return the columns of a range as a store gives them, with the keys of its rows."""
     features, fields, columns = features_as_read(table.schema), list(table.schema), table.columns
     if "key" not in table.column_names:
-        # Of a table without columns nobody knows how many rows it has.
+        # A table without columns does not know its number of rows.
         fields, columns = [pa.field("key", pa.string()), *fields], [pa.array(row_keys(of), pa.string()), *columns]
     fields = list(map(as_read, fields))
     columns = [c if c.type == f.type else _cast(c, f.type) for c, f in zip(columns, fields, strict=True)]
@@ -174,7 +176,7 @@ def _as_rows(table: pa.Table, of: Range) -> pa.Table:
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if "list_view" not in str(column.type):
         return column.cast(kind)
-    # Arrow's own cast makes an invalid array of it.
+    # Arrow's own cast would make an invalid array here.
     return pa.chunked_array([pa.array(chunk.to_pylist(), kind) for chunk in column.chunks], kind)
 
 
@@ -183,9 +185,9 @@ def _of_shard(rows: pa.Table, of: Range) -> pa.Table:
 
 
 def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
-    """`rows` as one Parquet file, `footer` in its footer's metadata; the same rows give the same bytes.
+    """Encode `rows` as one Parquet file, with `footer` in its metadata; the same rows give the same bytes.
 
-    Without a row the file has no row group at all: a row group of no rows is more than some readers bear.
+    Without rows, the file has no row group at all: some readers do not accept an empty row group.
     """
     pictures = image_columns(rows.schema)
     schema = with_features(rows.schema, features_of_shard(rows.schema, pictures))
@@ -208,14 +210,14 @@ def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
 
 
 def read_footer(url: str, key: str) -> tuple[str | None, int]:
-    """The value of `key` in a shard's footer, and its number of rows. Raises UserError where it is no Parquet file."""
+    """Return a shard's footer value for `key`, and its number of rows. Raises UserError where it is not Parquet."""
     footer = _footer(storage.Entry(url, url, 0, ""))
     value = (footer.metadata or {}).get(key.encode())
     return (value.decode() if value is not None else None), footer.num_rows
 
 
 def read_columns(url: str, columns: Sequence[str], *, first: int | None = None) -> pa.Table:
-    """Some columns of a shard, those that it lacks left out; of all rows, or of the `first` so many."""
+    """Return those of the columns that a shard has, for all rows or for the `first` ones."""
 
     def fetch() -> pa.Table:
         with storage.open_read(url) as file:
@@ -250,7 +252,7 @@ def _read_footer(entry: storage.Entry) -> pq.FileMetaData:
 
 
 def _leaves(schema: pa.Schema) -> list[str]:
-    """Dotted paths of the leaf columns as Parquet names them."""
+    """Return the dotted paths of the leaf columns as Parquet names them."""
     buffer = io.BytesIO()
     pq.ParquetWriter(buffer, schema).close()
     parquet_schema = pq.read_schema(buffer) and pq.ParquetFile(buffer).schema

@@ -1,6 +1,6 @@
-"""Ranges of rows: what a store is cut into, planned by and read by.
+"""Ranges of rows: the pieces into which a store is cut, planned and read.
 
-A *range* is a run of rows of one source shard; a file of a folder is a shard of one row.
+A *range* is a run of rows of one source shard; a file in a folder is a shard of one row.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ class Range(NamedTuple):
     """Name of the shard, relative to its store."""
     url: str
     version: str
-    """The shard's etag, or its size and mtime, when it was planned."""
+    """Etag of the shard, or its size and mtime, at the time of planning."""
     start: int
     stop: int
     size: int
     """Encoded bytes of these rows (an estimate where a shard has to be cut inside a row group)."""
     source: str = ""
-    """Name of the shard's store, where a job reads several: shards of two stores may have the same name."""
+    """Name of the shard's store, where a job reads several: shards of two stores may share a name."""
 
     @property
     def rows(self) -> int:
@@ -31,7 +31,7 @@ class Range(NamedTuple):
 
 
 def cut_range(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
-    """`whole` in even pieces that each fit, or rows one by one where a row alone is too large."""
+    """Yield `whole` in even pieces that each fit, or row by row where even a single row is too large."""
     if whole.rows == 0:
         return
     pieces = max(-(-whole.rows // max_rows), min(-(-whole.size // max_bytes), whole.rows))
@@ -43,8 +43,10 @@ def cut_range(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
 
 
 def append_range(held: list[Range], part: Range) -> None:
-    """Add `part` at the end of `held`; rows that follow on the last ones of the same shard make that range longer, so
-    that each run of a shard is read once."""
+    """Add `part` at the end of `held`; extend the last range instead where `part` continues it in the same shard.
+
+    So each run of a shard is read once.
+    """
     last = held[-1] if held else None
     if last and last.url == part.url and last.stop == part.start:
         held[-1] = last._replace(stop=part.stop, size=last.size + part.size)
@@ -53,7 +55,7 @@ def append_range(held: list[Range], part: Range) -> None:
 
 
 def joined(ranges: Iterable[Range]) -> Iterator[Range]:
-    """`ranges` with those that follow on each other in one shard as one."""
+    """Yield `ranges` with consecutive ones of the same shard merged."""
     held = list[Range]()
     for piece in ranges:
         append_range(held, piece)
@@ -63,7 +65,7 @@ def joined(ranges: Iterable[Range]) -> Iterator[Range]:
 
 
 def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
-    """The ranges of the first `count` rows, or of all where there are fewer."""
+    """Return the ranges of the first `count` rows, or of all rows where there are fewer."""
     first: list[Range] = []
     for piece in ranges:
         if count <= 0:

@@ -16,19 +16,19 @@ from pipeline.stores.features import Features, features_of, is_other_than_image
 from pipeline.stores.ranges import Range
 
 INTERNAL = "_transdomain."
-"""How the names of columns begin that rows have on their way alone."""
+"""Prefix of the columns that rows have only while a job processes them."""
 SHARD = INTERNAL + "shard"
-"""The name of the shard that a row is from, relative to its store."""
+"""Name of the column with a row's source shard, relative to its store."""
 NO_KEY = INTERNAL + "no_key"
-"""Whether a row's key is null; only there where one is."""
+"""Name of the column that says whether a row's key is null; present only where one is."""
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-"""The Hugging Face `Image` convention: encoded bytes, and a name that nobody opens."""
+"""Type of an image column by the Hugging Face `Image` convention: encoded bytes, and a name that is never opened."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A store that can be planned over."""
+    """Store that can be planned over."""
 
     url: str
     kind: Literal["parquet", "folder"]
@@ -36,11 +36,11 @@ class Store:
     ranges: Sequence[Range]
     """Every row, in the order of the listing, in the smallest pieces that can be read alone."""
     root: str = ""
-    """Below which, or below whose matches, all shards are; by default the URL."""
+    """Prefix or pattern below whose matches all shards are; by default the URL."""
     passed_over: Sequence[storage.PassedOver] = ()
-    """What is below the URL and is no input, by reason."""
+    """Entries below the URL that are not inputs, by reason."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """Links to folders in it, by name, and the real paths of these folders."""
+    """Links to folders in the store, by name, with the real paths of these folders."""
 
     @property
     def rows(self) -> int:
@@ -48,15 +48,15 @@ class Store:
 
 
 class ShardsDifferError(UserError):
-    """The shards of a store have different columns."""
+    """Shards of one store with different columns."""
 
 
 class SourceChangedError(Exception):
-    """A source shard is not the one that was planned."""
+    """Source shard that is not the one that was planned."""
 
 
 def require_unchanged(planned: Range) -> storage.Entry:
-    """The entry of a range's shard. Raises SourceChangedError where it is not the one that was planned."""
+    """Return the entry of a range's shard. Raises SourceChangedError where it is not the one that was planned."""
     entry = storage.stat_file(planned.url)
     if entry is None:
         raise SourceChangedError(f"{planned.url} is gone since it was planned")
@@ -68,8 +68,10 @@ def require_unchanged(planned: Range) -> storage.Entry:
 
 
 def image_columns(schema: pa.Schema) -> list[str]:
-    """Names of the columns that hold encoded images: a struct with a binary field `bytes`, unless it says of itself
-    that it is something else."""
+    """Return the names of the columns with encoded images: structs with a binary field `bytes`.
+
+    Columns whose features say that they are something else are excluded.
+    """
     features = features_of(schema)
     return [
         field.name
@@ -83,15 +85,17 @@ def image_columns(schema: pa.Schema) -> list[str]:
 
 
 def as_read(field: pa.Field) -> pa.Field:
-    """A shard's column as its rows come: keys are text, and nothing is a view of text or bytes, which Arrow
-    cannot take rows of."""
+    """Return a shard's column as its rows come: keys are text, and text or bytes are never views.
+
+    Arrow cannot take rows of views.
+    """
     kept = {name: value for name, value in (field.metadata or {}).items() if not name.startswith(b"PARQUET:")}
     kind = pa.string() if field.name == "key" else _without_views(field.type)
     return pa.field(field.name, kind, field.nullable, kept or None)
 
 
 def features_as_read(schema: pa.Schema) -> Features:
-    """What a shard says of those of its columns that come as the type that they have there."""
+    """Return a shard's features for those of its columns whose type stays the same when read."""
     changed = {field.name for field in schema if as_read(field).type != field.type}
     return {name: feature for name, feature in features_of(schema).items() if name not in changed}
 
@@ -116,14 +120,14 @@ def _without_views(kind: pa.DataType) -> pa.DataType:
 
 
 def check_columns(schema: pa.Schema, url: str, *, rows: int) -> None:
-    """Raises UserError where the columns of a shard of so many rows cannot be read as those of a store."""
+    """Raise UserError where the columns of a shard of `rows` rows cannot be read as those of a store."""
     doubled = [name for name, times in Counter(schema.names).items() if times > 1]
     if doubled:
         raise UserError(f"{url}: has several columns {', '.join(doubled)}; rename all but one of each name")
     ours = [name for name in schema.names if name.startswith(INTERNAL)]
     if ours:
         raise UserError(f"{url}: columns {', '.join(ours)}: names that begin with {INTERNAL} are kept for jobs; rename")
-    if "key" not in schema.names or not rows:  # where there is nothing, the type is nobody's wish
+    if "key" not in schema.names or not rows:  # without rows, nobody chose the type
         return
     kind = schema.field("key").type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
@@ -136,7 +140,7 @@ def check_columns(schema: pa.Schema, url: str, *, rows: int) -> None:
 
 
 def without_keyless(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """The rows that have a key of their own, and those whose key is null, in whose place they have shard and number."""
+    """Split the rows into those with a key of their own and those whose key is null, named by shard and number."""
     if NO_KEY not in rows.column_names:
         return rows, rows.slice(0, 0)
     marks = rows[NO_KEY].fill_null(False)
@@ -145,7 +149,7 @@ def without_keyless(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def image_array(data: Iterable[bytes | None] | pa.Array, paths: Iterable[str | None]) -> pa.StructArray:
-    """Encoded images and their names as a column of IMAGE_TYPE."""
+    """Return encoded images and their names as a column of IMAGE_TYPE."""
     return pa.StructArray.from_arrays(
         [
             data.cast(pa.binary()) if isinstance(data, pa.Array) else pa.array(data, pa.binary()),

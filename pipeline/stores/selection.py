@@ -1,4 +1,4 @@
-"""Which rows of a store an output wants, as a pure function of a seed and the row's key."""
+"""Selection of the rows of a store that an output wants, as a pure function of a seed and the row's key."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys whose hash falls into [low, high) of [0, 1): about that share of them, the same on every machine."""
+    """Keys whose hash falls into [low, high) of [0, 1): about that share of them, the same on every machine."""
 
     seed: int
     low: float
     high: float
     salt: str = ""
-    """Another one draws anew: whether a key is in one selection then says nothing about the other."""
+    """Text that makes a new draw: membership in one selection then says nothing about membership in the other."""
 
     def wants(self, key: str) -> bool:
         return self.low <= position(f"{self.salt}:{key}" if self.salt else key, self.seed) < self.high
 
 
 def position(key: str, seed: int) -> float:
-    """Where `key` falls on [0, 1)."""
+    """Return the position of `key` on [0, 1)."""
     digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def splits(shares: Mapping[str, float], seed: int) -> dict[str, Selection]:
-    """One selection a name, side by side, so that each key belongs to exactly one. The shares add up to 1."""
+    """Return adjacent selections, one a name, so that each key belongs to exactly one. The shares add up to 1."""
     edges, low = {}, 0.0
     for i, (name, share) in enumerate(shares.items()):
         high = 1.0 if i + 1 == len(shares) else low + share
