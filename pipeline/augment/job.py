@@ -25,9 +25,9 @@ from pipeline.errors import UserError
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
-from pipeline.stores.features import differing_classes, features_of
-from pipeline.stores.schema import image_array
 from pipeline.stores.selection import Selection
+from pipeline.stores.tables.features import differing_classes, features_of
+from pipeline.stores.tables.schema import image_array
 from pipeline.translate.columns import check_columns
 from pipeline.translate.frames import without_frames
 from pipeline.translate.job import (

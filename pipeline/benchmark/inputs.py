@@ -12,8 +12,8 @@ from PIL import Image
 
 from gan_models import GeneratorConfig, build_generator, save_bundle
 from pipeline import images, storage
-from pipeline.stores import parquet
-from pipeline.stores.schema import image_array
+from pipeline.stores.forms import parquet
+from pipeline.stores.tables.schema import image_array
 
 _DIFFERENT_PICTURES = 64
 _PAIRS_IN_A_SHARD = 256

@@ -18,7 +18,7 @@ from pipeline.benchmark.limits import Limits, in_turn, machine
 from pipeline.cluster import hardware
 from pipeline.cluster.hardware import Trunk
 from pipeline.config import parse
-from pipeline.stores.ranges import Range
+from pipeline.stores.tables.ranges import Range
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import Context
 from pipeline.training.data.loader import Source, Sources

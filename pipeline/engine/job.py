@@ -15,7 +15,7 @@ from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Limits, Segment, Source, Unit, part_of, plan_units
 from pipeline.engine.segments import Request
 from pipeline.stores import Store
-from pipeline.stores.ranges import Range
+from pipeline.stores.tables.ranges import Range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from pipeline.engine.records.units import Segment, segment_of
 from pipeline.engine.segments import Planned, next_segment, plan_new_inputs
 from pipeline.errors import StorageError, UserError
 from pipeline.recipe import differences
-from pipeline.stores import parquet
+from pipeline.stores.forms import parquet
 from pipeline.stores.mark import Totals
 
 log = logging.getLogger("transdomain")

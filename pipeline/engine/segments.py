@@ -23,7 +23,7 @@ from pipeline.engine.records.layout import Output, count_segments, is_finished, 
 from pipeline.engine.records.units import Segment, Source, Unit, encode_segment, segment_of
 from pipeline.errors import UserError
 from pipeline.recipe import Change, differences
-from pipeline.stores.ranges import Range
+from pipeline.stores.tables.ranges import Range
 
 log = logging.getLogger("transdomain")
 

@@ -22,9 +22,9 @@ from pipeline.pack.config import Layout, PackConfig
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import SHARD, Store, image_columns, open_store
-from pipeline.stores.features import without_features
-from pipeline.stores.schema import image_array
 from pipeline.stores.selection import Selection, splits
+from pipeline.stores.tables.features import without_features
+from pipeline.stores.tables.schema import image_array
 
 _STAGE = "pack"
 

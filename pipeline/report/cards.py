@@ -18,8 +18,9 @@ from pipeline.errors import StorageError, printable
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
-from pipeline.stores import SourceChangedError, Store, image_columns, parquet, read_rows
-from pipeline.stores.ranges import first_rows
+from pipeline.stores import SourceChangedError, Store, image_columns, read_rows
+from pipeline.stores.forms import parquet
+from pipeline.stores.tables.ranges import first_rows
 
 log = logging.getLogger("transdomain")
 

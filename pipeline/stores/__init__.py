@@ -17,12 +17,12 @@ import pyarrow as pa
 
 from pipeline import images, storage
 from pipeline.errors import UserError
-from pipeline.stores import folder, naming, parquet
-from pipeline.stores.features import features_of, united, with_features
+from pipeline.stores.forms import folder, naming, parquet
 from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
 from pipeline.stores.mark import marked_segments
-from pipeline.stores.ranges import Range, cut_range
-from pipeline.stores.schema import (
+from pipeline.stores.tables.features import features_of, united, with_features
+from pipeline.stores.tables.ranges import Range, cut_range
+from pipeline.stores.tables.schema import (
     NO_KEY,
     SHARD,
     ShardsDifferError,

@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from pipeline import storage
-from pipeline.stores import naming, parquet
-from pipeline.stores.ranges import Range, cut_range, joined
-from pipeline.stores.schema import Store, without_keyless
+from pipeline.stores.forms import naming, parquet
+from pipeline.stores.tables.ranges import Range, cut_range, joined
+from pipeline.stores.tables.schema import Store, without_keyless
 
 _PARTITIONS = 64
 _MOST_SUSPECTS = 1000

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.stores import Store
-from pipeline.stores.features import features_of, with_features
+from pipeline.stores.tables.features import features_of, with_features
 
 OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
 """Columns that translation adds; `image`, `width` and `height` are replaced."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from pipeline.stores.schema import INTERNAL
+from pipeline.stores.tables.schema import INTERNAL
 
 PIXELS, HEIGHT, WIDTH = (f"{INTERNAL}{name}" for name in ("pixels", "height", "width"))
 """Columns of decoded frames: raw uint8 RGB, and its shape."""

@@ -16,10 +16,11 @@ from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.units import Unit
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Arithmetic, prepare, translate_frames
-from pipeline.stores import SHARD, naming
-from pipeline.stores.features import without_features
-from pipeline.stores.schema import image_array
+from pipeline.stores import SHARD
+from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
+from pipeline.stores.tables.features import without_features
+from pipeline.stores.tables.schema import image_array
 from pipeline.translate.columns import SOURCE_IMAGE, renamed
 from pipeline.translate.config import SizePolicy
 from pipeline.translate.frames import HEIGHT, WIDTH, frames_of, with_frames, without_frames

@@ -12,7 +12,7 @@ from pipeline.engine.records.layout import CARD, Output
 from pipeline.engine.records.units import passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
 from pipeline.recipe import fingerprint
-from pipeline.stores import naming, parquet
+from pipeline.stores.forms import naming, parquet
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.mark import Totals
 from pipeline.verify.fault import Fault

@@ -9,8 +9,8 @@ from pipeline import storage
 from pipeline.engine.records.layout import Output
 from pipeline.errors import StorageError
 from pipeline.stores import SourceChangedError
-from pipeline.stores.ranges import Range
-from pipeline.stores.schema import require_unchanged
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import require_unchanged
 from pipeline.verify.fault import Fault
 from pipeline.verify.job import Verdict
 

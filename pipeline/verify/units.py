@@ -18,7 +18,8 @@ from pipeline.engine.records.account import CHANGED, counts
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.errors import StorageError
-from pipeline.stores import SourceChangedError, naming, read_what_is_left
+from pipeline.stores import SourceChangedError, read_what_is_left
+from pipeline.stores.forms import naming
 from pipeline.verify.fault import Fault
 
 _COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256")

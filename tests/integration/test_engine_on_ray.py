@@ -28,9 +28,9 @@ from pipeline.engine.records import layout
 from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.units import Limits, Unit
 from pipeline.engine.run import IncompleteError, plan_only, run
-from pipeline.stores.features import features_of, with_features
-from pipeline.stores.ranges import Range
-from pipeline.stores.schema import image_array
+from pipeline.stores.tables.features import features_of, with_features
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import image_array
 from pipeline.translate.config import Resources, TranslateConfig
 from pipeline.translate.job import translate_job
 from tests import corpus

@@ -24,7 +24,7 @@ from pipeline.augment.job import draw
 from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import Output, load_segments, load_units
 from pipeline.stores import open_store
-from pipeline.stores.schema import IMAGE_TYPE
+from pipeline.stores.tables.schema import IMAGE_TYPE
 from tests import corpus
 from tests.pipeline.training import small
 

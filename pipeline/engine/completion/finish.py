@@ -19,7 +19,7 @@ from pipeline.engine.records.layout import CARD, Output, count_segments, unit_id
 from pipeline.engine.records.units import Segment, segment_of
 from pipeline.errors import one_line
 from pipeline.recipe import fingerprint
-from pipeline.stores import parquet
+from pipeline.stores.forms import parquet
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.mark import Totals, decode_mark, encode_mark
 

@@ -31,7 +31,7 @@ from pipeline.engine.executors.placement import Demand, check_placement, held_by
 from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
 from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.units import Unit
-from pipeline.stores.ranges import Range
+from pipeline.stores.tables.ranges import Range
 
 _UNITS_PER_INPUT_BLOCK = 1000
 

@@ -38,7 +38,7 @@ from pipeline.engine.records.account import (
 )
 from pipeline.engine.records.layout import Output
 from pipeline.errors import one_line
-from pipeline.stores import naming, parquet
+from pipeline.stores.forms import naming, parquet
 from pipeline.stores.mark import FORMAT_VERSION
 
 REMEDY = "`jobs.verify --repair` removes what is not of this output's making, and the same command then goes on"

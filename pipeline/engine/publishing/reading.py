@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline.engine.records.account import CHANGED, NO_KEY, Rejected
 from pipeline.engine.records.units import Unit
 from pipeline.stores import SHARD, SourceChangedError, read_rows, read_what_is_left
-from pipeline.stores.schema import without_keyless
+from pipeline.stores.tables.schema import without_keyless
 
 _STAGE = "read"
 

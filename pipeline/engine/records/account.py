@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.engine.records.units import Unit
 from pipeline.stores.mark import FORMAT_VERSION
-from pipeline.stores.schema import IMAGE_TYPE, image_array
+from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
 
 FOOTER_KEY = "transdomain"
 """Name of the account in the metadata of a data object."""

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import UserError
 from pipeline.storage import PassedOver
 from pipeline.stores.mark import FORMAT_VERSION
-from pipeline.stores.ranges import Range, append_range, cut_range
+from pipeline.stores.tables.ranges import Range, append_range, cut_range
 
 UNITS_PER_ROW_GROUP = 64
 _FOOTER_KEY = b"transdomain"

@@ -20,7 +20,7 @@ from gan_models.pixels import from_uint8
 from pipeline import images, storage
 from pipeline.errors import UserError
 from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
-from pipeline.stores.ranges import Range, append_range, first_rows
+from pipeline.stores.tables.ranges import Range, append_range, first_rows
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.order import Augmentation
 

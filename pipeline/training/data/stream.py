@@ -22,7 +22,7 @@ import pyarrow as pa
 from pipeline.errors import DamagedError
 from pipeline.storage.retry import BadBody
 from pipeline.stores import read_rows
-from pipeline.stores.ranges import Range
+from pipeline.stores.tables.ranges import Range
 from pipeline.training.data import lanes as laning
 from pipeline.training.data import order as ordering
 from pipeline.training.data.context import Context

@@ -17,8 +17,8 @@ from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.recipe import fingerprint
 from pipeline.stores.keys import duplicate_keys
-from pipeline.stores.ranges import Range
-from pipeline.stores.schema import image_array
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import image_array
 
 texts = st.text(max_size=8)
 rejected = st.lists(st.builds(Rejected, texts, texts, texts, texts, texts), max_size=4).map(tuple)
@@ -99,7 +99,7 @@ def test_an_object_of_another_recipe_is_not_adopted(any_prefix: str) -> None:
 
 
 def test_a_strangers_object_is_not_adopted(any_prefix: str) -> None:
-    from pipeline.stores.parquet import encode_shard
+    from pipeline.stores.forms.parquet import encode_shard
 
     output = Output(any_prefix)
     storage.create(output.shard(batch(b"x").unit), encode_shard(batch(b"x").rows, {}))

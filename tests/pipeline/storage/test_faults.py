@@ -26,8 +26,9 @@ from pipeline import storage
 from pipeline.errors import DamagedError, StorageError, UserError
 from pipeline.storage import client, retry, s3
 from pipeline.storage.retry import Fault, Patience
-from pipeline.stores import open_store, parquet, read_rows
-from pipeline.stores.schema import image_array
+from pipeline.stores import open_store, read_rows
+from pipeline.stores.forms import parquet
+from pipeline.stores.tables.schema import image_array
 from tests import proxy as faults
 from tests import seaweed
 from tests.proxy import Proxy

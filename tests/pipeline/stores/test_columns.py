@@ -16,9 +16,9 @@ from pipeline.engine.records.units import Limits, Unit, plan_units
 from pipeline.errors import UserError
 from pipeline.storage import PassedOver
 from pipeline.stores import SHARD, Store, open_store, read_rows
-from pipeline.stores.features import features_of
-from pipeline.stores.parquet import encode_shard, no_rows
+from pipeline.stores.forms.parquet import encode_shard, no_rows
 from pipeline.stores.selection import Selection
+from pipeline.stores.tables.features import features_of
 
 CLASSES = {"names": ["cat", "dog"], "_type": "ClassLabel"}
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import storage
-from pipeline.stores import duplicate_source_keys, file_and_folder_keys, naming, open_store, parquet
+from pipeline.stores import duplicate_source_keys, file_and_folder_keys, open_store
+from pipeline.stores.forms import naming, parquet
 
 PARTS = st.text("._%a25EF", min_size=1, max_size=5).filter(lambda part: part not in (".", ".."))
 

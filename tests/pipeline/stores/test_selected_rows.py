@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import stores
-from pipeline.stores import open_store, parquet, read_rows
-from pipeline.stores.ranges import Range
-from pipeline.stores.schema import image_array
+from pipeline.stores import open_store, read_rows
+from pipeline.stores.forms import parquet
 from pipeline.stores.selection import Selection
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import image_array
 
 
 def test_what_is_not_wanted_is_never_held_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import images, storage
-from pipeline.stores import parquet
-from pipeline.stores.ranges import Range
-from pipeline.stores.schema import image_array
+from pipeline.stores.forms import parquet
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import image_array
 from pipeline.training import loop
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.train import TrainConfig

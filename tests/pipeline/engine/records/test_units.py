@@ -20,7 +20,7 @@ from pipeline.engine.records.units import (
 )
 from pipeline.errors import UserError
 from pipeline.storage import PassedOver
-from pipeline.stores.ranges import Range
+from pipeline.stores.tables.ranges import Range
 
 ranges = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5_000_000)), max_size=20).map(
     lambda sizes: [Range(f"s{i}", f"u/s{i}", "v", 0, rows, size * rows) for i, (rows, size) in enumerate(sizes)]

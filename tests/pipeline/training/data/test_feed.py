@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline.errors import StorageError
-from pipeline.stores import parquet
+from pipeline.stores.forms import parquet
 from pipeline.training import loop
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.train import TrainConfig

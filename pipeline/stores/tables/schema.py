@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.stores.features import Features, features_of, is_other_than_image
-from pipeline.stores.ranges import Range
+from pipeline.stores.tables.features import Features, features_of, is_other_than_image
+from pipeline.stores.tables.ranges import Range
 
 INTERNAL = "_transdomain."
 """Prefix of the columns that rows have only while a job processes them."""

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.errors import DamagedError, UserError
 from pipeline.storage.retry import BadBody, retrying
-from pipeline.stores import hive
-from pipeline.stores.features import differing_classes, features_of, features_of_shard, united, with_features
-from pipeline.stores.footers import Footers
-from pipeline.stores.ranges import Range
-from pipeline.stores.schema import (
+from pipeline.stores.forms import hive
+from pipeline.stores.forms.footers import Footers
+from pipeline.stores.tables.features import differing_classes, features_of, features_of_shard, united, with_features
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import (
     NO_KEY,
     SHARD,
     ShardsDifferError,

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.errors import StorageError
-from pipeline.stores.ranges import Range
-from pipeline.stores.schema import IMAGE_TYPE, SHARD, Store, image_array, require_unchanged
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_array, require_unchanged
 
 _READ_THREADS = 16
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.stores.footers import Footers
+from pipeline.stores.forms.footers import Footers
 
 
 def footer(rows: int) -> pq.FileMetaData:

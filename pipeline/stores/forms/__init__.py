@@ -1,0 +1,1 @@
+"""The forms that a store can have; `FORMS` holds them."""

@@ -1,0 +1,1 @@
+"""Rows of a store as Arrow tables, and ranges of rows."""
