@@ -15,13 +15,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from pipeline import images, storage
+from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.stores.forms import folder, naming, parquet
+from pipeline.stores.forms import naming, parquet
+from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, others_among
 from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
 from pipeline.stores.mark import marked_segments
-from pipeline.stores.tables.features import features_of, united, with_features
-from pipeline.stores.tables.ranges import Range, cut_range
+from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import (
     NO_KEY,
     SHARD,
@@ -52,8 +52,6 @@ __all__ = [
 log = logging.getLogger("transdomain")
 
 
-_PIECE_BYTES = 32_000_000
-"""Encoded bytes to read at a time where only some rows are wanted."""
 _STAT_THREADS = 16
 
 
@@ -68,8 +66,9 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     url = storage.escaped(storage.absolute(url))
     if "**" in url:
         raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
-    if naming.is_shard(url) and "*" not in url and (entry := storage.stat_file(url)) is not None:
-        return parquet.open_shards(url, [entry], alike=alike)
+    single = form_of(url)
+    if single and single.stands_alone and "*" not in url and (entry := storage.stat_file(url)) is not None:
+        return single.open(url, [entry], alike=alike)
     listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
     entries, tally, root = listing.entries, listing.tally, url
     base = _pattern(url)[0] if "*" in url else url
@@ -85,20 +84,19 @@ def open_store(url: str, *, alike: bool = True) -> Store:
         _require_finished(f"{base}/{prefix}".rstrip("/"), below)
     if len(nested) > 1 and "*" not in url:
         raise _several(url, nested)
-    kind, inputs = naming.inputs_among(entries, tally)
+    form, inputs = inputs_among(entries, tally)
     if not inputs:
         raise _no_input(url, listing)
-    if kind == "folder":
-        store = folder.open_files(url, inputs)
-        return replace(store, root=root, passed_over=storage.passed_over(tally), links=tally.followed)
-    if beside := [entry for entry in entries if naming.is_image(entry.name)]:
+    if others := others_among(entries, form):
         log.warning(
-            "%s: %d image files, such as %s, stand beside Parquet shards and are not read",
+            "%s: %d %s, such as %s, stand beside %s and are not read",
             url,
-            len(beside),
-            beside[0].name,
+            len(others),
+            form_of(others[0].name).title,  # type: ignore[union-attr]
+            others[0].name,
+            form.title,
         )
-    store = parquet.open_shards(url, inputs, alike=alike)
+    store = form.open(url, inputs, alike=alike)
     passed_over = (*storage.passed_over(tally), *store.passed_over)
     return replace(store, root=root, passed_over=passed_over, links=tally.followed)
 
@@ -118,8 +116,8 @@ def _no_input(url: str, listing: storage.Listing) -> UserError:
     names = (entry.name for entry in listing.entries)
     if children := sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")}):
         return _several(url, children)
-    endings = ", ".join(images.EXTENSIONS)
-    return UserError(f"{url}: no Parquet shard and no image ({endings}) below it{_besides(listing.tally)}")
+    none = " and ".join(f"no {form.one}" for form in FORMS)
+    return UserError(f"{url}: {none} below it{_besides(listing.tally)}")
 
 
 def _several(url: str, roots: Sequence[str]) -> UserError:
@@ -150,7 +148,7 @@ def is_listed(url: str, store: Store) -> bool:
     target = storage.real(url)
     folders = [("", storage.real(base)), *((f"{name}/", folder) for name, folder in store.links.items())]
     names = [before + target[len(folder) + 1 :] for before, folder in folders if target.startswith(f"{folder}/")]
-    return any(naming.is_shown(name) and _matches(name.split("/"), wanted) for name in names)
+    return any(is_shown(name) and _matches(name.split("/"), wanted) for name in names)
 
 
 def _pattern(url: str) -> tuple[str, list[str]]:
@@ -180,30 +178,7 @@ def read_rows(
     and files with other keys are not fetched. Raises SourceChangedError where a shard has changed since planning,
     StorageError where it cannot be read.
     """
-    return _read(ranges, columns, wants, unchanged=False)
-
-
-def _read(
-    ranges: Sequence[Range], columns: Sequence[str] | None, wants: Callable[[str], bool] | None, *, unchanged: bool
-) -> pa.Table:
-    """Read as `read_rows` does; `unchanged` says that the shards were just checked against the plan."""
-    if not all(naming.is_shard(r.shard) for r in ranges):
-        files = [r for r in ranges if wants is None or wants(r.shard)]
-        return folder.read_files(files, columns, unchanged=unchanged)
-    if wants is None:
-        return _together([parquet.read_range(r, columns) for r in ranges])
-    # Read piece by piece, so that unwanted rows are never held all at once.
-    pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
-    return _together([_wanted(parquet.read_range(piece, columns), wants) for piece in pieces])
-
-
-def _together(tables: Sequence[pa.Table]) -> pa.Table:
-    """Join rows of several shards into one table, with the features that any of them has for its columns."""
-    # Only tables with a null key have the column that marks it.
-    marked = any(NO_KEY in table.column_names for table in tables)
-    rows = pa.concat_tables(tables, promote_options="default" if marked else "none")
-    said = {table.schema.metadata and table.schema.metadata.get(b"huggingface"): table.schema for table in tables}
-    return rows if len(said) == 1 else with_features(rows, united({}, *map(features_of, said.values())))
+    return form_of_ranges(ranges).read(ranges, columns, wants=wants)
 
 
 def read_what_is_left(
@@ -222,10 +197,11 @@ def read_what_is_left(
     with ThreadPoolExecutor(max(1, min(_STAT_THREADS, len(shards)))) as threads:
         changes = dict(zip(shards, threads.map(_change, shards.values()), strict=True))
     left = [r for r in ranges if not changes[r.url]]
-    lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in _keys(r)]
-    if wants is not None:
-        lost = [(key, r, why) for key, r, why in lost if naming.is_shard(r.shard) or wants(key)]
-    rows = _read(left, columns, wants, unchanged=True) if left else parquet.no_rows(schema, columns)
+    form = form_of_ranges(ranges)
+    lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in form.row_names(r)]
+    if wants is not None and form.names_are_keys:
+        lost = [(key, r, why) for key, r, why in lost if wants(key)]
+    rows = form.read(left, columns, wants=wants, unchanged=True) if left else parquet.no_rows(schema, columns)
     return rows, lost
 
 
@@ -236,12 +212,3 @@ def _change(planned: Range) -> str:
     except SourceChangedError as error:
         return str(error)
     return ""
-
-
-def _keys(of: Range) -> list[str]:
-    """Return the keys that a shard gives to rows without a key of their own."""
-    return parquet.row_keys(of) if naming.is_shard(of.shard) else [of.shard]
-
-
-def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:
-    return rows.filter(pa.array(map(wants, rows["key"].to_pylist()), pa.bool_()))

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from pipeline import storage
-from pipeline.stores.forms import naming, parquet
-from pipeline.stores.tables.ranges import Range, cut_range, joined
-from pipeline.stores.tables.schema import Store, without_keyless
+from pipeline.stores.forms import naming
+from pipeline.stores.forms.registry import form_named
+from pipeline.stores.tables.schema import Store
 
 _PARTITIONS = 64
+_NAMES = 65_536
+"""Hashes to hold in memory before they are written."""
 _MOST_SUSPECTS = 1000
 """Limit of suspects in one partition; more would be of the same kind, and some of them are enough."""
-_ROWS = 65_536
-"""Number of keys that one thread reads at a time."""
-_THREADS = 16
-
 Batches = Callable[[], Iterable[tuple[str, Sequence[str]]]]
 """Function that yields all keys anew, batch by batch, each with the name of its shard."""
 
@@ -32,33 +28,14 @@ def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple
     Reads only the column of keys, and nothing of a single store whose keys are unique by construction: a folder, or
     shards that name their rows by number. Null keys are not duplicates: they cost only their own rows.
     """
-    if len(stores) == 1 and (stores[0].kind == "folder" or "key" not in stores[0].schema.names):
+    if len(stores) == 1 and form_named(stores[0].form).has_unique_keys(stores[0]):
         return []
     return duplicates(lambda: (batch for store in stores for batch in store_keys(store)), most)
 
 
 def store_keys(store: Store) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the keys of a store, except null keys, some ten thousand at a time, each batch with its shard's URL."""
-    if store.kind == "folder":
-        yield from ((piece.url, [piece.shard]) for piece in store.ranges)
-        return
-    pieces = (piece for whole in joined(store.ranges) for piece in cut_range(whole, _ROWS, max(whole.size, 1)))
-    if "key" not in store.schema.names:
-        yield from ((piece.url, parquet.row_keys(piece)) for piece in pieces)
-        return
-    with ThreadPoolExecutor(_THREADS) as threads:
-        reading: deque[tuple[str, Future[list[str]]]] = deque()
-        for piece in pieces:
-            reading.append((piece.url, threads.submit(_keys, piece)))
-            if len(reading) > _THREADS:
-                url, keys = reading.popleft()
-                yield url, keys.result()
-        for url, keys in reading:
-            yield url, keys.result()
-
-
-def _keys(piece: Range) -> list[str]:
-    return without_keyless(parquet.read_range(piece, ["key"]))[0]["key"].to_pylist()
+    return form_named(store.form).keys(store)
 
 
 def duplicates(batches: Batches, most: int = 10) -> list[tuple[str, str, str]]:
@@ -143,7 +120,7 @@ class _Spread:
 
     def add(self, names: Sequence[str]) -> None:
         self._waiting += map(hash, names)
-        if len(self._waiting) >= _ROWS:  # names may come one by one
+        if len(self._waiting) >= _NAMES:  # names may come one by one
             self._write()
 
     def _write(self) -> None:

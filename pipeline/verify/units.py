@@ -19,7 +19,7 @@ from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.errors import StorageError
 from pipeline.stores import SourceChangedError, read_what_is_left
-from pipeline.stores.forms import naming
+from pipeline.stores.forms.registry import form_of_ranges
 from pipeline.verify.fault import Fault
 
 _COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256")
@@ -190,7 +190,7 @@ def compare_with_source(
         return
     accounted = Counter(keys.to_pylist() + [row["key"] for row in aside if row["reason"] != CHANGED])
     for key, planned, why in changed:
-        if key in accounted or naming.is_shard(planned.shard):
+        if key in accounted or not form_of_ranges([planned]).names_are_keys:
             yield f"cannot be compared with its source: {why}"
             return
     expected = Counter(left["key"].to_pylist())

@@ -7,8 +7,7 @@ pyarrow, and everything that an output keeps for itself. Images may have one: ca
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable
 from urllib.parse import quote
 
 from pipeline import images, storage
@@ -34,12 +33,19 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(images.EXTENSIONS)
 
 
-def is_shown(name: str) -> bool:
-    """Return True where an object of this name would be an input if it is an image or a shard."""
-    parts = name.split("/")
-    if any(part.startswith(".") or part in OF_AN_OUTPUT for part in parts):
-        return False
-    return not (is_shard(name) and _is_reserved(name))
+def is_hidden(name: str) -> bool:
+    """Return True where no object of this name is anybody's input, whatever its form."""
+    return any(part.startswith(".") or part in OF_AN_OUTPUT for part in name.split("/"))
+
+
+def is_reserved(name: str) -> bool:
+    """Return True where a part of the name begins with an underscore."""
+    return any(part.startswith("_") for part in name.split("/"))
+
+
+def is_marker(name: str) -> bool:
+    """Return True for what Spark and similar tools leave next to data."""
+    return _MARKER.fullmatch(name.rpartition("/")[2]) is not None
 
 
 def file_name(key: str, extension: str) -> str:
@@ -69,40 +75,10 @@ def roots_of_outputs(names: Iterable[str]) -> list[str]:
     return [name.removesuffix(job) for name in names if name == job or name.endswith(f"/{job}")]
 
 
-def inputs_among(
-    entries: Sequence[storage.Entry], tally: storage.Tally
-) -> tuple[Literal["parquet", "folder"], list[storage.Entry]]:
-    """Return the kind of a store and its shards or image files; count everything else in the tally."""
-    ours = roots_of_outputs(e.name for e in entries)
-    if ours:
-        kept = [f"{root}{name}/" for root in ours for name in OF_AN_OUTPUT]
-        entries = [e for e in entries if not e.name.startswith(tuple(kept))]
-    if any(is_shard(e.name) and not _is_reserved(e.name) for e in entries):
-        return "parquet", list(_inputs(entries, lambda name: is_shard(name) and not _is_reserved(name), tally))
-    return "folder", list(_inputs(entries, is_image, tally))
-
-
-def _inputs(
-    entries: Iterable[storage.Entry], is_input: Callable[[str], bool], tally: storage.Tally
-) -> Iterable[storage.Entry]:
-    for entry in entries:
-        if is_input(entry.name):
-            yield entry
-        elif is_image(entry.name):
-            tally.add("image files beside Parquet shards", entry.name)
-        elif is_shard(entry.name):
-            tally.add("Parquet files whose name, or folder's name, begins with _", entry.name)
-        elif not _MARKER.fullmatch(entry.name.rpartition("/")[2]):
-            tally.add(_by_ending(entry.name, tally), entry.name)
-
-
-def _by_ending(name: str, tally: storage.Tally) -> str:
+def by_ending(name: str, tally: storage.Tally) -> str:
+    """Return the reason why a file of no form is passed over: its ending, for the first few endings."""
     ending = re.search(r"[^/]\.(\w{1,10})$", name)
     if not ending:
         return "files without an ending"
     reason = f"files ending in .{ending[1].lower()}"
     return reason if reason in tally.counts or len(tally.counts) < _MOST_ENDINGS else "files of other endings"
-
-
-def _is_reserved(name: str) -> bool:
-    return any(part.startswith("_") for part in name.split("/"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,10 +15,11 @@ import pyarrow.parquet as pq
 from pipeline import storage
 from pipeline.errors import DamagedError, UserError
 from pipeline.storage.retry import BadBody, retrying
-from pipeline.stores.forms import hive
+from pipeline.stores.forms import hive, naming
 from pipeline.stores.forms.footers import Footers
+from pipeline.stores.forms.form import StoreForm
 from pipeline.stores.tables.features import differing_classes, features_of, features_of_shard, united, with_features
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, cut_range, joined
 from pipeline.stores.tables.schema import (
     NO_KEY,
     SHARD,
@@ -28,15 +30,80 @@ from pipeline.stores.tables.schema import (
     features_as_read,
     image_columns,
     require_unchanged,
+    together,
+    without_keyless,
 )
 
 log = logging.getLogger("transdomain")
 
 ROW_GROUP_BYTES = 4_000_000
 _FOOTER_THREADS = 16
+_KEYS = 65_536
+"""Keys that one thread reads at a time."""
+_PIECE_BYTES = 32_000_000
+"""Encoded bytes to read at a time where only some rows are wanted."""
 
 _footers = Footers(64_000_000)
 """Cache, for this process, of the footers of shards that are read by ranges: enough for more than a thousand shards."""
+
+
+class Parquet(StoreForm):
+    """Parquet shards, in folders that may name columns."""
+
+    name, title, one = "parquet", "Parquet shards", "Parquet shard"
+    unlisted = "Parquet files whose name, or folder's name, begins with _"
+    stands_alone = True
+
+    def reads(self, name: str) -> bool:
+        return naming.is_shard(name)
+
+    def lists(self, name: str) -> bool:
+        return naming.is_shard(name) and not naming.is_reserved(name)
+
+    def open(self, url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:
+        return open_shards(url, entries, alike=alike)
+
+    def read(
+        self,
+        ranges: Sequence[Range],
+        columns: Sequence[str] | None,
+        *,
+        wants: Callable[[str], bool] | None = None,
+        unchanged: bool = False,
+    ) -> pa.Table:
+        if wants is None:
+            return together([read_range(r, columns) for r in ranges])
+        pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
+        return together([_wanted(read_range(piece, columns), wants) for piece in pieces])
+
+    def row_names(self, piece: Range) -> list[str]:
+        return row_keys(piece)
+
+    def keys(self, store: Store) -> Iterator[tuple[str, Sequence[str]]]:
+        pieces = (piece for whole in joined(store.ranges) for piece in cut_range(whole, _KEYS, max(whole.size, 1)))
+        if "key" not in store.schema.names:
+            yield from ((piece.url, row_keys(piece)) for piece in pieces)
+            return
+        with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
+            reading: deque[tuple[str, Future[list[str]]]] = deque()
+            for piece in pieces:
+                reading.append((piece.url, threads.submit(_own_keys, piece)))
+                if len(reading) > _FOOTER_THREADS:
+                    url, keys = reading.popleft()
+                    yield url, keys.result()
+            for url, keys in reading:
+                yield url, keys.result()
+
+    def has_unique_keys(self, store: Store) -> bool:
+        return "key" not in store.schema.names
+
+
+def _own_keys(piece: Range) -> list[str]:
+    return without_keyless(read_range(piece, ["key"]))[0]["key"].to_pylist()
+
+
+def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:
+    return rows.filter(pa.array(map(wants, rows["key"].to_pylist()), pa.bool_()))
 
 
 def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:

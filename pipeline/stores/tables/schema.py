@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.stores.tables.features import Features, features_of, is_other_than_image
+from pipeline.stores.tables.features import Features, features_of, is_other_than_image, united, with_features
 from pipeline.stores.tables.ranges import Range
 
 INTERNAL = "_transdomain."
@@ -31,7 +30,8 @@ class Store:
     """Store that can be planned over."""
 
     url: str
-    kind: Literal["parquet", "folder"]
+    form: str
+    """Name of its form."""
     schema: pa.Schema
     ranges: Sequence[Range]
     """Every row, in the order of the listing, in the smallest pieces that can be read alone."""
@@ -146,6 +146,15 @@ def without_keyless(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     marks = rows[NO_KEY].fill_null(False)
     rows = rows.drop_columns(NO_KEY)
     return rows.filter(pc.invert(marks)), rows.filter(marks)
+
+
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Join rows of several shards into one table, with the features that any of them has for its columns."""
+    # Only tables with a null key have the column that marks it.
+    marked = any(NO_KEY in table.column_names for table in tables)
+    rows = pa.concat_tables(tables, promote_options="default" if marked else "none")
+    said = {table.schema.metadata and table.schema.metadata.get(b"huggingface"): table.schema for table in tables}
+    return rows if len(said) == 1 else with_features(rows, united({}, *map(features_of, said.values())))
 
 
 def image_array(data: Iterable[bytes | None] | pa.Array, paths: Iterable[str | None]) -> pa.StructArray:

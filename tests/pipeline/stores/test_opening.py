@@ -180,7 +180,7 @@ def test_a_chain_of_filesystems_is_refused(url: str) -> None:
 def test_pictures_beside_shards_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(str(tmp_path), "a.png")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "b.parquet")
-    assert open_store(str(tmp_path)).kind == "parquet"
+    assert open_store(str(tmp_path)).form == "parquet"
     assert "1 image files, such as a.png, stand beside Parquet shards and are not read" in caplog.text
 
 

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import stores
 from pipeline.stores import open_store, read_rows
 from pipeline.stores.forms import parquet
 from pipeline.stores.selection import Selection
@@ -34,7 +33,7 @@ def test_what_is_not_wanted_is_never_held_all_at_once(tmp_path: Path, monkeypatc
         return original(wanted, columns)
 
     monkeypatch.setattr(parquet, "read_range", noted)
-    monkeypatch.setattr(stores, "_PIECE_BYTES", 20_000)
+    monkeypatch.setattr(parquet, "_PIECE_BYTES", 20_000)
     assert read_rows([whole], wants=selection.wants).to_pylist() == expected
     assert len(read) > 5
     assert max(read) < 22_000  # by a row more, where rows do not come out even

@@ -1,0 +1,73 @@
+"""The contract of a store form: what a prefix with images and keys looks like, and how its rows are read.
+
+Names of objects say which form they are a shard of; so plans keep names only, and no other module asks for an ending.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+
+from pipeline import storage
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import Store
+
+
+class StoreForm(ABC):
+    """A way to keep images with keys. A further form is a subclass, and an entry of `registry.FORMS`."""
+
+    name: str
+    title: str
+    """Name of its objects for people, in the plural."""
+    one: str
+    """Name of one of its objects for people."""
+    unlisted: str = ""
+    """Reason, for people, why an object that it could read is no input."""
+    stands_alone: bool = False
+    """True where the URL of a single object is a store, too."""
+    names_are_keys: bool = False
+    """True where an object is one row and its name is the row's key, so that keys are known without a read."""
+
+    @abstractmethod
+    def reads(self, name: str) -> bool:
+        """Return True where an object of this name is one of this form."""
+
+    def lists(self, name: str) -> bool:
+        """Return True where an object of this name, found below a prefix, is an input."""
+        return self.reads(name)
+
+    @abstractmethod
+    def open(self, url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:
+        """Return the store of these objects: its columns, and every row in the smallest pieces to be read alone.
+
+        With `alike`, all objects must have the same columns. Raises UserError where one is not readable.
+        """
+
+    @abstractmethod
+    def read(
+        self,
+        ranges: Sequence[Range],
+        columns: Sequence[str] | None,
+        *,
+        wants: Callable[[str], bool] | None = None,
+        unchanged: bool = False,
+    ) -> pa.Table:
+        """Return the rows of `ranges`, in order, with `key` and SHARD, and of the other columns those named, or all.
+
+        With `wants`, only the rows whose key is wanted, without holding the others all at once. `unchanged` says that
+        the objects have just been checked. Raises SourceChangedError where an object is not the planned one.
+        """
+
+    @abstractmethod
+    def row_names(self, piece: Range) -> list[str]:
+        """Return the names by which an object knows its rows where they have no key of their own."""
+
+    @abstractmethod
+    def keys(self, store: Store) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield the keys of a store in batches, each with the URL of its object; without null keys."""
+
+    @abstractmethod
+    def has_unique_keys(self, store: Store) -> bool:
+        """Return True where no two keys of a store can be equal, so that nobody has to look."""

@@ -1,0 +1,63 @@
+"""The forms that there are, and which objects below a prefix are inputs of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipeline import storage
+from pipeline.stores.forms import naming
+from pipeline.stores.forms.folder import Folder
+from pipeline.stores.forms.form import StoreForm
+from pipeline.stores.forms.parquet import Parquet
+from pipeline.stores.tables.ranges import Range
+
+FORMS: list[StoreForm] = [Parquet(), Folder()]
+"""In the order in which a prefix that holds several is taken for one; the last also where it holds none."""
+
+
+def form_of(name: str) -> StoreForm | None:
+    """Return the form that reads an object of this name; None where none does."""
+    return next((form for form in FORMS if form.reads(name)), None)
+
+
+def form_named(name: str) -> StoreForm:
+    """Return the form of this name."""
+    return next(form for form in FORMS if form.name == name)
+
+
+def form_of_ranges(ranges: Sequence[Range]) -> StoreForm:
+    """Return the form that reads these ranges, which are of one store."""
+    return (form_of(ranges[0].shard) if ranges else None) or FORMS[-1]
+
+
+def is_shown(name: str) -> bool:
+    """Return True where an object of this name would be an input, if it is of any form."""
+    if naming.is_hidden(name):
+        return False
+    form = form_of(name)
+    return form is None or form.lists(name)
+
+
+def inputs_among(entries: Sequence[storage.Entry], tally: storage.Tally) -> tuple[StoreForm, list[storage.Entry]]:
+    """Return the form of a store and its input objects; count everything else in the tally."""
+    ours = naming.roots_of_outputs(e.name for e in entries)
+    if ours:
+        kept = tuple(f"{root}{name}/" for root in ours for name in naming.OF_AN_OUTPUT)
+        entries = [e for e in entries if not e.name.startswith(kept)]
+    form = next((form for form in FORMS if any(form.lists(e.name) for e in entries)), FORMS[-1])
+    return form, list(_inputs(entries, form, tally))
+
+
+def others_among(entries: Iterable[storage.Entry], form: StoreForm) -> list[storage.Entry]:
+    """Return the objects that would be inputs of another form."""
+    return [e for e in entries if (other := form_of(e.name)) not in (None, form) and other and other.lists(e.name)]
+
+
+def _inputs(entries: Iterable[storage.Entry], form: StoreForm, tally: storage.Tally) -> Iterator[storage.Entry]:
+    for entry in entries:
+        if form.lists(entry.name):
+            yield entry
+        elif other := form_of(entry.name):
+            tally.add(f"{other.title} beside {form.title}" if other.lists(entry.name) else other.unlisted, entry.name)
+        elif not naming.is_marker(entry.name):
+            tally.add(naming.by_ending(entry.name, tally), entry.name)
