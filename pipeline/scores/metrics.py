@@ -1,6 +1,6 @@
-"""Scores of a picture against its target, and what they are over a whole store.
+"""Scores of an image against its target, and their summary over a whole store.
 
-Pictures are uint8 arrays [H, W, C]; both of a pair have one shape.
+Images are uint8 arrays [H, W, C]; the two of a pair have the same shape.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,38 +10,38 @@ from math import inf, isfinite, log10
 import numpy as np
 
 PEAK = 255.0
-"""The largest value of a channel."""
+"""Largest value of a channel."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairScore:
-    """How near one picture is to its target."""
+    """Closeness of one image to its target."""
 
     key: str
     l1: float
     """Mean absolute error, 0 (equal) to 1."""
     psnr: float
-    """Decibels; infinite where the pictures are equal."""
+    """Peak signal-to-noise ratio in decibels; infinite where the images are equal."""
 
 
 def score(key: str, picture: np.ndarray, target: np.ndarray) -> PairScore:
-    """All scores of one pair."""
+    """Return all scores of one pair."""
     return PairScore(key=key, l1=l1(picture, target), psnr=psnr(picture, target))
 
 
 def l1(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute error over pixels and channels, 0 (equal) to 1 (black against white)."""
+    """Return the mean absolute error over pixels and channels, 0 (equal) to 1 (black against white)."""
     return float(np.abs(_difference(a, b)).mean(dtype=np.float64) / PEAK)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in decibels over all pixels and channels at once; infinite for equal pictures."""
+    """Return the peak signal-to-noise ratio in decibels over all pixels and channels; infinite for equal images."""
     mean_square = float(np.square(_difference(a, b)).mean(dtype=np.float64))
     return inf if mean_square == 0 else 10 * log10(PEAK**2 / mean_square)
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b in int32, which holds its square too."""
+    """Return a - b in int32, which can hold its square, too."""
     if a.shape != b.shape:
         raise ValueError(f"pictures of shapes {a.shape} and {b.shape} cannot be compared: resize one to the other")
     if a.dtype != np.uint8 or b.dtype != np.uint8:
@@ -52,7 +52,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def mean_image(images: Iterable[np.ndarray]) -> np.ndarray:
-    """The mean of pictures of one shape, rounded to uint8; holds one sum, however many there are."""
+    """Return the mean of images of one shape, rounded to uint8; holds one sum, however many there are."""
     total, count = np.zeros(()), 0
     for image in images:
         if count and image.shape != total.shape:
@@ -65,10 +65,10 @@ def mean_image(images: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def summarise(scores: Sequence[PairScore]) -> dict[str, float]:
-    """The number of pairs, and the mean and median of each score; empty but for `pairs` without a score.
+    """Return the number of pairs, and the mean and median of each score; only `pairs` where there are no scores.
 
-    PSNR is averaged in decibels, picture by picture. Its mean is over the finite ones, and infinite only where all
-    pictures equal their targets; its median takes infinity as the largest value. `equal` counts the infinite ones.
+    PSNR is averaged in decibels, image by image. Its mean is over the finite values, and infinite only where all images
+    equal their targets; its median takes infinity as the largest value. `equal` counts the infinite values.
     """
     if not scores:
         return {"pairs": 0.0}
@@ -86,6 +86,6 @@ def summarise(scores: Sequence[PairScore]) -> dict[str, float]:
 
 
 def _median_with_infinity(values: np.ndarray) -> float:
-    """numpy's median is nan where it must average two infinities."""
+    """Return the median; numpy's own is nan where it must average two infinities."""
     low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
     return float((low + high) / 2) if isfinite(high) else float(high)
