@@ -1,0 +1,1 @@
+"""Jobs around `gan_models`: packing, training, translating, augmenting, evaluating and verifying image stores."""

@@ -1,4 +1,4 @@
-"""Start Ray inside this process, or join the cluster that is there."""
+"""Connections to Ray: start it inside this process, or join an existing cluster."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from pipeline.cluster import hardware, liveness, loss, ray_internals
 from pipeline.errors import UserError
 
 OBJECT_STORE_BYTES = 2 * 10**9
-"""Shared memory of the embedded Ray, at most; a third of the free memory where that is less."""
+"""Upper limit of the embedded Ray's shared memory; a third of the free memory where that is less."""
 
 _ANSWER_WITHIN_S = 10.0
 
 _RAY_SETS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "PYTHONBREAKPOINT")
-"""Variables that Ray itself may set in the environment of a process that joins or starts a cluster."""
+"""Variables that Ray may set in the environment of a process that joins or starts a cluster."""
 
 _QUIET_LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
 
 
 @contextlib.contextmanager
 def connect() -> Iterator[None]:
-    """Ray, for the length of a `with` block.
+    """Connect this process to Ray for the length of a `with` block.
 
-    With `RAY_ADDRESS` set, or under `ray job submit`, the cluster that is there; otherwise one inside this process,
-    which listens on loopback alone, refuses who has not its token, and ends with it. Inside an outer `connect` the
-    outer one is used. The environment is afterwards as it was.
+    With `RAY_ADDRESS` set, or under `ray job submit`, join that cluster. Otherwise start one inside this process: it
+    listens on loopback only, refuses clients without its token, and ends with the process. Inside an outer `connect`,
+    reuse the outer connection. Afterwards the environment is as it was before.
 
-    Raises UserError where the cluster cannot be joined, ClusterLostError where the connected one breaks down, or what
-    a function that ran in it raised.
+    Raises UserError where the cluster cannot be joined, ClusterLostError where the connected cluster breaks down, and
+    whatever a function that ran in it raised.
     """
     if ray.is_initialized():
         with loss.explained():
@@ -57,7 +57,7 @@ def connect() -> Iterator[None]:
 
 
 def _settings() -> dict[str, str | None]:
-    """Settings of Ray itself, where the environment does not say otherwise."""
+    """Return settings for Ray itself, except those that the environment already sets."""
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -69,24 +69,24 @@ def _settings() -> dict[str, str | None]:
 
 
 def _own_settings() -> dict[str, str | None]:
-    """Settings of a cluster inside this process, which has nothing to do with any other that the environment tells of.
+    """Return settings for a cluster inside this process, unrelated to any other that the environment names.
 
-    The token is in the environment of its processes alone: in no file, and on no command line.
+    The token exists only in the environment of its processes: in no file, and on no command line.
     """
     own: dict[str, str | None] = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_AUTH_TOKEN_PATH": None,
-        "RAY_ENABLE_K8S_TOKEN_AUTH": None,  # Kubernetes would be asked about the token
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as in `on_loopback`, for its processes
-        "GLOO_SOCKET_IFNAME": "lo",  # where training's workers meet
+        "RAY_ENABLE_K8S_TOKEN_AUTH": None,  # otherwise Ray asks Kubernetes about the token
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the same setting as `on_loopback` makes, for Ray's child processes
+        "GLOO_SOCKET_IFNAME": "lo",  # the interface on which training workers connect
     }
     return own | {k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ}
 
 
 @contextlib.contextmanager
 def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Inside, the environment has these variables, or has them not where None is given, and Ray knows of it."""
+    """Set these variables inside the block, or unset them where the value is None, and make Ray read them again."""
     before = {name: os.environ.get(name) for name in {*changes, *_RAY_SETS}}
     _put(changes)
     ray_internals.read_environment_anew()
@@ -116,17 +116,17 @@ def _join() -> None:
 
 
 def _endpoints(address: str) -> list[tuple[str, int]]:
-    """Where a cluster at HOST:PORT may listen; for `auto` and the like, which Ray looks up, none is known."""
+    """Return the addresses where a cluster at HOST:PORT may listen; none for `auto` and similar words."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         return []
-    # Ray takes its own address for that of loopback.
+    # Ray may replace a loopback address with the node's own.
     hosts = {host, ray.util.get_node_ip_address()} if host in ("localhost", "127.0.0.1") else {host}
     return [(each, int(port)) for each in hosts]
 
 
 def _answers(host: str, port: int) -> bool:
-    """Ray itself would try for more than three minutes."""
+    """Return True where something listens at this address. Ray itself would try for more than three minutes."""
     try:
         with socket.create_connection((host, port), timeout=_ANSWER_WITHIN_S):
             return True
@@ -148,15 +148,18 @@ def _embed() -> None:
 
 
 def free() -> list[dict[str, float]]:
-    """Resources of each living node that nobody holds at the moment."""
+    """Return each living node's resources that are free at the moment."""
     return ray_internals.free_resources()
 
 
 @contextlib.contextmanager
 def _same_stop_handler() -> Iterator[None]:
-    """`ray.init` takes SIGTERM for itself, and would end the process without the line that resumes."""
+    """Restore the SIGTERM handler, which `ray.init` replaces.
+
+    Ray's own handler would end the process before it prints the line that says how to resume.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread handles signals
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -166,12 +169,12 @@ def _same_stop_handler() -> Iterator[None]:
 
 
 def joins() -> bool:
-    """Whether there is a cluster to join, and Ray is not embedded in this process."""
+    """Return True where there is a cluster to join, and Ray is not embedded in this process."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def nodes() -> list[dict[str, float]]:
-    """Resources of each living node: CPU, GPU, memory and so on."""
+    """Return the resources of each living node: CPU, GPU, memory and so on."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 

@@ -1,4 +1,4 @@
-"""What this machine computes in, and with how many threads. Imported by workers; knows no Ray."""
+"""Device, precision and thread count that this machine computes with. Workers import it; it does not import Ray."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 
 Trunk = Literal["direct", "winograd"]
-"""How a ResNet's residual blocks convolve."""
+"""Way in which a ResNet's residual blocks convolve."""
 
 MALLOC_ENVIRONMENT = {
-    # glibc gives large blocks back to the kernel at every free; keeping them is worth up to 1.5 × on a CPU.
+    # By default glibc returns large blocks to the kernel at every free; keeping them is up to 1.5 × faster on a CPU.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "1000000000000",
     "MALLOC_TOP_PAD_": "268435456",
@@ -20,21 +20,25 @@ MALLOC_ENVIRONMENT = {
 
 
 def default_device() -> str:
-    """`cuda` where there is a GPU, else `cpu`."""
+    """Return `cuda` where there is a GPU, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def supported_precisions(device: str) -> tuple[str, ...]:
-    """Precisions that `device` has in hardware. bf16 in emulation is hundreds of times slower than fp32."""
+    """Return the precisions that `device` supports in hardware.
+
+    Emulated bf16 is hundreds of times slower than fp32.
+    """
     if device == "cuda":
         return ("fp32", "bf16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",)
     return ("fp32", "bf16") if _cpu_has_bf16() else ("fp32",)
 
 
 def choose_precision(requested: str, device: str) -> str:
-    """`auto` becomes bf16 where the hardware has it, else fp32. Raises ValueError for what the device lacks.
+    """Resolve `auto` to bf16 where the hardware has it, else fp32.
 
-    fp16 is for those who ask for it, on a GPU: its range is too small for gradients that are not scaled.
+    fp16 must be requested, and needs a GPU: its range is too small for gradients that are not scaled. Raises ValueError
+    where the device lacks the requested precision.
     """
     supported = supported_precisions(device)
     if requested == "auto":
@@ -50,10 +54,10 @@ def choose_precision(requested: str, device: str) -> str:
 
 
 def choose_trunk(requested: Literal["auto"] | Trunk, *, kind: str, device: str, precision: str) -> Trunk:
-    """`auto` becomes winograd where a CPU computes a `kind` of generator, a resnet, in fp32; else direct.
+    """Resolve `auto` to winograd where a CPU runs a `kind` of generator, a resnet, in fp32; else to direct.
 
-    Raises ValueError for winograd in another place: a quarter of the multiplications pays where they are dear, and
-    the transforms want fp32.
+    Raises ValueError where winograd is requested in any other case: a quarter of the multiplications pays off only
+    where they are expensive, and the transforms need fp32.
     """
     pays = (kind, device, precision) == ("resnet", "cpu", "fp32")
     if requested == "winograd" and not pays:
@@ -65,14 +69,14 @@ def choose_trunk(requested: Literal["auto"] | Trunk, *, kind: str, device: str, 
 
 
 def describe(device: str) -> str:
-    """One line about the device: its name, and on a CPU what it multiplies matrices with."""
+    """Return one line about the device: its name and, for a CPU, its matrix instructions and its cores."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{_cpu_name()}, {cpu_capability()}, {available_cpus()} cores"
 
 
 def cpu_capability() -> str:
-    """The widest matrix instructions of this CPU that torch uses: amx, avx512_bf16, or what torch reports."""
+    """Return the widest matrix instructions of this CPU that torch uses: amx, avx512_bf16, or what torch reports."""
     if torch.cpu._is_amx_tile_supported():
         return "amx"
     if torch.cpu._is_avx512_bf16_supported():
@@ -81,17 +85,20 @@ def cpu_capability() -> str:
 
 
 def available_cpus() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def set_up_torch(device: torch.device, threads: int) -> None:
-    """This many threads and, on a CPU, the same bits each time. For a process that trains or validates."""
+    """Set the number of threads and, on a CPU, make results the same bits each time.
+
+    For a process that trains or validates.
+    """
     torch.set_num_threads(threads)
     if device.type == "cpu":
-        # On a GPU some backward passes that the networks need have no deterministic form.
+        # On a GPU, some backward passes of these networks have no deterministic implementation.
         torch.use_deterministic_algorithms(True)
-        # A debugging aid that comes with it, and costs time.
+        # A debugging aid that deterministic mode turns on, and that costs time.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 

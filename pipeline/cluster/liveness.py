@@ -1,8 +1,8 @@
-"""The processes of Ray without which a run cannot go on, watched from the driver.
+"""Watch, from the driver, the Ray processes without which a run cannot go on.
 
-Ray itself ends a driver whose GCS is gone after a minute of silence, and one whose raylet is gone after a fifth of a
-second or a quarter of a minute, mostly without an exception that Python could catch. So it is noticed here first, and
-said.
+Ray ends a driver whose GCS has been silent for a minute. It ends one whose raylet is gone after a fifth of a second or
+after a quarter of a minute. In most cases Python gets no exception that it could catch. So this module notices the loss
+first and reports it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from pipeline.cluster import loss, ray_internals
 _ASK_EVERY_S = 5.0
 _ANSWER_WITHIN_S = 5.0
 _SHARE_OF_PATIENCE = 0.8
-"""Part of the time that Ray waits for a GCS that does not answer; the rest is for saying so."""
+"""Part of the time that Ray waits for a silent GCS; the rest is for reporting the loss."""
 
 _log = logging.getLogger("transdomain")
 
 
 @contextlib.contextmanager
 def watched(owner: int | None) -> Iterator[None]:
-    """Inside, the loss of the connected cluster is said as soon as it is seen, and ends the process where it is a job.
+    """Watch the connected cluster inside the block.
 
-    `owner` is the process whose children GCS and raylet are, or None where the cluster was joined: then the GCS is
-    asked for an answer, and has a while to come back.
+    The loss of the cluster is reported as soon as it is noticed, and ends the process where that process is a job.
+
+    `owner` is the process whose children GCS and raylet are, or None for a cluster that was joined. A joined cluster's
+    GCS is probed, and has some time to come back.
     """
     over, wake = os.pipe()
     threads = [threading.Thread(target=_follow_processes, args=(over, owner), name="watch-ray", daemon=True)]
@@ -48,18 +50,18 @@ def watched(owner: int | None) -> Iterator[None]:
     finally:
         if owner is None:
             ended.set()
-        os.close(wake)  # which ends the poll
+        os.close(wake)  # ends the poll
         threads[0].join()
         os.close(over)
 
 
 def _follow_processes(over: int, owner: int | None) -> None:
-    """Until the reading end `over` is closed, or one of the processes has ended."""
+    """Wait until the reading end `over` is closed, or report the first of the processes that has ended."""
     names = {}
     poll = select.poll()
-    poll.register(over, 0)  # its end is always told
+    poll.register(over, 0)  # poll reports a hang-up even with an empty mask
     for name, pid in ray_internals.daemons().items():
-        with contextlib.suppress(OSError):  # it is gone already: Ray will say so
+        with contextlib.suppress(OSError):  # already gone: Ray reports it
             descriptor = os.pidfd_open(pid)
             names[descriptor] = name, pid
             poll.register(descriptor, select.POLLIN)

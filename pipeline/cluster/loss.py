@@ -1,4 +1,7 @@
-"""Turn what Ray raises when a part of it is lost into a line that names it. Imports Ray only where there is one."""
+"""Turn the errors that Ray raises when a part of it is lost into one line that names the part.
+
+Imports Ray only where there is such an error.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +15,36 @@ from typing import Any, NoReturn
 from pipeline.errors import StorageError, UserError, one_line, redact
 
 _NAMED = re.compile(r"class_name: (?P<name>\S+)(?:.*?\n\s*pid: (?P<pid>\d+))?", re.DOTALL)
-"""An actor in the text of its ActorDiedError."""
+"""Name and process of an actor in the text of its ActorDiedError."""
 
 _MADE = "raised in its creation task"
-"""In the text of the ActorDiedError of an actor whose constructor failed; the reason is the last line."""
+"""Part of the text of an ActorDiedError whose actor failed in its constructor; the last line gives the reason."""
 
 _log = logging.getLogger("transdomain")
 
 
 class ClusterLostError(Exception):
-    """A part of Ray was lost, and the run with it; what was published stays, and the same call goes on from there."""
+    """Loss of a part of Ray, and of the run with it.
+
+    What was published stays, and the same command goes on from there.
+    """
 
 
 _end: Callable[[str], NoReturn] | None = None
 
 
 def end_by(end: Callable[[str], NoReturn] | None) -> None:
-    """Let `end` say the last line of this process where it loses its cluster, and end it; None: it is only logged.
+    """Register `end`, which prints the last line of this process and ends it when the cluster is lost.
 
-    Called in a thread of its own: the main thread may be waiting for an answer that will never come, and Ray may end
-    the process at any moment.
+    With None, the loss is only logged. `end` is called in a thread of its own: the main thread may be waiting for an
+    answer that never comes, and Ray may end the process at any moment.
     """
     global _end
     _end = end
 
 
 def lost(what: str) -> None:
-    """The cluster that this process is connected to cannot be used any more."""
+    """Report that this process can no longer use its cluster, and end it where `end_by` was given an `end`."""
     if _end:
         _end(f"{what}, and the run with it")
     _log.error(f"{what}; this process cannot go on with its cluster")
@@ -46,22 +52,25 @@ def lost(what: str) -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Inside, an error of Ray becomes one of ours: ClusterLostError, or what a function in the cluster raised."""
+    """Translate errors of Ray that are raised inside the block.
+
+    They become a ClusterLostError, or the error that a function in the cluster raised.
+    """
     try:
         yield
     except Exception as error:
-        # An error of Ray Train's is not one of Ray's: whoever imports it translates it, too.
+        # Ray Train's errors are not RayErrors: the module that imports Ray Train translates them.
         if "ray" not in sys.modules or not isinstance(error, _kinds().RayError):
             raise
         raise translate(error) from error
 
 
 def translate(error: Exception) -> Exception:
-    """Return what to raise instead of an error of Ray's."""
+    """Return the exception to raise instead of an error of Ray."""
     kinds = _kinds()
     if isinstance(error, kinds.RayTaskError):
         cause = getattr(error, "cause", None)
-        if isinstance(cause, kinds.UserCodeException):  # which Ray Data puts around what a stage raised
+        if isinstance(cause, kinds.UserCodeException):  # Ray Data's wrapper around the error of a stage
             cause = cause.__cause__ or cause
         if isinstance(cause, UserError | StorageError):
             return cause
@@ -86,7 +95,7 @@ def _kinds() -> Any:
 
 
 def _describe(error: Exception) -> str:
-    """Which part was lost, and the beginning of Ray's account of it."""
+    """Return a line that names the lost part and quotes the first line of Ray's message."""
     kinds = _kinds()
     if isinstance(error, kinds.ActorDiedError) and (named := _NAMED.search(str(error))):
         return f"Ray's actor {named['name']}{' (process ' + named['pid'] + ')' if named['pid'] else ''} was lost"

@@ -1,4 +1,4 @@
-"""Names of Ray that are no part of its interface, in one place: whoever moves the pinned version looks here first."""
+"""Names of Ray that are not part of its public interface. Check them first when you move the pinned version."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 
 def read_environment_anew() -> None:
-    """Make Ray forget what it took from the environment: the authentication's mode, at import, and its token.
+    """Make Ray forget what it read from the environment: the authentication mode and the token.
 
-    Only while this process is connected to no cluster. In this order, as Ray's own tests do it
-    (`ray._private.authentication_test_utils`): a connection that is not yet quite gone would look for the token.
+    Ray reads the mode when it is imported. Call this only while the process is connected to no cluster. The order is
+    that of Ray's own tests (`ray._private.authentication_test_utils`): a connection that is still closing would look
+    for the token.
     """
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
@@ -27,11 +28,11 @@ def read_environment_anew() -> None:
 
 @contextlib.contextmanager
 def on_loopback() -> Iterator[None]:
-    """Inside, a cluster that this process starts listens on 127.0.0.1 alone: GCS, raylet, agents, workers and driver.
+    """Make a cluster that is started inside the block listen on 127.0.0.1 only.
 
-    The way of Ray for Windows and macOS. By default, `_node_ip_address="127.0.0.1"` is resolved to the address that
-    other hosts see, and everything then listens on all of them. The constant is set from
-    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER when Ray is imported.
+    This holds for GCS, raylet, agents, workers and driver. Ray does the same on Windows and macOS. By default, Ray
+    resolves `_node_ip_address="127.0.0.1"` to the address that other hosts see, and everything then listens on all
+    addresses. Ray sets the constant from RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER when it is imported.
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
@@ -42,9 +43,9 @@ def on_loopback() -> Iterator[None]:
 
 
 def one_row_a_block(rows: Any) -> Any:
-    """`rows`, a Ray dataset, as one block a row, made by one task at a time that books nothing.
+    """Return `rows`, a Ray dataset, with one row per block, made by one task at a time that books no resources.
 
-    That of `Dataset.repartition` books a CPU, and takes no options; beside a pool of actors there may be none left.
+    `Dataset.repartition` books a CPU and takes no options; next to a pool of actors there may be no CPU left.
     """
     from ray.data import Dataset, TaskPoolStrategy
     from ray.data._internal.logical.interfaces import LogicalPlan
@@ -57,19 +58,26 @@ def one_row_a_block(rows: Any) -> Any:
 
 
 def free_resources() -> list[dict[str, float]]:
-    """By node, like `ray.nodes()`; Ray's own `available_resources` gives the sum of all alone."""
+    """Return the free resources of each node, in the form of `ray.nodes()`.
+
+    Ray's own `available_resources` returns only the sum over all nodes.
+    """
     return [dict(node) for node in state.available_resources_per_node().values()]
 
 
 def gcs_patience_s() -> float:
-    """Seconds after which Ray ends a driver whose GCS does not answer; a setting of its that has no other name."""
+    """Return the seconds after which Ray ends a driver whose GCS does not answer.
+
+    Ray has no public name for this setting.
+    """
     return float(os.environ.get("RAY_gcs_rpc_server_reconnect_timeout_s") or 60)  # noqa: SIM112
 
 
 def daemons() -> dict[str, int]:
-    """The processes without which this connection is lost, by name: GCS, raylet, and the raylet's agents.
+    """Return the processes, by name, that this connection needs: GCS, raylet, and the raylet's agents.
 
-    Of a cluster that was joined only the raylet, if it is on this machine; its object store is a part of it.
+    For a cluster that was joined, return only the raylet and its agents, if they are on this machine. The raylet
+    contains the object store.
     """
     node: Any = worker._global_node
     if node is None:
@@ -86,9 +94,9 @@ _AGENTS = {"ray::DashboardAgent": "dashboard agent", "ray::RuntimeEnvAgent": "ru
 
 
 def _agents(raylet: int) -> dict[str, int]:
-    """Both are started by the raylet, which ends when one of them does."""
+    """Return both agents. The raylet starts them, and ends when one of them does."""
     found = dict[str, int]()
-    with contextlib.suppress(OSError):  # it is another user's, or is gone already
+    with contextlib.suppress(OSError):  # the process is another user's, or already gone
         for pid in map(int, Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()):
             title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
             found |= {name: pid for start, name in _AGENTS.items() if title.startswith(start)}
@@ -96,7 +104,7 @@ def _agents(raylet: int) -> dict[str, int]:
 
 
 def _listener(path: str | None) -> int:
-    """The process that listens on a Unix socket; 0 where there is none."""
+    """Return the id of the process that listens on a Unix socket; 0 where there is none."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path or "")

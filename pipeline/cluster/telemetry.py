@@ -1,7 +1,7 @@
-"""Numbers for Prometheus, from the driver of a run: how far it is and how fast, beside what Ray says of its nodes.
+"""Metrics for Prometheus from the driver of a run: progress and speed, next to Ray's own metrics of its nodes.
 
-They leave through the metrics agent of the driver's node, which puts `ray_` in front of each name. What exists is the
-plain data of METRICS, so that dashboards can be checked against it.
+They leave through the metrics agent of the driver's node, which prefixes each name with `ray_`. METRICS lists all of
+them as plain data, so that dashboards can be checked against it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.errors import redact
 
 
 class Metric(NamedTuple):
-    """What one name stands for. Every metric has the label `output`, beside those given here."""
+    """Kind, description and label of one metric. Every metric also has the label `output`."""
 
     kind: Literal["counter", "gauge"]
     about: str
@@ -37,7 +37,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 class Metrics:
-    """The metrics of one output, each registered with Ray when it is first told."""
+    """Metrics of one output, each registered with Ray when it is first reported."""
 
     def __init__(self, output: str) -> None:
         self._output = redact(output)
@@ -47,7 +47,7 @@ class Metrics:
         self._metric(name).set(value, tags=self._tags(name, label))
 
     def add(self, name: str, amount: float, label: str = "") -> None:
-        if amount:  # Ray refuses to count by nothing
+        if amount:  # Ray refuses to increment a counter by zero
             self._metric(name).inc(amount, tags=self._tags(name, label))
 
     def _tags(self, name: str, label: str) -> dict[str, str]:

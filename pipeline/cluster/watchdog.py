@@ -1,7 +1,7 @@
-"""Units that end or hang their process: such a process is ended, and such a unit fails instead of coming back for ever.
+"""Protection against units that crash or hang their process: the process is ended, and such a unit fails in the end.
 
-Ray Data starts a process that died again and gives it the same unit, without end. So whoever begins a unit says so
-outside of the process (`on_ray` counts), and a process that hangs in one is ended from here.
+Ray Data restarts a process that died and gives it the same unit again, without end. So the executor on Ray counts each
+attempt at a unit outside of the process, and a process that hangs in a unit is ended from here.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import time
 from collections.abc import Iterator
 
 MAX_DEATHS = 5
-"""Processes that a unit may end in a stage within a run before it fails; a lost node costs a process, too."""
+"""Number of processes that a unit may end in one stage of a run before it fails; a lost node counts, too."""
 
 
 class FatalUnitError(Exception):
-    """The unit has ended too many processes."""
+    """Failure of a unit that has ended too many processes."""
 
 
 class _Watch:
-    """The watchdog of this process, whose units come one after the other."""
+    """Watchdog of this process, which handles one unit after the other."""
 
     stall_s: float | None = None
     wound_s = 0.0
-    """Of time.monotonic()."""
+    """Time of the last reset, in seconds of time.monotonic()."""
 
 
 @contextlib.contextmanager
 def watched(stall_s: float) -> Iterator[None]:
-    """End this process where no row is `got_on` with for so many seconds."""
+    """End this process where `got_on` is not called for so many seconds."""
     _Watch.stall_s = stall_s
     _wind()
     try:
@@ -40,7 +40,7 @@ def watched(stall_s: float) -> Iterator[None]:
 
 
 def got_on() -> None:
-    """To be called by a stage after each row, or each few."""
+    """Reset the watchdog. A stage calls this after each row, or every few rows."""
     if _Watch.stall_s is not None and time.monotonic() - _Watch.wound_s > min(1.0, _Watch.stall_s / 4):
         _wind()
 
@@ -48,5 +48,6 @@ def got_on() -> None:
 def _wind() -> None:
     assert _Watch.stall_s is not None
     _Watch.wound_s = time.monotonic()
-    # A thread of C, since what hangs may hold the interpreter. It says where on the descriptor of stderr, and exits.
+    # A thread in C, because the code that hangs may hold the interpreter. It prints the traceback to stderr's
+    # descriptor and exits.
     faulthandler.dump_traceback_later(_Watch.stall_s, exit=True, file=2)

@@ -1,0 +1,1 @@
+"""Evaluation of a translated store against its targets, next to baselines without a trained model."""

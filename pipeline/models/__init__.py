@@ -1,0 +1,1 @@
+"""Model bundles: open, import and export them, and translate pixels with them."""

@@ -1,4 +1,4 @@
-"""A model bundle from any URL."""
+"""Access to model bundles at any URL."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pipeline.errors import UserError
 
 
 def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, discriminators: bool = False) -> Bundle:
-    """The bundle at `url`, with the generator of one direction or with all; `ema`, `discriminators` as in load_bundle.
+    """Load the bundle at `url`, with the generator of one direction or of all.
 
-    Raises UserError where there is none, or what is there is no bundle.
+    `ema` and `discriminators` are those of load_bundle. Raises UserError where nothing is there, or no bundle.
     """
     if storage.stat_file(storage.join(url, "config.json")) is None:
         raise UserError(

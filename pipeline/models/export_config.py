@@ -12,14 +12,14 @@ EXTENSIONS = (".onnx", ".pt2")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """What `jobs.export` reads, and the file that it writes."""
+    """Bundle that `jobs.export` reads, and the file that it writes."""
 
     bundle: str
     """Model bundle: the folder that training wrote."""
     output: str
     """File to write: NAME.onnx for an ONNX model, NAME.pt2 for a program of torch.export."""
     direction: Literal["a_to_b", "b_to_a"] | None = None
-    """Which generator of the bundle; by default the one that it was trained for."""
+    """Direction whose generator to export; by default the one that the bundle was trained for."""
 
     def __post_init__(self) -> None:
         if not self.output.endswith(EXTENSIONS):

@@ -1,4 +1,4 @@
-"""From a model bundle to one file for other programs, published only once it gives what the bundle gives."""
+"""Export of a model bundle to one file for other programs, published only once its results match the bundle's."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from pipeline.models.export_config import ExportConfig
 from pipeline.storage.retry import preflight
 
 MOST_DIFFERENCE = 1e-3
-"""Of [-1, 1]: an eighth of one step of 8 bits. A full-size ResNet differs by 1e-5, as far as torch is from fp64."""
+"""Largest difference allowed, of [-1, 1]: an eighth of one step of 8 bits.
+
+A full-size ResNet differs by 1e-5, as far as torch is from fp64.
+"""
 
 
 def export(config: ExportConfig) -> str:
-    """Export one generator of the bundle and return what was written, in one line.
+    """Export one generator of the bundle and return one line that says what was written.
 
-    An output that is there already stays: the same bytes are as good as written. Raises UserError where it is another
-    file, where there is no such bundle or direction, or a package is missing; RuntimeError, with nothing written, where
-    the export differs from the generator by more than `MOST_DIFFERENCE`.
+    An output with the same bytes stays, and counts as written. Raises UserError where the output is another file, where
+    there is no such bundle or direction, or where a package is missing. Raises RuntimeError, with nothing written,
+    where the export differs from the generator by more than `MOST_DIFFERENCE`.
     """
     output, onnx = storage.absolute(config.output), config.output.endswith(".onnx")
     if onnx:
@@ -61,5 +64,5 @@ def export(config: ExportConfig) -> str:
 
 def _check_folder(output: str) -> None:
     folder = output.rpartition("/")[0]
-    if storage.is_local(output) or urlsplit(folder).netloc:  # what lies in the root of memory:// has no folder
+    if storage.is_local(output) or urlsplit(folder).netloc:  # an object in the root of memory:// has no folder
         storage.check_output(folder or "/")

@@ -1,7 +1,7 @@
-"""Checkpoint files of the reference implementation become a model bundle.
+"""Import of the reference implementation's checkpoint files into a model bundle.
 
-Its files are named by role. G, or G_A, translates in the direction of the training and G_B in the other; D_A judges
-what G_A makes, and D_B what G_B makes. What is read is checked to belong together before anything is written.
+The files are named by role. G, or G_A, translates in the direction of the training, and G_B in the other; D_A judges
+the output of G_A, and D_B that of G_B. All files are checked to belong together before anything is written.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _NAME = re.compile(r"(?P<epoch>latest|\d+|iter_\d+)_net_(?P<role>[GD](?:_[AB])?)
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One file that was read."""
+    """One checkpoint file that was read."""
 
     role: str
-    """G, G_A, G_B, D, D_A or D_B."""
+    """Role of the network: G, G_A, G_B, D, D_A or D_B."""
     name: str
     sha256: str
-    """Of the file."""
+    """Hash of the file."""
     recognised: Recognised
 
     @property
     def config(self) -> Any:
-        """A GeneratorConfig where the role begins with G, else a DiscriminatorConfig."""
+        """Return a GeneratorConfig where the role begins with G, else a DiscriminatorConfig."""
         return self.recognised.config
 
     def __str__(self) -> str:
@@ -47,34 +47,37 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """A bundle, ready to be written."""
+    """Bundle that is ready to be written."""
 
     url: str
     objective: ObjectiveName
     checkpoints: tuple[Checkpoint, ...]
     directions: tuple[Direction, ...]
-    """What it translates, the default first."""
+    """Directions that it translates, the default first."""
     files: Mapping[str, bytes]
-    """By name, config.json last."""
+    """Contents of the files by name, config.json last."""
     fingerprint: str
-    """Of the generators: what a loaded bundle calls its sha256."""
+    """Fingerprint of the generators; a loaded bundle calls it its sha256."""
     is_there: bool
-    """Whether the output holds the same bundle already."""
+    """True where the output already holds the same bundle."""
 
     def __str__(self) -> str:
         return f"{self.url}: {self.objective} bundle, {', '.join(self.directions)}, fingerprint {self.fingerprint}"
 
     def write(self) -> None:
-        """Write what is not there yet. A kill leaves no config.json, and so no bundle; the next run begins again."""
+        """Write the files where the bundle is not there yet.
+
+        A kill leaves no config.json, and so no bundle; the next run begins again.
+        """
         if not self.is_there:
             for name, data in self.files.items():
                 storage.replace(storage.join(self.url, name), data)
 
 
 def prepare(config: ImportConfig) -> Import:
-    """Read, recognise and check all that `config` names, without writing.
+    """Read, recognise and check all files that `config` names, without writing.
 
-    Raises UserError of one line for whatever cannot become a bundle, and where the output holds something else.
+    Raises UserError, in one line, where they cannot become a bundle, or where the output holds something else.
     """
     config = replace(config, input=storage.absolute(config.input), output=storage.absolute(config.output))
     with preflight(config.input):
@@ -110,7 +113,7 @@ def prepare(config: ImportConfig) -> Import:
 
 
 def _find(config: ImportConfig) -> dict[str, storage.Entry]:
-    """The files to read, by role."""
+    """Return the files to read, by role."""
     if single := storage.stat_file(config.input):
         match = _NAME.fullmatch(single.name)
         return {match["role"] if match else "G": single}
@@ -151,9 +154,10 @@ def _check_roles(read: Mapping[str, Checkpoint], config: ImportConfig) -> None:
 
 
 def _objective(read: Mapping[str, Checkpoint]) -> ObjectiveName:
-    """A lone G is pix2pix's where its discriminator sees source and target, or, without one, where it is a U-Net.
+    """Tell pix2pix from CycleGAN.
 
-    (The published CycleGAN models are a lone G, too, and ResNets.)
+    A lone G belongs to pix2pix where its discriminator sees source and target or, without a discriminator, where it is
+    a U-Net. (The published CycleGAN models are a lone G, too, and ResNets.)
     """
     if "G" not in read:
         return "cyclegan"
@@ -165,7 +169,8 @@ def _objective(read: Mapping[str, Checkpoint]) -> ObjectiveName:
 
 
 def _check_channels(read: Mapping[str, Checkpoint], objective: ObjectiveName, config: ImportConfig) -> None:
-    """Each generator begins where the other ends, and a discriminator sees what its generator makes."""
+    """Check that each generator takes what the other returns, and that a discriminator takes what its generator
+    returns."""
     if "G_A" in read and "G_B" in read:
         forth, back = read["G_A"].config, read["G_B"].config
         if (forth.in_channels, forth.out_channels) != (back.out_channels, back.in_channels):
@@ -191,7 +196,7 @@ def _direction(role: str, config: ImportConfig) -> Direction:
 
 
 def _by_direction(read: Mapping[str, Checkpoint], kind: str, config: ImportConfig) -> dict[str, tuple[Any, Any]]:
-    """Configuration and state of the generators (`G`) or discriminators (`D`)."""
+    """Return configuration and state of the generators (`G`) or discriminators (`D`), by direction."""
     return {
         _direction(role, config): (c.config, c.recognised.state) for role, c in read.items() if role.startswith(kind)
     }
@@ -208,9 +213,10 @@ def _account(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _is_there(url: str, files: Mapping[str, bytes]) -> bool:
-    """Whether the bundle of `files` is at `url`, whole. Raises UserError where something else is.
+    """Return True where `url` already holds the whole bundle of `files`.
 
-    Where from and when it was imported makes no difference; the provenance there stays.
+    Raises UserError where something else is there. Source and date of the import make no difference; the provenance
+    that is there stays.
     """
     there = {entry.name: entry.size for entry in storage.list_files(url)}
     if "config.json" not in there:
@@ -227,5 +233,5 @@ def _is_there(url: str, files: Mapping[str, bytes]) -> bool:
 def _content(config: bytes) -> Mapping[str, Any]:
     try:
         return {key: value for key, value in json.loads(config).items() if key != "provenance"}
-    except (ValueError, AttributeError):  # not one of ours
+    except (ValueError, AttributeError):  # no config.json of a bundle
         return {}

@@ -1,4 +1,4 @@
-"""From pixels to pixels by a generator: groups of frames of one size, and whose fault it is where that fails."""
+"""Translation of pixels by a generator, in groups of frames of one size, and the attribution of faults."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from pipeline.cluster.hardware import Trunk
 from pipeline.cluster.watchdog import got_on
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
-"""How allocators say it that have no exception of their own, in small letters."""
+"""Messages, in lower case, of allocators that have no exception of their own."""
 
 _NOT_FINITE = "the translation has values that are no finite numbers"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """All that decides, beside the weights, which pixels come out. Fixed before the first unit."""
+    """All settings, besides the weights, that decide the pixels. Fixed before the first unit."""
 
     device: str
     precision: str
     threads: int | None
-    """Those of a CPU, whose number decides the order of some sums, and so a last bit; None on a GPU."""
+    """Number of CPU threads, which decides the order of some sums, and so a last bit; None on a GPU."""
     compile: bool
     trunk: Trunk
-    """How a ResNet's residual blocks convolve."""
+    """Way in which a ResNet's residual blocks convolve."""
     batch: int
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
 
 
 def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
-    """`generator` as it translates: on its device, in its precision, compiled where that is asked for."""
+    """Return `generator` ready to translate: on its device, in its precision, compiled where `arithmetic` says so."""
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
     network = translation_mode(generator).to(arithmetic.device, dtype)
     if arithmetic.trunk == "winograd":
@@ -52,16 +52,17 @@ def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
 def translate_frames(
     network: nn.Module, frames: Sequence[np.ndarray], multiple: int, arithmetic: Arithmetic, *, least: int = 1
 ) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-    """The translation of each frame (uint8 [height, width, 3], any sizes), and what is wrong with the others.
+    """Translate frames (uint8 [height, width, 3], any sizes); return translations and faults by position.
 
-    Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is padded),
-    so that no image's pixels depend on which others there are. They are grown to a `multiple`, and to `least` pixels a
-    side, by mirroring.
+    Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is padded), so
+    that no image's pixels depend on the other images. Mirroring grows each frame to a `multiple`, and to at least
+    `least` pixels a side.
 
-    Two faults are a frame's own. A ValueError is what torch raises for a shape that a layer cannot take: the group is
-    halved down to the frame at fault. A result that is no number is a frame's where another picture of its size has a
-    finite one. All other errors are the machine's, and are raised: MemoryError, with the shape, where there is none
-    left for a group after everything unused was given back (never a smaller group, whose pixels may be others).
+    Two faults count as a frame's own. The first is a ValueError, which torch raises for a shape that a layer cannot
+    take: the group is halved until only the faulty frame is left. The second is a result that is not finite, where
+    another image of the same size has a finite one. All other errors are the machine's, and are raised. MemoryError
+    names the shape, and is raised where a group does not fit even after all unused memory was freed. The group is never
+    made smaller, because that could change its pixels.
     """
     translated: dict[int, np.ndarray] = {}
     faults: dict[int, str] = {}
@@ -92,7 +93,7 @@ def translate_frames(
 
 
 def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
-    """Positions of frames of equal shape, at most `size` at a time, in order."""
+    """Yield the positions of frames of equal shape, at most `size` at a time, in order."""
     order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
     for _, same in itertools.groupby(order, key=lambda i: shapes[i]):
         positions = list(same)
@@ -103,7 +104,7 @@ def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]
 def _with_memory(
     network: nn.Module, frames: Sequence[np.ndarray], multiple: int, least: int, arithmetic: Arithmetic
 ) -> list[np.ndarray | None]:
-    """What `_forward` gives, at the second attempt where memory is short at the first."""
+    """Return the result of `_forward`; free unused memory and try once more where memory is short."""
     with contextlib.suppress(MemoryError), _as_memory_error(frames[0].shape, arithmetic):
         return _forward(network, frames, multiple, least, arithmetic)
     gc.collect()
@@ -115,7 +116,7 @@ def _with_memory(
 
 @contextlib.contextmanager
 def _as_memory_error(shape: tuple[int, ...], arithmetic: Arithmetic) -> Iterator[None]:
-    """Raise MemoryError in place of all the errors by which torch says that memory is short."""
+    """Raise MemoryError in place of each error by which torch reports that memory is short."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -132,7 +133,7 @@ def _as_memory_error(shape: tuple[int, ...], arithmetic: Arithmetic) -> Iterator
 def _prove_network(
     network: nn.Module, shape: tuple[int, ...], multiple: int, least: int, arithmetic: Arithmetic
 ) -> None:
-    """Raise ArithmeticError where the network gives no finite numbers for an ordinary picture of this shape either."""
+    """Raise ArithmeticError where the network gives no finite numbers for an ordinary image of this shape either."""
     ramp = np.linspace(0, 255, int(np.prod(shape))).astype(np.uint8).reshape(shape)
     if _with_memory(network, [ramp], multiple, least, arithmetic)[0] is None:
         raise ArithmeticError(f"{_NOT_FINITE}, whatever the image: the model or the device is at fault")
@@ -145,7 +146,7 @@ def _forward(
     least: int,
     arithmetic: Arithmetic,
 ) -> list[np.ndarray | None]:
-    """The translation of each frame, all of one size; None where it is not finite."""
+    """Return the translation of each frame, all of one size; None where it is not finite."""
     height, width = frames[0].shape[:2]
     padded = [*frames, *[frames[-1]] * (arithmetic.batch - len(frames))]
     pixels_NCHW = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2)

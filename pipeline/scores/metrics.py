@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 PEAK = 255.0
-"""The largest value of a channel."""
+"""Largest value of a channel."""
 
 
 def l1(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean absolute error over pixels and channels, 0 (equal) to 1 (black against white)."""
+    """Return the mean absolute error over pixels and channels, 0 (equal) to 1 (black against white)."""
     return float(np.abs(_difference(a, b)).mean(dtype=np.float64) / PEAK)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in decibels over all pixels and channels at once; infinite for equal pictures."""
+    """Return the peak signal-to-noise ratio in decibels over all pixels and channels; infinite for equal images."""
     mean_square = float(np.square(_difference(a, b)).mean(dtype=np.float64))
     return inf if mean_square == 0 else 10 * log10(PEAK**2 / mean_square)
 
@@ -38,7 +38,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b in int32, which holds its square too."""
+    """Return a - b in int32, which can hold its square, too."""
     if a.shape != b.shape:
         raise ValueError(f"pictures of shapes {a.shape} and {b.shape} cannot be compared: resize one to the other")
     if a.dtype != np.uint8 or b.dtype != np.uint8:
@@ -49,7 +49,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def mean_image(images: Iterable[np.ndarray]) -> np.ndarray:
-    """The mean of pictures of one shape, rounded to uint8; holds one sum, however many there are."""
+    """Return the mean of images of one shape, rounded to uint8; holds one sum, however many there are."""
     total, count = np.zeros(()), 0
     for image in images:
         if count and image.shape != total.shape:

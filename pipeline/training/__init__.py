@@ -1,0 +1,1 @@
+"""Training of the networks by Ray Train: the run, its loop and its report."""

@@ -1,0 +1,1 @@
+"""Translation of an image store by one model."""

@@ -1,0 +1,1 @@
+"""Completion of an output: its error budget, its totals, and the mark that says it is complete."""

@@ -1,0 +1,1 @@
+"""Executors of the engine: a plain loop, and Ray Data."""

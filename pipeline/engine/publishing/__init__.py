@@ -1,0 +1,1 @@
+"""Publishing of units: read their rows, run their stages, commit their results."""

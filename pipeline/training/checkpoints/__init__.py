@@ -1,0 +1,1 @@
+"""Checkpoints of a training run: what they hold, and the checkpoint writer."""

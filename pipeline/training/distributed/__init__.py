@@ -1,0 +1,1 @@
+"""Distributed training: the process group, its rendezvous, and its resources on the cluster."""

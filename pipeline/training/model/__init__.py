@@ -1,0 +1,1 @@
+"""Networks that learn: one replica per rank, learning rates, averages and first weights."""

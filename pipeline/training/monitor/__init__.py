@@ -1,0 +1,1 @@
+"""Observation of a training run: metrics, dashboards, progress, and guards that stop it early."""
