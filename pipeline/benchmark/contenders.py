@@ -20,7 +20,7 @@ from PIL import Image
 from gan_models.pixels import from_uint8, to_uint8
 from pipeline import images
 from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import Arithmetic, translate_frames
+from pipeline.models.translator import Arithmetic
 from pipeline.translate.stages import Translate
 
 
@@ -71,13 +71,13 @@ class ModelAlone:
     count: int
 
     def prepare(self) -> Callable[[], int]:
-        stage = Translate(self.bundle, "a_to_b", self.arithmetic)
+        translator = Translate(self.bundle, "a_to_b", self.arithmetic).translator
         names = sorted(path for path in Path(self.folder).iterdir() if path.suffix == ".jpg")
         frames = [images.decode(name.read_bytes()).pixels for name in names]
         frames = [frames[i % len(frames)] for i in range(self.count)]
 
         def repetition() -> int:
-            _, faults = translate_frames(stage.network, frames, stage.multiple, self.arithmetic, least=stage.least)
+            _, faults = translator(frames)
             if faults:
                 raise RuntimeError(f"the model failed: {next(iter(faults.values()))}")
             return len(frames)

@@ -17,7 +17,7 @@ from pipeline.engine.records.layout import Output
 from pipeline.errors import UserError, printable
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import Arithmetic, prepare, translate_frames
+from pipeline.models.translator import Translator, exact
 from pipeline.report.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import Report, Table
@@ -91,7 +91,7 @@ class _Baselines:
 
     def __init__(self, config: EvaluateConfig, store: Store, column: str) -> None:
         self.mean: np.ndarray | None = None
-        self.network: torch.nn.Module | None = None
+        self.untrained: Translator | None = None
         if config.train:
             train = open_store(config.train)
             height, width = _decoded(store, next(_rows(store, ["image"])), "image").shape[:2]
@@ -103,25 +103,14 @@ class _Baselines:
                     f"{config.input}: the untrained generator needs source_image; translate with --keep_source"
                 )
             architecture = open_bundle(storage.absolute(config.bundle)).generator_config
-            self.multiple, self.least = architecture.size_multiple, architecture.least_size
-            self.arithmetic = Arithmetic(
-                device=hardware.default_device(),
-                precision="fp32",
-                threads=None,
-                compile=False,
-                trunk="direct",
-                batch=1,
-            )
             untrained = build_generator(architecture, generator=torch.Generator().manual_seed(0))
-            self.network = prepare(untrained, self.arithmetic)
+            self.untrained = Translator.of(untrained, architecture, exact(hardware.default_device(), batch=1))
 
     def pictures(self, source: np.ndarray | None, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
         if self.mean is not None:
             yield MEAN, images.resize(self.mean, shape[1], shape[0])
-        if self.network is not None and source is not None:
-            frame = images.resize(source, shape[1], shape[0])
-            translated, _ = translate_frames(self.network, [frame], self.multiple, self.arithmetic, least=self.least)
-            yield UNTRAINED, translated[0]
+        if self.untrained is not None and source is not None:
+            yield UNTRAINED, self.untrained.all([images.resize(source, shape[1], shape[0])])[0]
 
 
 def _target_column(store: Store, wanted: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gan_models import translation_mode, with_winograd_trunk
+from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
 from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
 from pipeline.cluster.hardware import Trunk
 from pipeline.cluster.watchdog import got_on
@@ -38,6 +38,11 @@ class Arithmetic:
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
 
 
+def exact(device: str, *, batch: int) -> Arithmetic:
+    """Return the arithmetic without shortcuts, in fp32; for what is measured or looked at, not for archives."""
+    return Arithmetic(device=device, precision="fp32", threads=None, compile=False, trunk="direct", batch=batch)
+
+
 def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     """Return `generator` ready to translate: on its device, in its precision, compiled where `arithmetic` says so."""
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
@@ -49,47 +54,69 @@ def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     return torch.compile(network, dynamic=False) if arithmetic.compile else network  # type: ignore[return-value]
 
 
-def translate_frames(
-    network: nn.Module, frames: Sequence[np.ndarray], multiple: int, arithmetic: Arithmetic, *, least: int = 1
-) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-    """Translate frames (uint8 [height, width, 3], any sizes); return translations and faults by position.
+@dataclass(frozen=True)
+class Translator:
+    """A generator that translates frames: the one way from pixels to pixels, in every job and in training."""
 
-    Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is padded), so
-    that no image's pixels depend on the other images. Mirroring grows each frame to a `multiple`, and to at least
-    `least` pixels a side.
+    network: Callable[[torch.Tensor], torch.Tensor]
+    """Made by `prepare`."""
+    arithmetic: Arithmetic
+    multiple: int = 1
+    """Height and width that the network takes are multiples of it, in pixels."""
+    least: int = 1
+    """Smallest height and width that the network takes, in pixels."""
 
-    Two faults count as a frame's own. The first is a ValueError, which torch raises for a shape that a layer cannot
-    take: the group is halved until only the faulty frame is left. The second is a result that is not finite, where
-    another image of the same size has a finite one. All other errors are the machine's, and are raised. MemoryError
-    names the shape, and is raised where a group does not fit even after all unused memory was freed. The group is never
-    made smaller, because that could change its pixels.
-    """
-    translated: dict[int, np.ndarray] = {}
-    faults: dict[int, str] = {}
+    @classmethod
+    def of(cls, generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic) -> Translator:
+        """Return the translator of a generator of this architecture."""
+        return cls(prepare(generator, arithmetic), arithmetic, config.size_multiple, config.least_size)
 
-    def attempt(group: Sequence[int]) -> None:
-        try:
-            results = _with_memory(network, [frames[i] for i in group], multiple, least, arithmetic)
-        except ValueError as error:
-            if type(error) is not ValueError:
-                raise
-            if len(group) > 1:
-                attempt(group[: len(group) // 2])
-                attempt(group[len(group) // 2 :])
-            else:
-                faults[group[0]] = f"ValueError: {' '.join(str(error).split())}"[:300]
-            return
-        for i, result in zip(group, results, strict=True):
-            if result is None:
-                _prove_network(network, frames[i].shape, multiple, least, arithmetic)
-                faults[i] = _NOT_FINITE
-            else:
-                translated[i] = result
-        got_on()
+    def __call__(self, frames: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+        """Translate frames (uint8 [height, width, 3], any sizes); return translations and faults by position.
 
-    for group in _groups([f.shape for f in frames], arithmetic.batch):
-        attempt(group)
-    return translated, faults
+        Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is
+        padded), so that no image's pixels depend on the other images. Mirroring grows each frame to a `multiple`, and
+        to at least `least` pixels a side.
+
+        Two faults count as a frame's own. The first is a ValueError, which torch raises for a shape that a layer cannot
+        take: the group is halved until only the faulty frame is left. The second is a result that is not finite, where
+        another image of the same size has a finite one. All other errors are the machine's, and are raised.
+        MemoryError names the shape, and is raised where a group does not fit even after all unused memory was freed.
+        The group is never made smaller, because that could change its pixels.
+        """
+        translated: dict[int, np.ndarray] = {}
+        faults: dict[int, str] = {}
+
+        def attempt(group: Sequence[int]) -> None:
+            try:
+                results = _with_memory(self, [frames[i] for i in group])
+            except ValueError as error:
+                if type(error) is not ValueError:
+                    raise
+                if len(group) > 1:
+                    attempt(group[: len(group) // 2])
+                    attempt(group[len(group) // 2 :])
+                else:
+                    faults[group[0]] = f"ValueError: {' '.join(str(error).split())}"[:300]
+                return
+            for i, result in zip(group, results, strict=True):
+                if result is None:
+                    _prove_network(self, frames[i].shape)
+                    faults[i] = _NOT_FINITE
+                else:
+                    translated[i] = result
+            got_on()
+
+        for group in _groups([f.shape for f in frames], self.arithmetic.batch):
+            attempt(group)
+        return translated, faults
+
+    def all(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the translations of frames of one size, uint8 [N, H, W, C]. Raises RuntimeError where one fails."""
+        translated, faults = self(frames)
+        if faults:
+            raise RuntimeError(f"image {min(faults)} cannot be translated: {faults[min(faults)]}")
+        return np.stack([translated[i] for i in range(len(frames))])
 
 
 def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
@@ -101,17 +128,16 @@ def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]
             yield positions[first : first + size]
 
 
-def _with_memory(
-    network: nn.Module, frames: Sequence[np.ndarray], multiple: int, least: int, arithmetic: Arithmetic
-) -> list[np.ndarray | None]:
+def _with_memory(translator: Translator, frames: Sequence[np.ndarray]) -> list[np.ndarray | None]:
     """Return the result of `_forward`; free unused memory and try once more where memory is short."""
+    arithmetic = translator.arithmetic
     with contextlib.suppress(MemoryError), _as_memory_error(frames[0].shape, arithmetic):
-        return _forward(network, frames, multiple, least, arithmetic)
+        return _forward(translator, frames)
     gc.collect()
     if arithmetic.device == "cuda":
         torch.cuda.empty_cache()
     with _as_memory_error(frames[0].shape, arithmetic):
-        return _forward(network, frames, multiple, least, arithmetic)
+        return _forward(translator, frames)
 
 
 @contextlib.contextmanager
@@ -130,30 +156,23 @@ def _as_memory_error(shape: tuple[int, ...], arithmetic: Arithmetic) -> Iterator
         ) from error
 
 
-def _prove_network(
-    network: nn.Module, shape: tuple[int, ...], multiple: int, least: int, arithmetic: Arithmetic
-) -> None:
+def _prove_network(translator: Translator, shape: tuple[int, ...]) -> None:
     """Raise ArithmeticError where the network gives no finite numbers for an ordinary image of this shape either."""
     ramp = np.linspace(0, 255, int(np.prod(shape))).astype(np.uint8).reshape(shape)
-    if _with_memory(network, [ramp], multiple, least, arithmetic)[0] is None:
+    if _with_memory(translator, [ramp])[0] is None:
         raise ArithmeticError(f"{_NOT_FINITE}, whatever the image: the model or the device is at fault")
 
 
-def _forward(
-    network: Callable[[torch.Tensor], torch.Tensor],
-    frames: Sequence[np.ndarray],
-    multiple: int,
-    least: int,
-    arithmetic: Arithmetic,
-) -> list[np.ndarray | None]:
+def _forward(translator: Translator, frames: Sequence[np.ndarray]) -> list[np.ndarray | None]:
     """Return the translation of each frame, all of one size; None where it is not finite."""
-    height, width = frames[0].shape[:2]
+    arithmetic, (height, width) = translator.arithmetic, frames[0].shape[:2]
     padded = [*frames, *[frames[-1]] * (arithmetic.batch - len(frames))]
     pixels_NCHW = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2)
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
     with torch.inference_mode():
-        input_NCHW = pad_by_reflection(from_uint8(pixels_NCHW.to(arithmetic.device)), multiple, least).to(dtype)
-        output_NCHW = network(input_NCHW)[: len(frames), :, :height, :width].float()
+        pixels = from_uint8(pixels_NCHW.to(arithmetic.device))
+        input_NCHW = pad_by_reflection(pixels, translator.multiple, translator.least).to(dtype)
+        output_NCHW = translator.network(input_NCHW)[: len(frames), :, :height, :width].float()
         finite_N = output_NCHW.isfinite().flatten(1).all(1)
         output_NHWC = to_uint8(output_NCHW).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return [frame if finite else None for frame, finite in zip(output_NHWC, finite_N.tolist(), strict=True)]

@@ -33,7 +33,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
     if min(a.shape[:2]) < 11:
         return nan
-    one, other = (torch.from_numpy(each).permute(2, 0, 1)[None].double() for each in (a, b))
+    one, other = (torch.tensor(each).permute(2, 0, 1)[None].double() for each in (a, b))
     return float(structural_similarity_index_measure(one, other, data_range=PEAK))  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.units import Unit
 from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import Arithmetic, prepare, translate_frames
+from pipeline.models.translator import Arithmetic, Translator
 from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
@@ -81,13 +81,11 @@ class Translate:
         loaded = open_bundle(bundle, direction=direction)
         chosen = direction or loaded.directions[0]
         config = loaded.generator_configs[chosen]
-        self.multiple, self.least = config.size_multiple, config.least_size
-        self.arithmetic = arithmetic
-        self.network = prepare(loaded.generator(chosen), arithmetic)
+        self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
 
     def __call__(self, batch: Batch) -> Batch:
         frames = list(frames_of(batch.rows))
-        translated, faults = translate_frames(self.network, frames, self.multiple, self.arithmetic, least=self.least)
+        translated, faults = self.translator(frames)
         batch = _without(batch, faults, "translate", "failed")
         return replace(batch, rows=with_frames(batch.rows, [translated[i] for i in sorted(translated)]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from gan_models import save_bundle, translation_mode
-from gan_models.pixels import from_uint8, to_uint8
+from gan_models import GeneratorConfig, save_bundle
 from pipeline import images, storage
+from pipeline.models.translator import Translator, exact
 from pipeline.training.checkpoints.checkpoint import Record, State
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.loader import ImageSet, Sources, load_images
@@ -60,7 +61,7 @@ def remove_bundle(run: str, name: str) -> None:
 def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> np.ndarray:
     """A row for each of the first few images: input, translation and, for pairs, target. uint8 [height, width, 3]."""
     few = sample_images(config, sources)
-    return draw_samples(generator, few.a, few.b if config.objective_type.paired else None)
+    return draw_samples(generator, config.generator, few.a, few.b if config.objective_type.paired else None)
 
 
 def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
@@ -69,25 +70,23 @@ def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
     return load_images(few, config.crop_size, threads=1)
 
 
-def draw_samples(generator: nn.Module, inputs_NHWC: np.ndarray, targets_NHWC: np.ndarray | None) -> np.ndarray:
+def draw_samples(
+    generator: nn.Module, config: GeneratorConfig, inputs_NHWC: np.ndarray, targets_NHWC: np.ndarray | None
+) -> np.ndarray:
     """A row for each input: input, translation and, where there are any, target. uint8 [height, width, 3]."""
-    device = next(generator.parameters()).device
-    columns = [inputs_NHWC, translate_pictures(generator, inputs_NHWC, device)]
+    columns = [inputs_NHWC, translate_images(generator, config, inputs_NHWC)]
     if targets_NHWC is not None:
         columns.append(targets_NHWC)
     return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
 
 
-def translate_pictures(generator: nn.Module, pictures_NHWC: np.ndarray, device: torch.device) -> np.ndarray:
-    """Pictures of one size through `generator` in translation mode, a few at a time; uint8 [N, H, W, C]."""
-    translate = translation_mode(generator)
-    outputs = []
-    with torch.inference_mode():
-        for start in range(0, len(pictures_NHWC), _BATCH):
-            pixels_NCHW = torch.from_numpy(pictures_NHWC[start : start + _BATCH]).permute(0, 3, 1, 2).to(device)
-            output_NCHW = to_uint8(translate(from_uint8(pixels_NCHW)))
-            outputs.append(output_NCHW.permute(0, 2, 3, 1).cpu().numpy())
-    return np.concatenate(outputs)
+def translate_images(
+    generator: nn.Module, config: GeneratorConfig, images_NHWC: np.ndarray, *, batch: int = _BATCH
+) -> np.ndarray:
+    """Return the translations of images of one size by a generator in training, in fp32; uint8 [N, H, W, C]."""
+    device = next((parameter.device for parameter in generator.parameters()), torch.device("cpu"))
+    own = copy.deepcopy(generator)  # a translator may lay out weights in another way
+    return Translator.of(own, config, exact(device.type, batch=min(batch, len(images_NHWC)))).all(list(images_NHWC))
 
 
 def _provenance(config: TrainConfig, sources: Sources, record: Record) -> dict[str, Any]:

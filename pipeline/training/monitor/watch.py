@@ -21,6 +21,7 @@ from pipeline.stores import SourceChangedError
 from pipeline.training.checkpoints.bundle import draw_samples, sample_images
 from pipeline.training.data.context import Context
 from pipeline.training.data.loader import ImageSet, TrainingDataError
+from pipeline.training.model.directions import learned_directions
 from pipeline.training.model.replica import Replica
 from pipeline.training.monitor import guards, metrics
 from pipeline.training.monitor.console import Show, Ticker
@@ -105,16 +106,18 @@ class Watch:
             line = dict(line) | {"gradient_norms": gradient_norms(self._replica)} | _gpu_memory(self._replica.device)
             self._warn_of_idle_discriminators(step)
             numbers = metrics.scalars(line)
-            if self.validates(step) or self._draws(step):
+            # What is no number is the guards' to report, right after this.
+            shows = (self.validates(step) or self._draws(step)) and self._replica.is_finite()
+            if shows:
                 networks = with_weights(networks, self._replica.averages)
-            if self._validator and self.validates(step):
+            if shows and self._validator and self.validates(step):
                 line["validation"] = self._validate(step, networks)
             with self._bearing():
                 self._journal.add(line)
             for sink in self._sinks:
                 with self._bearing():
                     sink.scalars(step, numbers)
-            if self._draws(step):
+            if shows and self._draws(step):
                 self._draw(step, networks)
             self._ticker.line(line)
         if self.validates(step):
@@ -175,11 +178,11 @@ class Watch:
                 log.warning(f"step {step}: no samples: {error}")
                 return
         few, objective = self._samples, self._config.objective_type
-        for learned in objective.learns:
-            inputs = few.a if learned.source == "A" else few.b
-            pixels = draw_samples(networks[learned.generator], inputs, few.b if objective.paired else None)
+        for learned, (source, generator, _) in zip(learned_directions(self._config), objective.learns, strict=True):
+            inputs, targets = few.a if source == "A" else few.b, few.b if objective.paired else None
+            pixels = draw_samples(networks[generator], learned.generator_config, inputs, targets)
             for sink in self._sinks:
-                sink.picture(step, f"samples/{learned.generator}", pixels)
+                sink.picture(step, f"samples/{generator}", pixels)
 
     def _warn_of_idle_discriminators(self, step: int) -> None:
         idle = guards.idle_discriminators(self._recent)

@@ -19,9 +19,10 @@ from pipeline.errors import UserError
 from pipeline.scores.features import INSTALL, FeatureSet, features_are_there, kid, load_features
 from pipeline.scores.table import BACK, mean_of_pairs, metric_named, metrics_on
 from pipeline.storage.retry import preflight
-from pipeline.training.checkpoints.bundle import translate_pictures
+from pipeline.training.checkpoints.bundle import translate_images
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.loader import Sources, find_sources, load_images
+from pipeline.training.model.directions import learned_directions
 
 History = Sequence[Mapping[str, Any]]
 
@@ -102,6 +103,7 @@ class Validator:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         """Reads and decodes the images. Raises what `find_sources` and `load_images` raise."""
         self._objective, self._device = config.objective_type, device
+        self._generators = [learned.generator_config for learned in learned_directions(config)]
         sources = validation_sources(config)
         self._images = load_images(sources, config.crop_size, threads=torch.get_num_threads())
         self._features = load_features() if features_are_there() else None
@@ -115,15 +117,17 @@ class Validator:
         """
         real = {"A": self._images.a, "B": self._images.b}
         learns, scores = self._objective.learns, dict[str, float]()
-        fakes = [translate_pictures(networks[each.generator], real[each.source], self._device) for each in learns]
+
+        def translated_by(i: int, images_NHWC: np.ndarray) -> np.ndarray:
+            return translate_images(networks[learns[i].generator], self._generators[i], images_NHWC)
+
+        fakes = [translated_by(i, real[learned.source]) for i, learned in enumerate(learns)]
         for metric in metrics_on("pairs" if self._objective.paired else "cycles"):
-            for i, (learned, translated) in enumerate(zip(learns, fakes, strict=True)):
+            for i, learned in enumerate(learns):
                 if metric.on == "pairs":
-                    found, wanted = translated, real[_OTHER[learned.source]]
+                    pairs = zip(fakes[i], real[_OTHER[learned.source]], strict=True)
                 else:
-                    back = networks[learns[1 - i].generator]
-                    found, wanted = translate_pictures(back, translated, self._device), real[learned.source]
-                pairs = zip(found, wanted, strict=True)
+                    pairs = zip(translated_by(1 - i, fakes[i]), real[learned.source], strict=True)
                 scores[metric.name + _ending(learned.source)] = mean_of_pairs(metric, pairs)
         for learned, translated in zip(learns, fakes, strict=True):
             side = _OTHER[learned.source]

@@ -9,7 +9,7 @@ from torch import nn
 
 from gan_models import GeneratorConfig
 from gan_models.build import build_network
-from pipeline.models.translator import Arithmetic, prepare, translate_frames
+from pipeline.models.translator import Arithmetic, Translator
 
 ARITHMETIC = Arithmetic(device="cpu", precision="fp32", threads=None, compile=False, trunk="direct", batch=4)
 FRAMES = [np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30, 40, 50, 60)]
@@ -48,7 +48,7 @@ def always(error: Exception) -> Callable[[torch.Tensor, int], None]:
 def test_out_of_memory_fails_the_unit_after_the_same_shape_was_tried_again(error: Exception) -> None:
     network = Failing(always(error))
     with pytest.raises(MemoryError, match="4 images of 8 × 8 pixels") as caught:
-        translate_frames(network, FRAMES, 1, ARITHMETIC)
+        Translator(network, ARITHMETIC)(FRAMES)
     assert network.shapes == [(4, 3, 8, 8)] * 2
     assert "4711" not in str(caught.value)
 
@@ -59,7 +59,7 @@ def test_memory_that_is_there_at_the_second_try_costs_nothing() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     network = Failing(fault)
-    translated, faults = translate_frames(network, FRAMES, 1, ARITHMETIC)
+    translated, faults = Translator(network, ARITHMETIC)(FRAMES)
     assert not faults
     assert all(np.abs(translated[i].astype(int) - FRAMES[i]).max() <= 1 for i in range(6))
     assert network.shapes == [(4, 3, 8, 8)] * 3
@@ -80,7 +80,7 @@ def test_memory_that_is_there_at_the_second_try_costs_nothing() -> None:
 )
 def test_a_device_that_fails_fails_the_unit(error: Exception) -> None:
     with pytest.raises(type(error)):
-        translate_frames(Failing(always(error)), FRAMES, 1, ARITHMETIC)
+        Translator(Failing(always(error)), ARITHMETIC)(FRAMES)
 
 
 def test_a_frame_that_no_layer_takes_costs_that_frame() -> None:
@@ -88,7 +88,7 @@ def test_a_frame_that_no_layer_takes_costs_that_frame() -> None:
         if ((x_NCHW + 1) * 127.5).round().eq(30).any():
             raise ValueError("Expected more than 1 spatial element")
 
-    translated, faults = translate_frames(Failing(fault), FRAMES, 1, ARITHMETIC)
+    translated, faults = Translator(Failing(fault), ARITHMETIC)(FRAMES)
     assert faults == {2: "ValueError: Expected more than 1 spatial element"}
     assert sorted(translated) == [0, 1, 3, 4, 5]
 
@@ -99,7 +99,7 @@ def test_a_result_that_is_no_number_costs_that_frame() -> None:
             mean = (x_NCHW.mean((1, 2, 3), keepdim=True) + 1) * 127.5
             return x_NCHW / (mean.round() != 30)
 
-    translated, faults = translate_frames(Dividing(), FRAMES, 1, ARITHMETIC)
+    translated, faults = Translator(Dividing(), ARITHMETIC)(FRAMES)
     assert list(faults) == [2]
     assert "no finite numbers" in faults[2]
     assert sorted(translated) == [0, 1, 3, 4, 5]
@@ -111,15 +111,15 @@ def test_a_model_that_gives_no_numbers_fails_the_unit() -> None:
             return x_NCHW * torch.nan
 
     with pytest.raises(ArithmeticError, match="whatever the image"):
-        translate_frames(Broken(), FRAMES, 1, ARITHMETIC)
+        Translator(Broken(), ARITHMETIC)(FRAMES)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
 @pytest.mark.parametrize("norm", ["instance", "layer", "none"])
 def test_every_size_is_translated(kind: str, norm: str) -> None:
     config = GeneratorConfig(kind=kind, norm=norm, width=4, depth=2)  # type: ignore[arg-type]
-    network = prepare(build_network(config), ARITHMETIC)
+    translator = Translator.of(build_network(config), config, ARITHMETIC)
     frames = [np.zeros((height, width, 3), np.uint8) for height in (1, 3, 9) for width in (1, 2, 5, 30)]
-    translated, faults = translate_frames(network, frames, config.size_multiple, ARITHMETIC, least=config.least_size)
+    translated, faults = translator(frames)
     assert not faults
     assert [translated[i].shape for i in range(len(frames))] == [frame.shape for frame in frames]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_a_device_that_fails_fails_the_unit(unit: Unit, tmp_path: Path, monkeypa
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
-    monkeypatch.setattr(translate, "network", fail)
+    monkeypatch.setattr(translate, "translator", replace(translate.translator, network=fail))
     with pytest.raises(RuntimeError, match="unspecified launch failure"):
         translate(batch)
 
