@@ -1,4 +1,4 @@
-"""A run: plan new inputs, carry every unit without a commit through its stages, and account for all units."""
+"""Run of jobs: plan new inputs, carry every unit without a commit through its stages, and account for all units."""
 
 from __future__ import annotations
 

@@ -49,5 +49,5 @@ def check_columns(source: Store, kept: Iterable[str], column: str) -> None:
 
 
 def _is_size(of: pa.DataType) -> bool:
-    """Return True where a column of this type can hold a store's image sizes, which translation measures anew."""
+    """Return True where a column of this type can hold a store's image sizes, which translation measures again."""
     return pa.types.is_integer(of) or pa.types.is_null(of)
