@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.translate.config import TranslationOptions
 
 ORIGINAL = "original"
-"""The name under which images stand that were not translated."""
+"""Name under which images are kept that were not translated."""
 
 Schedule = Literal["hour", "day", "week", "month"]
 
@@ -20,14 +20,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Translator:
-    """One model, and how many of the images it gets."""
+    """One model, and its share of the images."""
 
     bundle: str
     """Model bundle: the folder that training wrote."""
     direction: Literal["a_to_b", "b_to_a"] | None = None
-    """Which generator of the bundle; by default the one that it was trained for."""
+    """Direction whose generator to use; by default the one that the bundle was trained for."""
     probability: float = 1.0
-    """Share of the images that it translates, in (0, 1]. Each image is drawn for each translator by itself."""
+    """Share of the images that it translates, in (0, 1]. Each image is drawn for each translator independently."""
 
     def __post_init__(self) -> None:
         if not 0 < self.probability <= 1:
@@ -36,39 +36,39 @@ class Translator:
 
 @dataclass(frozen=True, kw_only=True)
 class _Augment:
-    """The options of this job alone; in a class of their own, to stand before those that it shares."""
+    """Options of this job alone, in a class of their own so that they come before the shared ones."""
 
     sources: dict[str, str]
-    """Names and stores, such as `cameras s3://BUCKET/cameras`. A name is what tells whether a shard is new: keep it
-    when the store moves."""
+    """Names and stores, such as `cameras s3://BUCKET/cameras`. The name decides whether a shard is new: keep it when
+    the store moves."""
     output: str
     """Prefix of the dataset; its data is in data/slot=SLOT/translator=NAME/."""
     translators: dict[str, Translator] = dataclasses.field(default_factory=dict)
-    """By name: bundle, direction, probability. In a file; flags such as --translators.NAME.probability 0.2 change
-    those of the file."""
+    """Translators by name: bundle, direction, probability. List them in a file; flags such as
+    --translators.NAME.probability 0.2 change its values."""
     keep_originals: bool = True
-    """Keep each image as it is, too, as translator=original."""
+    """Keep each image unchanged, too, as translator=original."""
     labels: tuple[str, ...] | None = None
-    """Columns that ride along, or none where none is named; by default all, which the sources must then have in
+    """Columns to carry along; none where the list is empty. By default all, which the sources must then have in
     common."""
     input_column: str = ""
-    """Image column to translate; by default `image`, else `image_a` or `image_b` as the direction says."""
+    """Image column to translate; by default `image`, else `image_a` or `image_b` to match the direction."""
     seed: int = 0
-    """Of the draw, which depends on it, on the translator's name and on the image's key alone."""
+    """Seed of the draw, which depends on nothing but the seed, the translator's name and the image's key."""
     schedule: Schedule = "day"
-    """How long a slot is: names are those of UTC, 2026-11-23T05, 2026-11-23, 2026-W48 or 2026-11."""
+    """Length of a slot. Slots are named in UTC: 2026-11-23T05, 2026-11-23, 2026-W48 or 2026-11."""
     slot: str = ""
-    """Slot to run; by default the one that now falls into."""
+    """Slot to run; by default the current one."""
     keep_slots: int | None = None
-    """Delete the data of all but so many of the newest finished slots. Their plans and records stay, so nothing is
-    augmented twice."""
+    """Number of newest finished slots to keep; the data of older ones is deleted. Their plans and records stay, so
+    nothing is augmented twice."""
     status: bool = False
-    """Show the last slots and touch nothing."""
+    """Print the last slots and write nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(TranslationOptions, _Augment):
-    """What arrived since the last slot, translated by several models into one growing dataset."""
+    """Sources, translators and slot of `jobs.augment`, which translates new images into one growing dataset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
-"""From a configuration of `jobs.augment` to a job of the engine: several translators over what is new in the sources.
+"""Job of the engine for a configuration of `jobs.augment`: several translators over new images of the sources.
 
-Each translator is a part of the output, and has its own units over all new images, of which it takes those that are
-drawn for it. The images themselves are one more part, where they are kept.
+Each translator is a part of the output. It has its own units over all new images, of which it takes those that are
+drawn for it. The original images are one more part, where they are kept.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from pipeline.translate.job import (
 from pipeline.translate.stages import Decode, Encode, laid_out
 
 OWN_COLUMNS = ("source", "translator")
-"""Columns that this job adds to those of a translation."""
+"""Names of the columns that this job adds to those of a translation."""
 
 
 def augment_job(config: AugmentConfig, slot: str) -> Job:
-    """The job of one slot.
+    """Return the job of one slot.
 
-    Raises UserError naming what does not fit: a source that is not there, sources whose columns differ, a model that
-    is missing or takes other channels.
+    Raises UserError that names what does not fit: a source that is not there, sources whose columns differ, a model
+    that is missing or takes other channels.
     """
     output = Output(storage.absolute(config.output))
     recorded = _recorded(output, slot)
@@ -103,13 +103,13 @@ def augment_job(config: AugmentConfig, slot: str) -> Job:
 
 
 def draw(seed: int, translator: str, probability: float) -> Selection | None:
-    """Which images a translator gets: a function of seed, its name and the image's key. None where it gets all."""
+    """Return which images a translator gets, by seed, translator name and image key; None where it gets all."""
     return Selection(seed, 0.0, probability, salt=translator) if probability < 1 else None
 
 
 @dataclass(frozen=True)
 class Label:
-    """Make a part's rows those of the whole output: keys that are unique in it, and where each row comes from."""
+    """Stage that makes a part's rows those of the output: with unique keys, and columns for each row's origin."""
 
     encode: Callable[[Batch], Batch]
     translator: str
@@ -120,14 +120,14 @@ class Label:
         keys = [f"{self.translator}/{source}/{key}" for key in rows["key"].to_pylist()]
         rows = rows.set_column(rows.column_names.index("key"), "key", pa.array(keys, pa.string()))
         rows = rows.append_column("source", pa.array([source] * len(rows), pa.string()))
-        # Of the type that pyarrow gives the folder's name, without which it could not read both as one column.
+        # Same type as pyarrow gives the folder's name; otherwise it could not read both as one column.
         names = pa.DictionaryArray.from_arrays(pa.array([0] * len(rows), pa.int32()), pa.array([self.translator]))
         return replace(made, rows=rows.append_column("translator", names))
 
 
 @dataclass(frozen=True)
 class Check:
-    """Rows that can be decoded, with the pictures that they came with."""
+    """Stage that keeps the rows that can be decoded, with their encoded images unchanged."""
 
     decode: Decode
 
@@ -138,7 +138,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Keep:
-    """Lay these rows out as translated ones are."""
+    """Stage that lays rows out like translated ones."""
 
     column: str
 
@@ -155,7 +155,7 @@ def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share:
 
 
 def _stages(config: AugmentConfig, name: str, model: Model, read: Callable[..., Decode]) -> tuple[Stage, ...]:
-    """`read` makes the first stage from a size and a selection."""
+    """Return a translator's stages; `read` makes the first one from a size and a selection."""
     selection = draw(config.seed, name, config.translators[name].probability)
     decode = read(resized_to(config.size, model), selection=selection)
     encode = Label(Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256), name)
@@ -170,7 +170,7 @@ def _stages(config: AugmentConfig, name: str, model: Model, read: Callable[..., 
 
 
 def _untouched(config: AugmentConfig, column: str, read: Decode, device: str) -> tuple[Stage, ...]:
-    """The stages of a translation, in which nothing is translated."""
+    """Return the stages of a translation that translates nothing."""
     decode, encode = Check(read), Label(Keep(column), ORIGINAL)
     return stages(config, decode=lambda: decode, translate=lambda: _as_it_is, encode=lambda: encode, device=device)
 
@@ -180,7 +180,7 @@ def _as_it_is(batch: Batch) -> Batch:
 
 
 def _open_source(name: str, url: str, config: AugmentConfig) -> Store:
-    """A source; where the labels are named, its shards may differ in other columns."""
+    """Open a source; where the labels are named, its shards may differ in other columns."""
     try:
         store = open_store(url, alike=config.labels is None)
     except ShardsDifferError as error:
@@ -191,7 +191,7 @@ def _open_source(name: str, url: str, config: AugmentConfig) -> Store:
 
 
 def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) -> tuple[str, ...]:
-    """The columns that ride along. Raises UserError where not every source has them, as the same type."""
+    """Return the columns to carry along. Raises UserError where a source lacks one of them, or has another type."""
     replaced = {"key", column, "width", "height"}
     types = {
         name: {field.name: field.type for field in store.schema if field.name not in replaced}
@@ -230,7 +230,7 @@ def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> st
 
 
 def _recorded(output: Output, slot: str) -> Mapping[str, Mapping[str, Any]]:
-    """The arithmetic of each translator in a slot that has begun."""
+    """Return the arithmetic of each translator, where the slot has begun."""
     for segment in load_segments(output):
         if segment.label == slot:
             return {name: made["arithmetic"] for name, made in segment.recipe["translators"].items()}

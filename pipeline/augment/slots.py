@@ -1,4 +1,4 @@
-"""Slots of a scheduled job: their names and the clock, how they stand, and giving up the data of old ones."""
+"""Slots of a scheduled job: their names, their state, and the deletion of old data."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ _FORMS: dict[Schedule, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "week":
 
 
 def slot_at(schedule: Schedule, now: datetime.datetime) -> str:
-    """The name of the slot that `now` (with a time zone) falls into. Names of one schedule sort as their times do."""
+    """Return the name of the slot that `now` (with a time zone) falls into.
+
+    The names of one schedule sort in the order of time.
+    """
     return now.astimezone(datetime.UTC).strftime(_FORMS[schedule])
 
 
 def choose_slot(wanted: str, schedule: Schedule, now: datetime.datetime) -> str:
-    """`wanted`, or the slot of now. Raises UserError for a name of another form, and for a slot that has not begun."""
+    """Return `wanted`, or the current slot. Raises UserError for a malformed name, or a slot that has not begun."""
     current = slot_at(schedule, now)
     if not wanted:
         return current
@@ -37,10 +40,10 @@ def choose_slot(wanted: str, schedule: Schedule, now: datetime.datetime) -> str:
 
 
 def _normal(wanted: str, schedule: Schedule) -> str | None:
-    """The name of the slot that `wanted` means, None where it means none."""
+    """Return the name of the slot that `wanted` means, None where it means none."""
     form = _FORMS[schedule]
     try:
-        # A week is no date without one of its days.
+        # A week is a date only together with one of its days.
         return datetime.datetime.strptime(f"{wanted} 1", f"{form} %u").strftime(form)
     except ValueError:
         return None
@@ -48,32 +51,32 @@ def _normal(wanted: str, schedule: Schedule) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How a slot stands."""
+    """State of a slot."""
 
     slot: str
     inputs: int
-    """Images that were new."""
+    """Number of new images."""
     images: int
-    """Images that were made of them, originals included."""
+    """Number of images made from them, originals included."""
     quarantined: int
     units: int
     done: int
-    """Units with a commit."""
+    """Number of units with a commit."""
     seconds: float
-    """From the start of the first unit to the end of the last that is done."""
+    """Seconds from the start of the first finished unit to the end of the last."""
     retired: bool
-    """Whether its data was given up."""
+    """True where its data was deleted."""
 
     @property
     def state(self) -> str:
-        """In a word or two."""
+        """Return the state in a few words."""
         if self.done < self.units:
             return f"{self.done} of {self.units} units"
         return "data deleted" if self.retired else "complete"
 
 
 def standings(output: Output, last: int) -> list[Standing]:
-    """The `last` slots and all that are not finished, the oldest first. Reads their plans and commits only."""
+    """Return the `last` slots and all unfinished ones, oldest first. Reads only their plans and commits."""
     committed, retired = output.committed(), output.retired_segments()
     ordered = sorted(load_segments(output), key=lambda segment: _begins(segment.label))
     shown = {segment.number for segment in ordered[-last:]}
@@ -88,7 +91,7 @@ def _standing(output: Output, segment: Segment, committed: set[str], retired: bo
     spans = [(commit["attempt"]["started"], commit["attempt"]["ended"]) for commit in commits]
     return Standing(
         slot=segment.label,
-        inputs=sum(unit.rows for unit in units if unit.part == units[0].part),  # each part is of all of them
+        inputs=sum(unit.rows for unit in units if unit.part == units[0].part),  # each part covers all of them
         images=total.ok,
         quarantined=total.quarantined,
         units=len(units),
@@ -99,7 +102,7 @@ def _standing(output: Output, segment: Segment, committed: set[str], retired: bo
 
 
 def standings_table(found: Sequence[Standing]) -> Table:
-    """For people: a row a slot."""
+    """Return a table for people: one row per slot."""
     return Table(
         title="Slots",
         columns=["slot", "inputs", "images", "set aside", "took", "state"],
@@ -115,9 +118,9 @@ def _duration(seconds: float) -> str:
 
 
 def retire(output: Output, keep: int, own: str = "") -> list[str]:
-    """Delete the data of all finished slots but the newest `keep`, and never that of `own`; returns their names.
+    """Delete the data of all finished slots but the newest `keep`, and never that of `own`; return their names.
 
-    What is deleted is recorded first: killed on the way, the next call goes on. Plans, commits and the quarantine stay,
+    The deletion is recorded first: after a kill, the next call goes on with it. Plans, commits and the quarantine stay,
     so that nothing is augmented again and every input stays accounted for.
     """
     committed, retired = output.committed(), output.retired_segments()
@@ -142,7 +145,7 @@ def retire(output: Output, keep: int, own: str = "") -> list[str]:
 
 
 def _begins(slot: str) -> datetime.datetime:
-    """When a slot begins, whichever schedule it is of."""
+    """Return when a slot begins, whatever its schedule."""
     for form in _FORMS.values():
         with contextlib.suppress(ValueError):
             return datetime.datetime.strptime(f"{slot} 1", f"{form} %u")

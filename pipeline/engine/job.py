@@ -1,4 +1,4 @@
-"""One output of a run, as plain data: its sources, what makes it, and how it is cut."""
+"""One output of a run, as plain data: its sources, its recipe and stages, and how it is cut into units."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from pipeline.stores.tables.ranges import Range
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One output of a run: its source, what makes it, and what is written beside the data at the end."""
+    """One output of a run: its sources, its stages, and the files that are written next to the data at the end."""
 
     kind: str
     output: Output
     sources: Mapping[str, Store]
-    """By the name that their ranges have; without a name where there is one store."""
+    """Stores by the name that their ranges have; without a name where there is one store."""
     recipe: Mapping[str, Any]
     limits: Limits
     works: Sequence[Work]
-    """One for each part of the output; all have the same stages, by name and by what they take."""
+    """One for each part of the output; all have the same stages, with the same names and resources."""
     label: str = ""
-    """Of the segment that this run is about; without one it is about all of them."""
+    """Label of the segment that this run is about; without one it is about all segments."""
     moved: bool = False
-    """Whether the user says that the sources are those of the record at another place."""
+    """True where the user says that the sources are the recorded ones, at another place."""
     set_aside_changed: bool = False
-    """Whether inputs that are no longer what was planned are set aside; else they fail their units, and the run."""
+    """True where inputs that changed after planning are quarantined; else they fail their units, and the run."""
     cards: Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
-    """Report and cards by name, from the segments and the manifest (None at the start, when there is none yet)."""
+    """Function that returns report and cards by name, from the segments and the manifest (None before the run)."""
 
     @property
     def request(self) -> Request:
-        """What is to be planned for it."""
+        """Return what to plan for this job."""
         return Request(
             job=self.kind,
             ranges=[piece for source in self.sources.values() for piece in source.ranges],
@@ -56,11 +56,12 @@ class Job:
         )
 
     def inputs(self, rows: int) -> int:
-        """How many inputs so many planned rows are: each is planned once for every part."""
+        """Return how many inputs so many planned rows are: each is planned once for every part."""
         return rows // len(self.works)
 
     def cut(self, fresh: Sequence[Range], number: int) -> list[Unit]:
-        """The units of segment `number`: of one part and one source each, so that a unit's keys are unique."""
+        """Cut ranges into the units of segment `number`: one part and one source each, so that a unit's keys are
+        unique."""
         units = list[Unit]()
         for work in self.works:
             limits, part = self.limits.widened(work.share), part_of(self.label, work.part)

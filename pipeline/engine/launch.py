@@ -1,4 +1,4 @@
-"""From an engine job to the screen: choose the executor, print the plan or the outcome."""
+"""Launch of engine jobs: choose the executor, and print the plan or the outcome."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.terminal import tell
 
 
 class EngineOptions(Protocol):
-    """The part of a job's configuration that says how the engine runs."""
+    """Part of a job's configuration that decides how the engine runs."""
 
     @property
     def budget(self) -> Budget: ...
@@ -32,9 +32,9 @@ class EngineOptions(Protocol):
 def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str] = ()) -> list[Outcome]:
     """Run `jobs` to their end, on Ray or in this process, and print a line for each output.
 
-    `reads` are URLs that their stages read beside the sources, such as a model's.
+    `reads` are URLs that the stages read besides the sources, such as a model's.
 
-    Raises what `pipeline.engine.run.run` raises, and UserError where an output cannot be seen by Ray's workers.
+    Raises what `pipeline.engine.run.run` raises, and UserError where Ray's workers cannot see one of the URLs.
     """
     if options.dry_run:
         for url, inputs, units in plan_only(jobs):
@@ -61,9 +61,8 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str]
 
 
 def on_ray_cluster(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
-    """The engine on Ray Data, on a cluster that is joined or started for it."""
-    # Imported here and not above: a plain loop, and a run that has nothing left to do, need no Ray, whose import alone
-    # takes seconds.
+    """Run the engine on Ray Data, on a cluster that is joined or started for it."""
+    # Imported here: a plain loop, and a run that has nothing left to do, need no Ray, whose import alone takes seconds.
     from pipeline.cluster import connection
     from pipeline.engine.executors import ray_data
 
@@ -72,7 +71,7 @@ def on_ray_cluster(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Rec
 
 
 def describe(outcome: Outcome) -> str:
-    """One line: where, how much, and whether this run had anything to do."""
+    """Return one line: the output, its counts, and whether this run had anything to do."""
     total = outcome.totals
     state = "complete" if outcome.fresh else "was complete already, nothing to do"
     if outcome.label:

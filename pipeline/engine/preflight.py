@@ -1,4 +1,4 @@
-"""What is looked at before any work: sources that would feed on their own output, and keys that clash."""
+"""Checks before any work: sources that would feed on their own output, and keys that clash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ log = logging.getLogger("transdomain")
 
 
 def check_sources(job: Job, said: set[int]) -> None:
-    """Raises UserError where there is nothing to do, or what is done would be taken for input."""
+    """Raise UserError where there is nothing to do, or where readers would take the output for input.
+
+    Logs warnings about empty sources and ignored files; `said` holds the ids of the stores that were already reported.
+    """
     stores = job.sources.values()
     empty = [store.url for store in stores if not store.rows]
     if len(empty) == len(stores):
@@ -41,8 +44,11 @@ def check_sources(job: Job, said: set[int]) -> None:
 
 
 def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Unit]) -> None:
-    """Raises UserError where keys clash in a source, as they would in the output: one occurs more than once, or two
-    cannot both be names of files. Stores in `checked`, by their id, were looked at before."""
+    """Raise UserError where keys clash in a source, as they would in the output.
+
+    Keys clash where one occurs more than once, or where two cannot both be file names. Stores whose id is in `checked`
+    were checked before.
+    """
     if plan.gone:
         _check_keys_of_output(job, plan, fresh)
     extensions = {work.sink.extension for work in job.works if work.sink.form == "folder"}
@@ -65,7 +71,7 @@ def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Unit]
 
 
 def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Unit]) -> None:
-    """Raises UserError where a key of the `fresh` units was made already, of an input that is no longer there."""
+    """Raise UserError where a key of the `fresh` units was already published, for an input that is gone."""
     output = job.output
     committed = output.committed()
     units = [unit for segment in plan.segments for unit in unit_ids(segment) if unit in committed]
@@ -76,7 +82,7 @@ def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Unit]) -> Non
         for part in dict.fromkeys(unit.part for unit in fresh):
             for name, store in job.sources.items():
                 ranges = [r for unit in fresh if unit.part == part for r in unit.ranges if r.source == name]
-                before = f"{part.rpartition('=')[2]}/{name}/" if part else ""  # as augment names its rows
+                before = f"{part.rpartition('=')[2]}/{name}/" if part else ""  # the same prefix that augment uses
                 for url, keys in store_keys(replace(store, ranges=ranges)):
                     yield url, [f"{before}{key}" for key in keys]
 

@@ -1,4 +1,4 @@
-"""A run: plan what is new, carry every unit without a commit through its stages, and account for all of them."""
+"""Run of jobs: plan new inputs, carry every unit without a commit through its stages, and account for all units."""
 
 from __future__ import annotations
 
@@ -37,35 +37,35 @@ from pipeline.stores.mark import Totals
 log = logging.getLogger("transdomain")
 
 MAX_FAILED_UNITS = 10
-"""A run with so many failed units ends: something is wrong that the next unit will not escape either."""
+"""Number of failed units at which a run ends: something is wrong that the next unit would not escape either."""
 
 Executor = Callable[[Sequence[Work], Sequence[Task]], Iterator[Receipt]]
 
 
 class IncompleteError(Exception):
-    """Units are left that could not be finished; the same command goes on with them."""
+    """Units that are left and could not be finished; the same command goes on with them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one output stands at the end of a run."""
+    """State of one output at the end of a run."""
 
     url: str
     totals: Totals
-    """Of the run's segment where that has a label, else of the output."""
+    """Counts of the run's segment where that has a label, else of the whole output."""
     fresh: bool
     """False where there was nothing left to do when the run began."""
     label: str = ""
     inputs: int = 0
-    """How many there were, each counted once, whatever the number of parts."""
+    """Number of inputs, each counted once, whatever the number of parts."""
 
 
 def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]:
     """Bring every job's output, or its labelled segment, to completion; all units of all jobs share one execution.
 
-    A labelled run takes along what earlier runs of the same recipe have left undone. Safe to be killed at any time and
-    run again, and to be run twice at once on the same outputs. Raises UserError before any work where an output cannot
-    be used; BudgetExceededError or IncompleteError where it cannot be completed.
+    A run with a label also does what earlier runs of the same recipe left undone. A run may be killed at any time and
+    started again, and two runs may work on the same outputs at once. Raises UserError before any work where an output
+    cannot be used; BudgetExceededError or IncompleteError where it cannot be completed.
     """
     checked, said = set[int](), set[int]()
     planned = [_prepare(job, checked, said) for job in jobs]
@@ -94,7 +94,7 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
 
 
 def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
-    """For each job: the output, and how many inputs and units it has planned and would plan. Touches nothing.
+    """Return, for each job, its output and the number of its inputs and units, planned or to be planned. Write nothing.
 
     Raises UserError where the output cannot be used.
     """
@@ -118,19 +118,19 @@ def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
     storage.check_output(output.url)
     check_job(output, job.kind)
     request = job.request
-    found = next_segment(output, request)  # what is refused leaves no trace
+    found = next_segment(output, request)  # a refused request leaves no trace
     plan, fresh = found
     if fresh:
         check_keys(job, checked, plan, fresh)
     ensure_job(output, job.kind)
     planned = plan_new_inputs(output, request, found)
     for name, make in job.cards(planned.segments, None).items():
-        storage.create(output.at(name), make())  # those of a run that came further are not written over
+        storage.create(output.at(name), make())  # does not overwrite the cards of a run that made more progress
     return planned
 
 
 def _say_changed(job: Job, changed: Sequence[str], complete: bool) -> None:
-    """Raises UserError where a complete output was made of inputs that are others now, unless they are set aside."""
+    """Log that inputs have changed; raise UserError where the output is complete and they are not to be quarantined."""
     if not changed:
         return
     what = f"{job.output.url}: {len(changed)} inputs have changed since they were planned, such as {changed[0]}"
@@ -143,15 +143,15 @@ def _say_changed(job: Job, changed: Sequence[str], complete: bool) -> None:
 
 
 def _own(job: Job, segments: Sequence[Segment]) -> Sequence[Segment]:
-    """The segments that a run is about."""
+    """Return the segments that a run is about."""
     return [s for s in segments if s.label == job.label] if job.label else segments
 
 
 def _pending(job: Job, segments: Sequence[Segment], committed: set[str]) -> list[Task]:
-    """The units without a commit, each with the number of its work among those of the job; the run's own come first."""
+    """Return the units without a commit, each with its work's position among the job's; the run's own come first."""
     own = _own(job, segments)
     tasks = [task for segment in own for task in _left(job, segment, committed)]
-    # Two runs on one output that begin at different places share the work instead of doing all of it twice.
+    # Two runs on one output that begin at different units share the work instead of doing all of it twice.
     start = random.randrange(len(tasks)) if tasks else 0
     tasks = tasks[start:] + tasks[:start]
     for segment in segments:
@@ -163,14 +163,14 @@ def _pending(job: Job, segments: Sequence[Segment], committed: set[str]) -> list
 
 
 def _left(job: Job, segment: Segment, committed: set[str]) -> list[Task]:
-    """The units of a segment without a commit."""
+    """Return the units of a segment without a commit."""
     names = unit_ids(segment)
     left = [i for i, unit in enumerate(names) if unit not in committed]
     return [Task(work, names[i]) for work, i in zip(_works_of(job, segment, left), left, strict=True)]
 
 
 def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
-    """Which of the job's works makes each of these units of a segment."""
+    """Return, for each of these units of a segment, the position of the work that makes it."""
     if len(job.works) == 1 or not which:
         return [0] * len(which)
     number = {work.part: i for i, work in enumerate(job.works)}
@@ -181,7 +181,10 @@ def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
 def _carry_out(
     jobs: Sequence[Job], tasks: Sequence[Task], execute: Executor, budget: Budget, tallies: Sequence[Tally]
 ) -> None:
-    """What a labelled run takes along of earlier segments may fail without failing it."""
+    """Execute all tasks; raise where the budget is exceeded or units failed.
+
+    Units that a labelled run takes over from earlier segments may fail without failing the run.
+    """
     works = [work for job in jobs for work in job.works]
     tally_of = [tally for job, tally in zip(jobs, tallies, strict=True) for _ in job.works]
     failures: list[str] = []
@@ -210,7 +213,7 @@ def _carry_out(
 
 
 def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, tally: Tally) -> Outcome:
-    """Judge what the run is about, and call the output complete where nothing else is left in it.
+    """Judge what the run is about, and mark the output complete where nothing else is left in it.
 
     `marked` are the counts of an output that was complete before.
     """
@@ -239,19 +242,19 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
 
 
 def _call_complete(job: Job, segments: list[Segment], manifest: pa.Table) -> None:
-    """Write what is derived and the mark, unless somebody else's segment has units left."""
+    """Write the derived files and the mark, unless another run's segment has units left."""
     output = job.output
     while not (unfinished := _unfinished(output, segments)):
         if finish.complete(output, segments, manifest, functools.partial(job.cards, segments)):
             return
-        segments = load_segments(output)  # somebody has planned more meanwhile, and may have done it, too
+        segments = load_segments(output)  # another run has planned more in the meantime, and may have finished it
     log.warning(
         "%s: not finished yet, to be run again with the settings that they have: %s", output.url, ", ".join(unfinished)
     )
 
 
 def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:
-    """The labels of the segments of which a unit has no commit."""
+    """Return the labels of the segments of which a unit has no commit."""
     committed = output.committed()
     return [segment.label for segment in segments if not is_finished(segment, committed)]
 
@@ -265,12 +268,12 @@ def _over_budget(quarantined: int, inputs: int, output: Output) -> str:
 
 
 def _for_instance(output: Output) -> str:
-    """One of the rows that were set aside, with its reason; empty where none is to be had."""
+    """Return one of the quarantined rows, with its reason; empty where there is none to show."""
     shown = [e for e in storage.list_files(output.at("_quarantine"), ".parquet") if not storage.is_hidden(e.name)]
     for entry in shown[:1]:
         try:
             rows = parquet.read_columns(entry.url, ["key", "reason", "message"], first=1).to_pylist()
-        except StorageError as error:  # the verdict on the budget stands without it
+        except StorageError as error:  # the example is optional
             log.info("%s", error)
             return ""
         for row in rows:

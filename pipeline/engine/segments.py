@@ -1,7 +1,7 @@
-"""What a run may plan: the inputs that are in no segment yet, under a recipe and from sources that the output has.
+"""Planning of a run: the inputs that are in no segment yet, under the recipe and from the sources of the output.
 
-A segment is created exclusively and never changed. So all that could be wrong with it is looked for first: another
-input under the same output, inputs that are not what they were, keys that occur twice.
+A segment is created exclusively and never changed. So everything that could be wrong with it is checked first: another
+input under the same output, inputs that have changed, keys that occur twice.
 """
 
 from __future__ import annotations
@@ -31,48 +31,48 @@ _THREADS = 16
 _MOST_GONE = 1000
 _UNIT = re.compile(r"\d{6}-\d{6}")
 _VERSIONS = "versions."
-"""Begins the names of those settings that are versions of libraries."""
+"""Prefix of the names of those settings that are versions of libraries."""
 
 Cut = Callable[[Sequence[Range], int], Sequence[Unit]]
-"""From ranges and the number of a segment to the units of that segment."""
+"""Function from ranges and the number of a segment to the units of that segment."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a run wants to have planned."""
+    """Inputs and recipe that a run wants to plan."""
 
     job: str
-    """Its kind."""
+    """Kind of the job."""
     ranges: Sequence[Range]
-    """All there is, planned or not."""
+    """All ranges of the sources, planned or not."""
     sources: Mapping[str, Source]
     recipe: Mapping[str, Any]
     cut: Cut
     label: str = ""
-    """Of the one segment that the run is about; without one it is about all of them."""
+    """Label of the one segment that the run is about; without one it is about all segments."""
     moved: bool = False
-    """Whether the user says that the sources are those of the record at another place."""
+    """True where the user says that the sources are the recorded ones, at another place."""
 
 
 class Planned(NamedTuple):
-    """The plan of an output, as a run finds or leaves it."""
+    """Plan of an output, as a run finds or leaves it."""
 
     segments: list[Segment]
     changed: list[str]
-    """URLs of inputs that are no longer what was planned."""
+    """URLs of inputs that have changed since they were planned."""
     gone: list[str]
-    """Names of some inputs that were planned and are not there any more."""
+    """Names of some inputs that were planned and are gone."""
 
 
 def plan_new_inputs(
     output: Output, wanted: Request, found: tuple[Planned, Sequence[Unit] | None] | None = None
 ) -> Planned:
-    """The segments of `output`, after one more for those shards that are in none yet.
+    """Return the plan of `output`, after adding a segment for the shards that are in none yet.
 
-    Each segment is created exclusively; who loses the race for a number reads the winner's and plans again with what
-    is left. Under a label there is one segment of that name, of what was fresh when it was created, however little
-    that was. `found` is what `next_segment` gave just now, where it was asked; the plan is not read again for it.
-    Raises UserError where the recipe or the sources recorded in this output, or under this label, are others.
+    Each segment is created exclusively; the run that loses the race for a number reads the winner's segment and plans
+    again with what is left. A label names exactly one segment. It has all inputs that were new when it was created,
+    even if there were none. `found` is what `next_segment` returned just now, where it was called; the plan is not read
+    again for it. Raises UserError where the recipe or the sources that this output, or this label, records are others.
     """
     created = False
     while True:
@@ -95,7 +95,7 @@ def plan_new_inputs(
 
 
 def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Unit] | None]:
-    """The plan of `output`, and the units that the next segment would have; None where no more is wanted."""
+    """Return the plan of `output`, and the units of the next segment; None where no segment is to be added."""
     segments = load_segments(output)
     for segment in segments:
         if segment.job != wanted.job:
@@ -119,15 +119,17 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
         return Planned(segments, changed, gone), None
     _require_no_traces(output, len(segments))
     units = wanted.cut(fresh, len(segments))
-    # A segment that says nothing would be followed by another one that says nothing.
+    # An empty segment would be followed by another empty one, without end.
     return Planned(segments, changed, gone), units if units or wanted.label else None
 
 
 def _require_no_traces(output: Output, number: int) -> None:
-    """Raises UserError where there are commits of segment `number`, or a later one, and no such segment: the plan has
-    lost its end, and new units would be taken for those that were made."""
+    """Raise UserError where there are commits of segment `number` or a later one, but no such segment.
+
+    The plan has then lost its end, and new units would be taken for those that were made.
+    """
     found = [unit for unit in output.committed() if _UNIT.fullmatch(unit) and segment_of(unit) >= number]
-    if found and count_segments(output) <= segment_of(min(found)):  # else somebody has planned and begun just now
+    if found and count_segments(output) <= segment_of(min(found)):  # else another run has just planned and begun it
         raise UserError(
             f"{output.plan(number)} is missing, and units of it are committed, such as {min(found)}; put it back from "
             "a copy, or give another output"
@@ -137,13 +139,13 @@ def _require_no_traces(output: Output, number: int) -> None:
 def compare(
     ranges: Sequence[Range], planned: Iterable[tuple[str, str, str, str, int]]
 ) -> tuple[list[Range], list[str], list[str]]:
-    """The ranges of those shards that were never planned, the URLs of those that are no longer what was planned, and
-    the names of some that are not there any more.
+    """Return new ranges, changed URLs, and the names of some inputs that are gone.
 
-    `planned` has source, shard, url, version and size of every planned range. A shard at its old place is compared by
-    its version; one at another place, where its version says nothing, by its size. A pure function.
+    The ranges are those of shards that were never planned; the URLs are those of shards that have changed since they
+    were planned. `planned` has source, shard, url, version and size of every planned range. A shard at its old place is
+    compared by its version; one at another place, where its version says nothing, by its size. A pure function.
     """
-    kept = [piece for piece in ranges if piece.rows]  # what has no rows is in no unit, and would be new for ever
+    kept = [piece for piece in ranges if piece.rows]  # a range without rows is in no unit, so always new
     number: dict[tuple[str, str], int] = {}
     first: list[Range] = []
     sizes: list[int] = []
@@ -174,9 +176,9 @@ def compare(
 
 
 def _require_same_recipe(output: Output, bound: Sequence[Segment], wanted: Request) -> None:
-    """Raises UserError with the difference where a segment was begun under another recipe.
+    """Raise UserError, with the difference, where a segment was begun under another recipe.
 
-    The versions of libraries may differ from a segment's once all of it is made.
+    The versions of libraries may differ once the whole segment is made.
     """
     committed: set[str] | None = None
     for segment in bound:
@@ -200,8 +202,11 @@ def _other_recipe(output: Output, segment: Segment, changes: Sequence[Change]) -
 
 
 def _sources_moved(output: Output, segments: Sequence[Segment], wanted: Request) -> bool:
-    """Whether the newest segment was planned from the stores at other places, as the user says; else raises UserError
-    where it was planned from other stores."""
+    """Return True where the newest segment was planned from the same stores at other places.
+
+    Raises UserError where the places differ and the user does not say that the stores moved, or where units planned at
+    the old places are left.
+    """
     before = {name: source.url for name, source in segments[-1].sources.items()}
     now = {name: source.url for name, source in wanted.sources.items()}
     if before == now:
@@ -224,9 +229,9 @@ def _sources_moved(output: Output, segments: Sequence[Segment], wanted: Request)
 def _require_alike_elsewhere(
     output: Output, segments: Sequence[Segment], wanted: Request, changed: Sequence[str]
 ) -> None:
-    """Raises UserError where a named source is at another place and files of known names are others there.
+    """Raise UserError where a named source has moved and files of known names have changed there.
 
-    A name is what tells whether an input is new, so those files would be left out.
+    The name decides whether an input is new, so those files would be left out.
     """
     before = {name: source.url for segment in segments for name, source in segment.sources.items()}
     for name, source in wanted.sources.items():
@@ -240,9 +245,9 @@ def _require_alike_elsewhere(
 
 
 def _planned_ranges(output: Output, segments: int) -> Iterator[tuple[str, str, str, str, int]]:
-    """Source, shard, url, version and size of every range of the plan, segment by segment.
+    """Yield source, shard, url, version and size of every range of the plan, segment by segment.
 
-    Each part of a segment is of all its inputs, so those of one part are enough.
+    Every part of a segment covers all its inputs, so the ranges of one part are enough.
     """
     names = ("source", "shard", "url", "version", "size")
     columns = ["part", *(f"ranges.list.element.{name}" for name in names)]

@@ -169,8 +169,7 @@ def _objective(read: Mapping[str, Checkpoint]) -> ObjectiveName:
 
 
 def _check_channels(read: Mapping[str, Checkpoint], objective: ObjectiveName, config: ImportConfig) -> None:
-    """Check that each generator takes what the other returns, and that a discriminator takes what its generator
-    returns."""
+    """Check that each generator takes what the other one returns, and each discriminator what its generator does."""
     if "G_A" in read and "G_B" in read:
         forth, back = read["G_A"].config, read["G_B"].config
         if (forth.in_channels, forth.out_channels) != (back.out_channels, back.in_channels):

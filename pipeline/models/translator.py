@@ -25,7 +25,7 @@ _NOT_FINITE = "the translation has values that are no finite numbers"
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """All settings, besides the weights, that decide the pixels. Fixed before the first unit."""
+    """Settings that decide, together with the weights, which pixels come out. Fixed before the first unit."""
 
     device: str
     precision: str

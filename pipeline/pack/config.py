@@ -16,32 +16,33 @@ Layout = Literal["images", "pairs", "unpaired"]
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
-    """What `jobs.pack` reads, how it cuts it, and what it writes."""
+    """Input of `jobs.pack`, how to cut it, and the store to write."""
 
     input: str
     """Folder of images (recursive) or Parquet store: a path, or a URL such as s3://BUCKET/PREFIX."""
     output: str
-    """Prefix of the store to write; with --split, of the stores."""
+    """Prefix of the store to write; with --split, of all stores."""
     layout: Layout = "images"
-    """images: each file is one image. pairs: each file is an A|B picture, cut into image_a (left) and image_b.
-    unpaired: --input holds domain A and --input_b domain B; they become the stores OUTPUT/a and OUTPUT/b."""
+    """Layout of the input. images: each file is one image. pairs: each file is an A|B image, cut into image_a (left)
+    and image_b. unpaired: --input holds domain A and --input_b domain B; the outputs are the stores OUTPUT/a and
+    OUTPUT/b."""
     input_b: str = ""
     """Second folder, for layout unpaired."""
     split: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Names and shares, such as `train 0.8 test 0.2`: a store each, drawn by a seeded hash of the key."""
+    """Names and shares, such as `train 0.8 test 0.2`: one store each, drawn by a seeded hash of the key."""
     seed: int = 0
     """Seed of the split."""
     on_changed: OnChanged = "fail"
-    """What becomes of inputs that are gone, or have changed, since they were planned: their unit fails until they are
-    back, or they are set aside for good."""
+    """Treatment of inputs that are gone, or have changed, since they were planned. fail: their unit fails until they
+    are back. set_aside: they are quarantined for good."""
     moved: bool = False
-    """The input is the store that the output was begun from, at another place."""
+    """Input is the store that the output was begun from, at another place."""
     pair_encoding: Encoding = Encoding(codec="png")
-    """How the two halves of an A|B picture are written. All other images keep their bytes."""
+    """Encoding of the two halves of an A|B image. All other images keep their bytes."""
     limits: Limits = Limits()
     """Bounds of one unit, and so of one shard."""
     budget: Budget = Budget()
-    """How many bad images the job bears."""
+    """Number and share of bad images that are acceptable."""
     cpus: float = 1.0
     """CPUs of one task."""
     local: bool = False
@@ -49,7 +50,7 @@ class PackConfig:
     shared_disk: bool = False
     """Local paths are the same disk on every node, such as NFS; else a cluster of several nodes refuses them."""
     dry_run: bool = False
-    """Print the plan and touch nothing."""
+    """Print the plan and write nothing."""
 
     def __post_init__(self) -> None:
         if (self.layout == "unpaired") != bool(self.input_b):

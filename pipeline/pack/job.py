@@ -1,4 +1,4 @@
-"""`pack`: images from folders and stores into Parquet shards; what cannot be used is set aside with its reason."""
+"""Packing of images from folders and stores into Parquet shards; unusable ones are quarantined with their reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STAGE = "pack"
 
 
 def pack_jobs(config: PackConfig) -> list[Job]:
-    """One job for each store that `config` describes: each split, and within it each domain.
+    """Return one job for each store that `config` describes: each split, and within it each domain.
 
     Raises ValueError where an input is not a store, UserError where it lacks the columns of its layout.
     """
@@ -96,9 +96,9 @@ def pack_unit(
     split: Selection | None,
     without_changed: pa.Schema | None = None,
 ) -> Batch:
-    """Read a unit, decode every image once to prove that it can be, and lay its rows out as a store.
+    """Read a unit, decode every image once to prove that it can be decoded, and lay its rows out as a store.
 
-    `without_changed` as in `read_unit`.
+    `without_changed` is that of `read_unit`.
     """
     rows, rejected, skipped = read_unit(unit, wants=split.wants if split else None, without_changed=without_changed)
     good, made = list[int](), list[dict[str, Any]]()
@@ -124,7 +124,7 @@ def pack_unit(
 
 
 def _measured(row: Mapping[str, Any], pictures: list[str]) -> dict[str, Any]:
-    """Width and height of the first image of a row, after all of them were decoded."""
+    """Decode all images of a row; return width and height of the first."""
     sizes = [_decoded(row, name).shape for name in pictures]
     return {"height": sizes[0][0], "width": sizes[0][1]}
 

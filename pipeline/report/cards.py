@@ -1,4 +1,4 @@
-"""What stands beside the data for people and for readers: the dataset card and the report."""
+"""Dataset card and report, which stand next to the data for people and for readers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ Cards = Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
 MOST_QUARANTINE_LINES = 200
 SHEET_ROWS = 12
 
-# The head makes `datasets.load_dataset(OUTPUT)` read data/ alone, from the first shard on: without it the quarantine
-# and the plan would be taken for data, too.
+# Because of this head `datasets.load_dataset(OUTPUT)` reads only data/, from the first shard on. Without it the
+# quarantine and the plan would be taken for data, too.
 _HEAD = """---
 configs:
 - config_name: default
@@ -42,9 +42,9 @@ configs:
 
 
 def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_column: str | None = None) -> Cards:
-    """The cards of a job whose output is a store made from `sources`.
+    """Return the cards of a job whose output is a store made from `sources`.
 
-    `input_column` names what a translation was made from; it is shown beside the translation.
+    `input_column` names the column that a translation was made from; the report shows it next to the translation.
     """
 
     def cards(segments: Sequence[Segment], manifest: pa.Table | None) -> finish.Derived:
@@ -59,7 +59,7 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
 
 
 def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segment], manifest: pa.Table | None) -> str:
-    """README.md of an output: what it is made of, and how many rows it has once that is known."""
+    """Return README.md of an output: its sources, and its number of rows once that is known."""
     lines = [f"# {title}", "", f"Made from {', '.join(f'`{printable(source.url)}`' for source in sources)}."]
     if manifest is None:
         lines.append("The job has not finished: shards in `data/` are whole, but not all of them are there yet.")
@@ -83,7 +83,7 @@ def output_report(
     manifest: pa.Table,
     input_column: str | None,
 ) -> Report:
-    """The report of a finished output: its counts, what was set aside and why, and a few of its pictures."""
+    """Return the report of a finished output: counts, quarantined inputs and reasons, and a few of its images."""
     total = finish.totals(manifest)
     lines = list(quarantine_lines(output.at(name) for name in manifest["quarantine"].to_pylist() if name))
     reasons = Counter(line.reason for line in lines)
@@ -112,14 +112,14 @@ def output_report(
 
 
 def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:
-    """Every row of these quarantine shards, in their order."""
+    """Yield every row of these quarantine shards, in their order."""
     for url in urls:
         for row in parquet.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist():
             yield QuarantineLine(**row)
 
 
 def _newest(output: Output, manifest: pa.Table) -> list[dict[str, Any]]:
-    """The units with rows of the last segment that has any, those that are no longer there left out."""
+    """Return the units with rows of the last segment that has any; those whose data was deleted are left out."""
     made = [row for row in finish.with_data(output, manifest).to_pylist() if row["ok"]]
     return [row for row in made if segment_of(row["unit"]) == segment_of(made[-1]["unit"])]
 
@@ -127,7 +127,7 @@ def _newest(output: Output, manifest: pa.Table) -> list[dict[str, Any]]:
 def _sample_sheet(
     output: Output, sources: Sequence[Store], units: Sequence[Mapping[str, Any]], input_column: str | None
 ) -> bytes | None:
-    """The first pictures of the first units of each part; beside a translation, what it was made from."""
+    """Return a sheet of the first images of the first units of each part; next to a translation, its input."""
     samples: list[tuple[str, list[np.ndarray]]] = []
     of_sources = {column for store in sources for column in image_columns(store.schema)}
     names = ["key", "source_key", *dict.fromkeys(["image", "image_a", "image_b", *sorted(of_sources)])]
@@ -143,7 +143,8 @@ def _sample_sheet(
             continue
         left[part] -= len(rows)
         columns = columns or image_columns(rows.schema)
-        # Rows keep their order, so those shown come from as many first inputs and those that are not among the rows.
+        # Rows keep their order, so the rows that are shown come from the same number of first inputs, plus inputs that
+        # are not among the rows.
         first = len(rows) + made["quarantined"] + made["skipped"]
         made_from = _sources(output, made["unit"], input_column, first, rows)
         for row in rows.to_pylist():
@@ -159,7 +160,7 @@ def _sample_sheet(
 
 
 def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
-    """The picture in a cell of an image column; a grey one where there is none that can be shown."""
+    """Return the image in a cell of an image column; a grey one where there is none that can be shown."""
     try:
         return images.decode(images.encoded_in(value)).pixels
     except images.BadImage:
@@ -167,14 +168,14 @@ def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
 
 
 def _sources(output: Output, unit: str, input_column: str | None, first: int, shown: pa.Table) -> dict[str, Any]:
-    """What the rows of a unit that are shown were made from, by source key; looked for among its `first` inputs."""
+    """Return, by source key, the inputs of a unit's rows that are shown; only its `first` inputs are searched."""
     if input_column is None:
         return {}
     wanted = set(shown["source_key"].to_pylist())
     try:
         rows = read_rows(first_rows(load_unit(output, unit).ranges, first), [input_column], wants=wanted.__contains__)
     except (SourceChangedError, StorageError) as error:
-        # What was made of it stands: a picture in the report is no reason to fail.
+        # The translations are complete: an image in the report is no reason to fail.
         log.info("%s: the report shows no inputs: %s", output.url, error)
         return {}
     return {row["key"]: (row[input_column] or {}).get("bytes") for row in rows.to_pylist()}

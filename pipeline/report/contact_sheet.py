@@ -1,4 +1,4 @@
-"""A contact sheet: rows of pictures under column titles, as one PNG."""
+"""Contact sheet: rows of images under column titles, as one PNG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,26 +16,26 @@ INK = (32, 34, 38)
 MUTED = (118, 122, 128)
 RULE = (222, 222, 218)
 ASPECT = 1.5
-"""The width over the height that the layout comes as near to as it can."""
+"""Ratio of width to height that the layout approaches as closely as it can."""
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where things stand on a sheet, in pixels. Rows run down the first group, then down the next."""
+    """Positions on a sheet, in pixels. Rows run down the first group, then down the next."""
 
     columns: int
     groups: int
     rows_in_group: int
     cell: int
-    """The width of a picture's place."""
+    """Width of an image's cell."""
     picture_height: int
     caption_height: int
     title_height: int
     header_height: int
     gap: int
-    """Between cells; groups are four gaps apart, and so is the margin."""
+    """Gap between cells; the gap between groups, and the margin, are four times as wide."""
 
     @property
     def margin(self) -> int:
@@ -62,7 +62,7 @@ class Layout:
         return self.margin + group * (self.group_width + self.margin)
 
     def corner(self, row: int) -> tuple[int, int]:
-        """Left and top of a row's first cell."""
+        """Return left and top of a row's first cell."""
         group, place = divmod(row, self.rows_in_group)
         return self.group_left(group), self.body_top + place * self.row_height
 
@@ -75,11 +75,11 @@ def contact_sheet(
     cell: int = 192,
     title: str | None = None,
 ) -> bytes:
-    """A PNG of rows of pictures, a row under each caption, in as many groups side by side as make it landscape.
+    """Draw rows of images, each row under its caption, in side-by-side groups that make the PNG landscape.
 
-    A picture is uint8 or uint16, [H, W] or [H, W, C]; of more than three channels the first three are shown, of two
-    the first. Each is scaled to fit a cell `cell` pixels wide, with its aspect kept. A caption that is too long loses
-    its middle. Without rows the sheet says so. All pictures are held at once, at the size of their cells.
+    An image is uint8 or uint16, [H, W] or [H, W, C]; of more than three channels the first three are shown, of two the
+    first. Each is scaled to fit a cell `cell` pixels wide, with its aspect kept. A caption that is too long loses its
+    middle. Without rows the sheet says so. All images are held at once, at the size of their cells.
     """
     _check(columns, rows, captions, cell)
     fitted = [[_fit(_rgb_image(picture), cell) for picture in row] for row in rows]
@@ -128,7 +128,7 @@ def _check(
 
 
 def landscape(layout: Layout, rows: int) -> Layout:
-    """The layout with its rows in as many groups as bring it nearest to `ASPECT`; no group is empty."""
+    """Return the layout with its rows in as many groups as bring it nearest to `ASPECT`; no group is empty."""
 
     def in_groups(groups: int) -> Layout:
         rows_in_group = ceil(rows / groups)
@@ -139,11 +139,11 @@ def landscape(layout: Layout, rows: int) -> Layout:
 
 
 def fit_text(text: str, font: Font, width: float) -> str:
-    """One line of text that is no wider than a width, its middle replaced by an ellipsis where need be."""
+    """Return one line of text that is no wider than `width`, with an ellipsis for its middle where necessary."""
     text = printable(text)
     if len(text) <= width and font.getlength(text) <= width:
         return text
-    # More letters than pixels cannot fit, and measuring an endless key would take long.
+    # More letters than pixels cannot fit, and measuring a very long key would take long.
     kept, refused = 0, min(len(text), int(width) + 1)
     while refused - kept > 1:
         middle = (kept + refused) // 2

@@ -1,4 +1,4 @@
-"""What a report says, before it has a form."""
+"""Content of a report, before it has a form."""
 
 import re
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ NUMBER = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""A number with its unit, or what stands in the place of one that is missing."""
+"""Number with its unit, or the sign that stands for a missing one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of a report; every cell is text."""
+    """Table of a report; every cell is text."""
 
     title: str
     columns: Sequence[str]
@@ -31,7 +31,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class QuarantineLine:
-    """One input that was set aside."""
+    """One quarantined input."""
 
     key: str
     stage: str
@@ -41,7 +41,7 @@ class QuarantineLine:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawing of a report, as HTML that is put in as it stands; a page shows it, a terminal does not."""
+    """Drawing of a report, as HTML that is inserted unchanged; a page shows it, a terminal does not."""
 
     title: str
     html: str
@@ -49,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """An account of one run. All text is taken as data: keys and messages may hold anything."""
+    """Account of one run. All text is treated as data: keys and messages may hold anything."""
 
     title: str
     status: str
@@ -60,11 +60,11 @@ class Report:
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
     sheet_png: bytes | None = None
-    """A contact sheet."""
+    """Contact sheet."""
     quarantine: Sequence[QuarantineLine] = ()
-    """The inputs that are shown as set aside."""
+    """Quarantined inputs that are shown."""
     quarantine_total: int | None = 0
-    """How many were set aside, those that are not shown included; None where nothing is ever set aside."""
+    """Number of quarantined inputs, shown or not; None where nothing is ever quarantined."""
 
     def __post_init__(self) -> None:
         if self.quarantine_total is not None and self.quarantine_total < len(self.quarantine):
@@ -73,7 +73,7 @@ class Report:
 
 
 def quarantine_heading(report: Report) -> str:
-    """How many inputs were set aside, and how many of them are shown where that is not all."""
+    """Return a line with the number of quarantined inputs, and of those shown where that is not all."""
     total, shown = report.quarantine_total, len(report.quarantine)
     if not total:
         return "No input was set aside"
@@ -82,18 +82,18 @@ def quarantine_heading(report: Report) -> str:
 
 
 def quarantine_rows(report: Report) -> list[tuple[str, str, str, str]]:
-    """Key, stage, reason and message of the inputs that are shown."""
+    """Return key, stage, reason and message of the inputs that are shown."""
     return [(line.key, line.stage, line.reason, line.message) for line in report.quarantine]
 
 
 def numeric_columns(table: Table) -> list[bool]:
-    """Which columns hold numbers only, and so are set to the right."""
+    """Return, for each column, True where it holds only numbers, and so is aligned to the right."""
     cells = zip(*table.rows, strict=True) if table.rows else [("",)] * len(table.columns)
     return [any(column) and all(NUMBER.fullmatch(cell) for cell in column) for column in cells]
 
 
 def shorten(text: str, kept: int) -> str:
-    """The text with an ellipsis between the `kept` letters of its two ends; whole if it has no more letters."""
+    """Shorten text to `kept` letters from its two ends, with an ellipsis between them; keep it whole where it fits."""
     if len(text) <= kept:
         return text
     tail = kept // 2

@@ -16,10 +16,10 @@ _COLOURS = ("#3b7dd8", "#d9682b", "#3a9d5d", "#b04fb5", "#c2a21b", "#2aa5a5", "#
 
 
 def curves(series: Mapping[str, Points]) -> str:
-    """One curve a series over a common scale, and a legend. What is no finite number is left out.
+    """Draw one curve per series over a common scale, and a legend. Values that are not finite are left out.
 
-    The scale is logarithmic where all values are above zero and differ by more than 30 times. A long series is shown
-    as the means of at most 300 stretches of it. Empty where there is nothing to draw.
+    The scale is logarithmic where all values are above zero and the largest is more than 30 times the smallest. A long
+    series is drawn as the means of at most 300 stretches of it. Returns an empty string where there is nothing to draw.
     """
     thinned = {name: _thinned([p for p in points if math.isfinite(p[1])]) for name, points in series.items()}
     thinned = {name: points for name, points in thinned.items() if points}
@@ -73,7 +73,7 @@ def _thinned(points: Points) -> list[tuple[float, float]]:
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """A scale needs a length."""
+    """Return the bounds, widened where they are equal: a scale needs a length."""
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no script, no font, no network."""
+"""Report as one HTML file that needs nothing else: no script, no font, no network."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from pipeline.errors import printable
 from pipeline.report.content import Figure, Report, Table, numeric_columns, quarantine_heading, quarantine_rows
 from pipeline.report.style import STYLE
 
-# What a key or a message smuggles in past the escaping still could not load or run anything.
+# Anything in a key or a message that got past the escaping still could not load or run anything.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def render_report(report: Report) -> str:
-    """The whole HTML document. Every text of the report is escaped."""
+    """Render the whole HTML document. Every text of the report is escaped."""
     sections = [
         _header(report), _facts(report), _sheet(report), *map(_figure, report.figures), *map(_table, report.tables),
         _quarantine(report),
@@ -95,7 +95,7 @@ def _quarantine(report: Report) -> str:
 
 
 def _grid(kind: str, columns: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]) -> str:
-    """A table that scrolls sideways where it is too wide; a style is the class of its column's cells."""
+    """Return a table that scrolls sideways where it is too wide; a style is the class of its column's cells."""
     head = _row("th", columns, ["number" if style == "number" else "" for style in styles])
     body = [_row("td", row, styles) for row in rows]
     opening = f'<div class="card scroll {kind}"><table>'

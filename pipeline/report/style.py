@@ -1,4 +1,4 @@
-"""The look of the HTML report: one column, light or dark as the reader's system has it."""
+"""Style sheet of the HTML report: one column, light or dark like the reader's system."""
 
 STYLE = """
 :root {

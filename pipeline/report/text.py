@@ -1,4 +1,4 @@
-"""A report as a few lines for a terminal."""
+"""Report as a few lines for a terminal."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,12 @@ from pipeline.report.content import Report, Table, numeric_columns, quarantine_h
 
 CELL_WIDTH = 56
 LAST_CELL_WIDTH = 160
-"""Letters of a cell before its middle is left out. The last of a row may run on: paths and messages stand there."""
+"""Number of letters that a row's last cell may have, since it holds paths and messages; CELL_WIDTH is for the
+others."""
 
 
 def render_text(report: Report) -> str:
-    """Title and status, facts, tables and the quarantine, aligned; no colours and no trailing newline."""
+    """Render title and status, facts, tables and the quarantine, aligned; no colours, no trailing newline."""
     blocks = [_heading(report)]
     if report.facts:
         blocks.append(_aligned(report.facts, (False, False)))
@@ -36,7 +37,7 @@ def _quarantine(report: Report) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool]) -> str:
-    """Rows of cells, indented, each column as wide as its widest cell."""
+    """Return rows of cells, indented, each column as wide as its widest cell."""
     limits = [CELL_WIDTH] * (len(to_the_right) - 1) + [LAST_CELL_WIDTH]
     cells = [[shorten(printable(cell), limit) for cell, limit in zip(row, limits, strict=True)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -1,4 +1,4 @@
-"""Image features, and KID on them.
+"""Image features that need no download, and KID on them.
 
 KID (Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401) compares two sets of images by features. The published
 numbers use Inception's features, whose weights come from the internet; here they are those of EfficientNet-Lite0 from

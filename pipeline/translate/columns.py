@@ -1,4 +1,4 @@
-"""Names of columns: those that translation adds, and what becomes of an input's columns of the same names."""
+"""Columns that translation adds, and new names for an input's columns of the same names."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pipeline.stores import Store
 from pipeline.stores.tables.features import features_of, with_features
 
 OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
-"""Columns that translation adds; `image`, `width` and `height` are replaced."""
+"""Names of the columns that translation adds; it replaces `image`, `width` and `height`."""
 SOURCE_IMAGE = "source_image"
-"""The column that was translated, where it is kept."""
+"""Name of the column that was translated, where it is kept."""
 _EARLIER = re.compile(rf"(input_)*({'|'.join((*OWN_COLUMNS, SOURCE_IMAGE))})")
 
 
 def earlier_names(schema: pa.Schema, column: str) -> Mapping[str, str]:
-    """New names for what earlier translations added, where `schema` is that of a translation, else none.
+    """Return new names for the columns that earlier translations added; none where `schema` is not a translation's.
 
-    Columns of the translation that is translated get `input_` before their names, those of the one before it
-    `input_input_`, and so on. The `column` that is translated keeps its name.
+    Columns of the translation that is the input get the prefix `input_`, those of the one before it `input_input_`, and
+    so on. The `column` that is translated keeps its name.
     """
     if not set(OWN_COLUMNS) <= set(schema.names):
         return {}
@@ -30,14 +30,14 @@ def earlier_names(schema: pa.Schema, column: str) -> Mapping[str, str]:
 
 
 def renamed(rows: pa.Table, names: Mapping[str, str]) -> pa.Table:
-    """`rows` under new names, with what they carry about their columns."""
+    """Return `rows` under new names, with the metadata of their columns."""
     here = {old: new for old, new in names.items() if old in rows.column_names}
     features = {here.get(name, name): feature for name, feature in features_of(rows.schema).items()}
     return with_features(rows.rename_columns(here), features) if here else rows
 
 
 def check_columns(source: Store, kept: Iterable[str], column: str) -> None:
-    """Raises UserError where a column that is kept has a name that translation gives to another.
+    """Raise UserError where a column that is kept has a name that translation gives to another column.
 
     `column` is translated, and so is not kept under its name.
     """
@@ -49,5 +49,5 @@ def check_columns(source: Store, kept: Iterable[str], column: str) -> None:
 
 
 def _is_size(of: pa.DataType) -> bool:
-    """Whether a column of this type can be what a store says of its pictures, which is measured anew."""
+    """Return True where a column of this type can hold a store's image sizes, which translation measures again."""
     return pa.types.is_integer(of) or pa.types.is_null(of)

@@ -15,7 +15,7 @@ SizePolicy = Literal["native", "original", "training"]
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one task of each stage takes of the cluster, and how many actors hold the model."""
+    """Resources that one task of each stage takes, and the number of actors that hold the model."""
 
     decode_cpus: float = 0.5
     """CPUs of one task that reads and decodes."""
@@ -30,42 +30,42 @@ class Resources:
     max_actors: int | None = None
     """Largest number of actors; by default as many as the smallest."""
     threads: int | None = None
-    """Threads of one actor's arithmetic on a CPU; by default those that the output began with, else all cores. They
-    decide a last bit of some pixels, so they are part of the record."""
+    """Threads of one actor's arithmetic on a CPU; by default the number that the output began with, else all cores. The
+    number decides a last bit of some pixels, so it is part of the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationOptions:
-    """How images are translated and written, whichever job does it."""
+    """Options for translating and writing images, shared by all jobs that translate."""
 
     size: SizePolicy = "native"
-    """native: at the image's own size (padded, then cropped). training: resized to the size of the training.
-    original: resized to the training size and back."""
+    """Size of the image that is translated. native: the image's own size (padded, then cropped). training: resized to
+    the size of the training. original: resized to the training size and back."""
     encoding: Encoding = Encoding()
-    """How the translations are written."""
+    """Encoding of the translations."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs."""
+    """Device that the model runs on."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware has it, else fp32."""
+    """Precision of the model. auto: bf16 where the hardware has it, else fp32."""
     compile: bool = False
-    """torch.compile the generator: half a minute for each image shape, then faster on some hardware."""
+    """Compile the generator by torch.compile: half a minute for each image shape, then faster on some hardware."""
     batch: int | None = None
     """Images of one size that the model takes at once, padded to this number; by default 16 on a GPU, 1 on a CPU."""
     resources: Resources = Resources()
-    """What the stages take of the cluster."""
+    """Resources that the stages take on the cluster."""
     limits: Limits = Limits()
     """Bounds of one unit, and so of one shard."""
     budget: Budget = Budget()
-    """How many bad images the job bears."""
+    """Number and share of bad images that are acceptable."""
     on_changed: OnChanged = "fail"
-    """What becomes of inputs that are gone, or have changed, since they were planned: their unit fails until they are
-    back, or they are set aside for good."""
+    """Treatment of inputs that are gone, or have changed, since they were planned. fail: their unit fails until they
+    are back. set_aside: they are quarantined for good."""
     local: bool = False
     """Run in this process, without Ray: a plain loop, for debugging."""
     shared_disk: bool = False
     """Local paths are the same disk on every node, such as NFS; else a cluster of several nodes refuses them."""
     dry_run: bool = False
-    """Print the plan and touch nothing."""
+    """Print the plan and write nothing."""
 
     def __post_init__(self) -> None:
         if self.batch is not None and self.batch < 1:
@@ -74,7 +74,7 @@ class TranslationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _Translate:
-    """The options of this job alone; in a class of their own, to stand before those that it shares."""
+    """Options of this job alone, in a class of their own so that they come before the shared ones."""
 
     input: str
     """Store to translate: Parquet shards or a folder of images; a path, or a URL such as s3://BUCKET/PREFIX."""
@@ -83,20 +83,20 @@ class _Translate:
     bundle: str
     """Model bundle: the folder that training wrote."""
     direction: Literal["a_to_b", "b_to_a"] | None = None
-    """Which generator of the bundle; by default the one that it was trained for."""
+    """Direction whose generator to use; by default the one that the bundle was trained for."""
     input_column: str = ""
-    """Image column to translate; by default `image`, else `image_a` or `image_b` as the direction says."""
+    """Image column to translate; by default `image`, else `image_a` or `image_b` to match the direction."""
     keep_source: bool = False
     """Keep the column that was read, as source_image."""
     form: Literal["parquet", "folder"] = "parquet"
     """Write Parquet shards, or a folder of image files."""
     moved: bool = False
-    """The input is the store that the output was begun from, at another place."""
+    """Input is the store that the output was begun from, at another place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateConfig(TranslationOptions, _Translate):
-    """What `jobs.translate` reads, by which model, and what it writes."""
+    """Input of `jobs.translate`, the model, and the dataset to write."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

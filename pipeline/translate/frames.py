@@ -14,7 +14,7 @@ PIXELS, HEIGHT, WIDTH = (f"{INTERNAL}{name}" for name in ("pixels", "height", "w
 
 
 def with_frames(rows: pa.Table, frames: Sequence[np.ndarray]) -> pa.Table:
-    """`rows` with the columns of `frames` (uint8 [height, width, 3], one a row), in place of any that they have."""
+    """Return `rows` with columns for `frames` (uint8 [height, width, 3], one per row), in place of any they have."""
     rows = without_frames(rows)
     data = pa.array([np.ascontiguousarray(f).data.cast("B") for f in frames], pa.large_binary())
     rows = rows.append_column(PIXELS, data)
@@ -23,12 +23,12 @@ def with_frames(rows: pa.Table, frames: Sequence[np.ndarray]) -> pa.Table:
 
 
 def without_frames(rows: pa.Table) -> pa.Table:
-    """`rows` without the columns of decoded frames."""
+    """Return `rows` without the columns of decoded frames."""
     return rows.drop_columns([c for c in (PIXELS, HEIGHT, WIDTH) if c in rows.column_names])
 
 
 def frames_of(rows: pa.Table) -> Iterator[np.ndarray]:
-    """The frames of `rows`, uint8 [height, width, 3], read-only views of the table's memory."""
+    """Yield the frames of `rows`, uint8 [height, width, 3], as read-only views of the table's memory."""
     for pixels, height, width in zip(_values(rows, PIXELS), _values(rows, HEIGHT), _values(rows, WIDTH), strict=True):
         yield np.frombuffer(pixels.as_buffer(), np.uint8).reshape(height.as_py(), width.as_py(), 3)
 

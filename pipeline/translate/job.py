@@ -1,4 +1,4 @@
-"""From a configuration of `jobs.translate` to a job of the engine: what it needs is proved to be there first."""
+"""Job of the engine for a configuration of `jobs.translate`, after checking that everything it needs is there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.translate.stages import Arithmetic, Decode, Encode, Translate
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A generator that was proved to be there, and how it computes."""
+    """Generator that was found to be there, and its arithmetic."""
 
     url: str
     bundle: Bundle
@@ -39,7 +39,7 @@ class Model:
     arithmetic: Arithmetic
 
     def recipe(self) -> dict[str, Any]:
-        """What of it changes a pixel."""
+        """Return all settings of the model that change a pixel."""
         return {
             "model": self.bundle.sha256,
             "direction": self.direction,
@@ -51,10 +51,10 @@ class Model:
 def open_model(
     url: str, direction: str | None, options: TranslationOptions, recorded: Mapping[str, Any], output: Output
 ) -> Model:
-    """The generator for a direction of the bundle at `url`. `recorded` is the arithmetic that the output began with.
+    """Open the bundle at `url` for one direction. `recorded` is the arithmetic that the output began with.
 
-    Raises UserError naming what does not fit: a missing bundle or direction, channels that it does not take, a
-    precision that this machine does not have.
+    Raises UserError that names what does not fit: a missing bundle or direction, channels that the generator does not
+    take, a precision that this machine does not have.
     """
     bundle = open_bundle(storage.absolute(url))
     direction = direction or bundle.directions[0]
@@ -71,7 +71,7 @@ def open_model(
 
 
 def translate_job(config: TranslateConfig) -> Job:
-    """The job that `config` describes. Raises UserError where store, column or model do not fit."""
+    """Return the job that `config` describes. Raises UserError where store, column or model do not fit."""
     source = open_store(config.input)
     output = Output(storage.absolute(config.output))
     model = open_model(config.bundle, config.direction, config, _recorded(output), output)
@@ -118,22 +118,22 @@ def translate_job(config: TranslateConfig) -> Job:
 
 
 def schema_of_lost(config: TranslationOptions, source: Store) -> pa.Schema | None:
-    """The columns of rows that cannot be read any more, where the job is to go on without them."""
+    """Return the schema for rows that can no longer be read; None unless the job is to go on without them."""
     return source.schema if config.on_changed == "set_aside" else None
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that decide which bytes come out."""
+    """Return the versions of the libraries that decide the output's bytes."""
     return images.codec_versions() | {"pyarrow": pa.__version__, "torch": torch.__version__}
 
 
 def resized_to(size: SizePolicy, model: Model) -> int | None:
-    """Pixels of a side that images are resized to before they are translated; None for their own size."""
+    """Return the side, in pixels, that images are resized to before translation; None for their own size."""
     return None if size == "native" else model.bundle.training_size
 
 
 def choose_column(source: Store, wanted: str, direction: str) -> str:
-    """The image column to translate. Raises UserError where the store does not have it."""
+    """Return the image column to translate. Raises UserError where the store does not have it."""
     pictures = image_columns(source.schema)
     by_direction = "image_a" if direction == "a_to_b" else "image_b"
     column = wanted or ("image" if "image" in pictures else by_direction)
@@ -148,10 +148,10 @@ def choose_column(source: Store, wanted: str, direction: str) -> str:
 def choose_arithmetic(
     options: TranslationOptions, architecture: GeneratorConfig, recorded: Mapping[str, Any], output: Output
 ) -> Arithmetic:
-    """How pixels are computed: as is recorded, or as this machine does it best where nothing has begun.
+    """Return the recorded arithmetic, with this machine's best for settings that are neither recorded nor requested.
 
-    The driver of a cluster may have no GPU while the workers have: there device and precision are taken as they are
-    recorded or asked for. Raises UserError where this machine lacks them, or where the driver cannot tell a precision.
+    The driver of a cluster may have no GPU while the workers have one: then device and precision are taken as recorded
+    or requested. Raises UserError where this machine lacks them, or where the driver cannot determine a precision.
     """
     device = options.device if options.device != "auto" else recorded.get("device") or hardware.default_device()
     precision = options.precision if options.precision != "auto" else recorded.get("precision") or "auto"
@@ -190,8 +190,8 @@ def _recorded(output: Output) -> Mapping[str, Any]:
 
 
 def translating(model: Model) -> Callable[[], Translate]:
-    """Loads the model in the process that is to translate."""
-    url, direction, arithmetic = model.url, model.direction, model.arithmetic  # the weights stay here
+    """Return a function that loads the model in the process that is to translate."""
+    url, direction, arithmetic = model.url, model.direction, model.arithmetic  # without the weights
     return lambda: Translate(url, direction, arithmetic)
 
 
@@ -203,7 +203,7 @@ def stages(
     encode: Callable[[], Callable[[Batch], Batch]],
     device: str,
 ) -> tuple[Stage, ...]:
-    """The three stages of every translation and what they take; `device` is where the second one computes."""
+    """Return the three stages of every translation and their resources; the second one computes on `device`."""
     resources = options.resources
     gpus = resources.actor_gpus if resources.actor_gpus is not None else float(device == "cuda")
     pool = (resources.actors, max(resources.actors, resources.max_actors or resources.actors))

@@ -1,4 +1,4 @@
-"""Decode, translate, encode: three callables from a unit to a batch that can be published. They know no Ray."""
+"""Stages of a translation: three callables from a unit to a batch that can be published. They do not import Ray."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from pipeline.translate.config import SizePolicy
 from pipeline.translate.frames import HEIGHT, WIDTH, frames_of, with_frames, without_frames
 
 _LONGEST_PART = 255
-"""Bytes of a file's or folder's name on most disks."""
+"""Bytes that the name of a file or folder may have on most disks."""
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Read a unit and decode the column to translate, resized to `size` x `size` where that is given."""
+    """Stage that reads a unit and decodes the column to translate, resized to `size` x `size` where that is given."""
 
     column: str
     size: int | None
     columns: tuple[str, ...] | None = None
-    """Which other columns are read; all where none are named."""
+    """Other columns to read; None for all."""
     selection: Selection | None = None
-    """Which rows are wanted, by their key; the others are skipped."""
+    """Selection of the wanted rows, by their key; the others are skipped. None for all."""
     without_changed: pa.Schema | None = None
-    """The source's columns, where inputs that are gone or have changed are to be set aside; else they fail the unit."""
+    """Source's schema, where inputs that are gone or have changed are quarantined; None where they fail the unit."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """New names for columns of the source."""
 
@@ -72,7 +72,7 @@ class Decode:
 
 
 class Translate:
-    """The generator of a bundle over the frames of a unit."""
+    """Stage that runs a bundle's generator on the frames of a unit."""
 
     def __init__(self, bundle: str, direction: str | None, arithmetic: Arithmetic) -> None:
         """Load the model from a bundle's URL."""
@@ -92,7 +92,7 @@ class Translate:
 
 @dataclass(frozen=True)
 class Encode:
-    """Encode the translations and lay the rows out as they are published."""
+    """Stage that encodes the translations and lays the rows out for publishing."""
 
     encoding: images.Encoding
     column: str
@@ -101,8 +101,7 @@ class Encode:
     model: str
     """Fingerprint of the weights."""
     longest_file_name: int | None = None
-    """Bytes that a name below data/ may have, where keys are to be names of files; a row whose key cannot be one is
-    set aside."""
+    """Bytes that a name below data/ may have, where keys become file names; rows whose keys cannot are quarantined."""
 
     def __call__(self, batch: Batch) -> Batch:
         extension = images.CODEC_EXTENSION[self.encoding.codec]
@@ -128,7 +127,7 @@ class Encode:
         return Batch(batch.unit, rows, batch.rejected, batch.skipped)
 
     def _with_sizes_that_fit(self, batch: Batch) -> Batch:
-        """The rows that the codec can hold at the size at which they are published; the others are set aside."""
+        """Quarantine the rows whose published size is too large for the codec."""
         names = ("source_width", "source_height") if self.size == "original" else (WIDTH, HEIGHT)
         faults = dict[int, str]()
         for i, (width, height) in enumerate(zip(*(batch.rows[name].to_pylist() for name in names), strict=True)):
@@ -138,9 +137,9 @@ class Encode:
 
 
 def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
-    """The rows whose key can be a path below a folder, each key once; the others are set aside.
+    """Keep the rows whose key can be a path below a folder, each key once; quarantine the others.
 
-    `longest` is how many bytes the whole path below that folder may have.
+    `longest` is the number of bytes that the whole path below that folder may have.
     """
     faults = ((i, _file_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
     batch = _without(batch, {i: fault for i, fault in faults if fault}, "encode", "unsupported name")
@@ -151,7 +150,7 @@ def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
 
 
 def _without(batch: Batch, faults: Mapping[int, str], stage: str, reason: str) -> Batch:
-    """`batch` with the rows at these positions set aside, each with its message."""
+    """Return `batch` with the rows at these positions quarantined, each with its message."""
     if not faults:
         return batch
     keys, shards = batch.rows["key"], batch.rows[SHARD]
@@ -161,11 +160,11 @@ def _without(batch: Batch, faults: Mapping[int, str], stage: str, reason: str) -
 
 
 def _file_fault(key: str, extension: str, longest: int) -> str:
-    """Why a key cannot be the name of a file; empty where it can."""
+    """Return why a key cannot be a file name; empty where it can."""
     try:
         storage.join("data", key)
         name = naming.file_name(key, extension).encode()
-    except ValueError as error:  # UnicodeEncodeError as well
+    except ValueError as error:  # includes UnicodeEncodeError
         return str(error)
     if max(map(len, name.split(b"/"))) > _LONGEST_PART:
         return f"a part of it, with its ending, is longer than {_LONGEST_PART} bytes, which no file's name may be"
@@ -177,14 +176,15 @@ def _file_fault(key: str, extension: str, longest: int) -> str:
 def laid_out(
     rows: pa.Table, column: str, pictures: pa.StructArray, shapes: Sequence[tuple[int, ...]], model: str | None
 ) -> pa.Table:
-    """Rows as they are published: `pictures` of these shapes as `image`, in place of `column` and of what was decoded.
+    """Return rows as they are published: `pictures` as `image`, in place of `column` and of decoded frames.
 
-    `model` is the fingerprint of the weights that made them; None where they are the source's own.
+    `shapes` are those of the pictures. `model` is the fingerprint of the weights that made them; None where they are
+    the source's own.
     """
-    # Each name once: dropping a column twice would take its neighbour, too.
+    # A set, because dropping a column twice would drop its neighbour, too.
     replaced = {column, "image", "width", "height"}
     rows = without_features(without_frames(rows), replaced)
-    # Not by renaming, which forgets what the schema says of all columns.
+    # Not renamed, because renaming loses the schema's metadata.
     rows = rows.set_column(rows.column_names.index(SHARD), "source_shard", rows[SHARD])
     rows = rows.drop_columns([name for name in rows.column_names if name in replaced]).add_column(0, "image", pictures)
     rows = rows.append_column("width", pa.array([shape[1] for shape in shapes], pa.int32()))

@@ -1,4 +1,4 @@
-"""What is derived from the commits once all units have one: totals, the manifest, and the mark that says complete."""
+"""Completion of an output once all units have a commit: totals, the manifest, and the mark that says complete."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MANIFEST = pa.schema(
 
 
 def read_commits(output: Output, segments: Sequence[Segment], units: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The commit records of `units`, in order. Raises ConflictError where one is not that of its unit."""
+    """Yield the commit records of `units`, in order. Raises ConflictError where one is not that of its unit."""
     made_by = {segment.number: fingerprint(segment.recipe) for segment in segments}
 
     def read(unit: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def read_commits(output: Output, segments: Sequence[Segment], units: Sequence[st
 
 
 def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[str, Any]) -> None:
-    """Raises ConflictError where a commit is of another unit or recipe than its name and its plan say."""
+    """Raise ConflictError where a commit belongs to another unit or recipe than its name and its plan say."""
     why = [f"it is of unit {record['unit']}"] if record["unit"] != unit else []
     why += ["it was made by another recipe than its plan's"] if record["fingerprint"] != made_by else []
     places = {output.verdict(unit), output.at(f"_quarantine/{unit}.parquet")}
@@ -68,7 +68,7 @@ def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[s
 
 
 def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table) -> pa.Table:
-    """The manifest of these segments; commits of units that `known` has a row of are not read.
+    """Return the manifest of these segments; commits of units with a row in `known` are not read.
 
     Raises FileNotFoundError where a unit has no commit.
     """
@@ -80,14 +80,14 @@ def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table) ->
 
 
 def with_data(output: Output, manifest: pa.Table) -> pa.Table:
-    """The units of a manifest whose data was not given up."""
+    """Return the rows of a manifest whose units' data was not deleted."""
     retired = output.retired_segments()
     kept = [segment_of(unit) not in retired for unit in manifest["unit"].to_pylist()]
     return manifest.filter(pa.array(kept, pa.bool_()))
 
 
 def _with_last_manifest(output: Output, known: pa.Table) -> pa.Table:
-    """`known` and, for units that it has no row of, what the last manifest says: no commit changes."""
+    """Return `known`, and the last manifest's rows for all other units: commits never change."""
     data = storage.read_if_there(output.manifest)
     last = read_manifest(data) if data is not None else None
     if last is None:
@@ -97,7 +97,7 @@ def _with_last_manifest(output: Output, known: pa.Table) -> pa.Table:
 
 
 def read_manifest(data: bytes) -> pa.Table | None:
-    """A manifest from its file; None where it is damaged, or none of this version."""
+    """Read a manifest from its file; None where it is damaged, or not of this version."""
     try:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError):
@@ -106,7 +106,7 @@ def read_manifest(data: bytes) -> pa.Table | None:
 
 
 def manifest_table(commits: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """A row a unit: what became of its rows, where they are, and how to tell that they are unharmed."""
+    """Return one row per unit: counts of its rows, names of its objects, and their sizes and hashes."""
     rows = []
     for record in commits:
         row = {"unit": record["unit"], **record["counts"]}
@@ -119,12 +119,12 @@ def manifest_table(commits: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def totals(manifest: pa.Table) -> Totals:
-    """Sums over a manifest."""
+    """Return the sums over a manifest."""
     return Totals(len(manifest), *(sum(manifest[c].to_pylist()) for c in Totals._fields[1:]))
 
 
 Derived = Mapping[str, Callable[[], bytes]]
-"""Names below an output, and what makes the files of these names from what is there."""
+"""Names below an output, each with a function that makes that file from what is there."""
 
 
 def complete(
@@ -133,12 +133,14 @@ def complete(
     known: pa.Table,
     derived: Callable[[pa.Table], Derived],
 ) -> bool:
-    """Write what is derived from the commits of all segments, and `_SUCCESS` last.
+    """Write the files that are derived from the commits of all segments, and `_SUCCESS` last.
 
-    `known` is the manifest of some of them, whose commits are not read again; `derived` gives report and cards by
-    name, from the whole one. False where a segment was added since `segments` were read: the output is then not
-    complete, and what was written is to be written again. Raises ValueError where counts do not add up to the plan, a
-    key occurs twice, or there is data of no unit; the output is then not called complete.
+    `known` is the manifest of some of the segments, whose commits are not read again. `derived` returns report and
+    cards by name, from the whole manifest.
+
+    Returns False where a segment was added since `segments` were read: the output is then not complete, and the files
+    must be written again. Raises ValueError where counts do not add up to the plan, where a key occurs twice, or where
+    data/ holds files of no unit; the output is then not marked complete.
     """
     manifest = manifest_of(output, segments, _with_last_manifest(output, known))
     total = totals(manifest)
@@ -165,8 +167,8 @@ def complete(
     failpoints.point("before success")
     storage.replace(output.success, encode_mark(len(segments), total, hashes.get(CARD)))
     failpoints.point("after success")
-    # Killed just here, or by a plan that comes just now, the mark names fewer segments than there are: whoever opens
-    # the output compares, and the next run removes it.
+    # A kill at this point, or a plan that is added just now, leaves a mark that names fewer segments than there are.
+    # Readers of the output compare the two numbers, and the next run removes the mark.
     if count_segments(output) != len(segments):
         storage.delete(output.success)
         return False
@@ -174,12 +176,12 @@ def complete(
 
 
 def _write_derived(output: Output, derived: Derived) -> dict[str, str]:
-    """Write each file that can be made; the sha256 of each that was. Nothing of it is worth an output's completion."""
+    """Write each file that can be made; return the sha256 of each. None of them may prevent completion."""
     written = {}
     for name, make in derived.items():
         try:
             data = make()
-        except Exception as error:  # said, and the output is complete without it
+        except Exception as error:  # logged; the output is complete without it
             log.warning("%s was not written: %s", output.at(name), one_line(error))
             log.debug("", exc_info=error)
             continue
@@ -189,10 +191,10 @@ def _write_derived(output: Output, derived: Derived) -> dict[str, str]:
 
 
 def strangers(output: Output, manifest: pa.Table) -> list[str]:
-    """Names below data/ that readers would take for data and that no unit of the manifest has made, sorted.
+    """Return the names below data/ that readers would take for data and that no unit has made, sorted.
 
-    Where units are shards a listing tells. Files of a folder are counted, and looked at by name only where the count
-    is not that of the rows.
+    Where units are shards, a listing is enough. Files of a folder are counted, and compared by name only where the
+    count differs from that of the rows.
     """
     listed = [entry.name for entry in storage.list_files(output.at("data"))]
     shown = {f"data/{name}" for name in listed if not storage.is_hidden(name)}
@@ -207,9 +209,10 @@ def strangers(output: Output, manifest: pa.Table) -> list[str]:
 
 
 def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
-    """The counts in the output's mark, or None where it carries none that covers all of these segments.
+    """Return the counts in the output's mark; None where no mark covers all of these segments.
 
-    One that names fewer, of a run that was killed, is removed, and so is one that is damaged.
+    A mark that covers fewer segments, left by a run that was killed, is removed, and so is a damaged one. Raises
+    ValueError where the mark covers more segments than there are.
     """
     mark = storage.read_if_there(output.success)
     if mark is None:
@@ -227,7 +230,7 @@ def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
 
 
 def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
-    """The keys of every unit, unit by unit; no other column is fetched."""
+    """Yield the keys of every unit, unit by unit; no other column is fetched."""
     with ThreadPoolExecutor(_THREADS) as threads:
         for table in threads.map(lambda row: read_made(output, row, ["key"]), manifest.to_pylist()):
             yield table["key"].to_pylist() if table is not None else []
@@ -236,9 +239,9 @@ def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
 def read_made(
     output: Output, row: Mapping[str, Any], columns: Sequence[str], *, first: int | None = None
 ) -> pa.Table | None:
-    """Columns of the data of a unit, by its row of the manifest; None where it was given up in the meantime.
+    """Read columns of a unit's data, by its row of the manifest; None where the data was deleted in the meantime.
 
-    Raises FileNotFoundError where it is missing for no such reason.
+    Raises FileNotFoundError where it is missing for another reason.
     """
     try:
         return parquet.read_columns(output.at(row["data"]), columns, first=first)

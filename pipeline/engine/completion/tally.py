@@ -1,4 +1,4 @@
-"""How many rows of an output were set aside so far, earlier runs included: what its error budget is judged by."""
+"""Count of the rows of an output that are quarantined so far, earlier runs included, for its error budget."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pipeline.stores.mark import Totals
 
 
 class Tally:
-    """Counts of the segments that a run is about: of the commits that were there, and of the receipts that come.
+    """Counts over the segments of a run: from commits that already existed, and from receipts as they come.
 
-    The commits are read on a thread beside the work, since tens of thousands of them take minutes on an object store.
+    A thread reads the commits in the background, since tens of thousands of them take minutes on an object store.
     """
 
     def __init__(self, output: Output, segments: Sequence[Segment], committed: Collection[str]) -> None:
@@ -40,14 +40,15 @@ class Tally:
         return manifest, finish.totals(manifest)
 
     def count(self, receipt: Receipt) -> None:
-        """Add how one unit ended."""
+        """Add the result of one unit."""
         self._inputs += receipt.inputs - receipt.skipped
         self._quarantined += receipt.quarantined
 
     def known(self) -> tuple[int, int] | None:
-        """Rows that were looked at, and those of them that were set aside; None while earlier commits are still read.
+        """Return how many rows were seen and how many of them are quarantined; None while earlier commits are being
+        read.
 
-        Raises ConflictError where one of them is not that of its unit.
+        Raises ConflictError where one of the commits is not that of its unit.
         """
         if not self._before.done():
             return None
@@ -55,10 +56,10 @@ class Tally:
         return self._inputs + total.inputs - total.skipped, self._quarantined + total.quarantined
 
     def manifest(self) -> pa.Table:
-        """The rows of the manifest for those units that were committed before the run; waits for them."""
+        """Return the manifest's rows for units that were committed before the run; wait for them."""
         return self._before.result()[0]
 
     def stop(self) -> None:
-        """Read no further commit where the run has failed."""
+        """Stop reading commits: the run has ended, or failed."""
         self._stopped.set()
         self._thread.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""The engine's plain loop: the same steps, one unit after the other, in this process. For tests and for debuggers."""
+"""Plain loop of the engine: the same steps, one unit after the other, in this process. For tests and debuggers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.engine.publishing.steps import InFlight, Receipt, Task, Work, make
 
 
 def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
-    """Carry every task through every stage; yields a receipt as each unit ends."""
+    """Carry every task through every stage; yield a receipt as each unit ends."""
     steps = [make_step(list(works), i) for i in range(len(works[0].stages))]
     for task in tasks:
         item: Task | InFlight | Receipt = task

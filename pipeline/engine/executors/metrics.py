@@ -1,4 +1,4 @@
-"""Units and images of a run on Ray, counted for Prometheus."""
+"""Counts of units and images of a run on Ray, for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.engine.publishing.steps import Receipt, Task, Work
 
 
 def counted(receipts: Iterator[Receipt], works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
-    """The receipts of `tasks` as they come, each counted under the output of its work."""
+    """Yield the receipts of `tasks` as they come, each counted under its output."""
     told = [Metrics(work.output.url) for work in works]
     for i, planned in Counter(task.work for task in tasks).items():
         told[i].set("transdomain_units_planned", planned)

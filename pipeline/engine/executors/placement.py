@@ -1,8 +1,8 @@
-"""Find out whether the stages of a run have their places on a cluster, and which options to lower where they do not.
+"""Placement of a run's stages on a cluster, and advice on which options to lower where they do not fit.
 
-Plain functions over plain data. What must fit at once: every actor of the pools that start, and beside them one task
-of each other stage. A pool's actors hold their places to the end, wherever they were put; so no choice of their places
-may leave a stage without one.
+Plain functions over plain data. All of this must fit at once: every actor of the pools that start and, next to them,
+one task of each other stage. A pool's actors keep their resources to the end, on whichever node they were placed. So no
+choice of nodes for them may leave another stage without resources.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Nodes = Sequence[Mapping[str, float]]
 
 _ROUNDING = 1e-9
 _GRAIN = 0.01
-"""CPUs are advised in hundredths."""
+"""Step of advised CPUs: hundredths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,14 @@ class Demand:
     cpus: float
     gpus: float = 0.0
     actors: int = 0
-    """Actors that start at once and stay; 0 for a stage of tasks, of which one must find a place at a time."""
+    """Number of actors that start at once and stay; 0 for a stage of tasks, which needs room for one at a time."""
     cpus_option: str = ""
-    """Option of the command line that sets `cpus`."""
+    """Command-line option that sets `cpus`."""
     actors_option: str = ""
 
     @property
     def each(self) -> dict[str, float]:
-        """By resource."""
+        """Return the resources of one actor or task, by name."""
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
     def __str__(self) -> str:
@@ -46,10 +46,10 @@ class Demand:
 
 
 def check_placement(demands: Sequence[Demand], nodes: Nodes) -> None:
-    """Prove that the stages find their places on `nodes`, and keep finding them.
+    """Check that the stages find their resources on `nodes`, and keep finding them.
 
-    Raises UserError naming the stage that does not, and options with which all do: started anyway, the run would hang
-    in silence.
+    Raises UserError that names the stage without resources, and options with which all stages fit. A run that started
+    anyway would hang in silence.
     """
     homeless = without_place(demands, nodes)
     if homeless is None:
@@ -67,9 +67,9 @@ def check_placement(demands: Sequence[Demand], nodes: Nodes) -> None:
 
 
 def without_place(demands: Sequence[Demand], nodes: Nodes) -> Demand | None:
-    """A stage that finds no place, or may find none once the pools have taken theirs; None where all are safe."""
+    """Return a stage that finds no resources, or may find none once the pools have theirs; None where all are safe."""
     left = [dict(node) for node in nodes]
-    # Those that need a GPU first, then the largest; and nodes without GPUs are filled first.
+    # Stages that need a GPU come first, then the largest; nodes without GPUs are filled first.
     for demand in sorted(demands, key=lambda each: (-each.gpus, -each.cpus)):
         for _ in range(demand.actors or 1):
             room = [node for node in left if _fits(demand.each, node)]
@@ -78,7 +78,7 @@ def without_place(demands: Sequence[Demand], nodes: Nodes) -> Demand | None:
             _take(min(room, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0))), demand.each)
     pools = [demand for demand in demands if demand.actors]
     for demand in demands:
-        # Each actor of a pool may be in the way of all but itself.
+        # Each actor of a pool may be in the way of everything but itself.
         others = [(pool.each, pool.actors - (pool is demand)) for pool in pools]
         if _can_be_blocked(demand.each, others, nodes):
             return demand
@@ -86,9 +86,9 @@ def without_place(demands: Sequence[Demand], nodes: Nodes) -> Demand | None:
 
 
 def held_by_others(demands: Sequence[Demand], nodes: Nodes, free: Nodes) -> str | None:
-    """A line about a stage that finds no place in what is `free` of `nodes`; None where each of them would find one.
+    """Return a line about a stage that does not fit into what is `free` of `nodes`; None where every stage would.
 
-    For a run of which nothing is at work: its own pools leave room for its tasks.
+    For a run in which nothing is at work: its own pools leave room for its tasks.
     """
     for demand in demands:
         if not any(_fits(demand.each, node) for node in free):
@@ -100,8 +100,10 @@ def held_by_others(demands: Sequence[Demand], nodes: Nodes, free: Nodes) -> str 
 
 
 def advise(demands: Sequence[Demand], nodes: Nodes) -> list[Demand] | None:
-    """The same stages lowered until they fit, as little as may be: first the pools, then all CPUs alike; None where
-    nothing helps."""
+    """Return the same stages, lowered as little as possible until they fit; None where nothing helps.
+
+    The pools are lowered first, then the CPUs of all stages alike.
+    """
     return next((lowered for lowered in _lowered(demands) if without_place(lowered, nodes) is None), None)
 
 
@@ -131,10 +133,10 @@ def _flags(demands: Sequence[Demand], advised: Sequence[Demand]) -> Iterator[str
 
 
 def _can_be_blocked(need: Mapping[str, float], pools: Sequence[tuple[Mapping[str, float], int]], nodes: Nodes) -> bool:
-    """Return whether so many actors of the pools can be put so that no node has room for `need`.
+    """Return True where so many actors of the pools can be placed so that no node has room for `need`.
 
-    Exact for one pool; for several each is thought to be as large and as many as all of them together, which errs on
-    the side of care.
+    Exact for one pool. For several, each actor is assumed to be as large as the largest in every resource, which errs
+    on the side of caution.
     """
     largest: dict[str, float] = {}
     for each, _ in pools:
@@ -151,7 +153,7 @@ def _can_be_blocked(need: Mapping[str, float], pools: Sequence[tuple[Mapping[str
 
 
 def _least_to_block(need: Mapping[str, float], each: Mapping[str, float], node: Mapping[str, float]) -> int | None:
-    """How many actors on a node leave no room for `need`; None where as many as fit on it leave some."""
+    """Return how many actors on a node leave no room for `need`; None where as many as fit on it leave some."""
     left, actors = dict(node), 0
     while _fits(need, left):
         if not each or not _fits(each, left):

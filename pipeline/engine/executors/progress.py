@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, else a line now and then."""
+"""Progress of a run: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LINE_EVERY_S = 30.0
 
 
 def shown(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Receipt]:
-    """The receipts as they come, each counted on stderr."""
+    """Yield the receipts as they come, and show the count on stderr."""
     if terminal.raw(sys.stderr).isatty():
         yield from _bar(receipts, title, units)
     else:

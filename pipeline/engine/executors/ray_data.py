@@ -1,13 +1,13 @@
-"""The engine on Ray Data: one execution a run, one unit a block, from the read to the commit.
+"""Engine on Ray Data: one execution per run, one unit per block, from the read to the commit.
 
-The only module that imports `ray.data`. What makes it so:
+The only module that imports `ray.data`. Its design:
 
-- Unit names enter in large blocks and are repartitioned to one a block, which feeds 50,000 units in seconds, by one
-  task of Ray's own that books nothing (`ray_internals.one_row_a_block`).
-- A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it
-  (Ray Data skips blocks without rows, and a unit may well have none left).
-- Stages that must not share a process differ in what they ask for, whatever their resources, if only by an option
-  that is said to be what it is anyway: Ray Data fuses neighbours whose options agree.
+- Unit names enter in large blocks and are repartitioned to one per block. One task of Ray's own, which books no
+  resources, does this for 50,000 units in seconds (`ray_internals.one_row_a_block`).
+- A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it.
+  (Ray Data skips blocks without rows, and a unit may well have none left.)
+- Ray Data fuses neighbouring stages whose options agree. Stages must not share a process, so their options always
+  differ, if only by an option that is set to its default.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from pipeline.stores.tables.ranges import Range
 _UNITS_PER_INPUT_BLOCK = 1000
 
 _IDLE_S = 30.0
-"""Without a unit at work, after which it is looked whether others hold the places."""
+"""Seconds without a unit at work, after which the driver checks whether other jobs hold the resources."""
 
 _log = logging.getLogger("transdomain")
 
 
 def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
-    """Carry every task through every stage on the connected cluster; yields a receipt as each unit ends.
+    """Carry every task through every stage on the connected cluster; yield a receipt as each unit ends.
 
-    Raises UserError where the pools, and beside them a task of every other stage, may not find their places.
+    Raises UserError where the pools, and next to them a task of every other stage, may not find their resources.
     """
     demands = [demand_of(stage) for stage in works[0].stages]
     check_placement(demands, connection.nodes())
-    # Where the driver is, with which everything else would be lost, too.
+    # On the driver's node: if that is lost, everything else is lost, too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # one that is lost begins to count anew
+    lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # after a restart it counts from zero
     deaths: Any = ray.remote(_Deaths).options(**lasting, scheduling_strategy=here).remote()
     try:
         with _told_of_waiting(demands, deaths):
@@ -62,12 +62,12 @@ def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
 
 @contextlib.contextmanager
 def _told_of_waiting(demands: Sequence[Demand], deaths: Any) -> Iterator[None]:
-    """Inside, the log says now and then where nothing is at work because others hold the places."""
+    """Log now and then, inside the block, that nothing is at work because other jobs hold the resources."""
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(_IDLE_S):
-            with contextlib.suppress(ray.exceptions.RayError):  # the run itself says what was lost
+            with contextlib.suppress(ray.exceptions.RayError):  # the run itself reports the loss
                 idle_s, settled = ray.get(deaths.idle.remote())
                 wanted = [demand for demand in demands if not (demand.actors and settled)]
                 line = held_by_others(wanted, connection.nodes(), connection.free())
@@ -89,24 +89,24 @@ def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
 
 
 class _Deaths:
-    """How many processes each unit has ended in a stage: it was begun there, and never ended."""
+    """Number of processes that each unit has ended in a stage: it was begun there, and never ended."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
         self._settled = False
         self._last = time.monotonic()
-        """When something began or ended."""
+        """Time of the last begin or end."""
 
     def settle(self) -> None:
-        """An actor of a pool has its place."""
+        """Note that an actor of a pool has its resources."""
         self._settled = True
 
     def idle(self) -> tuple[float, bool]:
-        """Seconds since a unit was at work, and whether an actor of a pool has ever had a place."""
+        """Return the seconds since a unit was at work, and whether an actor of a pool has ever had its resources."""
         return (0.0 if self._begun else time.monotonic() - self._last), self._settled
 
     def begin(self, what: str) -> int:
-        """Before the work: how many have died of it until now."""
+        """Note that work begins; return how many processes have died of it until now."""
         self._last = time.monotonic()
         self._begun[what] += 1
         return self._begun[what] - 1
@@ -117,9 +117,9 @@ class _Deaths:
 
 
 def _guard(deaths: Any) -> Guard:
-    """Counts, by the actor `deaths`, the processes that a unit ends, and ends those that hang in one.
+    """Return a guard that counts the processes that a unit ends, in the actor `deaths`, and ends those that hang in it.
 
-    Raises FatalUnitError where a unit has ended too many.
+    The guard raises FatalUnitError where a unit has ended too many.
     """
 
     @contextlib.contextmanager
@@ -133,7 +133,7 @@ def _guard(deaths: Any) -> Guard:
                 )
             with watchdog.watched(stage.stall_s):
                 yield
-        finally:  # which a process that dies does not come to
+        finally:  # never reached by a process that dies
             deaths.end.remote(what)
 
     return guard
@@ -146,11 +146,11 @@ def build(
     *,
     settled: Callable[[], object] = lambda: None,
 ) -> ray.data.Dataset:
-    """The lazy dataset whose blocks are the receipts. Each actor of a pool calls `settled` before it loads anything."""
+    """Build the lazy dataset whose blocks are the receipts. Pool actors call `settled` before they load anything."""
     context = ray.data.DataContext.get_current()
-    context.target_max_block_size = None  # else a unit of more than 128 MB would be split
+    context.target_max_block_size = None  # otherwise a unit of more than 128 MB would be split
     context.enable_progress_bars = False
-    # Set only now: Ray Data configures its loggers when it is imported.
+    # Set here, because Ray Data configures its loggers when it is imported.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     blocks = -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
@@ -188,8 +188,8 @@ def _function(works: list[Work], index: int, guard: Guard) -> Callable[[pa.Table
 
 
 def _actor(works: list[Work], index: int, guard: Guard, settled: Callable[[], object]) -> type:
-    # `works` comes with the class: as a constructor's argument it could be lost from the object store, and with it the
-    # restart of an actor that died.
+    # The class carries `works`: a constructor's argument could be lost from the object store, and an actor that died
+    # could then not be restarted.
     class Actor:
         def __init__(self) -> None:
             settled()
@@ -202,13 +202,13 @@ def _actor(works: list[Work], index: int, guard: Guard, settled: Callable[[], ob
 
 
 def _named(name: str, thing: Any) -> Any:
-    """Ray Data names its operators after what it maps; the names stand in its logs and statistics."""
+    """Name a callable: Ray Data uses the name for its operator, in logs and statistics."""
     thing.__name__ = thing.__qualname__ = name
     return thing
 
 
 def demand_of(stage: Stage) -> Demand:
-    """Return what it takes from the start on; a pool may grow later, where there is room."""
+    """Return the resources that a stage takes from the start; a pool may grow later, where there is room."""
     return Demand(
         name=stage.name,
         cpus=stage.cpus,
@@ -227,7 +227,7 @@ _BLOCK = pa.schema(
 
 
 _HEAD = b"transdomain.batch"
-"""Metadata of a batch that is no column of it; what its rows say about their columns travels beside."""
+"""Metadata key of a batch's fields that are not columns; the rows' own metadata about their columns is kept with it."""
 
 
 def _run_step(step: Callable[[Any], InFlight | Receipt], table: pa.Table) -> pa.Table:
@@ -236,7 +236,7 @@ def _run_step(step: Callable[[Any], InFlight | Receipt], table: pa.Table) -> pa.
 
 
 def to_block(item: InFlight | Receipt) -> pa.Table:
-    """One row: a receipt as JSON, or a batch as an Arrow stream whose schema carries the rest of it."""
+    """Encode as one row: a receipt as JSON, or a batch as an Arrow stream whose schema carries the other fields."""
     if isinstance(item, Receipt):
         payload, receipt = pa.nulls(1, pa.large_binary()), json.dumps(item._asdict() | {"task": list(item.task)})
     else:
@@ -246,7 +246,7 @@ def to_block(item: InFlight | Receipt) -> pa.Table:
 
 
 def from_block(table: pa.Table) -> Task | InFlight | Receipt:
-    """The inverse of `to_block`; a block without payload and receipt is a task. Arrays share the block's memory."""
+    """Invert `to_block`; a block without payload and receipt is a task. Arrays share the block's memory."""
     task = Task(table["work"][0].as_py(), table["unit"][0].as_py())
     if "receipt" not in table.column_names:
         return task
@@ -282,7 +282,7 @@ def _serialise(item: InFlight) -> pa.Buffer:
 
 
 def _large_binary(buffer: pa.Buffer) -> pa.LargeBinaryArray:
-    """`buffer` as an array of one value, without copying it."""
+    """Return `buffer` as an array of one value, without a copy."""
     offsets = pa.array([0, buffer.size], pa.int64()).buffers()[1]
     return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
 

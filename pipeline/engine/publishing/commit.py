@@ -1,12 +1,12 @@
-"""Publish one unit: data, quarantine, commit record, in this order, each created exclusively.
+"""Publishing of one unit: data, quarantine, commit record, in this order, each created exclusively.
 
-Whatever two attempts at a unit do, each name has one content: who finds a name taken reads what is there, checks that
-it is of this unit and this recipe, and goes on with that. The data object carries the unit's account, from which
-quarantine and commit are derived, so that a crash between any two writes is mended by whoever comes next.
+Each name has one content, whatever two attempts at a unit do. An attempt that finds a name taken reads the object,
+checks that it is of this unit and this recipe, and goes on with it. The data object carries the unit's account, from
+which quarantine and commit are derived. So the next attempt repairs a crash between any two writes.
 
-A folder of images has no single object. There the *verdict* stands for it: a shard without pictures (keys, columns and
-the sha256 of every file to come) with the account in its footer, created exclusively before the first picture. Who
-finds a verdict publishes exactly the files that it names, or fails the unit.
+A folder of images has no single object. There the *verdict* stands in for it: a shard without images (keys, columns and
+the sha256 of every file to come) with the account in its footer, created exclusively before the first image. An attempt
+that finds a verdict publishes exactly the files that it names, or fails the unit.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ REMEDY = "`jobs.verify --repair` removes what is not of this output's making, an
 
 
 class ConflictError(Exception):
-    """A name of this unit holds something that this unit, made under this recipe, cannot have written."""
+    """Content under a name of this unit that this unit, made by this recipe, cannot have written."""
 
 
 class Published(NamedTuple):
-    """An object as it stands in the output."""
+    """Object of the output, as it was published."""
 
     name: str
     size: int
@@ -58,16 +58,16 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class Sink:
-    """Where the rows of a job go: Parquet shards, or a folder of files with this extension."""
+    """Form of a job's rows: Parquet shards, or a folder of files with this extension."""
 
     form: Literal["parquet", "folder"] = "parquet"
     extension: str = ""
     column: str = "image"
-    """The column whose bytes become the files of a folder."""
+    """Column whose bytes become the files of a folder."""
 
 
 def publish(output: Output, sink: Sink, batch: Batch, fingerprint: str, started: float) -> Account:
-    """Publish a finished batch and return the unit's account: the batch's own, or the one that was there first.
+    """Publish a finished batch; return the unit's account: the batch's own, or the one that was there first.
 
     `started` is when work on the unit began (seconds of time.time()). Raises ConflictError where a name is taken by
     something else, StorageError where the store fails.
@@ -102,7 +102,7 @@ def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> 
     hashes = [hashlib.sha256(files[key].as_buffer()).hexdigest() for key in files]
     names = [naming.file_name(key, sink.extension) for key in files]
     for name in names:
-        output.file(name)  # a key that could leave the prefix is refused before anything is written
+        output.file(name)  # refuse keys that could leave the prefix before anything is written
     columns = batch.rows.drop_columns(sink.column)
     columns = columns.append_column("file_name", pa.array(names, pa.string()))
     columns = columns.append_column("sha256", pa.array(hashes, pa.string()))
@@ -134,7 +134,7 @@ def _publish_file(url: str, data: bytes, sha256: str) -> None:
 
 
 def _adopt(url: str, mine: Account) -> tuple[Account, bytes]:
-    """The account of the shard that was there first, and the shard, after all of it was read."""
+    """Read the whole shard that was there first; return its account and its bytes."""
     data = storage.read(url)
     theirs, rows = read_account(url, data)
     if (theirs.unit, theirs.fingerprint, theirs.inputs) != (mine.unit, mine.fingerprint, mine.inputs):
@@ -145,9 +145,9 @@ def _adopt(url: str, mine: Account) -> tuple[Account, bytes]:
 
 
 def read_account(url: str, data: bytes) -> tuple[Account, int]:
-    """The account that the shard `data` carries, and its number of rows, after all of it was read.
+    """Read the whole shard `data`; return the account that it carries, and its number of rows.
 
-    Raises ConflictError naming `url` where it is damaged, or no shard that a job wrote.
+    Raises ConflictError, naming `url`, where it is damaged, or is not a shard that a job wrote.
     """
     try:
         shard = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
@@ -183,7 +183,7 @@ def _publish_commit(
         "counts": counts(account),
         "data": data._asdict(),
         "quarantine": quarantine._asdict() if quarantine else None,
-        # what may differ between attempts stands here and nowhere else
+        # all that may differ between attempts is here and nowhere else
         "attempt": {"host": socket.gethostname(), "pid": os.getpid(), "started": started, "ended": time.time()},
     }
     url = output.commit(account.unit)
@@ -194,7 +194,7 @@ def _publish_commit(
 
 
 def decode_commit(url: str, data: bytes) -> dict[str, Any]:
-    """A commit record. Raises ConflictError naming `url` where it is none of this format, or is damaged."""
+    """Decode a commit record. Raises ConflictError, naming `url`, where it is damaged, or not of this format."""
     try:
         record = json.loads(data)
         if record["format"] != FORMAT_VERSION:

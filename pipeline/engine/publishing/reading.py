@@ -1,4 +1,4 @@
-"""Read the rows of a unit; what cannot be one of them is set aside, whichever job reads."""
+"""Reading of the rows of a unit, and quarantine of those that no job can use."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def read_unit(
     wants: Callable[[str], bool] | None = None,
     without_changed: pa.Schema | None = None,
 ) -> tuple[pa.Table, list[Rejected], int]:
-    """The rows of a unit, of those `columns` or of all; those set aside; and how many are not wanted.
+    """Read the rows of a unit, with `columns` or all; return them, the quarantined rows, and the number of unwanted
+    rows.
 
-    Rows without a key are set aside. `without_changed` has the columns of the source, where inputs that are gone or
-    have changed are to be set aside, too; without it they raise SourceChangedError.
+    Rows without a key are quarantined. `without_changed` is the source's schema where inputs that are gone or have
+    changed are to be quarantined, too; without it they raise SourceChangedError.
     """
     lost = list[Rejected]()
     if without_changed is not None:

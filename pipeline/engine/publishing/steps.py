@@ -1,8 +1,8 @@
-"""One unit through its stages: the same steps whether a plain loop or Ray Data takes them.
+"""Steps of one unit through its stages, the same for a plain loop and for Ray Data.
 
-A job's stages are ordinary callables. The first takes a `Unit` and gives a `Batch`, the others take and give a
-`Batch`; after the last one the unit is published. A unit that fails is a `Receipt` that says so: it costs a unit, not
-the run.
+A job's stages are ordinary callables. The first takes a `Unit` and returns a `Batch`, the others take and return a
+`Batch`; after the last one the unit is published. A unit that fails becomes a `Receipt` that says so: it costs a unit,
+not the run.
 """
 
 from __future__ import annotations
@@ -26,38 +26,38 @@ log = logging.getLogger("transdomain")
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A step of a job and what one task of it takes."""
+    """Stage of a job, and the resources of one of its tasks."""
 
     name: str
     make: Callable[[], Callable[[Any], Batch]]
-    """Called once in each process that runs the stage, where models are loaded; must be picklable."""
+    """Factory that is called once in each process that runs the stage, where models are loaded; must be picklable."""
     cpus: float = 1.0
     gpus: float = 0.0
     actors: tuple[int, int] | None = None
-    """Smallest and largest pool of actors that keep what `make` gave; None for tasks."""
+    """Smallest and largest pool of actors that keep what `make` returned; None for tasks."""
     stall_s: float
-    """Seconds without a finished row after which its process is ended (on Ray)."""
+    """Seconds without a finished row, after which the stage's process is ended (on Ray)."""
     cpus_option: str = ""
-    """Option of the command line that sets `cpus`, for advice."""
+    """Command-line option that sets `cpus`, for advice."""
     actors_option: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What a worker must know to carry units of one output, or of one part of it, through."""
+    """All that a worker must know to carry units of one output, or of one part of it, through their stages."""
 
     output: Output
     fingerprint: str
     stages: tuple[Stage, ...]
     sink: Sink
     part: str = ""
-    """Which of a job's units are its: those of this part."""
+    """Part of the output whose units belong to this work."""
     share: float = 1.0
-    """About how many of a unit's rows it wants, in (0, 1]."""
+    """Approximate share of a unit's rows that it wants, in (0, 1]."""
 
 
 class Task(NamedTuple):
-    """One unit of one of the run's works."""
+    """One unit of one work of the run."""
 
     work: int
     """Position in the run's list of `Work`."""
@@ -65,11 +65,11 @@ class Task(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """How one unit ended."""
+    """Result of one unit."""
 
     task: Task
     status: Literal["done", "present", "failed"]
-    """`present`: somebody else had committed it before work on it began."""
+    """Result in a word. `present`: another run had committed the unit before work on it began."""
     inputs: int = 0
     ok: int = 0
     quarantined: int = 0
@@ -78,30 +78,30 @@ class Receipt(NamedTuple):
 
 
 class InFlight(NamedTuple):
-    """A unit between two stages."""
+    """Unit between two stages."""
 
     task: Task
     batch: Batch
     started: float
-    """Seconds of time.time() when work on it began."""
+    """Time when work on it began, in seconds of time.time()."""
 
 
 Step = Callable[[Any], InFlight | Receipt]
 
 Guard = Callable[[Task, Stage], AbstractContextManager[None]]
-"""Around all work of a stage on a unit, up to its commit."""
+"""Context around all work of a stage on a unit, up to its commit."""
 
 
 def unguarded(task: Task, stage: Stage) -> AbstractContextManager[None]:
-    """The guard of a process that the user sees end."""
+    """Return the guard for a process whose end the user sees."""
     return contextlib.nullcontext()
 
 
 def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
-    """The step number `index` of a run: `Task | InFlight | Receipt -> InFlight | Receipt`.
+    """Return step number `index` of a run: `Task | InFlight | Receipt -> InFlight | Receipt`.
 
-    All works of a run have the same number of stages. What a stage's `make` gives is made once for each work, when
-    its first unit comes. Receipts pass through untouched.
+    All works of a run have the same number of stages. A stage's `make` is called once for each work, when the work's
+    first unit comes. Receipts pass through untouched.
     """
     made: dict[int, Callable[[Any], Batch]] = {}
 
@@ -126,7 +126,7 @@ def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
                 if index + 1 < len(work.stages):
                     return InFlight(task, batch, started)
                 account = publish(work.output, work.sink, batch, work.fingerprint, started)
-        except Exception as error:  # becomes the unit's receipt, which fails the job at its end
+        except Exception as error:  # becomes the unit's receipt; the run fails at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
             return Receipt(task, "failed", error=f"unit {task.unit}, {stage.name}: {one_line(error)}")
         return Receipt(task, "done", account.inputs, account.ok, len(account.rejected), account.skipped)

@@ -1,4 +1,4 @@
-"""What became of every row of a unit: the account that its data object carries, and what is derived from it."""
+"""Account of every row of a unit. The data object carries it, and quarantine and commit are derived from it."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ FOOTER_KEY = "transdomain"
 
 
 CHANGED = "changed"
-"""The reason of inputs that are gone, or are others, since they were planned."""
+"""Reason for inputs that are gone, or have changed, since they were planned."""
 
 
 NO_KEY = "no key"
-"""The reason of inputs whose key is null; shard and number of their row stand for it."""
+"""Reason for inputs whose key is null; the shard and number of their row stand in for it."""
 
 
 class Rejected(NamedTuple):
-    """One row that was set aside."""
+    """One quarantined row."""
 
     key: str
     shard: str
     stage: str
     reason: str
-    """One of a few words: empty, not an image, too large, corrupt, unsupported mode or name, failed, changed, no key,
-    duplicate key."""
+    """One of a few fixed words: empty, not an image, too large, corrupt, unsupported mode or name, failed, changed, no
+    key, duplicate key."""
     message: str
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A unit on its way through the stages: the rows that are still good, and what happened to the others."""
+    """Unit on its way through the stages: the rows that are still good, and the fate of the others."""
 
     unit: Unit
     rows: pa.Table
     rejected: tuple[Rejected, ...] = ()
     skipped: int = 0
-    """Rows that this output does not want, such as those of another split."""
+    """Number of rows that this output does not want, such as those of another split."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """ok + quarantined + skipped = inputs. Nothing in it differs between attempts."""
+    """Counts of a unit's rows: ok + quarantined + skipped = inputs. Attempts at a unit do not differ in it."""
 
     unit: str
     fingerprint: str
@@ -67,13 +67,13 @@ class Account:
 
 
 def account_of(batch: Batch, fingerprint: str) -> Account:
-    """The account of a finished batch. Raises ValueError where a row was lost or doubled on the way."""
+    """Return the account of a finished batch. Raises ValueError where a row was lost or duplicated on the way."""
     rejected = tuple(sorted(batch.rejected))
     return Account(batch.unit.id, fingerprint, batch.unit.rows, len(batch.rows), batch.skipped, rejected)
 
 
 def encode_account(account: Account) -> str:
-    """Canonical JSON: equal accounts are equal strings."""
+    """Encode as canonical JSON: equal accounts are equal strings."""
     fields = {
         "format": FORMAT_VERSION,
         "unit": account.unit,
@@ -85,7 +85,7 @@ def encode_account(account: Account) -> str:
 
 
 def decode_account(text: str) -> Account:
-    """The inverse of `encode_account`. Raises ValueError for a format that this version does not know."""
+    """Invert `encode_account`. Raises ValueError for a format that this version does not know."""
     fields = json.loads(text)
     if fields["format"] != FORMAT_VERSION:
         raise ValueError(f"an account of format {fields['format']}; this version reads format {FORMAT_VERSION}")
@@ -101,7 +101,7 @@ COUNTS = ("inputs", "ok", "quarantined", "skipped")
 
 
 def counts(account: Account) -> dict[str, int]:
-    """The four numbers that must add up."""
+    """Return the four numbers that must add up."""
     return {
         "inputs": account.inputs,
         "ok": account.ok,
@@ -111,7 +111,7 @@ def counts(account: Account) -> dict[str, int]:
 
 
 def quarantine_rows(account: Account) -> pa.Table:
-    """The quarantined rows in the form of a store, so that they can be looked at like one."""
+    """Return the quarantined rows in the form of a store, so that they can be browsed like one."""
     rows = account.rejected
     columns = {name: pa.array([getattr(r, name) for r in rows], pa.string()) for name in Rejected._fields}
     columns["source_shard"] = columns.pop("shard")

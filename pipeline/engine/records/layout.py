@@ -1,4 +1,4 @@
-"""Where the objects of an output are, and the two that are written before any work: the job's record and its plan."""
+"""Names of the objects of an output, and the two objects that are written before any work: job record and plan."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from pipeline.stores.mark import FORMAT_VERSION
 T = TypeVar("T")
 
 CARD = "README.md"
-"""The dataset card, whose head tells `datasets` what is data."""
+"""File name of the dataset card, whose head tells `datasets` what is data."""
 
 _THREADS = 16
 
 
 @dataclass(frozen=True)
 class Output:
-    """Names below one output prefix."""
+    """Names of the objects below one output prefix."""
 
     url: str
 
@@ -77,31 +77,33 @@ class Output:
         return self.at(f"_transdomain/retired/{segment:06d}.json")
 
     def retired_segments(self) -> set[int]:
-        """Numbers of the segments whose data was given up, from one listing."""
+        """Return the numbers of the segments whose data was deleted, from one listing."""
         entries = storage.list_files(self.at("_transdomain/retired"), ".json")
         numbers = (re.fullmatch(r"(\d{6})\.json", entry.name) for entry in entries)
         return {int(number[1]) for number in numbers if number}
 
     def committed(self) -> set[str]:
-        """Units with a commit record, from one listing."""
+        """Return the units with a commit record, from one listing."""
         entries = storage.list_files(self.at("_transdomain/commits"), ".json")
         return {e.name.removesuffix(".json") for e in entries if not storage.is_hidden(e.name)}
 
 
 def ensure_job(output: Output, kind: str) -> None:
-    """Claim `output` for jobs of one kind. Raises UserError where another kind, or another format, has it."""
+    """Claim `output` for jobs of one kind. Raises UserError where it belongs to another kind, or another format."""
     storage.create(output.job, encode_job(kind))
     check_job(output, kind)
 
 
 def check_job(output: Output, kind: str) -> None:
-    """Raises UserError where something else has `output`: files that no job wrote, another kind of job, or another
-    format. Writes nothing."""
+    """Raise UserError where `output` belongs to something else: unknown files, another kind of job, or another format.
+
+    Writes nothing.
+    """
     data = storage.read_if_there(output.job)
     if data == encode_job(kind):
         return
     if data is None:
-        # What is ours and has no record was begun by somebody just now, or has lost it.
+        # Our files without a record belong to a run that began just now, or that has lost its record.
         storage.require_empty(output.url, unless=("_transdomain/",))
         return
     try:
@@ -118,14 +120,14 @@ def check_job(output: Output, kind: str) -> None:
 
 
 def encode_job(kind: str) -> bytes:
-    """The record that claims an output for one kind of job."""
+    """Encode the record that claims an output for one kind of job."""
     return json.dumps({"format": FORMAT_VERSION, "job": kind}, sort_keys=True, indent=1).encode()
 
 
 def load_segments(output: Output) -> list[Segment]:
-    """Every plan segment, in order, from one listing and a footer each that this process has not read yet.
+    """Read every plan segment, in order: one listing, and each footer that this process has not read yet.
 
-    Raises ValueError where one is missing.
+    Raises ValueError where a segment is missing.
     """
     entries = plan_files(output)
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -136,34 +138,34 @@ def load_segments(output: Output) -> list[Segment]:
 
 
 def count_segments(output: Output) -> int:
-    """How many plan segments there are, from one listing."""
+    """Return the number of plan segments, from one listing."""
     return len(plan_files(output))
 
 
 def load_units(output: Output, segment: int) -> list[Unit]:
-    """All units of a segment."""
+    """Read all units of a segment."""
     return read_plan(output.plan(segment), decode_units)
 
 
 def unit_ids(segment: Segment) -> list[str]:
-    """Names of a segment's units; they follow from their number."""
+    """Return the names of a segment's units; they follow from their number."""
     return [unit_id(segment.number, i) for i in range(segment.units)]
 
 
 def is_finished(segment: Segment, committed: Collection[str]) -> bool:
-    """Whether each of a segment's units is among those with a commit."""
+    """Return True where each of a segment's units is among those with a commit."""
     return all(unit in committed for unit in unit_ids(segment))
 
 
 def load_unit(output: Output, unit: str) -> Unit:
-    """One unit, by a read of the part of its plan that holds it."""
+    """Read one unit, by reading the row group of its plan that holds it."""
     number = int(unit.split("-")[1])
     group = _unit_group(output.plan(segment_of(unit)), number // UNITS_PER_ROW_GROUP)
     return next(u for u in group if u.id == unit)
 
 
 def read_plan(url: str, decode: Callable[[Any], T]) -> T:
-    """What `decode` makes of the file of a plan. Raises ValueError, naming it, where it is not whole."""
+    """Return what `decode` makes of a plan file. Raises ValueError, naming the file, where it is not whole."""
 
     def fetch() -> T:
         with storage.open_read(url) as file:
@@ -178,14 +180,14 @@ def read_plan(url: str, decode: Callable[[Any], T]) -> T:
 
 
 def plan_files(output: Output) -> list[storage.Entry]:
-    """The files of the plan, from one listing."""
+    """Return the files of the plan, from one listing."""
     entries = storage.list_files(output.at("_transdomain/plan"), ".parquet")
     return [entry for entry in entries if not storage.is_hidden(entry.name)]
 
 
 @functools.lru_cache(maxsize=100_000)
 def _segment(url: str, version: str) -> Segment:
-    """`version` is what changes with the file, which nobody changes."""
+    """Read a plan file, once per process. `version` would change with the file, which nothing changes."""
     return read_plan(url, lambda file: decode_segment(file, url))
 
 

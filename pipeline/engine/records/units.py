@@ -1,7 +1,7 @@
-"""Cut a corpus into units of work: plain data in, plain data out.
+"""Planning of a corpus as units of work: plain data in, plain data out.
 
-A *unit* is a few consecutive ranges of rows, bounded in rows and bytes, and becomes one shard of the output.
-A *segment* is the immutable list of the units that were planned at once.
+A *unit* is a few consecutive ranges of rows, bounded in rows and bytes, and becomes one shard of the output. A
+*segment* is the immutable list of the units that were planned at once.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _FOOTER_KEY = b"transdomain"
 
 
 OnChanged = Literal["fail", "set_aside"]
-"""What becomes of inputs that are no longer what was planned."""
+"""Treatment of inputs that have changed, or are gone, since they were planned."""
 
 
 class Unit(NamedTuple):
-    """One unit of work. Its id is SEGMENT-NUMBER, digits and a hyphen only: readers take words in names for splits."""
+    """One unit of work. Its id is SEGMENT-NUMBER, only digits and a hyphen: readers take words in names for splits."""
 
     id: str
     ranges: tuple[Range, ...]
     part: str = ""
-    """Folders below data/ in which its shard stands, such as slot=…/translator=…; none for most jobs."""
+    """Folders below data/ that hold its shard, such as slot=…/translator=…; empty for most jobs."""
 
     @property
     def rows(self) -> int:
@@ -44,16 +44,16 @@ class Unit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one unit may hold, whichever is reached first. A single row larger than this is a unit of its own."""
+    """Bounds of one unit, whichever is reached first. A single row larger than them is a unit of its own."""
 
     rows: int = 2048
     size_mb: float = 128.0
     """Encoded megabytes (10⁶ bytes)."""
     stall_minutes: float = 60.0
-    """Minutes without a finished row, after which a process is ended and its unit tried anew (on Ray)."""
+    """Minutes without a finished row, after which a process is ended and its unit retried (on Ray)."""
 
     def widened(self, share: float) -> Limits:
-        """For units of which only a `share` (in (0, 1]) of the rows is wanted, so that as much is left of them."""
+        """Return limits for units of which only a `share` (in (0, 1]) of the rows is wanted: as many are then left."""
         return replace(self, rows=math.ceil(self.rows / share), size_mb=self.size_mb / share)
 
     def __post_init__(self) -> None:
@@ -65,58 +65,61 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A store as it was listed when a segment was planned."""
+    """Store as it was listed when a segment was planned."""
 
     url: str
     passed_over: tuple[PassedOver, ...] = ()
-    """What was below the URL and is no input."""
+    """Things below the URL that are no input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """One plan file: what was planned, and the recipe under which all of it is made."""
+    """One plan file: its units, and the recipe by which all of them are made."""
 
     number: int
     job: str
-    """The kind of job whose output it is."""
+    """Kind of job that owns the output."""
     recipe: Mapping[str, Any]
-    """Everything that changes a byte of the output."""
+    """All settings that change a byte of the output."""
     units: int
     rows: int
     sources: Mapping[str, Source]
-    """By the name that ranges give their store; one without a name where a job reads one store."""
+    """Sources by the name that ranges give their store; one without a name where a job reads one store."""
     label: str = ""
-    """Of a slot; empty where the segments of an output have no names."""
+    """Name of a slot; empty where the segments of an output have no names."""
 
 
 def unit_id(segment: int, number: int) -> str:
-    """The name of a unit, and of all that is made from it."""
+    """Return the name of a unit, which all of its objects share."""
     return f"{segment:06d}-{number:06d}"
 
 
 def part_of(label: str, part: str) -> str:
-    """Where the shards of a part stand below data/; its own folder is the last, within that of its slot."""
+    """Return the folder below data/ for the shards of a part; the part's own folder is inside that of its slot."""
     return "/".join(filter(None, (f"slot={label}" if label else "", part)))
 
 
 def passed_over(segments: Iterable[Segment]) -> list[str]:
-    """A line for each kind of thing that was below a source and is no input, as the source was listed last."""
+    """Return a line for each kind of thing that was below a source and is no input.
+
+    Each source is taken as it was last listed.
+    """
     latest = {source.url: source for segment in segments for source in segment.sources.values()}
     return [each.below(source.url) for source in latest.values() for each in source.passed_over]
 
 
 def segment_of(unit: str) -> int:
-    """The number of the segment that `unit` belongs to."""
+    """Return the number of the segment that `unit` belongs to."""
     return int(unit.split("-")[0])
 
 
 def plan_units(
     ranges: Iterable[Range], limits: Limits, segment: int = 0, *, first: int = 0, part: str = ""
 ) -> Iterator[Unit]:
-    """Pack `ranges`, in their order, into units of `part`, numbered from `first`; a range too large for one is cut.
+    """Pack `ranges`, in their order, into units of `part`, numbered from `first`; cut ranges that are too large.
 
     Every row of every range is in exactly one unit, order is kept, and no unit of two or more rows exceeds `limits`
-    (as far as the sizes are even within a range).
+    (provided that sizes are even within a range).
     """
     max_bytes = int(limits.size_mb * 1e6)
     number, held, rows, size = first, list[Range](), 0, 0
@@ -167,7 +170,7 @@ def encode_segment(
     sources: Mapping[str, Source],
     label: str = "",
 ) -> bytes:
-    """A segment as a Parquet file: a row a unit, recipe, sources and counts in the footer."""
+    """Encode a segment as a Parquet file: one row per unit; recipe, sources and counts in the footer."""
     head = {
         "format": FORMAT_VERSION,
         "number": number,
@@ -191,7 +194,7 @@ def encode_segment(
 
 
 def decode_segment(file: Any, source: str) -> Segment:
-    """What the footer of a segment says. Raises ValueError for a format that this version does not know."""
+    """Read a segment from its footer. Raises ValueError for a format that this version does not know."""
     metadata = pq.read_metadata(file).metadata or {}
     if _FOOTER_KEY not in metadata:
         raise ValueError(f"{source} is not a plan")
@@ -214,7 +217,7 @@ def _source(fields: Mapping[str, Any]) -> Source:
 
 
 def decode_units(file: Any, group: int | None = None) -> list[Unit]:
-    """The units of a segment, or of one row group of it (UNITS_PER_ROW_GROUP units, in order)."""
+    """Read the units of a segment, or of one row group of it (UNITS_PER_ROW_GROUP units, in order)."""
     parquet = pq.ParquetFile(file, page_checksum_verification=True)
     table = parquet.read() if group is None else parquet.read_row_group(group)
     return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"]), row["part"]) for row in table.to_pylist()]
