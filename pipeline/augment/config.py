@@ -70,6 +70,11 @@ class _Augment:
 class AugmentConfig(TranslationOptions, _Augment):
     """What arrived since the last slot, translated by several models into one growing dataset."""
 
+    COMMON = (  # what --help shows
+        "sources", "output", "translators", "keep_originals", "labels", "schedule", "slot", "keep_slots",
+        "status", "size", "device", "batch", "local", "dry_run",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.translators and not self.keep_originals:

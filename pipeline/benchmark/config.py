@@ -19,6 +19,10 @@ _LEAST = {
 class TranslateBenchmarkConfig:
     """What `jobs.benchmark translate` measures: an untrained ResNet generator with instance norm."""
 
+    COMMON = (  # what --help shows
+        "images", "plain_images", "size", "device", "precision", "batch", "repeats", "output", "quick",
+    )  # fmt: skip
+
     images: int | None = None
     """Images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
     plain_images: int | None = None

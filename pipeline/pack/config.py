@@ -18,6 +18,11 @@ Layout = Literal["images", "pairs", "unpaired"]
 class PackConfig:
     """What `jobs.pack` reads, how it cuts it, and what it writes."""
 
+    COMMON = (  # what --help shows
+        "input", "output", "layout", "input_b", "split", "seed", "on_changed", "moved", "local", "dry_run",
+        "budget",
+    )  # fmt: skip
+
     input: str
     """Folder of images (recursive) or Parquet store: a path, or a URL such as s3://BUCKET/PREFIX."""
     output: str

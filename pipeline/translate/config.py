@@ -98,6 +98,11 @@ class _Translate:
 class TranslateConfig(TranslationOptions, _Translate):
     """What `jobs.translate` reads, by which model, and what it writes."""
 
+    COMMON = (  # what --help shows
+        "input", "output", "bundle", "direction", "input_column", "keep_source", "form", "size", "encoding",
+        "device", "batch", "local", "dry_run",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.form == "folder" and self.keep_source:

@@ -16,6 +16,8 @@ class BudgetExceededError(Exception):
 class Budget:
     """The error budget: a share and a count, whichever is exceeded first, judged after a minimum of rows."""
 
+    COMMON = ("share", "count")  # what --help shows
+
     share: float = 0.01
     """Largest share of quarantined rows, 0 to 1."""
     count: int | None = None

@@ -37,6 +37,11 @@ _TRANSIENT = (
 class TrainConfig:
     """A training run."""
 
+    COMMON = (  # what --help shows
+        "input", "input_b", "output", "objective", "direction", "global_batch", "epochs", "steps", "start_from",
+        "precision", "workers", "validation", "dry_run",
+    )  # fmt: skip
+
     input: str
     """Store to learn from: a paired store, or for cyclegan also a prefix that holds one store as `a`, one as `b`."""
 

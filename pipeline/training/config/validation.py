@@ -15,6 +15,8 @@ METRICS = ("kid", "l1", "ssim", "cycle_l1", "kid_back", "cycle_l1_back")
 class Validation:
     """Validation as training goes on. It changes no bit of what is learnt."""
 
+    COMMON = ("input",)  # what --help shows
+
     input: str = ""
     """Store of held-out images, laid out like the training store; empty is no validation."""
 
