@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import urllib.parse
@@ -51,6 +52,27 @@ class StorageError(Exception):
 
 class DamagedError(StorageError):
     """An object was read, again and again where it came over a network, and what came makes no sense."""
+
+
+def check_range(
+    name: str,
+    value: float | None,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise UserError where `value` is set and out of the range, or no number. `name` is the option's."""
+    bounds = (
+        (least, operator.ge, "at least"), (above, operator.gt, "more than"),
+        (most, operator.le, "at most"), (below, operator.lt, "less than"),
+    )  # fmt: skip
+    given = [(bound, holds, words) for bound, holds, words in bounds if bound is not None]
+    if value is not None and not all(holds(value, bound) for bound, holds, _ in given):
+        raise UserError(
+            f"{name} is {value}: it must be {' and '.join(f'{words} {bound}' for bound, _, words in given)}"
+        )
 
 
 def one_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.translate.config import TranslationOptions
 
 ORIGINAL = "original"
@@ -30,8 +30,7 @@ class Translator:
     """Share of the images that it translates, in (0, 1]. Each image is drawn for each translator by itself."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.probability <= 1:
-            raise UserError(f"probability is {self.probability}: it must be above 0 and at most 1")
+        check_range("probability", self.probability, above=0, most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,5 +84,4 @@ class AugmentConfig(TranslationOptions, _Augment):
                     raise UserError(f"{kind} {name!r}: a name has letters, digits, - and _ only")
         if ORIGINAL in self.translators:
             raise UserError(f"translator {ORIGINAL!r}: images that are not translated have this name; take another")
-        if self.keep_slots is not None and self.keep_slots < 1:
-            raise UserError(f"keep_slots is {self.keep_slots}: keep one at least")
+        check_range("keep_slots", self.keep_slots, least=1)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.units import Limits, OnChanged
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
 
 SizePolicy = Literal["native", "original", "training"]
@@ -68,8 +68,7 @@ class TranslationOptions:
     """Print the plan and touch nothing."""
 
     def __post_init__(self) -> None:
-        if self.batch is not None and self.batch < 1:
-            raise UserError(f"batch {self.batch} is less than 1")
+        check_range("batch", self.batch, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 
 METRICS = ("kid", "l1", "ssim", "cycle_l1", "kid_back", "cycle_l1_back")
 """`kid` stands for KID by whatever features are there; `_back` is CycleGAN's other direction."""
@@ -39,9 +39,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("images", 2), ("patience", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"validation.{name} is {value}: it must be at least {least}")
+            check_range(f"validation.{name}", getattr(self, name), least=least)
         if self.metric and self.metric not in METRICS:
             raise UserError(f"validation.metric is {self.metric!r}: known are {', '.join(METRICS)}")
         if self.patience is not None and not self.input:
