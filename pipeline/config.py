@@ -20,7 +20,7 @@ import tyro
 import yaml
 
 from pipeline import storage
-from pipeline.errors import UserError, check_secret_free
+from pipeline.errors import UserError, check_secret_free, one_line
 from pipeline.terminal import show
 
 C = TypeVar("C")
@@ -149,7 +149,7 @@ def _load(url: str) -> Mapping[str, Any]:
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{url}: there is no such configuration file") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{url}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{url}: not valid YAML: {one_line(error, kind=False)}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

@@ -75,10 +75,16 @@ def check_range(
         )
 
 
-def one_line(error: BaseException) -> str:
-    """The kind of an error and what it says, on one line and without credentials; our own say what they are."""
-    kind = "" if type(error).__module__.startswith("pipeline.") and str(error) else f"{type(error).__name__}: "
-    return redact(" ".join(f"{kind}{error}".split()))
+def one_line(error: BaseException, *, kind: bool = True) -> str:
+    """The kind of an error and what it says, on one line and without credentials; our own say what they are.
+
+    Without `kind`, only what it says; its kind, where it says nothing.
+    """
+    text = " ".join(str(error).split())
+    if not kind:
+        return redact(text or type(error).__name__)
+    ours = type(error).__module__.startswith("pipeline.") and text
+    return redact(text if ours else f"{type(error).__name__}: {text}".rstrip())
 
 
 def redact(text: str) -> str:
