@@ -19,6 +19,7 @@ from pipeline.benchmark.config import (
     StepBenchmarkConfig,
     TranslateBenchmarkConfig,
 )
+from pipeline.config import HELP, HELP_ALL
 from pipeline.terminal import console, say, tell
 
 
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The first word names the benchmark; its flags follow."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in BENCHMARKS:
-        asked_for_help = arguments[:1] in (["-h"], ["--help"])
+        asked_for_help = bool(arguments) and arguments[0] in (*HELP, *HELP_ALL)
         line = f"benchmark: name one of {', '.join(BENCHMARKS)}, as in: python -m jobs.benchmark translate --help"
         (tell if asked_for_help else say)(line)
         return DONE if asked_for_help else UNUSABLE

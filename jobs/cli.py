@@ -17,7 +17,7 @@ from pipeline import storage, terminal
 from pipeline.cluster import loss
 from pipeline.config import parse
 from pipeline.engine.completion.budget import BudgetExceededError
-from pipeline.errors import UserError, printable
+from pipeline.errors import UserError, one_line, printable
 from pipeline.storage.retry import first_answer_soon
 from pipeline.terminal import say
 
@@ -88,8 +88,7 @@ def check_arguments(name: str, arguments: Sequence[str]) -> int:
 def _failed(name: str, error: Exception, debug: bool, code: int, then: str = "") -> int:
     if debug:
         logging.getLogger("transdomain").error("", exc_info=error)
-    kind = "" if isinstance(error, UserError) or str(error) else type(error).__name__
-    say(f"{name}: {kind}{' '.join(str(error).split())}{then}")
+    say(f"{name}: {one_line(error, kind=False)}{then}")
     return code
 
 

@@ -20,7 +20,7 @@ from pipeline.submit import client
 from pipeline.submit.config import SubmitConfig
 from pipeline.terminal import pass_on, tell
 
-_WITHOUT_VALUE = {"wait", "no_wait", "debug", "help", "h"}
+_WITHOUT_VALUE = {"wait", "no_wait", "debug", "help", "help_all", "h"}
 SUBMITTABLE = tuple(name for name in JOBS if name != "submit")
 
 

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
+import io
 import re
+import shutil
+import sys
+import textwrap
 import types
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 import yaml
 
 from pipeline import storage
-from pipeline.errors import UserError, check_secret_free
+from pipeline.errors import UserError, check_secret_free, one_line
+from pipeline.terminal import show
 
 C = TypeVar("C")
+
+HELP, HELP_ALL = ("-h", "--help"), ("--help_all", "--help-all")
+_SENTENCE_END = re.compile(r"(?<=\.)\s+(?=[A-Z])")
 
 
 def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) -> C:
     """Return the configuration that `argv` describes.
 
-    `--config FILE.yaml` may stand anywhere and may be repeated. Each file is a partial configuration. Flags apply after
-    all files, and later values win. Raises UserError for an unknown key or flag (naming the nearest known one), an
-    unreadable file, an impossible combination, or credentials in a URL. Exits like any command line for `--help` (0)
-    and for a value that is missing or of the wrong type (2).
+    `--config FILE.yaml` may stand anywhere and more than once: each file is a partial configuration; flags come after
+    all files, and what comes later wins. Raises UserError for an unknown key or flag (naming the nearest known one),
+    an unreadable file, an impossible combination, or credentials in a URL. Exits like any command line for `--help` and
+    `--help_all` (0) and for a value of the wrong type or a missing one (2).
+
+    A class may name in `COMMON` the options that `--help` shows; without it, all of its options are shown.
     """
     for token in argv:
         check_secret_free(token)
@@ -35,20 +46,87 @@ def parse(config: type[C], argv: Sequence[str], *, prog: str, description: str) 
     tokens = [token for url, values in files for token in _tokens(values, config, url)]
     for token in tokens:
         check_secret_free(token)
+    named = _with_named(config, files, [*tokens, *flags])
+    if not {*HELP, *HELP_ALL}.isdisjoint(flags):
+        _show_help(named, prog, description, everything=not set(HELP_ALL).isdisjoint(flags))
     parsed, unknown = tyro.cli(
-        _with_named(config, files, [*tokens, *flags]),
+        named,
         args=[*tokens, *flags],
         prog=prog,
-        description=f"{description}\n\n--config FILE.yaml holds any of the options below; flags win over files.",
         use_underscores=True,
         return_unknown_args=True,
+        registry=_help_rules(everything=True),
     )
     if unknown:
-        known = [f"--{name}" for name in _flag_names(config)] + ["--config", "--help"]
+        known = [f"--{name}" for name in _flag_names(config)] + ["--config", "--help", "--help_all"]
         if not unknown[0].startswith("-"):
             raise UserError(f"{unknown[0]!r} is not expected; every value has its flag, such as --input {unknown[0]}")
         raise UserError(f"unknown option {unknown[0]}{_nearest(unknown[0].split('=')[0].replace('-', '_'), known)}")
     return parsed
+
+
+def _show_help(config: type, prog: str, description: str, *, everything: bool) -> NoReturn:
+    """Print the options and exit: the common ones with a sentence each, or `everything`."""
+    page = io.TextIOWrapper(io.BytesIO(), encoding=(sys.stdout.encoding or "utf-8").lower(), errors="backslashreplace")
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+        tyro.cli(
+            config,
+            args=["--help"],
+            prog=prog,
+            description=f"{description}\n\nOptions may also stand in files, --config FILE.yaml; flags win over files.",
+            use_underscores=True,
+            registry=_help_rules(everything),
+        )
+    page.seek(0)
+    width = shutil.get_terminal_size().columns
+    text = re.sub(r"\n{3,}", "\n\n", page.read())
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width) or [""]]
+    if not everything:
+        hidden = len(list(_flag_names(config))) - len(list(_flag_names(config, common=True)))
+        more = f"{hidden} more options, and more about each" if hidden else "More about each option"
+        lines.append(f"{more}: --help_all")
+    show("\n".join(lines))
+    sys.exit(0)
+
+
+def _help_rules(everything: bool) -> tyro.constructors.ConstructorRegistry:
+    """How tyro shows a configuration: texts in flowing lines, and without what is not common unless `everything`."""
+    rules = tyro.constructors.ConstructorRegistry()
+    inside = False
+
+    @rules.struct_rule
+    def flowing(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        nonlocal inside
+        if inside or not dataclasses.is_dataclass(info.type):
+            return None
+        inside = True  # so that tyro's own rule answers
+        try:
+            spec = rules.get_struct_spec(info)
+        finally:
+            inside = False
+        if not isinstance(spec, tyro.constructors.StructConstructorSpec):
+            return None
+        common, hidden = getattr(info.type, "COMMON", None), typing.cast(Any, tyro.conf.Suppress)
+        fields = tuple(
+            dataclasses.replace(
+                field,
+                helptext=functools.partial(_flowing, field.helptext, everything),
+                type=field.type if everything or not common or field.name in common else hidden[field.type],
+            )
+            for field in spec.fields
+        )
+        return dataclasses.replace(spec, fields=fields)
+
+    return rules
+
+
+def _flowing(text: Any, everything: bool) -> str | None:
+    """A docstring with a line a paragraph, or its first sentence."""
+    text = text() if callable(text) else text
+    if not text:
+        return text
+    paragraphs = [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text)]
+    return "\n\n".join(paragraphs) if everything else _SENTENCE_END.split(paragraphs[0])[0]
 
 
 def _split_config_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -71,7 +149,7 @@ def _load(url: str) -> Mapping[str, Any]:
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{url}: there is no such configuration file") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{url}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{url}: not valid YAML: {one_line(error, kind=False)}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -180,12 +258,16 @@ def _repeatable(config: type) -> set[str]:
     return {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Annotated}
 
 
-def _flag_names(config: type, prefix: str = "") -> Iterator[str]:
+def _flag_names(config: type, prefix: str = "", *, common: bool = False) -> Iterator[str]:
+    """The options of `config`, or those that its `--help` shows."""
+    shown = getattr(config, "COMMON", None) if common else None
     for name, kind in typing.get_type_hints(config).items():
+        if shown and name not in shown:
+            continue
         if isinstance(kind, types.UnionType) or not dataclasses.is_dataclass(kind):
             yield f"{prefix}{name}"
         else:
-            yield from _flag_names(typing.cast(type, kind), f"{prefix}{name}.")
+            yield from _flag_names(typing.cast(type, kind), f"{prefix}{name}.", common=common)
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 import urllib.parse
@@ -53,10 +54,37 @@ class DamagedError(StorageError):
     """Content of an object that makes no sense, even after retries where it came over a network."""
 
 
-def one_line(error: BaseException) -> str:
-    """Return the type and message of an error on one line, without credentials; our own errors need no type."""
-    kind = "" if type(error).__module__.startswith("pipeline.") and str(error) else f"{type(error).__name__}: "
-    return redact(" ".join(f"{kind}{error}".split()))
+def check_range(
+    name: str,
+    value: float | None,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Raise UserError where `value` is set and out of the range, or no number. `name` is the option's."""
+    bounds = (
+        (least, operator.ge, "at least"), (above, operator.gt, "more than"),
+        (most, operator.le, "at most"), (below, operator.lt, "less than"),
+    )  # fmt: skip
+    given = [(bound, holds, words) for bound, holds, words in bounds if bound is not None]
+    if value is not None and not all(holds(value, bound) for bound, holds, _ in given):
+        raise UserError(
+            f"{name} is {value}: it must be {' and '.join(f'{words} {bound}' for bound, _, words in given)}"
+        )
+
+
+def one_line(error: BaseException, *, kind: bool = True) -> str:
+    """Return the type and message of an error on one line, without credentials; our own errors need no type.
+
+    Without `kind`, return the message alone, or the type where there is no message.
+    """
+    text = " ".join(str(error).split())
+    if not kind:
+        return redact(text or type(error).__name__)
+    ours = type(error).__module__.startswith("pipeline.") and text
+    return redact(text if ours else f"{type(error).__name__}: {text}".rstrip())
 
 
 def redact(text: str) -> str:

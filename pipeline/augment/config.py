@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.translate.config import TranslationOptions
 
 ORIGINAL = "original"
@@ -30,8 +30,7 @@ class Translator:
     """Share of the images that it translates, in (0, 1]. Each image is drawn for each translator independently."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.probability <= 1:
-            raise UserError(f"probability is {self.probability}: it must be above 0 and at most 1")
+        check_range("probability", self.probability, above=0, most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +69,11 @@ class _Augment:
 class AugmentConfig(TranslationOptions, _Augment):
     """Sources, translators and slot of `jobs.augment`, which translates new images into one growing dataset."""
 
+    COMMON = (  # what --help shows
+        "sources", "output", "translators", "keep_originals", "labels", "schedule", "slot", "keep_slots",
+        "status", "size", "device", "batch", "local", "dry_run",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.translators and not self.keep_originals:
@@ -80,5 +84,4 @@ class AugmentConfig(TranslationOptions, _Augment):
                     raise UserError(f"{kind} {name!r}: a name has letters, digits, - and _ only")
         if ORIGINAL in self.translators:
             raise UserError(f"translator {ORIGINAL!r}: images that are not translated have this name; take another")
-        if self.keep_slots is not None and self.keep_slots < 1:
-            raise UserError(f"keep_slots is {self.keep_slots}: keep one at least")
+        check_range("keep_slots", self.keep_slots, least=1)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.translate.config import Resources
 
 _LEAST = {
@@ -18,6 +18,10 @@ _LEAST = {
 @dataclass(frozen=True, kw_only=True)
 class TranslateBenchmarkConfig:
     """What `jobs.benchmark translate` measures: an untrained ResNet generator with instance norm."""
+
+    COMMON = (  # what --help shows
+        "images", "plain_images", "size", "device", "precision", "batch", "repeats", "output", "quick",
+    )  # fmt: skip
 
     images: int | None = None
     """Images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
@@ -160,6 +164,4 @@ def _check(config: TranslateBenchmarkConfig | GeneratorBenchmarkConfig | IngestB
 
 def _check_least(config: object) -> None:
     for name, least in _LEAST.items():
-        value = getattr(config, name, None)
-        if value is not None and value < least:
-            raise UserError(f"{name} is {value}: it must be at least {least}")
+        check_range(name, getattr(config, name, None), least=least)

@@ -11,7 +11,7 @@ import PIL
 import simplejpeg
 from PIL import Image
 
-from pipeline.errors import UserError
+from pipeline.errors import check_range
 
 Codec = Literal["jpeg", "png", "webp"]
 CODEC_EXTENSION: dict[Codec, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
@@ -27,8 +27,7 @@ class Encoding:
     """JPEG quality, 1 to 100; PNG and WebP are written without loss."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.quality <= 100:
-            raise UserError(f"quality {self.quality} is not between 1 and 100")
+        check_range("quality", self.quality, least=1, most=100)
 
 
 def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,5 +26,4 @@ class ImportConfig:
     """Print what was recognised and write nothing."""
 
     def __post_init__(self) -> None:
-        if self.training_size < 1:
-            raise UserError(f"training_size {self.training_size} is less than 1")
+        check_range("training_size", self.training_size, least=1)

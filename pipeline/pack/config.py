@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.units import Limits, OnChanged
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
 
 Layout = Literal["images", "pairs", "unpaired"]
@@ -17,6 +17,11 @@ Layout = Literal["images", "pairs", "unpaired"]
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
     """Input of `jobs.pack`, how to cut it, and the store to write."""
+
+    COMMON = (  # what --help shows
+        "input", "output", "layout", "input_b", "split", "seed", "on_changed", "moved", "local", "dry_run",
+        "budget",
+    )  # fmt: skip
 
     input: str
     """Folder of images (recursive) or Parquet store: a path, or a URL such as s3://BUCKET/PREFIX."""
@@ -55,8 +60,8 @@ class PackConfig:
     def __post_init__(self) -> None:
         if (self.layout == "unpaired") != bool(self.input_b):
             raise UserError("layout unpaired takes --input and --input_b, the other layouts --input alone")
-        if any(share <= 0 for share in self.split.values()):
-            raise UserError(f"split {self.split}: every share must be positive")
+        for name, share in self.split.items():
+            check_range(f"split.{name}", share, above=0)
         if self.split and abs(sum(self.split.values()) - 1) > 1e-6:
             raise UserError(f"split {self.split}: the shares add up to {sum(self.split.values()):g}, not to 1")
         for name in self.split:

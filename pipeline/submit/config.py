@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,6 @@ class SubmitConfig:
     """Follow the job's log and end with its exit code. --no_wait: only submit it."""
 
     def __post_init__(self) -> None:
-        if self.stop_wait_s < 1:
-            raise UserError(f"stop_wait_s is {self.stop_wait_s}: it must be at least 1")
+        check_range("stop_wait_s", self.stop_wait_s, least=1)
         if "/" in self.submission_id:
             raise UserError(f"submission_id {self.submission_id!r} has a slash: it becomes part of a URL; leave it out")

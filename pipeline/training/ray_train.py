@@ -26,6 +26,7 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster import connection, hardware
+from pipeline.errors import one_line
 from pipeline.terminal import say
 from pipeline.training.distributed.group import Group
 from pipeline.training.distributed.placement import Placement, held_by_others, place
@@ -321,4 +322,4 @@ def _reason(error: ray.train.TrainingFailedError) -> str:
     for rank, failure in sorted(failures.items()):
         lines = [line for line in str(failure).splitlines() if line.strip()]
         return f"worker {rank} failed {MAX_WORKER_FAILURES + 1} times, at last with {lines[-1] if lines else failure!r}"
-    return " ".join(str(error).split())
+    return one_line(error, kind=False)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.units import Limits, OnChanged
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
 
 SizePolicy = Literal["native", "original", "training"]
@@ -68,8 +68,7 @@ class TranslationOptions:
     """Print the plan and write nothing."""
 
     def __post_init__(self) -> None:
-        if self.batch is not None and self.batch < 1:
-            raise UserError(f"batch {self.batch} is less than 1")
+        check_range("batch", self.batch, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +96,11 @@ class _Translate:
 @dataclass(frozen=True, kw_only=True)
 class TranslateConfig(TranslationOptions, _Translate):
     """Input of `jobs.translate`, the model, and the dataset to write."""
+
+    COMMON = (  # what --help shows
+        "input", "output", "bundle", "direction", "input_column", "keep_source", "form", "size", "encoding",
+        "device", "batch", "local", "dry_run",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -310,7 +310,7 @@ def test_what_cannot_be_read_or_written_is_refused(
     write(source, {"latest_net_G.pth": RESNET})
     (tmp_path / "file").write_text("in the way")
     assert str(tmp_path / "file") in refused(capsys, source, str(tmp_path / "file" / "bundle"))
-    assert "training_size 0 is less than 1" in refused(capsys, source, output, "--training_size", "0")
+    assert "training_size is 0: it must be at least 1" in refused(capsys, source, output, "--training_size", "0")
 
 
 def test_it_is_among_the_jobs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

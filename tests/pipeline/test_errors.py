@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from pipeline.errors import UserError, check_secret_free, printable, redact
+from pipeline.errors import UserError, check_range, check_secret_free, printable, redact
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 WITH_CREDENTIALS = [
@@ -103,3 +103,22 @@ def test_no_command_says_a_secret_that_it_was_given(
     said = capsys.readouterr()
     assert SECRET[:13] not in said.out + said.err
     assert "credentials" in said.err
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "rule"),
+    [
+        (0, {"least": 1}, "at least 1"),
+        (0.0, {"above": 0, "below": 1}, "more than 0 and less than 1"),
+        (101, {"least": 1, "most": 100}, "at least 1 and at most 100"),
+        (float("nan"), {"least": 0, "below": 1}, "at least 0 and less than 1"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused_with_the_range(value: float, bounds: dict, rule: str) -> None:
+    with pytest.raises(UserError, match=f"^limits.rows is {value}: it must be {rule}$"):
+        check_range("limits.rows", value, **bounds)
+
+
+@pytest.mark.parametrize(("value", "bounds"), [(None, {"least": 1}), (1, {"least": 1, "most": 1}), (0.5, {"above": 0})])
+def test_a_value_in_its_range_or_none_is_taken(value: float | None, bounds: dict) -> None:
+    check_range("limits.rows", value, **bounds)

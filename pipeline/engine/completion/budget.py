@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import check_range
 
 
 class BudgetExceededError(Exception):
@@ -15,6 +15,8 @@ class BudgetExceededError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """Error budget: a share and a count, whichever is exceeded first, judged after a minimum of rows."""
+
+    COMMON = ("share", "count")  # what --help shows
 
     share: float = 0.01
     """Largest share of quarantined rows, 0 to 1."""
@@ -27,8 +29,7 @@ class Budget:
     """Stop at once (the same command goes on from there), or finish; the exit code is 3 either way."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise UserError(f"budget.share {self.share} is not between 0 and 1")
+        check_range("budget.share", self.share, least=0, most=1)
 
 
 def exceeded(budget: Budget, *, inputs: int, quarantined: int, final: bool = False) -> bool:

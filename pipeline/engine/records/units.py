@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import UserError
+from pipeline.errors import check_range
 from pipeline.storage import PassedOver
 from pipeline.stores.mark import FORMAT_VERSION
 from pipeline.stores.tables.ranges import Range, append_range, cut_range
@@ -57,10 +57,9 @@ class Limits:
         return replace(self, rows=math.ceil(self.rows / share), size_mb=self.size_mb / share)
 
     def __post_init__(self) -> None:
-        if self.stall_minutes <= 0:
-            raise UserError(f"limits.stall_minutes is {self.stall_minutes}: it must be positive")
-        if self.rows < 1 or self.size_mb <= 0:
-            raise UserError(f"a unit of {self.rows} rows and {self.size_mb} MB holds nothing; both must be positive")
+        check_range("limits.rows", self.rows, least=1)
+        check_range("limits.size_mb", self.size_mb, above=0)
+        check_range("limits.stall_minutes", self.stall_minutes, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

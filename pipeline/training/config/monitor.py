@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.errors import UserError
+from pipeline.errors import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,5 @@ class WatchConfig:
     """A loss this many times its recent median ends the run, naming the last good checkpoint; 0 lets it go on."""
 
     def __post_init__(self) -> None:
-        if self.sample_every < 0:
-            raise UserError(f"watch.sample_every is {self.sample_every}: it must be at least 0")
-        if self.explosion and not self.explosion > 1:
-            raise UserError(f"watch.explosion is {self.explosion}: it must be more than 1, or 0")
+        check_range("watch.sample_every", self.sample_every, least=0)
+        check_range("watch.explosion", self.explosion or None, above=1)

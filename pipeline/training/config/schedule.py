@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 
 _ONLY_OF_KIND = {"step": ("step_epochs", "gamma"), "plateau": ("plateau_factor", "patience", "threshold")}
 
@@ -54,13 +54,10 @@ class Schedule:
         for name, least in (
             ("step_epochs", 1), ("patience", 0), ("warmup_steps", 0), ("reference_batch", 1),
         ):  # fmt: skip
-            if getattr(self, name) < least:
-                raise UserError(f"schedule.{name} is {getattr(self, name)}: it must be at least {least}")
+            check_range(f"schedule.{name}", getattr(self, name), least=least)
         for name in ("gamma", "plateau_factor"):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(f"schedule.{name} is {getattr(self, name)}: it must be more than 0 and less than 1")
-        if not 0 <= self.threshold < 1:
-            raise UserError(f"schedule.threshold is {self.threshold}: it must be at least 0 and less than 1")
+            check_range(f"schedule.{name}", getattr(self, name), above=0, below=1)
+        check_range("schedule.threshold", self.threshold, least=0, below=1)
         self._check_of_kind()
 
     def _check_of_kind(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_models import OBJECTIVES, DiscriminatorConfig, Objective
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.training.config.sections import Cadence, Length, Paths, Recipe, Resources, Streaming
 
 _IMAGE_CHANNELS = 3
@@ -22,27 +22,26 @@ _AT_LEAST_ONE = (
 class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
     """A training run."""
 
+    COMMON = (  # what --help shows
+        "input", "input_b", "output", "objective", "direction", "global_batch", "epochs", "steps", "start_from",
+        "precision", "workers", "validation", "dry_run",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
-            _check_at_least(name, getattr(self, name), 1)
+            check_range(name, getattr(self, name), least=1)
         for name in ("epochs", "decay_epochs", "seed"):
-            _check_at_least(name, getattr(self, name), 0)
-        if self.steps is not None:
-            _check_at_least("steps", self.steps, 1)
+            check_range(name, getattr(self, name), least=0)
+        for name in ("steps", "min_workers"):
+            check_range(name, getattr(self, name), least=1)
         if not self.epochs + self.decay_epochs:
             raise UserError("epochs and decay_epochs are both 0: there is nothing to train; set epochs to 1 or more")
-        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
-            raise UserError(
-                f"min_workers is {self.min_workers} and workers {self.workers}: it must lie between 1 and that"
-            )
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise UserError(f"min_workers is {self.min_workers} and workers {self.workers}: raise workers, or lower it")
         for name in ("learning_rate", "memory_gb", "cpus_per_worker", "checkpoint_minutes"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is {value}: it must be more than 0")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"betas are {self.betas}: each must be at least 0 and less than 1")
-        if not 0 <= self.ema < 1:
-            raise UserError(f"ema is {self.ema}: a decay must be at least 0 (no average) and less than 1")
+            check_range(name, getattr(self, name), above=0)
+        for name, decay in (("betas[0]", self.betas[0]), ("betas[1]", self.betas[1]), ("ema", self.ema)):
+            check_range(name, decay, least=0, below=1)
         self._check_shapes()
         self._check_losses()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check_range
 from pipeline.scores.table import BACK, METRICS, metrics_on
 
 NAMES = (*(each.name for each in METRICS), *(each.name + BACK for each in metrics_on("sets", "cycles")))
@@ -14,6 +14,8 @@ NAMES = (*(each.name for each in METRICS), *(each.name + BACK for each in metric
 @dataclass(frozen=True, kw_only=True)
 class Validation:
     """Validation as training goes on. It changes no bit of what is learnt."""
+
+    COMMON = ("input",)  # what --help shows
 
     input: str = ""
     """Store of held-out images, laid out like the training store; empty is no validation."""
@@ -32,9 +34,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         for name, least in (("every", 1), ("images", 2), ("patience", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"validation.{name} is {value}: it must be at least {least}")
+            check_range(f"validation.{name}", getattr(self, name), least=least)
         if self.metric and self.metric not in NAMES:
             raise UserError(f"validation.metric is {self.metric!r}: known are {', '.join(NAMES)}")
         if self.patience is not None and not self.input:

@@ -12,7 +12,6 @@ import importlib.util
 import io
 import logging
 import queue
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline import images, storage
-from pipeline.errors import UserError, redact
+from pipeline.errors import UserError, one_line, redact
 from pipeline.recipe import flat
 from pipeline.training.config.monitor import WatchConfig
 
@@ -168,10 +167,9 @@ class _EventFiles:
 
     def _add(self, **fields: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        data = Event(wall_time=time.time(), **fields).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        self._buffer.write(length + _checksum(length) + data + _checksum(data))
+        RecordWriter(self._buffer).write(Event(wall_time=time.time(), **fields).SerializeToString())
 
 
 def _number(entry: storage.Entry) -> int:
@@ -181,12 +179,6 @@ def _number(entry: storage.Entry) -> int:
 
 def _of_validation(scores: Mapping[str, float]) -> dict[str, float]:
     return {f"validation/{name}": value for name, value in scores.items()}
-
-
-def _checksum(data: bytes) -> bytes:
-    from tensorboard.summary.writer.record_writer import masked_crc32c
-
-    return struct.pack("<I", masked_crc32c(data))
 
 
 class MLflow:
@@ -324,7 +316,7 @@ class Apart:
                 job(sink)
             sink.close()
         except Exception as error:  # whatever a client of somebody else's server may raise
-            reason = redact(" ".join(str(error).split()) or type(error).__name__)
+            reason = one_line(error, kind=False)
             log.warning(f"{self._name}: {reason}; training goes on without it, and RUN/metrics.jsonl has everything")
             self._failed = True
             self._jobs = queue.Queue()

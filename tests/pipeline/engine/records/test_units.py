@@ -80,5 +80,5 @@ def test_a_segment_survives_its_file(source: list[Range], limits: Limits) -> Non
 
 
 def test_impossible_limits_are_refused() -> None:
-    with pytest.raises(UserError, match="both must be positive"):
+    with pytest.raises(UserError, match="rows is 0: it must be at least 1"):
         Limits(rows=0)
