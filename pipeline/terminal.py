@@ -48,9 +48,9 @@ def escaped(line: str) -> str:
     return printable(redact(line))
 
 
-def console(stream: TextIO) -> Console:
+def console(stream: TextIO, width: int | None = None) -> Console:
     """A rich console on the terminal behind `stream`, which takes no word for markup; escape what it is given."""
-    return Console(file=raw(stream), markup=False, emoji=False)
+    return Console(file=raw(stream), width=width, markup=False, emoji=False)
 
 
 def raw(stream: TextIO) -> TextIO:
