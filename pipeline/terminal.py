@@ -48,9 +48,9 @@ def escaped(line: str) -> str:
     return printable(redact(line))
 
 
-def console(stream: TextIO) -> Console:
+def console(stream: TextIO, width: int | None = None) -> Console:
     """Return a rich console on the terminal behind `stream`, without markup or emoji; the caller escapes the text."""
-    return Console(file=raw(stream), markup=False, emoji=False)
+    return Console(file=raw(stream), width=width, markup=False, emoji=False)
 
 
 def raw(stream: TextIO) -> TextIO:

@@ -1,9 +1,13 @@
 """Report as a few lines for a terminal."""
 
+import io
 from collections.abc import Sequence
+
+from rich.table import Table as Grid
 
 from pipeline.errors import printable
 from pipeline.report.content import Report, Table, numeric_columns, quarantine_heading, quarantine_rows, shorten
+from pipeline.terminal import console
 
 CELL_WIDTH = 56
 LAST_CELL_WIDTH = 160
@@ -39,12 +43,12 @@ def _quarantine(report: Report) -> str:
 def _aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool]) -> str:
     """Return rows of cells, indented, each column as wide as its widest cell."""
     limits = [CELL_WIDTH] * (len(to_the_right) - 1) + [LAST_CELL_WIDTH]
-    cells = [[shorten(printable(cell), limit) for cell, limit in zip(row, limits, strict=True)] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    columns = list(zip(widths, to_the_right, strict=True))
-    return "\n".join("  " + "  ".join(map(_justified, row, columns)).rstrip() for row in cells)
-
-
-def _justified(cell: str, column: tuple[int, bool]) -> str:
-    width, to_the_right = column
-    return cell.rjust(width) if to_the_right else cell.ljust(width)
+    table = Grid.grid(padding=(0, 2, 0, 0))
+    for right in to_the_right:
+        table.add_column(justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(shorten(printable(cell), limit) for cell, limit in zip(row, limits, strict=True)))
+    lines = io.StringIO()
+    widest = 2 * sum(limits) + 2 * len(limits)  # a letter takes up to two columns
+    console(lines, width=widest).print(table, highlight=False)
+    return "\n".join(f"  {line}".rstrip() for line in lines.getvalue().rstrip("\n").split("\n"))
