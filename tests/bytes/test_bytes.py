@@ -33,7 +33,8 @@ def sums(code: Path, folder: Path) -> dict[str, str]:
     return json.loads((folder / "sums.json").read_text())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_every_object_is_what_it_was(tmp_path: Path) -> None:
     known = subprocess.run(["git", "cat-file", "-e", f"{BASE}^{{commit}}"], cwd=ROOT, capture_output=True, check=False)
     if known.returncode:

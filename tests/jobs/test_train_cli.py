@@ -134,7 +134,7 @@ def test_what_cannot_be_watched_is_refused(
     nowhere = str(tmp_path / "nowhere")
     assert nowhere in refused(capsys, *command, "--validation.input", nowhere)
     line = refused(capsys, *command, "--validation.input", store, "--validation.metric", "cycle_l1")
-    assert "pix2pix has kid, l1, ssim" in line
+    assert "pix2pix has kid, l1, psnr, ssim" in line
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install 'transdomain[wandb]'" in refused(capsys, *command, "--watch.wandb", "faces")
     line = refused(capsys, *command, "--validation.input", store, "--validation.metric", "kid")

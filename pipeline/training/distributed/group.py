@@ -77,14 +77,17 @@ class Group:
             yield
         except Exception as caught:  # raised again below, once all ranks know of it
             error = caught
-        lasts = isinstance(error, (RunError, *lasting))
-        failures = [each for each in self.gather(None if error is None else (lasts, str(error))) if each]
-        if reasons := [message for lasts, message in failures if lasts]:
-            raise RunError(reasons[0]) from error
-        if error:
-            raise error
-        if failures:
-            raise PeerError(failures[0][1])
+        try:
+            lasts = isinstance(error, (RunError, *lasting))
+            failures = [each for each in self.gather(None if error is None else (lasts, str(error))) if each]
+            if reasons := [message for lasts, message in failures if lasts]:
+                raise RunError(reasons[0]) from error
+            if error:
+                raise error
+            if failures:
+                raise PeerError(failures[0][1])
+        finally:
+            del error  # its traceback refers to this frame, and to all that the block held
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, on every rank."""

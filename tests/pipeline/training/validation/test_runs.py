@@ -78,11 +78,11 @@ def test_a_run_killed_at_any_step_and_resumed_ends_as_one_that_was_not(
     monkeypatch.setattr(validator, "features_are_there", lambda: False)  # KID takes most of the time
     for module in (metrics, sinks):
         monkeypatch.setattr(module, "_MOST_OFTEN_S", -1.0)
-    through = recipe(pairs, held_out, "memory://validated/through", ema=0.9)
+    through = recipe(pairs, held_out, str(tmp_path / "through"), ema=0.9)
     small.train_here(through)
     assert [entry["step"] for entry in history_of(through.output)] == [3, 6, 9, 11]
     for step in range(1, 12):
-        config = recipe(pairs, held_out, f"memory://validated/{step}", ema=0.9)
+        config = recipe(pairs, held_out, str(tmp_path / f"run{step}"), ema=0.9)
         with pytest.raises(Killed):
             small.train_here(config, stop_asked=killed_after(step))
         assert small.train_here(config).step == 11
