@@ -50,7 +50,7 @@ def _normal(wanted: str, schedule: Schedule) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class SlotStatus:
     """State of a slot."""
 
     slot: str
@@ -75,7 +75,7 @@ class Standing:
         return "data deleted" if self.retired else "complete"
 
 
-def standings(output: Output, last: int) -> list[Standing]:
+def standings(output: Output, last: int) -> list[SlotStatus]:
     """Return the `last` slots and all unfinished ones, oldest first. Reads only their plans and commits."""
     committed, retired = output.committed(), output.retired_segments()
     ordered = sorted(load_segments(output), key=lambda segment: _begins(segment.label))
@@ -84,12 +84,12 @@ def standings(output: Output, last: int) -> list[Standing]:
     return [_standing(output, segment, committed, segment.number in retired) for segment in segments]
 
 
-def _standing(output: Output, segment: Segment, committed: set[str], retired: bool) -> Standing:
+def _standing(output: Output, segment: Segment, committed: set[str], retired: bool) -> SlotStatus:
     units = load_units(output, segment.number)
     commits = list(finish.read_commits(output, [segment], [unit.id for unit in units if unit.id in committed]))
     total = finish.totals(finish.manifest_table(commits))
     spans = [(commit["attempt"]["started"], commit["attempt"]["ended"]) for commit in commits]
-    return Standing(
+    return SlotStatus(
         slot=segment.label,
         inputs=sum(unit.rows for unit in units if unit.part == units[0].part),  # each part covers all of them
         images=total.ok,
@@ -101,7 +101,7 @@ def _standing(output: Output, segment: Segment, committed: set[str], retired: bo
     )
 
 
-def standings_table(found: Sequence[Standing]) -> Table:
+def standings_table(found: Sequence[SlotStatus]) -> Table:
     """Return a table for people: one row per slot."""
     return Table(
         title="Slots",

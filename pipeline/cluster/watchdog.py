@@ -29,7 +29,7 @@ class _Watch:
 
 @contextlib.contextmanager
 def watched(stall_s: float) -> Iterator[None]:
-    """End this process where `got_on` is not called for so many seconds."""
+    """End this process where `made_progress` is not called for so many seconds."""
     _Watch.stall_s = stall_s
     _wind()
     try:
@@ -39,7 +39,7 @@ def watched(stall_s: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def got_on() -> None:
+def made_progress() -> None:
     """Reset the watchdog. A stage calls this after each row, or every few rows."""
     if _Watch.stall_s is not None and time.monotonic() - _Watch.wound_s > min(1.0, _Watch.stall_s / 4):
         _wind()

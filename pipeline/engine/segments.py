@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
 from pipeline.engine.records.layout import Output, count_segments, is_finished, load_segments, read_plan
-from pipeline.engine.records.units import Segment, Source, Unit, encode_segment, segment_of
+from pipeline.engine.records.units import PlannedSource, Segment, Unit, encode_segment, segment_of
 from pipeline.errors import UserError
 from pipeline.recipe import Change, differences
 from pipeline.stores.tables.ranges import Range
@@ -45,7 +45,7 @@ class Request:
     """Kind of the job."""
     ranges: Sequence[Range]
     """All ranges of the sources, planned or not."""
-    sources: Mapping[str, Source]
+    sources: Mapping[str, PlannedSource]
     recipe: Mapping[str, Any]
     cut: Cut
     label: str = ""

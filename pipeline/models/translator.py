@@ -15,7 +15,7 @@ from torch import nn
 from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
 from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
 from pipeline.cluster.hardware import Trunk
-from pipeline.cluster.watchdog import got_on
+from pipeline.cluster.watchdog import made_progress
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
 """Messages, in lower case, of allocators that have no exception of their own."""
@@ -105,7 +105,7 @@ class Translator:
                     faults[i] = _NOT_FINITE
                 else:
                     translated[i] = result
-            got_on()
+            made_progress()
 
         for group in _groups([f.shape for f in frames], self.arithmetic.batch):
             attempt(group)

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.cluster.watchdog import got_on
+from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.publishing.steps import Stage, Work
-from pipeline.engine.records.account import Batch, Rejected
+from pipeline.engine.records.account import Batch, Quarantined
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
@@ -100,17 +100,17 @@ def pack_unit(
 
     `without_changed` is that of `read_unit`.
     """
-    rows, rejected, skipped = read_unit(unit, wants=split.wants if split else None, without_changed=without_changed)
+    rows, quarantined, skipped = read_unit(unit, wants=split.wants if split else None, without_changed=without_changed)
     good, made = list[int](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)
     for i, row in enumerate(rows.select(["key", SHARD, *pictures]).to_pylist()):
         try:
             made.append(_cut_pair(row, encoding) if layout == "pairs" else _measured(row, pictures))
         except images.BadImage as bad:
-            rejected.append(Rejected(row["key"], row[SHARD], _STAGE, bad.reason, str(bad)))
+            quarantined.append(Quarantined(row["key"], row[SHARD], _STAGE, bad.reason, str(bad)))
         else:
             good.append(i)
-        got_on()
+        made_progress()
     replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
     rows = without_features(rows.take(pa.array(good, pa.int64())).drop_columns(replaced), replaced)
     if layout == "pairs":
@@ -120,7 +120,7 @@ def pack_unit(
             rows = rows.append_column(half, image_array([m[half] for m in made], names))
     for name in ("width", "height"):
         rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
-    return Batch(unit, rows, tuple(rejected), skipped)
+    return Batch(unit, rows, tuple(quarantined), skipped)
 
 
 def _measured(row: Mapping[str, Any], pictures: list[str]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ __all__ = [
     "image_columns",
     "open_store",
     "read_rows",
-    "read_what_is_left",
+    "read_unchanged_rows",
     "store_keys",
     "without_keyless",
 ]
@@ -181,7 +181,7 @@ def read_rows(
     return form_of_ranges(ranges).read(ranges, columns, wants=wants)
 
 
-def read_what_is_left(
+def read_unchanged_rows(
     ranges: Sequence[Range],
     schema: pa.Schema,
     columns: Sequence[str] | None = None,

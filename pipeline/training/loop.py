@@ -32,14 +32,14 @@ from pipeline.training.monitor import guards
 from pipeline.training.monitor.console import Show, show_nothing
 from pipeline.training.monitor.metrics import Pace
 from pipeline.training.monitor.watch import Watch
-from pipeline.training.record import Start
+from pipeline.training.record import StartIdentity
 from pipeline.training.validation.validator import best_step, history_of, validated_on
 
 log = logging.getLogger("transdomain")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TrainingTask:
     """What every rank is told."""
 
     config: TrainConfig
@@ -50,7 +50,7 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TrainingOutcome:
     """What became of it; the same on every rank."""
 
     step: int = 0
@@ -64,14 +64,14 @@ class Outcome:
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     group: Group,
     device: torch.device,
     *,
     show: Show = show_nothing,
     stop_asked: Callable[[], bool] = lambda: False,
     preempted: Callable[[], bool] = lambda: False,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train to the end, or until `stop_asked` is true on rank 0; `show` gets the progress there.
 
     `preempted` is asked at every log step, on every rank at once: true means that a node will soon be gone, and a
@@ -83,10 +83,12 @@ def train(
     try:
         return _train(context, show, stop_asked, preempted)
     except RunError as error:
-        return Outcome(failure=str(error))
+        return TrainingOutcome(failure=str(error))
 
 
-def _train(context: Context, show: Show, stop_asked: Callable[[], bool], preempted: Callable[[], bool]) -> Outcome:
+def _train(
+    context: Context, show: Show, stop_asked: Callable[[], bool], preempted: Callable[[], bool]
+) -> TrainingOutcome:
     reads = ReadMonitor()
     precision, trunk = _agree_on_arithmetic(context)
     data = open_data(context, reads)
@@ -127,7 +129,7 @@ class _Steps:
     watch: Watch
     preempted: Callable[[], bool]
 
-    def run(self, start: int, leader: _Leader | None) -> Outcome:
+    def run(self, start: int, leader: _Leader | None) -> TrainingOutcome:
         """Go from step `start` to the end, or to where validation, a stop request or a failure ends the run."""
         group, order, watch, total = self.context.group, self.context.order, self.watch, self.context.total_steps
         agreement = Agreement(group)
@@ -161,8 +163,8 @@ class _Steps:
                 if bad and not reason:
                     raise RunError(_stopped_by(bad, done))
         except RunError as error:
-            return Outcome(step=done, losses=losses, failure=str(error))
-        return Outcome(step=done, losses=losses, stopped=agreed is Signal.STOP and done < total and not reason)
+            return TrainingOutcome(step=done, losses=losses, failure=str(error))
+        return TrainingOutcome(step=done, losses=losses, stopped=agreed is Signal.STOP and done < total and not reason)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """This rank's part of the losses of one step."""
@@ -285,7 +287,7 @@ def _check_images(context: Context, record: Record | None, fingerprint: str) -> 
         )
 
 
-def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State]) -> Start | None:
+def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State]) -> StartIdentity | None:
     """Take over a checkpoint, or the weights that the run is to begin with; returns which those are, or were."""
     if record:
         replica.load_state(parts)

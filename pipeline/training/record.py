@@ -35,7 +35,7 @@ class TrainResult:
     """Whether this start did something."""
 
 
-Start = Mapping[str, Any]
+StartIdentity = Mapping[str, Any]
 """Which weights a run begins with, as `warm_start.Start.identity` says it; empty for random ones."""
 
 
@@ -55,7 +55,7 @@ def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
     return begun
 
 
-def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
+def check_recipe(config: TrainConfig, start: StartIdentity | None = None) -> None:
     """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
 
     Raises UserError showing each difference, and where there are other files in the place of a run.
@@ -72,12 +72,12 @@ def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
         )
 
 
-def begun_with(config: TrainConfig) -> Start:
+def begun_with(config: TrainConfig) -> StartIdentity:
     """The weights that the run in `config.output` began with; empty where they were random, or there is no run."""
     return (begun_recipe(config) or {}).get("start_from", {})
 
 
-def begin(config: TrainConfig, start: Start | None = None) -> None:
+def begin(config: TrainConfig, start: StartIdentity | None = None) -> None:
     """Note the recipe at the first start. Raises UserError where another start with another recipe was quicker."""
     document = {"format_version": FORMAT_VERSION, "recipe": _recipe(config, start)}
     storage.create(_url(config, "run.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
@@ -111,7 +111,7 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
     )
 
 
-def _recipe(config: TrainConfig, start: Start | None) -> dict[str, Any]:
+def _recipe(config: TrainConfig, start: StartIdentity | None) -> dict[str, Any]:
     return config.recipe() | ({"start_from": dict(start)} if start else {})
 
 

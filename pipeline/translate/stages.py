@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 
 from pipeline import images, storage
-from pipeline.cluster.watchdog import got_on
+from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
-from pipeline.engine.records.account import Batch, Rejected
+from pipeline.engine.records.account import Batch, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Arithmetic, Translator
@@ -45,7 +45,7 @@ class Decode:
     """New names for columns of the source."""
 
     def __call__(self, unit: Unit) -> Batch:
-        rows, rejected, skipped = read_unit(
+        rows, quarantined, skipped = read_unit(
             unit,
             None if self.columns is None else (self.column, *self.columns),
             wants=self.selection.wants if self.selection else None,
@@ -59,8 +59,8 @@ class Decode:
                 good.append(i)
             except images.BadImage as bad:
                 key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
-                rejected.append(Rejected(key, shard, "decode", bad.reason, str(bad)))
-            got_on()
+                quarantined.append(Quarantined(key, shard, "decode", bad.reason, str(bad)))
+            made_progress()
         rows = rows.take(pa.array(good, pa.int64()))
         frames = [d.pixels for d in decoded]
         rows = rows.append_column("source_height", pa.array([f.shape[0] for f in frames], pa.int32()))
@@ -68,7 +68,7 @@ class Decode:
         rows = rows.append_column("exif_orientation", pa.array([d.orientation for d in decoded], pa.int8()))
         if self.size is not None:
             frames = [images.resize(f, self.size, self.size) for f in frames]
-        return Batch(unit, with_frames(rows, frames), tuple(rejected), skipped)
+        return Batch(unit, with_frames(rows, frames), tuple(quarantined), skipped)
 
 
 class Translate:
@@ -119,12 +119,12 @@ class Encode:
         encoded = list[bytes]()
         for frame in frames:
             encoded.append(images.encode(frame, self.encoding))
-            got_on()
+            made_progress()
         pictures = image_array(encoded, names)
         rows = laid_out(rows, self.column, pictures, [f.shape for f in frames], self.model)
         if self.keep_source:
             rows = rows.append_column(SOURCE_IMAGE, source)
-        return Batch(batch.unit, rows, batch.rejected, batch.skipped)
+        return Batch(batch.unit, rows, batch.quarantined, batch.skipped)
 
     def _with_sizes_that_fit(self, batch: Batch) -> Batch:
         """Quarantine the rows whose published size is too large for the codec."""
@@ -154,9 +154,9 @@ def _without(batch: Batch, faults: Mapping[int, str], stage: str, reason: str) -
     if not faults:
         return batch
     keys, shards = batch.rows["key"], batch.rows[SHARD]
-    rejected = [Rejected(keys[i].as_py(), shards[i].as_py(), stage, reason, faults[i]) for i in sorted(faults)]
+    quarantined = [Quarantined(keys[i].as_py(), shards[i].as_py(), stage, reason, faults[i]) for i in sorted(faults)]
     good = pa.array([i for i in range(len(batch.rows)) if i not in faults], pa.int64())
-    return replace(batch, rows=batch.rows.take(good), rejected=(*batch.rejected, *rejected))
+    return replace(batch, rows=batch.rows.take(good), quarantined=(*batch.quarantined, *quarantined))
 
 
 def _file_fault(key: str, extension: str, longest: int) -> str:

@@ -18,7 +18,7 @@ from pipeline.engine.records.account import CHANGED, counts
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.errors import StorageError
-from pipeline.stores import SourceChangedError, read_what_is_left
+from pipeline.stores import SourceChangedError, read_unchanged_rows
 from pipeline.stores.forms.registry import form_of_ranges
 from pipeline.verify.fault import Fault
 
@@ -104,7 +104,7 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
     if aside in names:
         try:
             account, rows = read_account(aside, storage.read(output.at(aside)))
-            derived = account in accounts and rows == len(account.rejected)
+            derived = account in accounts and rows == len(account.quarantined)
         except (ConflictError, FileNotFoundError):
             derived = False
         if not derived:
@@ -139,7 +139,7 @@ def _check_contents(
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
     found = (account.unit, account.fingerprint, counts(account), rows, aside_rows)
-    if found != (unit.id, commit["fingerprint"], commit["counts"], account.ok, len(account.rejected)):
+    if found != (unit.id, commit["fingerprint"], commit["counts"], account.ok, len(account.quarantined)):
         what = f"holds {rows} rows and the account {counts(account)} of unit {account.unit}; its commit says otherwise"
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
@@ -184,7 +184,7 @@ def compare_with_source(
     gone = {row["source_shard"] for row in aside if row["reason"] == CHANGED}
     ranges = [planned for planned in unit.ranges if planned.shard not in gone]
     try:
-        left, changed = read_what_is_left(ranges, pa.schema([]), [])
+        left, changed = read_unchanged_rows(ranges, pa.schema([]), [])
     except (SourceChangedError, StorageError, OSError) as error:
         yield f"cannot be compared with its source: {error}"
         return

@@ -129,6 +129,6 @@ def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
         except Exception as error:  # becomes the unit's receipt; the run fails at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
             return Receipt(task, "failed", error=f"unit {task.unit}, {stage.name}: {one_line(error)}")
-        return Receipt(task, "done", account.inputs, account.ok, len(account.rejected), account.skipped)
+        return Receipt(task, "done", account.inputs, account.ok, len(account.quarantined), account.skipped)
 
     return step

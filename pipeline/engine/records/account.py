@@ -24,7 +24,7 @@ NO_KEY = "no key"
 """Reason for inputs whose key is null; the shard and number of their row stand in for it."""
 
 
-class Rejected(NamedTuple):
+class Quarantined(NamedTuple):
     """One quarantined row."""
 
     key: str
@@ -42,7 +42,7 @@ class Batch:
 
     unit: Unit
     rows: pa.Table
-    rejected: tuple[Rejected, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
     skipped: int = 0
     """Number of rows that this output does not want, such as those of another split."""
 
@@ -56,20 +56,20 @@ class Account:
     inputs: int
     ok: int
     skipped: int
-    rejected: tuple[Rejected, ...] = field(default=())
+    quarantined: tuple[Quarantined, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        if self.ok + len(self.rejected) + self.skipped != self.inputs:
+        if self.ok + len(self.quarantined) + self.skipped != self.inputs:
             raise ValueError(
-                f"unit {self.unit} does not add up: {self.ok} ok + {len(self.rejected)} quarantined + "
+                f"unit {self.unit} does not add up: {self.ok} ok + {len(self.quarantined)} quarantined + "
                 f"{self.skipped} skipped are not {self.inputs} inputs"
             )
 
 
 def account_of(batch: Batch, fingerprint: str) -> Account:
     """Return the account of a finished batch. Raises ValueError where a row was lost or duplicated on the way."""
-    rejected = tuple(sorted(batch.rejected))
-    return Account(batch.unit.id, fingerprint, batch.unit.rows, len(batch.rows), batch.skipped, rejected)
+    quarantined = tuple(sorted(batch.quarantined))
+    return Account(batch.unit.id, fingerprint, batch.unit.rows, len(batch.rows), batch.skipped, quarantined)
 
 
 def encode_account(account: Account) -> str:
@@ -79,7 +79,7 @@ def encode_account(account: Account) -> str:
         "unit": account.unit,
         "fingerprint": account.fingerprint,
         "counts": counts(account),
-        "rejected": [row._asdict() for row in account.rejected],
+        "rejected": [row._asdict() for row in account.quarantined],
     }
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
@@ -90,9 +90,9 @@ def decode_account(text: str) -> Account:
     if fields["format"] != FORMAT_VERSION:
         raise ValueError(f"an account of format {fields['format']}; this version reads format {FORMAT_VERSION}")
     counted = fields["counts"]
-    rejected = tuple(Rejected(**row) for row in fields["rejected"])
+    quarantined = tuple(Quarantined(**row) for row in fields["rejected"])
     return Account(
-        fields["unit"], fields["fingerprint"], counted["inputs"], counted["ok"], counted["skipped"], rejected
+        fields["unit"], fields["fingerprint"], counted["inputs"], counted["ok"], counted["skipped"], quarantined
     )
 
 
@@ -105,15 +105,15 @@ def counts(account: Account) -> dict[str, int]:
     return {
         "inputs": account.inputs,
         "ok": account.ok,
-        "quarantined": len(account.rejected),
+        "quarantined": len(account.quarantined),
         "skipped": account.skipped,
     }
 
 
 def quarantine_rows(account: Account) -> pa.Table:
     """Return the quarantined rows in the form of a store, so that they can be browsed like one."""
-    rows = account.rejected
-    columns = {name: pa.array([getattr(r, name) for r in rows], pa.string()) for name in Rejected._fields}
+    rows = account.quarantined
+    columns = {name: pa.array([getattr(r, name) for r in rows], pa.string()) for name in Quarantined._fields}
     columns["source_shard"] = columns.pop("shard")
     columns["image"] = image_array([None] * len(rows), [r.key.rsplit("/", 1)[-1] for r in rows]).cast(IMAGE_TYPE)
     return pa.table(columns)

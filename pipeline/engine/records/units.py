@@ -63,7 +63,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class PlannedSource:
     """Store as it was listed when a segment was planned."""
 
     url: str
@@ -82,7 +82,7 @@ class Segment:
     """All settings that change a byte of the output."""
     units: int
     rows: int
-    sources: Mapping[str, Source]
+    sources: Mapping[str, PlannedSource]
     """Sources by the name that ranges give their store; one without a name where a job reads one store."""
     label: str = ""
     """Name of a slot; empty where the segments of an output have no names."""
@@ -166,7 +166,7 @@ def encode_segment(
     number: int,
     job: str,
     recipe: Mapping[str, Any],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, PlannedSource],
     label: str = "",
 ) -> bytes:
     """Encode a segment as a Parquet file: one row per unit; recipe, sources and counts in the footer."""
@@ -211,8 +211,8 @@ def decode_segment(file: Any, source: str) -> Segment:
     )
 
 
-def _source(fields: Mapping[str, Any]) -> Source:
-    return Source(url=fields["url"], passed_over=tuple(PassedOver(**each) for each in fields["passed_over"]))
+def _source(fields: Mapping[str, Any]) -> PlannedSource:
+    return PlannedSource(url=fields["url"], passed_over=tuple(PassedOver(**each) for each in fields["passed_over"]))
 
 
 def decode_units(file: Any, group: int | None = None) -> list[Unit]:

@@ -129,7 +129,7 @@ def open_shards(url: str, entries: Sequence[storage.Entry], *, alike: bool = Tru
         if not footer.num_rows:
             tally.add("shards without rows", entry.name)
         ranges += _ranges(entry, footer)
-    _say_contradictions(entries, footers)
+    _warn_of_contradictions(entries, footers)
     return Store(url, "parquet", with_features(schema, features), ranges, passed_over=storage.passed_over(tally))
 
 
@@ -155,7 +155,7 @@ def _ranges(entry: storage.Entry, footer: pq.FileMetaData) -> Iterator[Range]:
             start = stop
 
 
-def _say_contradictions(entries: Sequence[storage.Entry], footers: Sequence[pq.FileMetaData]) -> None:
+def _warn_of_contradictions(entries: Sequence[storage.Entry], footers: Sequence[pq.FileMetaData]) -> None:
     found = [
         (e, how) for e, footer in zip(entries, footers, strict=True) if (how := hive.contradictions(e.name, footer))
     ]

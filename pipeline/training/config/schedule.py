@@ -12,7 +12,7 @@ _ONLY_OF_KIND = {"step": ("step_epochs", "gamma"), "plateau": ("plateau_factor",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class LearningRateSchedule:
     """The learning rate over a run. The defaults are those of the published code."""
 
     kind: Literal["linear", "step", "cosine", "constant", "plateau"] = "linear"

@@ -88,7 +88,7 @@ def open_data(context: Context, reads: ReadMonitor) -> Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class StepBatch:
     """What a rank trains on in one step."""
 
     epoch: int
@@ -113,7 +113,7 @@ class Feed:
         self._ahead: _Ahead | None = None
         self._next = -1
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> StepBatch:
         """This rank's part of the global batch of `step`, which is below the run's last."""
         ahead = self._from(step)
         self._reads.until(ahead.wait)
@@ -188,7 +188,7 @@ class _Cutting:
             a, b = (self._to_gpu(pictures, side) for side in ("a", "b"))
             return _Prepared(pictures.whole, a, b, self._stream.record_event())
 
-    def finish(self, prepared: _Prepared) -> Batch:
+    def finish(self, prepared: _Prepared) -> StepBatch:
         """In the training thread."""
         if prepared.done:
             current = torch.cuda.current_stream(self._device)
@@ -196,7 +196,7 @@ class _Cutting:
             for tensor in (prepared.a, prepared.b):
                 tensor.record_stream(current)  # else their memory could be used again before they have been read
         whole = prepared.whole
-        return Batch(epoch=whole.epoch, samples=len(whole), real_a=prepared.a, real_b=prepared.b)
+        return StepBatch(epoch=whole.epoch, samples=len(whole), real_a=prepared.a, real_b=prepared.b)
 
     def _how(self, pictures: Pictures, side: Side) -> tuple[list[np.ndarray], ordering.Augmentation]:
         how = ordering.augmentation(self._order, pictures.mine, side, room=self._room, flip=self._flip)

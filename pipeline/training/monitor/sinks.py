@@ -33,7 +33,7 @@ _VALIDATED = "validation_step"
 """What MLflow and Weights & Biases are told beside scores: the step whose they are."""
 
 
-class Sink(Protocol):
+class Dashboard(Protocol):
     """Takes what is measured after a step. Steps never fall, those of validations among themselves."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
@@ -65,10 +65,10 @@ def open_sinks(
     recipe: Mapping[str, Any],
     *,
     step: int,
-) -> list[Sink]:
+) -> list[Dashboard]:
     """The sinks that `config` asks for, for the run of this recipe in the folder `run`, which goes on after `step`."""
     check_sinks(config)
-    sinks: list[Sink] = [TensorBoard(run, step=step)] if config.tensorboard else []
+    sinks: list[Dashboard] = [TensorBoard(run, step=step)] if config.tensorboard else []
     if config.mlflow:
         sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe)))
     if config.wandb:
@@ -280,9 +280,9 @@ def _identity(folder: str) -> str:
 class Apart:
     """A sink that is made and written by a thread of its own; if it fails, there is a line, and it takes no more."""
 
-    def __init__(self, name: str, make: Callable[[], Sink]) -> None:
+    def __init__(self, name: str, make: Callable[[], Dashboard]) -> None:
         self._name, self._make, self._failed = name, make, False
-        self._jobs: queue.Queue[Callable[[Sink], None] | None] = queue.Queue()
+        self._jobs: queue.Queue[Callable[[Dashboard], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -305,7 +305,7 @@ class Apart:
         if self._thread.is_alive():
             log.warning(f"{self._name}: the last metrics did not get there in {_LAST_WAIT_S:.0f} s")
 
-    def _put(self, job: Callable[[Sink], None]) -> None:
+    def _put(self, job: Callable[[Dashboard], None]) -> None:
         if not self._failed:
             self._jobs.put(job)
 

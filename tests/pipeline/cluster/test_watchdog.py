@@ -29,5 +29,5 @@ def test_a_process_that_hangs_is_ended_even_if_it_holds_the_interpreter(work: st
 
 
 def test_a_process_that_gets_on_is_not_ended() -> None:
-    ended = end_of("[(time.sleep(0.5), watchdog.got_on()) for _ in range(6)]")
+    ended = end_of("[(time.sleep(0.5), watchdog.made_progress()) for _ in range(6)]")
     assert (ended.returncode, ended.stderr) == (0, "")

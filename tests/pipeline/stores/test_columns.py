@@ -77,10 +77,10 @@ def test_a_null_key_costs_its_row_and_is_named_by_its_number(tmp_path: Path) -> 
     wanted = [read_rows(store.ranges, ["x"], wants=half.wants)["x"].to_pylist() for half in halves]
     assert sorted(wanted[0] + wanted[1]) == [0, 1, 2, 3, 4]
     unit = Unit("000000-000000", tuple(store.ranges))
-    rows, rejected, _ = read_unit(unit)
+    rows, quarantined, _ = read_unit(unit)
     assert rows.column_names == ["key", "x", SHARD]
     assert [row["x"] for row in rows.to_pylist()] == [0, 2, 4]
-    assert [(r.key, r.shard, r.stage, r.reason) for r in rejected] == [
+    assert [(r.key, r.shard, r.stage, r.reason) for r in quarantined] == [
         ("a.parquet#000000001", "a.parquet", "read", "no key"),
         ("a.parquet#000000003", "a.parquet", "read", "no key"),
     ]

@@ -101,7 +101,7 @@ def cyclegan(store: str, run: str, **changes: Any) -> TrainConfig:
     )
 
 
-def train_here(config: TrainConfig, **requests: Callable[[], bool]) -> loop.Outcome:
+def train_here(config: TrainConfig, **requests: Callable[[], bool]) -> loop.TrainingOutcome:
     """Train in this process, with one thread."""
     return loop.train(_task(config), Group(), torch.device("cpu"), **requests)
 
@@ -174,8 +174,8 @@ def _rank(
     torch.distributed.destroy_process_group()
 
 
-def _task(config: TrainConfig) -> loop.Task:
-    return loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+def _task(config: TrainConfig) -> loop.TrainingTask:
+    return loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
 
 
 def copy_checkpoint(source: str, step: int, target: str) -> None:

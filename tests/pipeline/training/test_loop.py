@@ -13,7 +13,7 @@ from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import storage
 from pipeline.cluster import hardware
 from pipeline.training.checkpoints import checkpoint
-from pipeline.training.config.schedule import Schedule
+from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.monitor import metrics
 from tests.pipeline.training import small
@@ -61,7 +61,7 @@ def test_a_run_resumed_at_any_step_ends_with_the_same_bits(
 EVERYTHING: dict[str, Any] = {
     "ema": 0.9,
     "accumulate": 2,
-    "schedule": Schedule(
+    "schedule": LearningRateSchedule(
         kind="plateau", patience=0, threshold=0.9, plateau_factor=0.5, warmup_steps=4, batch_rule="sqrt"
     ),
 }
@@ -230,7 +230,7 @@ def test_an_undecodable_image_stops_the_run_and_is_named() -> None:
     assert "image_a of '001' cannot be decoded" in outcome.failure
 
 
-PLATEAU = Schedule(kind="plateau", patience=0, threshold=0.9, warmup_steps=2)
+PLATEAU = LearningRateSchedule(kind="plateau", patience=0, threshold=0.9, warmup_steps=2)
 INSTANCE = {
     "generator": GeneratorConfig(width=4, depth=5, norm="instance"),
     "discriminator": DiscriminatorConfig(in_channels=6, width=4, layers=2),

@@ -42,7 +42,7 @@ def test_the_machine_fails_a_unit_and_no_image(
 
 def test_bad_images_are_set_aside(unit: Unit) -> None:
     batch = Decode("image", None)(unit)
-    assert {row.key: row.reason for row in batch.rejected} == corpus.BROKEN
+    assert {row.key: row.reason for row in batch.quarantined} == corpus.BROKEN
     assert len(list(frames_of(batch.rows))) == 4
 
 
@@ -57,8 +57,8 @@ def test_a_size_that_no_file_of_the_codec_holds_costs_the_row(codec: images.Code
         encode = Encode(images.Encoding(codec=codec), "image", False, size, "sha")
         made = encode(Batch(unit, with_frames(rows, frames), (), 0))
         assert made.rows["key"].to_pylist() == ["fits"]
-        assert [(row.key, row.stage, row.reason) for row in made.rejected] == [("long", "encode", "too large")]
-        assert str(most) in made.rejected[0].message
+        assert [(row.key, row.stage, row.reason) for row in made.quarantined] == [("long", "encode", "too large")]
+        assert str(most) in made.quarantined[0].message
 
 
 def test_a_device_that_fails_fails_the_unit(unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,4 +79,4 @@ def test_a_key_that_comes_twice_costs_the_second_row_of_a_folder() -> None:
     rows = pa.table({"key": ["a", "b", "a"], SHARD: ["s", "s", "t"]})
     left = stages.with_file_names(Batch(Unit("000000-000000", ()), rows), "png", 1000)
     assert left.rows["key"].to_pylist() == ["a", "b"]
-    assert [(row.key, row.shard, row.reason) for row in left.rejected] == [("a", "t", "duplicate key")]
+    assert [(row.key, row.shard, row.reason) for row in left.quarantined] == [("a", "t", "duplicate key")]

@@ -30,7 +30,7 @@ from pipeline.training.data import feed, loader, node, stream
 from pipeline.training.data import lanes as laning
 from pipeline.training.data import order as ordering
 from pipeline.training.data.context import order_of
-from pipeline.training.data.feed import Batch, Feed
+from pipeline.training.data.feed import Feed, StepBatch
 from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.distributed.group import Group
 from pipeline.training.monitor import metrics
@@ -51,12 +51,12 @@ def open_feed(config: TrainConfig, group: Group = ALONE, *, every_s: float = 60)
     return Feed(data, context, reads)
 
 
-def batches(config: TrainConfig, steps: range, group: Group = ALONE) -> list[Batch]:
+def batches(config: TrainConfig, steps: range, group: Group = ALONE) -> list[StepBatch]:
     with open_feed(config, group) as opened:
         return [opened.batch(step) for step in steps]
 
 
-def same(found: Batch, expected: Batch) -> bool:
+def same(found: StepBatch, expected: StepBatch) -> bool:
     return torch.equal(found.real_a, expected.real_a) and torch.equal(found.real_b, expected.real_b)
 
 
@@ -231,7 +231,7 @@ def test_streaming_reads_each_byte_about_once_an_epoch_over_all_workers(
     make = small.pix2pix if objective == "pix2pix" else small.cyclegan
     steps = range(-(-count // 6))
     config = make(counting, "memory://feed/run", streaming="stream", shuffle_buffer=8, global_batch=6, steps=len(steps))
-    whole: list[Batch] = []
+    whole: list[StepBatch] = []
     for workers in (1, 2, 3, 5):
         opened = [open_feed(config, Group(rank=rank, workers=workers)) for rank in range(workers)]
         Counting.read_bytes = 0
@@ -510,7 +510,7 @@ def _train_on_rank(rank: int, workers: int, configs: list[TrainConfig], folder: 
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=workers)
     for config in configs:
-        task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+        task = loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
         outcome = loop.train(task, Group(rank=rank, workers=workers), CPU)
         name = config.output.rsplit("/", 1)[-1]
         Path(folder, f"{name}-{rank}.json").write_text(json.dumps(dataclasses.asdict(outcome)))

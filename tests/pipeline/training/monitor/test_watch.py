@@ -19,7 +19,7 @@ from pipeline.training.config.validation import Validation
 from pipeline.training.data import loader
 from pipeline.training.distributed.group import Group
 from pipeline.training.monitor import metrics, watch
-from pipeline.training.monitor.console import Standing
+from pipeline.training.monitor.console import RunProgress
 from tests.pipeline.training import small
 from tests.pipeline.training.monitor.test_sinks import points, read_back
 
@@ -43,10 +43,10 @@ QUIET = WatchConfig(tensorboard=False, sample_every=0)
 SAMPLES = WatchConfig(sample_every=2)
 
 
-def train(config: TrainConfig) -> tuple[loop.Outcome, list[str], list[Standing]]:
+def train(config: TrainConfig) -> tuple[loop.TrainingOutcome, list[str], list[RunProgress]]:
     """Train here, and what was said and shown."""
-    shown: list[Standing] = []
-    task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+    shown: list[RunProgress] = []
+    task = loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
     with small.logged() as said:
         outcome = loop.train(task, Group(), torch.device("cpu"), show=shown.append)
     return outcome, said, shown
@@ -229,7 +229,7 @@ def test_a_sample_that_turns_out_bad_is_said_and_no_reason_to_end(pairs: str, sa
             small.write_store(bad, image_a=[b"no picture"] * 3, image_b=[b"no picture"] * 3)
         return False
 
-    task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+    task = loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
     outcome = loop.train(task, Group(), torch.device("cpu"), stop_asked=spoil_after_the_start)
     assert (outcome.step, outcome.failure) == (4, "")
     assert [line for line in said if "no samples: memory://watch/bad_samples/000000.parquet: image_a of '000'" in line]
