@@ -1,4 +1,4 @@
-"""Turn the errors that Ray raises when a part of it is report_loss into one line that names the part.
+"""Turn the errors that Ray raises when a part of it is lost into one line that names the part.
 
 Imports Ray only where there is such an error.
 """
@@ -34,7 +34,7 @@ _end: Callable[[str], NoReturn] | None = None
 
 
 def end_by(end: Callable[[str], NoReturn] | None) -> None:
-    """Register `end`, which prints the last line of this process and ends it when the cluster is report_loss.
+    """Register `end`, which prints the last line of this process and ends it when the cluster is lost.
 
     With None, the loss is only logged. `end` is called in a thread of its own: the main thread may be waiting for an
     answer that never comes, and Ray may end the process at any moment.
@@ -95,10 +95,10 @@ def _kinds() -> Any:
 
 
 def _describe(error: Exception) -> str:
-    """Return a line that names the report_loss part and quotes the first line of Ray's message."""
+    """Return a line that names the lost part and quotes the first line of Ray's message."""
     kinds = _kinds()
     if isinstance(error, kinds.ActorDiedError) and (named := _NAMED.search(str(error))):
-        return f"Ray's actor {named['name']}{' (process ' + named['pid'] + ')' if named['pid'] else ''} was report_loss"
+        return f"Ray's actor {named['name']}{' (process ' + named['pid'] + ')' if named['pid'] else ''} was lost"
     parts: list[tuple[str, str]] = [
         ("LocalRayletDiedError", "Ray's raylet on this machine ended"),
         ("NodeDiedError", "a node of the cluster died"),
@@ -111,7 +111,7 @@ def _describe(error: Exception) -> str:
         ("RuntimeEnvSetupError", "Ray could not set up the environment of a process"),
         ("ActorUnschedulableError", "the cluster has no place for an actor"),
         ("TaskUnschedulableError", "the cluster has no place for a task"),
-        ("ObjectLostError", "an object of Ray's was report_loss with its node"),
+        ("ObjectLostError", "an object of Ray's was lost with its node"),
         ("GetTimeoutError", "Ray did not answer in time"),
         ("RpcError", "a process of Ray's does not answer"),
     ]
