@@ -25,8 +25,8 @@ def picture(seed: int, height: int = 24, width: int = 24) -> np.ndarray:
 def write_folder(url: str, count: int, *, height: int = 24, width: int = 24) -> str:
     """A folder of `count` good pictures, a truncated one, an empty one and a text file called .jpg."""
     for i in range(count):
-        codec: images.Codec = "png" if i % 3 else "jpeg"
-        name = f"{'even' if i % 2 == 0 else 'odd'}/{i:03d}.{images.CODEC_EXTENSION[codec]}"
+        codec: images.CodecName = "png" if i % 3 else "jpeg"
+        name = f"{'even' if i % 2 == 0 else 'odd'}/{i:03d}.{images.CODECS[codec].extension}"
         data = images.encode(picture(i, height, width), images.Encoding(codec=codec))
         storage.replace(storage.join(url, name), data)
     whole = images.encode(picture(999, 64, 64), images.Encoding())

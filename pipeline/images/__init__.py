@@ -16,15 +16,16 @@ of an odd type, stray bytes between segments or after the end) never condemns it
 
 from pipeline.images.blame import BadImage
 from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, encoded_in
-from pipeline.images.encoding import CODEC_EXTENSION, Codec, Encoding, codec_versions, encode, misfit, resize
+from pipeline.images.encoding import CODECS, Codec, CodecName, Encoding, codec_versions, encode, misfit, resize
 
 __all__ = [
-    "CODEC_EXTENSION",
+    "CODECS",
     "EXTENSIONS",
     "FORMATS",
     "MAX_PIXELS",
     "BadImage",
     "Codec",
+    "CodecName",
     "Decoded",
     "Encoding",
     "codec_versions",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import PIL
@@ -13,16 +14,14 @@ from PIL import Image
 
 from pipeline.errors import check_range
 
-Codec = Literal["jpeg", "png", "webp"]
-CODEC_EXTENSION: dict[Codec, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
-_MOST_PIXELS_A_SIDE: dict[Codec, int] = {"jpeg": 65_500, "png": 2**31 - 1, "webp": 16_383}
+CodecName = Literal["jpeg", "png", "webp"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
     """Encoding of pixels into bytes. Part of a job's fingerprint, since it determines the bytes."""
 
-    codec: Codec = "jpeg"
+    codec: CodecName = "jpeg"
     quality: int = 95
     """JPEG quality, 1 to 100; PNG and WebP are written without loss."""
 
@@ -30,28 +29,53 @@ class Encoding:
         check_range("quality", self.quality, least=1, most=100)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A way to write images. A further codec is an entry of CODECS, and its name in `CodecName`."""
+
+    extension: str
+    """Ending of its files, without the dot."""
+    most_a_side: int
+    """Largest width and height that it can write, in pixels."""
+    write: Callable[[np.ndarray, Encoding], bytes]
+    """From RGB values, uint8 [height, width, 3], to a file; the same values give the same bytes."""
+
+
+def _jpeg(pixels: np.ndarray, encoding: Encoding) -> bytes:
+    rows = np.ascontiguousarray(pixels)
+    return bytes(simplejpeg.encode_jpeg(rows, quality=encoding.quality, colorspace="RGB", colorsubsampling="420"))
+
+
+def _by_pillow(pixels: np.ndarray, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+CODECS: dict[str, Codec] = {
+    "jpeg": Codec(extension="jpg", most_a_side=65_500, write=_jpeg),
+    # Level 1 takes a fifth of the default's time for a tenth more bytes.
+    "png": Codec(
+        extension="png", most_a_side=2**31 - 1, write=lambda pixels, _: _by_pillow(pixels, "PNG", compress_level=1)
+    ),
+    "webp": Codec(
+        extension="webp",
+        most_a_side=16_383,
+        write=lambda pixels, _: _by_pillow(pixels, "WEBP", lossless=True, method=0),
+    ),
+}
+
+
 def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
     """Encode RGB values, uint8 [height, width, 3], as a file. Raises ValueError for any other array."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"expected uint8 [height, width, 3], got {pixels.dtype} {list(pixels.shape)}")
-    if encoding.codec == "jpeg":
-        return bytes(
-            simplejpeg.encode_jpeg(
-                np.ascontiguousarray(pixels), quality=encoding.quality, colorspace="RGB", colorsubsampling="420"
-            )
-        )
-    buffer = io.BytesIO()
-    if encoding.codec == "png":
-        # Level 1 takes a fifth of the default's time for a tenth more bytes.
-        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    else:
-        Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=0)
-    return buffer.getvalue()
+    return CODECS[encoding.codec].write(pixels, encoding)
 
 
-def misfit(width: int, height: int, codec: Codec) -> str | None:
+def misfit(width: int, height: int, codec: str) -> str | None:
     """Return the reason why `codec` cannot write an image of this size, or None where it can."""
-    most = _MOST_PIXELS_A_SIDE[codec]
+    most = CODECS[codec].most_a_side
     if max(width, height) <= most:
         return None
     return f"{codec} holds at most {most} pixels a side, this picture has {width} × {height}"

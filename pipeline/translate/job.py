@@ -86,7 +86,7 @@ def translate_job(config: TranslateConfig) -> Job:
         "encoding": vars(config.encoding),
         "versions": versions(),
     }
-    extension = images.CODEC_EXTENSION[config.encoding.codec]
+    extension = images.CODECS[config.encoding.codec].extension
     decode = Decode(
         column, resized_to(config.size, model), without_changed=schema_of_lost(config, source), renames=earlier
     )

@@ -104,7 +104,7 @@ class Encode:
     """Bytes that a name below data/ may have, where keys become file names; rows whose keys cannot are quarantined."""
 
     def __call__(self, batch: Batch) -> Batch:
-        extension = images.CODEC_EXTENSION[self.encoding.codec]
+        extension = images.CODECS[self.encoding.codec].extension
         if self.longest_file_name is not None:
             batch = with_file_names(batch, extension, self.longest_file_name)
         batch = self._with_sizes_that_fit(batch)

@@ -14,7 +14,7 @@ from tests.pipeline.images.files import picture, saved
 
 
 @pytest.mark.parametrize("codec", ["png", "webp"])
-def test_lossless_codecs_give_back_the_pixels(codec: images.Codec) -> None:
+def test_lossless_codecs_give_back_the_pixels(codec: images.CodecName) -> None:
     assert np.array_equal(decode(encode(picture(), Encoding(codec=codec))).pixels, picture())
 
 

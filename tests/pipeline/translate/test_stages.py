@@ -47,7 +47,7 @@ def test_bad_images_are_set_aside(unit: Unit) -> None:
 
 
 @pytest.mark.parametrize(("codec", "most"), [("webp", 16_383), ("jpeg", 65_500)])
-def test_a_size_that_no_file_of_the_codec_holds_costs_the_row(codec: images.Codec, most: int, unit: Unit) -> None:
+def test_a_size_that_no_file_of_the_codec_holds_costs_the_row(codec: images.CodecName, most: int, unit: Unit) -> None:
     frames = [np.zeros((1, width, 3), np.uint8) for width in (most, most + 1)]
     rows = pa.table({
         "image": [None, None], "key": ["fits", "long"], SHARD: ["s", "s"],
