@@ -1,4 +1,4 @@
-"""From a checkpoint to a model bundle."""
+"""Export of a checkpoint as a model bundle."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BATCH = 8
 def export_bundle(
     config: TrainConfig, sources: Sources, record: Record, parts: Mapping[str, State], *, name: str = "bundle"
 ) -> str:
-    """Write RUN/NAME from the `parts` of a checkpoint: `networks` and, where it is there, `ema`; returns its URL.
+    """Write RUN/NAME from the `parts` of a checkpoint, `networks` and `ema` (if present), and return its URL.
 
-    The card's pictures are made with what a reader of the bundle gets first, the moving average where there is one.
-    config.json is written last.
+    The card's images are made with the weights that a reader of the bundle gets by default: the moving average if there
+    is one. config.json is written last.
     """
     url = storage.join(config.output, name)
-    networks, averages, ours = parts["networks"], parts.get("ema", {}), learned_directions(config)
+    networks, averages, directions = parts["networks"], parts.get("ema", {}), learned_directions(config)
     objective = build_objective(config)
     for network in objective.generator_names:
         objective.networks[network].load_state_dict({**networks, **averages}[network])
@@ -39,9 +39,13 @@ def export_bundle(
     save_bundle(
         lambda file, data: storage.replace(storage.join(url, file), data),
         objective=config.objective,
-        generators={place.direction: (place.generator_config, networks[place.generator]) for place in ours},
-        ema={place.direction: averages[place.generator] for place in ours if averages},
-        discriminators={place.direction: (place.discriminator_config, networks[place.discriminator]) for place in ours},
+        generators={
+            learned.direction: (learned.generator_config, networks[learned.generator]) for learned in directions
+        },
+        ema={learned.direction: averages[learned.generator] for learned in directions if averages},
+        discriminators={
+            learned.direction: (learned.discriminator_config, networks[learned.discriminator]) for learned in directions
+        },
         direction=config.direction,
         training_size=config.crop_size,
         provenance=_provenance(config, sources, record),
@@ -51,26 +55,26 @@ def export_bundle(
 
 
 def remove_bundle(run: str, name: str) -> None:
-    """Remove RUN/NAME, if it is there; config.json first, so that what a kill leaves is no bundle."""
+    """Remove RUN/NAME if it exists; config.json goes first, so that files left behind by a kill are no bundle."""
     files = storage.list_files(storage.join(run, name))
     for file in sorted(files, key=lambda file: file.name != "config.json"):
         storage.delete(file.url)
 
 
 def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> np.ndarray:
-    """A row for each of the first few images: input, translation and, for pairs, target. uint8 [height, width, 3]."""
+    """Draw a row for each of the first few images: input, translation and, for pairs, target; uint8 [H, W, 3]."""
     few = sample_images(config, sources)
     return draw_samples(generator, few.a, few.b if config.objective_type.paired else None)
 
 
 def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
-    """The first few images of each side, at the size of the crops."""
+    """Return the first few images of each side, decoded at the crop size."""
     few = Sources(a=sources.a.first(_SAMPLES), b=sources.b.first(_SAMPLES))
     return load_images(few, config.crop_size, threads=1)
 
 
 def draw_samples(generator: nn.Module, inputs_NHWC: np.ndarray, targets_NHWC: np.ndarray | None) -> np.ndarray:
-    """A row for each input: input, translation and, where there are any, target. uint8 [height, width, 3]."""
+    """Draw a row for each input: input, translation and, where there are targets, target; uint8 [height, width, 3]."""
     device = next(generator.parameters()).device
     columns = [inputs_NHWC, translate_pictures(generator, inputs_NHWC, device)]
     if targets_NHWC is not None:
@@ -79,7 +83,7 @@ def draw_samples(generator: nn.Module, inputs_NHWC: np.ndarray, targets_NHWC: np
 
 
 def translate_pictures(generator: nn.Module, pictures_NHWC: np.ndarray, device: torch.device) -> np.ndarray:
-    """Pictures of one size through `generator` in translation mode, a few at a time; uint8 [N, H, W, C]."""
+    """Translate images of one size with `generator` in translation mode, a few at a time; uint8 [N, H, W, C]."""
     translate = translation_mode(generator)
     outputs = []
     with torch.inference_mode():

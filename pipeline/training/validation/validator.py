@@ -1,7 +1,7 @@
-"""Validation: a run measured on held-out images, which checkpoint is best, and when to stop.
+"""Validation: measures a run on held-out images, and decides which checkpoint is best and when to stop.
 
-A history is plain data, one entry a validation, oldest first: {"step": 1000, "l1": 0.12, …}. It is kept in the
-checkpoints, so a resumed run decides as one that went through. With other images it begins anew.
+A history is plain data with one entry for each validation, oldest first: {"step": 1000, "l1": 0.12, …}. It is kept in
+the checkpoints, so a resumed run decides like an uninterrupted one. With other images it begins anew.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _OTHER = {"A": "B", "B": "A"}
 
 
 def validated_on(config: TrainConfig) -> list[Any] | None:
-    """Which images a history is of, for the record beside it; None without validation."""
+    """Return which images a history was measured on, for the record that holds it; None without validation."""
     return [config.validation.input, config.validation.images] if config.validation.input else None
 
 
 def history_of(config: TrainConfig, about: Mapping[str, Any]) -> History:
-    """The history in a checkpoint's record; empty where it is of other images, whose numbers do not compare."""
+    """Return the history in a checkpoint's record; empty where it is of other images, which do not compare."""
     before, now = about.get("validated_on"), validated_on(config)
     return about.get("validation", []) if now is None or before in (None, now) else []
 
 
 def choose_metric(entry: Mapping[str, Any], metric: str = "") -> str | None:
-    """The name in `entry` that `metric` means; without one the first there is in the order of METRICS."""
+    """Return the name in `entry` that `metric` stands for; without `metric`, the first one in the order of METRICS."""
     for wanted in [metric] if metric else [each.name for each in metrics_on()]:
         kind, back = metric_named(wanted), wanted.endswith(BACK)
         for name in entry:
@@ -52,9 +52,9 @@ def choose_metric(entry: Mapping[str, Any], metric: str = "") -> str | None:
 
 
 def best_step(history: History, metric: str = "", among: Collection[int] | None = None) -> int | None:
-    """The step that was best by `metric`, the earlier where two are; of those `among` which there is a choice.
+    """Return the step that was best by `metric`, of those in `among` if given; the earlier one in a tie.
 
-    None where nothing was measured, or not this metric. What is no number is never best.
+    None where nothing was measured, or not this metric. A score that is not finite is never best.
     """
     scored = [
         (score, entry["step"]) for entry, score in _scores(history, metric) if among is None or entry["step"] in among
@@ -63,22 +63,22 @@ def best_step(history: History, metric: str = "", among: Collection[int] | None 
 
 
 def stopped_early(history: History, metric: str = "", patience: int | None = None) -> str:
-    """Why training should end here: no better validation for `patience` of them. Empty where it should go on."""
+    """Return why training should end here: no better validation for `patience` of them. Empty if it goes on."""
     best = best_step(history, metric)
-    if patience is None or best is None or (since := _since(history, best)) < patience:
+    if patience is None or best is None or (since := _validations_since(history, best)) < patience:
         return ""
-    name = _common_name(history, metric)
+    name = _name_in_history(history, metric)
     value = next(entry[name] for entry in history if entry["step"] == best)
     return f"no better {name} in {since} validations than {value:.4g} at step {best}"
 
 
-def _since(history: History, best: int) -> int:
+def _validations_since(history: History, best: int) -> int:
     return sum(entry["step"] > best for entry in history)
 
 
 def _scores(history: History, metric: str) -> Iterator[tuple[Mapping[str, Any], float]]:
-    """Each entry that has the metric, and its score; less is better."""
-    name = _common_name(history, metric)
+    """Yield each entry that has the metric, with its score; lower is better."""
+    name = _name_in_history(history, metric)
     kind = metric_named(name)
     higher = kind is not None and kind.higher_is_better
     for entry in history:
@@ -87,20 +87,23 @@ def _scores(history: History, metric: str) -> Iterator[tuple[Mapping[str, Any], 
             yield entry, -value if higher else value
 
 
-def _common_name(history: History, metric: str) -> str:
-    """What `metric` means in the first entry that has it, and so for all: KIDs on other features do not compare."""
+def _name_in_history(history: History, metric: str) -> str:
+    """Return the name that `metric` stands for in the first entry that has it.
+
+    It is used for all entries: KIDs on other features are not comparable.
+    """
     return next((name for entry in history if (name := choose_metric(entry, metric))), "")
 
 
 class Validator:
-    """Measures networks on the first images of the validation store, resized to the crop size. For one rank.
+    """Measures networks on the first images of the validation store, resized to the crop size. Used by one rank.
 
-    Each image is translated by itself in translation mode, in fp32; nothing random is used, and nothing in the
-    networks changes.
+    Each image is translated by itself in translation mode, in fp32. Nothing random is used, and the networks are not
+    changed.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        """Reads and decodes the images. Raises what `find_sources` and `load_images` raise."""
+        """Read and decode the images. Raises what `find_sources` and `load_images` raise."""
         self._objective, self._device = config.objective_type, device
         sources = validation_sources(config)
         self._images = load_images(sources, config.crop_size, threads=torch.get_num_threads())
@@ -110,8 +113,8 @@ class Validator:
     def measure(self, networks: Mapping[str, nn.Module]) -> dict[str, float]:
         """Return the scores of `networks`, named as in the objective, by metric.
 
-        A score's name ends in `_back` for the direction from B to A. KID is named after its features, and left out
-        where they are not installed or a set has one image only.
+        A score's name ends in `_back` for the direction from B to A. KID is named after its features. It is left out
+        where the features are not installed or a set has only one image.
         """
         real = {"A": self._images.a, "B": self._images.b}
         learns, scores = self._objective.learns, dict[str, float]()
@@ -124,10 +127,10 @@ class Validator:
                     back = networks[learns[1 - i].generator]
                     found, wanted = translate_pictures(back, translated, self._device), real[learned.source]
                 pairs = zip(found, wanted, strict=True)
-                scores[metric.name + _ending(learned.source)] = mean_of_pairs(metric, pairs)
+                scores[metric.name + _suffix(learned.source)] = mean_of_pairs(metric, pairs)
         for learned, translated in zip(learns, fakes, strict=True):
             side = _OTHER[learned.source]
-            scores |= self._kid(side, real[side], translated, _ending(learned.source))
+            scores |= self._kid(side, real[side], translated, _suffix(learned.source))
         return scores
 
     def _kid(self, side: str, real: np.ndarray, fakes: np.ndarray, suffix: str) -> dict[str, float]:
@@ -146,7 +149,7 @@ class Validator:
 
 
 def check_validation(config: TrainConfig) -> None:
-    """Raises UserError where the validation store does not fit, or the metric of the best checkpoint is not there."""
+    """Raise UserError where the validation store does not fit, or the metric of the best checkpoint is unknown."""
     url, metric = config.validation.input, config.validation.metric
     if storage.is_memory(url):
         raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
@@ -156,16 +159,16 @@ def check_validation(config: TrainConfig) -> None:
         raise UserError(f"validation.metric is {metric}: {INSTALL}, or choose another metric")
     objective = config.objective_type
     names = [each.name for each in metrics_on("sets", "pairs" if objective.paired else "cycles")]
-    known = [name + _ending(learned.source) for name in names for learned in objective.learns]
+    known = [name + _suffix(learned.source) for name in names for learned in objective.learns]
     if metric and metric not in known:
         raise UserError(f"validation.metric is {metric}: {config.objective} has {', '.join(known)}")
 
 
 def validation_sources(config: TrainConfig) -> Sources:
-    """The images that are validated on. Raises UserError where the store lacks what the objective needs."""
+    """Return the images to validate on. Raises UserError where the store lacks what the objective needs."""
     found = find_sources(dataclasses.replace(config, input=config.validation.input, input_b=""))
     return Sources(a=found.a.first(config.validation.images), b=found.b.first(config.validation.images))
 
 
-def _ending(source: str) -> str:
+def _suffix(source: str) -> str:
     return "" if source == "A" else BACK
