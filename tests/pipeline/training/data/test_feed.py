@@ -307,7 +307,7 @@ def test_a_feed_of_a_storage_that_hangs_can_be_closed(counting: str) -> None:
     small.write_pairs(counting.removeprefix("counting://"), 6)
     opened = open_feed(small.pix2pix(counting, "memory://feed/run", streaming="stream", steps=2))
     Counting.going.clear()
-    opened._ahead = feed._Ahead(opened._prepared(0), 1)  # as `batch` begins
+    opened._prefetcher = feed._Prefetcher(opened._prepared(0), 1)  # as `batch` begins
     began_s = time.monotonic()
     opened.close()
     assert time.monotonic() - began_s < 5

@@ -30,7 +30,7 @@ def test_a_resumed_journal_reads_as_if_nothing_had_happened(any_prefix: str) -> 
 
 
 def test_lines_are_seen_while_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_MOST_OFTEN_S", 0.0)
+    monkeypatch.setattr(metrics, "_MIN_INTERVAL_S", 0.0)
     Journal("memory://metrics/live", step=0).add(line(1))
     assert metrics.read_metrics("memory://metrics/live") == [line(1)]
 

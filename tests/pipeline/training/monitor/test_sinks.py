@@ -160,7 +160,7 @@ def test_a_sink_apart_that_fails_is_one_line_and_training_goes_on(said: list[str
 
 
 def test_a_sink_apart_never_holds_up_the_step(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "_LAST_WAIT_S", 0.1)
+    monkeypatch.setattr(sinks, "_CLOSE_TIMEOUT_S", 0.1)
     apart = Apart("Dashboard", lambda: time.sleep(60))  # type: ignore[arg-type, return-value]
     began_s = time.monotonic()
     apart.scalars(1, {})

@@ -172,7 +172,7 @@ def test_other_held_out_images_begin_a_history_of_their_own(
 
 
 def test_an_explosion_stops_the_run_with_the_last_good_checkpoint(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch.guards, "_LEAST_HISTORY", 3)
+    monkeypatch.setattr(watch.guards, "_MIN_HISTORY", 3)
     explodes = WatchConfig(tensorboard=False, explosion=1.0000001)
     outcome, _, _ = train(small.pix2pix(pairs, "memory://watch/explodes", steps=60, watch=explodes, learning_rate=0.1))
     assert 3 < outcome.step < 60
@@ -211,8 +211,8 @@ def test_a_loss_that_explodes_right_after_a_resume_is_compared_with_the_earlier_
 
 
 def test_an_idle_discriminator_is_one_warning_an_episode(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch.guards, "_ZERO", 1e9)
-    monkeypatch.setattr(watch.guards, "_ZERO_FOR", 3)
+    monkeypatch.setattr(watch.guards, "_ZERO_BELOW", 1e9)
+    monkeypatch.setattr(watch.guards, "_MIN_IDLE_LINES", 3)
     _, said, _ = train(small.pix2pix(pairs, "memory://watch/idle", steps=6, watch=QUIET))
     assert [line.split(":")[0] for line in said if "about zero" in line] == ["step 3"]
 
@@ -256,7 +256,7 @@ def test_the_speed_that_is_shown_counts_a_short_batch_as_what_it_is(
 def test_metrics_that_cannot_be_written_between_checkpoints_are_said_and_written_with_the_next(
     pairs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_MOST_OFTEN_S", -1.0)
+    monkeypatch.setattr(metrics, "_MIN_INTERVAL_S", -1.0)
     replace, failures = metrics.storage.replace, iter([True, True])
 
     def failing(url: str, data: bytes) -> None:

@@ -77,7 +77,7 @@ def test_a_run_killed_at_any_step_and_resumed_ends_as_one_that_was_not(
     """With a moving average, and all metrics published as soon as they are there, as where steps are slow."""
     monkeypatch.setattr(validator, "features_are_there", lambda: False)  # KID takes most of the time
     for module in (metrics, sinks):
-        monkeypatch.setattr(module, "_MOST_OFTEN_S", -1.0)
+        monkeypatch.setattr(module, "_MIN_INTERVAL_S", -1.0)
     through = recipe(pairs, held_out, "memory://validated/through", ema=0.9)
     small.train_here(through)
     assert [entry["step"] for entry in history_of(through.output)] == [3, 6, 9, 11]
