@@ -23,7 +23,7 @@ from torch import Tensor
 from gan_models.config import DiscriminatorConfig, GeneratorConfig, Norm
 from gan_models.weights import expected_state, misfits
 
-State = Mapping[str, Tensor]
+NetworkState = Mapping[str, Tensor]
 Config = GeneratorConfig | DiscriminatorConfig
 
 _WRAPPERS = ("module.", "_orig_mod.")  # of data parallelism and of torch.compile
@@ -40,7 +40,7 @@ class Recognised:
     config: Config
     """The architecture. A U-Net's dropout leaves no trace in the names and is off here: it acts in training alone."""
 
-    state: State
+    state: NetworkState
     """Under our names, in float32, sharing no memory with what was read."""
 
     notes: tuple[str, ...]
@@ -66,7 +66,7 @@ def read_checkpoint(data: bytes) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def recognise(state: State) -> Recognised:
+def recognise(state: NetworkState) -> Recognised:
     """What network the reference implementation saved as `state`, from names and shapes alone.
 
     ResNets of any number of blocks and U-Nets of any depth, PatchGANs of any number of layers and PixelGANs, each of
@@ -121,7 +121,7 @@ def _is_plain(name: object, value: object) -> bool:
     return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
 
 
-def _with_our_names(state: State, notes: list[str]) -> State:
+def _with_our_names(state: NetworkState, notes: list[str]) -> NetworkState:
     for wrapper in _WRAPPERS * 2:  # either may be inside the other
         if state and all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
@@ -134,7 +134,7 @@ def _with_our_names(state: State, notes: list[str]) -> State:
     return state
 
 
-def _architecture(state: State) -> Config:
+def _architecture(state: NetworkState) -> Config:
     """All of the configuration but the norm, from the first convolution, the last one and the names between them."""
     blocks = {match[1] for name in state if (match := _CONV_BLOCK.match(name))}
     if blocks:
@@ -150,7 +150,7 @@ def _architecture(state: State) -> Config:
     raise ValueError(f"it is no network of the reference implementation: its tensors are {_some(list(state))}")
 
 
-def _resnet(state: State, *, blocks: int) -> GeneratorConfig:
+def _resnet(state: NetworkState, *, blocks: int) -> GeneratorConfig:
     what = f"a ResNet generator with {_several(blocks, 'block')}"
     width, source = _convolution(state, "model.1", what)
     target, _ = _convolution(state, f"model.{blocks + 17}", what)
@@ -161,7 +161,7 @@ def _resnet(state: State, *, blocks: int) -> GeneratorConfig:
     )
 
 
-def _unet(state: State) -> GeneratorConfig:
+def _unet(state: NetworkState) -> GeneratorConfig:
     nested = [re.match(r"model\.model\.1\.model((?:\.3\.model)*)\.", name) for name in state]
     depth = max((2 + match[1].count(".3.model") for match in nested if match), default=2)
     depth = max(2, min(depth, len(state)))  # one absurd name must not build an absurd network
@@ -170,14 +170,14 @@ def _unet(state: State) -> GeneratorConfig:
     return GeneratorConfig(kind="unet", in_channels=source, out_channels=target, width=width, depth=depth)
 
 
-def _patch_layers(state: State) -> int:
+def _patch_layers(state: NetworkState) -> int:
     """Inner convolutions stand at 2, 5, 8, …, the last one of all three further."""
     matches = (re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", name) for name in state)
     last = max(int(match[1]) for match in matches if match)
     return max(1, min((last - 2) // 3, len(state)))  # nor here
 
 
-def _convolution(state: State, name: str, what: str) -> tuple[int, int]:
+def _convolution(state: NetworkState, name: str, what: str) -> tuple[int, int]:
     """The first two sizes of its weight: [out, in, …] of a convolution, [in, out, …] of a transposed one."""
     weight = state.get(f"{name}.weight")
     if weight is None or weight.ndim != 4 or not weight.numel():
@@ -186,7 +186,7 @@ def _convolution(state: State, name: str, what: str) -> tuple[int, int]:
     return weight.shape[0], weight.shape[1]
 
 
-def _norm(bare: Config, state: State) -> dict[str, Any]:
+def _norm(bare: Config, state: NetworkState) -> dict[str, Any]:
     """The norm, as fields of a configuration.
 
     Inner convolutions have a bias under instance norm only. So the biases tell affine instance norm from batch norm,
@@ -202,7 +202,7 @@ def _norm(bare: Config, state: State) -> dict[str, Any]:
     return {"norm": "batch" if scaled else "none", "affine": False}
 
 
-def _with_our_statistics(config: Config, state: State, notes: list[str]) -> State:
+def _with_our_statistics(config: Config, state: NetworkState, notes: list[str]) -> NetworkState:
     """Without an instance norm's running statistics, and with the counters that an old batch norm lacks."""
     of_norms = expected_state(_under(config, "batch"))
     tracked = {name: of_norms[name] for name in of_norms if name.endswith(_STATISTICS)}
@@ -220,7 +220,7 @@ def _with_our_statistics(config: Config, state: State, notes: list[str]) -> Stat
     return state
 
 
-def _converted(config: Config, state: State, notes: list[str]) -> State:
+def _converted(config: Config, state: NetworkState, notes: list[str]) -> NetworkState:
     """In the order, the types and the plain memory layout of our network; no integer becomes a weight, nor back."""
     changes: Counter[str] = Counter()
     converted = {}
@@ -238,7 +238,7 @@ def _under(config: Config, norm: Norm, *, affine: bool = False) -> Config:
     return replace(config, norm=norm, affine=affine)
 
 
-def _most(names: set[str], state: State) -> bool:
+def _most(names: set[str], state: NetworkState) -> bool:
     return 2 * len(names & state.keys()) >= len(names)
 
 

@@ -15,7 +15,7 @@ from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
 from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.config import GeneratorBenchmarkConfig
-from pipeline.benchmark.limits import Limits, in_turn, machine
+from pipeline.benchmark.limits import MachineLimits, in_turn, machine
 from pipeline.cluster import hardware
 from pipeline.cluster.hardware import Trunk
 from pipeline.models.translator import Arithmetic
@@ -48,7 +48,7 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
     forms = list(_forms(device, precisions, config.batch))
     if config.quick:
         forms = [form for form in forms if not form.compile]
-    limits = Limits(device, precisions)
+    limits = MachineLimits(device, precisions)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, ExitStack() as stack:
         folder, bundle = f"{scratch}/jpeg", f"{scratch}/bundle"
         inputs.write_bundle(bundle, architecture, config.size)

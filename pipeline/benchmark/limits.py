@@ -45,7 +45,7 @@ def in_turn(measurements: Mapping[K, Callable[[], float]], repeats: int) -> dict
     return found
 
 
-class Limits:
+class MachineLimits:
     """Operands are made once, so that each measurement is a few calls. fp32 is as torch does it by default."""
 
     def __init__(self, device: str, precisions: tuple[str, ...]) -> None:

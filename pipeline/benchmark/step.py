@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from pipeline.benchmark.config import StepBenchmarkConfig
-from pipeline.benchmark.limits import Limits, in_turn, machine
+from pipeline.benchmark.limits import MachineLimits, in_turn, machine
 from pipeline.cluster import hardware
 from pipeline.cluster.hardware import Trunk
 from pipeline.config import parse
@@ -76,7 +76,7 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     for form in forms:
         log.info("preparing %s", form)
         steps[form] = _prepare(recipe, form, batch, device)
-    limits = Limits(device, precisions)
+    limits = MachineLimits(device, precisions)
     found = in_turn({**limits.measurements(), **steps}, 1 if config.quick else config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}
     config, seconds = dataclasses.replace(config, global_batch=batch), [found[form] for form in forms]

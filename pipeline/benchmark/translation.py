@@ -15,7 +15,7 @@ from gan_models.complexity import flop_of
 from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.config import TranslateBenchmarkConfig
 from pipeline.benchmark.contenders import ModelAlone, PlainLoop
-from pipeline.benchmark.limits import Limits, machine
+from pipeline.benchmark.limits import MachineLimits, machine
 from pipeline.cluster import hardware
 from pipeline.engine import launch
 from pipeline.engine.completion.budget import Budget
@@ -96,7 +96,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         plain = PlainLoop(folder, bundle, device, config.plain_images)
         # As long as the plain loop, and no shorter than a few batches.
         model = ModelAlone(folder, bundle, arithmetic, max(2 * config.plain_images, 2 * arithmetic.batch))
-        limits = Limits(device, precisions)
+        limits = MachineLimits(device, precisions)
         with (
             contenders.running(plain, {}) as plain_rate,
             contenders.running(model, hardware.MALLOC_ENVIRONMENT) as model_rate,
@@ -109,7 +109,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
 
 
 def _repetition(
-    limits: Limits,
+    limits: MachineLimits,
     precisions: Sequence[str],
     plain_rate: Callable[[], float],
     model_rate: Callable[[], float],

@@ -33,14 +33,14 @@ from pipeline.training.monitor import guards
 from pipeline.training.monitor.console import Show, show_nothing
 from pipeline.training.monitor.metrics import Pace
 from pipeline.training.monitor.watch import Watch
-from pipeline.training.record import Start
+from pipeline.training.record import StartIdentity
 from pipeline.training.validation.validator import best_step, history_of, validated_on
 
 log = logging.getLogger("transdomain")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TrainingTask:
     """Input of every rank."""
 
     config: TrainConfig
@@ -51,8 +51,8 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """Outcome of a start; the same on every rank."""
+class TrainingOutcome:
+    """TrainingOutcome of a start; the same on every rank."""
 
     step: int = 0
     """Number of steps done in total, including earlier starts."""
@@ -65,14 +65,14 @@ class Outcome:
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     group: Group,
     device: torch.device,
     *,
     show: Show = show_nothing,
     stop_asked: Callable[[], bool] = lambda: False,
     preempted: Callable[[], bool] = lambda: False,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train to the end, or until `stop_asked` is true on rank 0, where `show` gets the progress.
 
     `preempted` is called at every log step, on every rank at the same time. True means that a node will soon be gone,
@@ -84,10 +84,12 @@ def train(
     try:
         return _train(context, show, stop_asked, preempted)
     except RunError as error:
-        return Outcome(failure=str(error))
+        return TrainingOutcome(failure=str(error))
 
 
-def _train(context: Context, show: Show, stop_asked: Callable[[], bool], preempted: Callable[[], bool]) -> Outcome:
+def _train(
+    context: Context, show: Show, stop_asked: Callable[[], bool], preempted: Callable[[], bool]
+) -> TrainingOutcome:
     reads = ReadMonitor()
     precision, trunk = _agree_on_arithmetic(context)
     data = open_data(context, reads)
@@ -128,7 +130,7 @@ class _Steps:
     watch: Watch
     preempted: Callable[[], bool]
 
-    def run(self, start: int, leader: _Leader | None) -> Outcome:
+    def run(self, start: int, leader: _Leader | None) -> TrainingOutcome:
         """Train from step `start` to the end, or until validation, a stop request or a failure ends the run."""
         group, order, watch, total = self.context.group, self.context.order, self.watch, self.context.total_steps
         agreement = Agreement(group)
@@ -162,8 +164,8 @@ class _Steps:
                 if failure and not reason:
                     raise RunError(_stop_message(failure, done))
         except RunError as error:
-            return Outcome(step=done, losses=losses, failure=str(error))
-        return Outcome(step=done, losses=losses, stopped=agreed is Signal.STOP and done < total and not reason)
+            return TrainingOutcome(step=done, losses=losses, failure=str(error))
+        return TrainingOutcome(step=done, losses=losses, stopped=agreed is Signal.STOP and done < total and not reason)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
         """Return this rank's part of the losses of one step."""
@@ -286,7 +288,7 @@ def _check_images(context: Context, record: Record | None, fingerprint: str) -> 
         )
 
 
-def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State]) -> Start | None:
+def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State]) -> StartIdentity | None:
     """Load a checkpoint, or the weights of a new run; return the identity of the weights that the run began with."""
     if record:
         replica.load_state(parts)

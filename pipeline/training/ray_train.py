@@ -30,8 +30,8 @@ from pipeline.terminal import say
 from pipeline.training.distributed.group import Group
 from pipeline.training.distributed.placement import Placement, held_by_others, place
 from pipeline.training.distributed.rendezvous import MeetAtFile
-from pipeline.training.loop import Outcome, Task, train
-from pipeline.training.monitor.console import Screen, Standing
+from pipeline.training.loop import TrainingOutcome, TrainingTask, train
+from pipeline.training.monitor.console import Screen, RunProgress
 from pipeline.training.monitor.telemetry import TrainingMetrics
 
 STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
@@ -53,7 +53,7 @@ class TrainingError(Exception):
     """Training that ended before its last step; the message says why, and what to do."""
 
 
-def fit(task: Task, screen: Screen) -> Outcome:
+def fit(task: TrainingTask, screen: Screen) -> TrainingOutcome:
     """Train to the end on the cluster that this process is connected to, with progress on `screen`.
 
     A first SIGINT or SIGTERM stops all workers after one step, with a checkpoint, and raises KeyboardInterrupt; a
@@ -182,7 +182,7 @@ class _Trainer(TorchTrainer):
         """Leave Ctrl-C to the job, which says how to resume and exits with 130."""
 
 
-def _train_on_worker(options: dict[str, Any]) -> Outcome:
+def _train_on_worker(options: dict[str, Any]) -> TrainingOutcome:
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size(), node=context.get_node_rank())
     stop_request = None
@@ -242,7 +242,7 @@ class _Board:
     """
 
     def __init__(self) -> None:
-        self._lines: list[str | Standing] = []
+        self._lines: list[str | RunProgress] = []
         self._settled = False
 
     def settle(self) -> None:
@@ -255,13 +255,13 @@ class _Board:
     def say(self, line: str) -> None:
         self._lines.append(line)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: RunProgress) -> None:
         """Add progress; it replaces unseen older progress, unless that has a line of metrics."""
-        if self._lines and isinstance(last := self._lines[-1], Standing) and last.line is None:
+        if self._lines and isinstance(last := self._lines[-1], RunProgress) and last.line is None:
             self._lines.pop()
         self._lines.append(standing)
 
-    def take(self) -> list[str | Standing]:
+    def take(self) -> list[str | RunProgress]:
         """Return everything added since the last call."""
         taken, self._lines = self._lines, []
         return taken

@@ -35,7 +35,7 @@ class TrainResult:
     """True where this start did any work."""
 
 
-Start = Mapping[str, Any]
+StartIdentity = Mapping[str, Any]
 """Identity of the weights that a run begins with, as in `warm_start.Start.identity`; empty for random ones."""
 
 
@@ -57,7 +57,7 @@ def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
     return begun
 
 
-def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
+def check_recipe(config: TrainConfig, start: StartIdentity | None = None) -> None:
     """Refuse to continue the run in `config.output` with another recipe than it began with. Reads only.
 
     Raises UserError showing each difference, or where the folder holds other files and no run.
@@ -74,13 +74,12 @@ def check_recipe(config: TrainConfig, start: Start | None = None) -> None:
         )
 
 
-def begun_with(config: TrainConfig) -> Start:
-    """Return the identity of the weights that the run in `config.output` began with; empty for random ones or no
-    run."""
+def begun_with(config: TrainConfig) -> StartIdentity:
+    """Return the identity of the weights that the run in `config.output` began with; empty if random or no run."""
     return (begun_recipe(config) or {}).get("start_from", {})
 
 
-def begin(config: TrainConfig, start: Start | None = None) -> None:
+def begin(config: TrainConfig, start: StartIdentity | None = None) -> None:
     """Record the recipe at the first start. Raises UserError where a concurrent start recorded another one."""
     document = {"format_version": FORMAT_VERSION, "recipe": _recipe(config, start)}
     storage.create(_url(config, "run.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
@@ -114,7 +113,7 @@ def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
     )
 
 
-def _recipe(config: TrainConfig, start: Start | None) -> dict[str, Any]:
+def _recipe(config: TrainConfig, start: StartIdentity | None) -> dict[str, Any]:
     return config.recipe() | ({"start_from": dict(start)} if start else {})
 
 

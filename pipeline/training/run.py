@@ -18,7 +18,7 @@ from pipeline.training.checkpoints.bundle import export_bundle, remove_bundle
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import order_of
 from pipeline.training.data.loader import Sources, find_sources
-from pipeline.training.loop import Task
+from pipeline.training.loop import TrainingTask
 from pipeline.training.model import warm_start
 from pipeline.training.model.freezing import freeze
 from pipeline.training.model.replica import build_objective
@@ -40,7 +40,7 @@ class Plan:
     """Configuration with absolute URLs."""
     sources: Sources
     total_steps: int
-    start: record.Start
+    start: record.StartIdentity
     """Identity of the weights that the run begins or has begun with."""
 
     def __str__(self) -> str:
@@ -103,7 +103,7 @@ def prepare(config: TrainConfig) -> Plan:
     return Plan(config=config, sources=sources, total_steps=total_steps, start=start)
 
 
-def _start(config: TrainConfig) -> record.Start:
+def _start(config: TrainConfig) -> record.StartIdentity:
     """Return what the run begins with. A run that has a checkpoint no longer needs the bundle it began with."""
     if not config.start_from:
         return {}
@@ -160,7 +160,9 @@ def _train(plan: Plan) -> None:
     from pipeline.training import ray_train
 
     with connection.connect():
-        ray_train.fit(Task(config=plan.config, sources=plan.sources, threads=1), open_screen(plan.config.output))
+        ray_train.fit(
+            TrainingTask(config=plan.config, sources=plan.sources, threads=1), open_screen(plan.config.output)
+        )
 
 
 def _export_best(plan: Plan, last: checkpoint.Record) -> str:

@@ -12,8 +12,8 @@ _ONLY_OF_KIND = {"step": ("step_epochs", "gamma"), "plateau": ("plateau_factor",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Schedule of the learning rate over a run. The defaults are those of the published code."""
+class LearningRateSchedule:
+    """LearningRateSchedule of the learning rate over a run. The defaults are those of the published code."""
 
     kind: Literal["linear", "step", "cosine", "constant", "plateau"] = "linear"
     """linear is constant for `epochs`, then falls to zero over `decay_epochs`, as published. The other kinds ignore

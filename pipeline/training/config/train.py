@@ -15,7 +15,7 @@ from gan_models.bundle import Direction
 from gan_models.losses import GanLoss
 from pipeline.errors import UserError
 from pipeline.training.config.monitor import WatchConfig
-from pipeline.training.config.schedule import Schedule
+from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.validation import Validation
 
 _IMAGE_CHANNELS = 3
@@ -102,7 +102,7 @@ class TrainConfig:
     learning_rate: float = 2e-4
     """Of Adam, for generators and discriminators; what `schedule` multiplies."""
 
-    schedule: Schedule = field(default_factory=Schedule)
+    schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
     """How the learning rate changes over the run, and with the batch."""
 
     betas: tuple[float, float] = (0.5, 0.999)

@@ -88,7 +88,7 @@ def open_data(context: Context, reads: ReadMonitor) -> Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class StepBatch:
     """Input of a rank in one step."""
 
     epoch: int
@@ -113,7 +113,7 @@ class Feed:
         self._prefetcher: _Prefetcher | None = None
         self._next = -1
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> StepBatch:
         """Return this rank's part of the global batch of `step`, a step of the run."""
         prefetcher = self._prefetch_from(step)
         self._reads.until(prefetcher.wait)
@@ -189,7 +189,7 @@ class _Cropper:
             a, b = (self._to_gpu(pictures, side) for side in ("a", "b"))
             return _Prepared(pictures.whole, a, b, self._stream.record_event())
 
-    def finish(self, prepared: _Prepared) -> Batch:
+    def finish(self, prepared: _Prepared) -> StepBatch:
         """Return the batch once it can be used. Runs in the training thread."""
         if prepared.done:
             current = torch.cuda.current_stream(self._device)
@@ -197,7 +197,7 @@ class _Cropper:
             for tensor in (prepared.a, prepared.b):
                 tensor.record_stream(current)  # else their memory could be reused before they are read
         whole = prepared.whole
-        return Batch(epoch=whole.epoch, samples=len(whole), real_a=prepared.a, real_b=prepared.b)
+        return StepBatch(epoch=whole.epoch, samples=len(whole), real_a=prepared.a, real_b=prepared.b)
 
     def _to_augment(self, pictures: Pictures, side: Side) -> tuple[list[np.ndarray], ordering.Augmentation]:
         augmentation = ordering.augmentation(self._order, pictures.mine, side, room=self._max_offset, flip=self._flip)

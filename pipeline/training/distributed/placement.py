@@ -67,8 +67,8 @@ def held_by_others(placement: Placement, nodes: Nodes, free: Nodes) -> str | Non
     if room >= placement.least:
         return None
     return (
-        f"waiting for places of {placement.least} worker(s), each takes {describe(placement.demand)}: of {_totals(nodes)} "
-        f"there is room for {room} now; other jobs, or an entry point that books CPUs, hold the rest"
+        f"waiting for places of {placement.least} worker(s), each takes {describe(placement.demand)}: of "
+        f"{_totals(nodes)} there is room for {room} now; other jobs, or an entry point that books CPUs, hold the rest"
     )
 
 

@@ -22,7 +22,7 @@ from pipeline.training.model.directions import LearnedDirection, learned_directi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class WarmStart:
     """Weights that a run begins with."""
 
     url: str
@@ -40,7 +40,7 @@ class Start:
         return f"{', '.join(self.networks)} of {self.url} (sha256 {self.sha256[:16]}…)"
 
 
-def read(config: TrainConfig) -> Start:
+def read(config: TrainConfig) -> WarmStart:
     """Return those networks of the bundle at `config.start_from` that the run has, too.
 
     Generators are matched by direction; CycleGAN takes both where the bundle has both. Discriminators are taken from a
@@ -67,7 +67,7 @@ def read(config: TrainConfig) -> Start:
             found[learned.generator] = bundle.generators[learned.direction].state_dict()
         if learned.direction in bundle.discriminators and bundle.objective == config.objective:
             found[learned.discriminator] = bundle.discriminators[learned.direction].state_dict()
-    return Start(url=config.start_from, networks=found, sha256=bundle.sha256)
+    return WarmStart(url=config.start_from, networks=found, sha256=bundle.sha256)
 
 
 def _differences(config: TrainConfig, bundle: Bundle, learned: LearnedDirection) -> Iterator[str]:

@@ -20,7 +20,7 @@ _MIN_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class RunProgress:
     """Progress of a run."""
 
     step: int
@@ -32,10 +32,10 @@ class Standing:
     """Line of metrics of this step, if there is one."""
 
 
-Show = Callable[[Standing], None]
+Show = Callable[[RunProgress], None]
 
 
-def show_nothing(standing: Standing) -> None:
+def show_nothing(standing: RunProgress) -> None:
     """Show nothing."""
 
 
@@ -65,7 +65,7 @@ class Ticker:
 
     def _report(self, done: int, line: Mapping[str, Any] | None) -> None:
         self._show(
-            Standing(
+            RunProgress(
                 step=done,
                 total=self._total,
                 epoch=max(0, done - 1) // self._steps_per_epoch + 1,
@@ -87,7 +87,7 @@ class Screen(Protocol):
 
     def say(self, line: str) -> None: ...
 
-    def show(self, standing: Standing) -> None: ...
+    def show(self, standing: RunProgress) -> None: ...
 
 
 def open_screen(run: str, stream: TextIO | None = None) -> Screen:
@@ -111,7 +111,7 @@ class Lines:
         self._stream.write(f"{terminal.escaped(line)}\n")
         self._stream.flush()
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: RunProgress) -> None:
         if standing.line:
             self.say(describe(standing.line, standing.total))
 
@@ -143,7 +143,7 @@ class Bar:
     def say(self, line: str) -> None:
         self._bar.console.print(terminal.escaped(line), highlight=False, soft_wrap=True)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: RunProgress) -> None:
         if standing.line:
             self._losses = _numbers("losses", standing.line["losses"])
             if scores := standing.line.get("validation"):

@@ -34,7 +34,7 @@ _VALIDATION_STEP = "validation_step"
 """Name under which MLflow and Weights & Biases get the step that was validated, along with its scores."""
 
 
-class Sink(Protocol):
+class Dashboard(Protocol):
     """Destination of what is measured after a step.
 
     Steps never decrease; those of validations never decrease among themselves.
@@ -69,11 +69,10 @@ def open_sinks(
     recipe: Mapping[str, Any],
     *,
     step: int,
-) -> list[Sink]:
-    """Open the sinks that `config` asks for, for the run of this recipe in the folder `run`, continuing after
-    `step`."""
+) -> list[Dashboard]:
+    """Open the sinks that `config` asks for, for this recipe's run in the folder `run`, to continue after `step`."""
     check_sinks(config)
-    sinks: list[Sink] = [TensorBoard(run, step=step)] if config.tensorboard else []
+    sinks: list[Dashboard] = [TensorBoard(run, step=step)] if config.tensorboard else []
     if config.mlflow:
         sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe)))
     if config.wandb:
@@ -248,8 +247,7 @@ class MLflow:
 
 
 class WeightsAndBiases:
-    """Run of a project; `where` is PROJECT or ENTITY/PROJECT. A resumed run continues the project's run of its
-    folder."""
+    """Run of a project; `where` is PROJECT or ENTITY/PROJECT. A resumed run continues its folder's run."""
 
     def __init__(self, where: str, folder: str, recipe: Mapping[str, Any]) -> None:
         import wandb
@@ -294,11 +292,11 @@ def _identity(folder: str) -> str:
 
 
 class Apart:
-    """Sink that a separate thread creates and writes; if it fails, it logs a warning and takes no more values."""
+    """Dashboard that a separate thread creates and writes; if it fails, it logs a warning and takes no more values."""
 
-    def __init__(self, name: str, make: Callable[[], Sink]) -> None:
+    def __init__(self, name: str, make: Callable[[], Dashboard]) -> None:
         self._name, self._make, self._failed = name, make, False
-        self._jobs: queue.Queue[Callable[[Sink], None] | None] = queue.Queue()
+        self._jobs: queue.Queue[Callable[[Dashboard], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -321,7 +319,7 @@ class Apart:
         if self._thread.is_alive():
             log.warning(f"{self._name}: the last metrics did not get there in {_CLOSE_TIMEOUT_S:.0f} s")
 
-    def _put(self, job: Callable[[Sink], None]) -> None:
+    def _put(self, job: Callable[[Dashboard], None]) -> None:
         if not self._failed:
             self._jobs.put(job)
 

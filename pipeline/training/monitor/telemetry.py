@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.cluster.telemetry import Metrics
-from pipeline.training.monitor.console import Standing
+from pipeline.training.monitor.console import RunProgress
 
 
 class TrainingMetrics:
@@ -12,7 +12,7 @@ class TrainingMetrics:
     def __init__(self, output: str) -> None:
         self._metrics = Metrics(output)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: RunProgress) -> None:
         """Publish the new progress; the line of metrics only where there is one."""
         metrics, line = self._metrics, standing.line
         metrics.set("transdomain_train_step", standing.step)

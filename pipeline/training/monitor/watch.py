@@ -25,7 +25,7 @@ from pipeline.training.model.replica import Replica
 from pipeline.training.monitor import guards, metrics
 from pipeline.training.monitor.console import Show, Ticker
 from pipeline.training.monitor.metrics import Journal
-from pipeline.training.monitor.sinks import Sink, open_sinks
+from pipeline.training.monitor.sinks import Dashboard, open_sinks
 from pipeline.training.validation.validator import History, Validator, stopped_early, validation_sources
 
 log = logging.getLogger("transdomain")
@@ -55,7 +55,7 @@ class Watch:
         self._samples: ImageSet | None = None
         self._journal: Journal | None = None
         self._ticker: Ticker | None = None
-        self._sinks: Sequence[Sink] = ()
+        self._sinks: Sequence[Dashboard] = ()
         self._closing = contextlib.ExitStack()
         if self._group.leads:
             self._journal = Journal(config.output, step=start)

@@ -6,7 +6,7 @@ import pytest
 
 from gan_models import CycleGANConfig, DiscriminatorConfig, GeneratorConfig, Pix2PixConfig
 from pipeline.config import UserError, parse
-from pipeline.training.config.schedule import Schedule
+from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.train import TrainConfig
 
 RECIPES = Path(__file__).parents[4] / "jobs" / "recipes"
@@ -96,18 +96,18 @@ def test_impossible_combinations_are_refused_naming_value_rule_and_fix(changes: 
 )
 def test_impossible_schedules_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Schedule(**changes)
+        LearningRateSchedule(**changes)
 
 
 def test_schedule_and_frozen_parts_are_flags() -> None:
     config = parsed("--schedule.kind", "cosine", "--schedule.by", "steps", "--freeze", "d", "g.model.model.0")
-    assert config.schedule == Schedule(kind="cosine", by="steps")
+    assert config.schedule == LearningRateSchedule(kind="cosine", by="steps")
     assert config.freeze == ("d", "g.model.model.0")
 
 
 def test_the_defaults_leave_out_what_the_articles_do_not_have() -> None:
     config = parsed()
-    assert (config.schedule, config.ema, config.accumulate) == (Schedule(), 0, 1)
+    assert (config.schedule, config.ema, config.accumulate) == (LearningRateSchedule(), 0, 1)
     assert (config.start_from, config.freeze) == ("", ())
 
 

@@ -1,4 +1,4 @@
-"""The learning rate of each step, from the configuration."""
+"""Learning rate of each step, from the configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.training.config.schedule import Schedule
+from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.model.rate import EpochLosses, learning_rate, reconstruction_loss
 from tests.pipeline.training.small import pix2pix
 
@@ -15,9 +15,9 @@ STEPS = 10
 
 
 def rates(steps: list[int], *, history: list[float] | None = None, **changes: Any) -> list[float]:
-    """At ten steps an epoch, with a base of 1."""
+    """Return the rates of `steps`, with ten steps in an epoch and a base rate of 1."""
     settings = {"epochs": 4, "decay_epochs": 4, "learning_rate": 1.0, "global_batch": 16, "steps": None}
-    config = pix2pix("in", "out", **settings | {"schedule": Schedule(**changes)})
+    config = pix2pix("in", "out", **settings | {"schedule": LearningRateSchedule(**changes)})
     losses = EpochLosses(STEPS, torch.device("cpu"))
     losses.history = [((epoch + 1) * STEPS, loss) for epoch, loss in enumerate(history or [])]
     return [learning_rate(config, step, STEPS, losses) for step in steps]

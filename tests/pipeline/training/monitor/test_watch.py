@@ -1,4 +1,4 @@
-"""A watched run: what is said and written of it, that nothing of it changes what is learnt, and when it ends early."""
+"""Monitored runs: what they report and write, that this changes nothing that is learnt, and when they end early."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ QUIET = WatchConfig(tensorboard=False, sample_every=0)
 SAMPLES = WatchConfig(sample_every=2)
 
 
-def train(config: TrainConfig) -> tuple[loop.Outcome, list[str], list[Standing]]:
-    """Train here, and what was said and shown."""
+def train(config: TrainConfig) -> tuple[loop.TrainingOutcome, list[str], list[Standing]]:
+    """Train in this process; return the outcome, the logged lines and the shown progress."""
     shown: list[Standing] = []
-    task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+    task = loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
     with small.logged() as said:
         outcome = loop.train(task, Group(), torch.device("cpu"), show=shown.append)
     return outcome, said, shown
@@ -148,7 +148,7 @@ def test_a_run_that_no_longer_improves_ends_early_and_is_finished(
     assert (outcome.step, outcome.failure) == (8, "")
     assert said[-1] == "step 8: no better l1 in 2 validations than 0.4 at step 4: stopping early"
     assert checkpoint.steps(config.output) == [2, 4, 6, 8]
-    assert train(config)[0].step == 8  # killed before it was concluded, and started again
+    assert train(config)[0].step == 8  # started again after a kill before the run was concluded
     history = checkpoint.read_record(config.output, 8).about["validation"]
     assert record.is_last(config, 8, history, 20)
     assert not record.is_last(small.pix2pix(pairs, config.output), 8, history, 20)
@@ -157,7 +157,7 @@ def test_a_run_that_no_longer_improves_ends_early_and_is_finished(
 def test_other_held_out_images_begin_a_history_of_their_own(
     pairs: str, held_out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of before were easier, and what was reached on them would end the run."""
+    """The earlier images were easier, and the scores on them would end the run."""
     scores = iter([0.1, 0.11, 0.5, 0.4, 0.3, 0.2])
     monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
     run = "memory://watch/others"
@@ -182,7 +182,7 @@ def test_an_explosion_stops_the_run_with_the_last_good_checkpoint(pairs: str, mo
 
 
 def test_a_run_that_diverges_shows_it_in_its_last_lines(pairs: str) -> None:
-    """No checkpoint publishes them, and no time has passed since the last write."""
+    """No checkpoint publishes the last lines, and no time has passed since the last write."""
     run = "memory://watch/diverges"
     config = small.pix2pix(
         pairs, run, steps=50, learning_rate=1e30, lambda_l1=1e30, checkpoint_every=50, watch=WatchConfig()
@@ -229,7 +229,7 @@ def test_a_sample_that_turns_out_bad_is_said_and_no_reason_to_end(pairs: str, sa
             small.write_store(bad, image_a=[b"no picture"] * 3, image_b=[b"no picture"] * 3)
         return False
 
-    task = loop.Task(config=config, sources=loader.find_sources(config), threads=1)
+    task = loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
     outcome = loop.train(task, Group(), torch.device("cpu"), stop_asked=spoil_after_the_start)
     assert (outcome.step, outcome.failure) == (4, "")
     assert [line for line in said if "no samples: memory://watch/bad_samples/000000.parquet: image_a of '000'" in line]
@@ -289,7 +289,7 @@ def test_the_best_checkpoint_stays_however_old(pairs: str, held_out: str, monkey
 
 
 def test_a_moving_average_is_what_is_validated_where_there_is_one(pairs: str, held_out: str) -> None:
-    """Other numbers than those of the last weights, and no other weights for it."""
+    """The scores differ from those of the last weights, but the weights do not."""
     measured = []
     for name, ema in (("last", None), ("average", 0.9)):
         options: dict[str, Any] = {"ema": ema} if ema else {}
