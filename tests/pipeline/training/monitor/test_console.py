@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.training.monitor.console import Bar, Lines, Standing, Ticker, open_screen
+from pipeline.training.monitor.console import Bar, Lines, RunProgress, Ticker, open_screen
 
 
 class Terminal(io.StringIO):
@@ -28,8 +28,8 @@ LINE: dict[str, Any] = {
 }
 
 
-def standing(step: int, line: dict[str, Any] | None = None) -> Standing:
-    return Standing(step=step, total=200, epoch=2, epochs=7, images_per_s=8.0, line=line)
+def standing(step: int, line: dict[str, Any] | None = None) -> RunProgress:
+    return RunProgress(step=step, total=200, epoch=2, epochs=7, images_per_s=8.0, line=line)
 
 
 def test_a_terminal_gets_a_bar_and_the_log_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_elsewhere_there_is_a_line_for_each_line_of_metrics() -> None:
 def test_a_fast_run_is_told_of_twice_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    reported: list[Standing] = []
+    reported: list[RunProgress] = []
     ticker = Ticker(reported.append, start=10, total=100, steps_per_epoch=30)
     for step in range(11, 31):
         now[0] += 0.125

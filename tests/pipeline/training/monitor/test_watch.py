@@ -19,7 +19,7 @@ from pipeline.training.config.validation import Validation
 from pipeline.training.data import loader
 from pipeline.training.distributed.group import Group
 from pipeline.training.monitor import metrics, watch
-from pipeline.training.monitor.console import Standing
+from pipeline.training.monitor.console import RunProgress
 from tests.pipeline.training import small
 from tests.pipeline.training.monitor.test_sinks import points, read_back
 
@@ -43,9 +43,9 @@ QUIET = WatchConfig(tensorboard=False, sample_every=0)
 SAMPLES = WatchConfig(sample_every=2)
 
 
-def train(config: TrainConfig) -> tuple[loop.TrainingOutcome, list[str], list[Standing]]:
+def train(config: TrainConfig) -> tuple[loop.TrainingOutcome, list[str], list[RunProgress]]:
     """Train in this process; return the outcome, the logged lines and the shown progress."""
-    shown: list[Standing] = []
+    shown: list[RunProgress] = []
     task = loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
     with small.logged() as said:
         outcome = loop.train(task, Group(), torch.device("cpu"), show=shown.append)
