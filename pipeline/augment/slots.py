@@ -47,7 +47,7 @@ def _normal(wanted: str, schedule: Schedule) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlotStatus:
+class Standing:
     """How a slot stands."""
 
     slot: str
@@ -72,7 +72,7 @@ class SlotStatus:
         return "data deleted" if self.retired else "complete"
 
 
-def standings(output: Output, last: int) -> list[SlotStatus]:
+def standings(output: Output, last: int) -> list[Standing]:
     """The `last` slots and all that are not finished, the oldest first. Reads their plans and commits only."""
     committed, retired = output.committed(), output.retired_segments()
     ordered = sorted(load_segments(output), key=lambda segment: _begins(segment.label))
@@ -81,12 +81,12 @@ def standings(output: Output, last: int) -> list[SlotStatus]:
     return [_standing(output, segment, committed, segment.number in retired) for segment in segments]
 
 
-def _standing(output: Output, segment: Segment, committed: set[str], retired: bool) -> SlotStatus:
+def _standing(output: Output, segment: Segment, committed: set[str], retired: bool) -> Standing:
     units = load_units(output, segment.number)
     commits = list(finish.read_commits(output, [segment], [unit.id for unit in units if unit.id in committed]))
     total = finish.totals(finish.manifest_table(commits))
     spans = [(commit["attempt"]["started"], commit["attempt"]["ended"]) for commit in commits]
-    return SlotStatus(
+    return Standing(
         slot=segment.label,
         inputs=sum(unit.rows for unit in units if unit.part == units[0].part),  # each part is of all of them
         images=total.ok,
@@ -98,7 +98,7 @@ def _standing(output: Output, segment: Segment, committed: set[str], retired: bo
     )
 
 
-def standings_table(found: Sequence[SlotStatus]) -> Table:
+def standings_table(found: Sequence[Standing]) -> Table:
     """For people: a row a slot."""
     return Table(
         title="Slots",

@@ -67,7 +67,7 @@ def _follow_processes(over: int, owner: int | None) -> None:
         ready = [descriptor for descriptor, _ in poll.poll()]
         if over not in ready:
             name, pid = names[ready[0]]
-            loss.report_loss(f"Ray's {name} (process {pid}) {_end_of(pid, owner)}")
+            loss.lost(f"Ray's {name} (process {pid}) {_end_of(pid, owner)}")
     finally:
         for descriptor in names:
             os.close(descriptor)
@@ -100,7 +100,7 @@ def _follow_gcs(ended: threading.Event) -> None:
             told = True
             _log.warning(f"the cluster's GCS at {address} does not answer; waiting {patience_s:.0f} s for it")
         if silent_s > patience_s:
-            loss.report_loss(f"the cluster's GCS at {address} has not answered for {silent_s:.0f} s")
+            loss.lost(f"the cluster's GCS at {address} has not answered for {silent_s:.0f} s")
             return
 
 

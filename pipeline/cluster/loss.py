@@ -1,4 +1,4 @@
-"""Turn what Ray raises when a part of it is report_loss into a line that names it. Imports Ray only where there is one."""
+"""Turn what Ray raises when a part of it is lost into a line that names it. Imports Ray only where there is one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger("transdomain")
 
 
 class ClusterLostError(Exception):
-    """A part of Ray was report_loss, and the run with it; what was published stays, and the same call goes on from there."""
+    """A part of Ray was lost, and the run with it; what was published stays, and the same call goes on from there."""
 
 
 _end: Callable[[str], NoReturn] | None = None
@@ -37,7 +37,7 @@ def end_by(end: Callable[[str], NoReturn] | None) -> None:
     _end = end
 
 
-def report_loss(what: str) -> None:
+def lost(what: str) -> None:
     """The cluster that this process is connected to cannot be used any more."""
     if _end:
         _end(f"{what}, and the run with it")
@@ -86,10 +86,10 @@ def _kinds() -> Any:
 
 
 def _describe(error: Exception) -> str:
-    """Which part was report_loss, and the beginning of Ray's account of it."""
+    """Which part was lost, and the beginning of Ray's account of it."""
     kinds = _kinds()
     if isinstance(error, kinds.ActorDiedError) and (named := _NAMED.search(str(error))):
-        return f"Ray's actor {named['name']}{' (process ' + named['pid'] + ')' if named['pid'] else ''} was report_loss"
+        return f"Ray's actor {named['name']}{' (process ' + named['pid'] + ')' if named['pid'] else ''} was lost"
     parts: list[tuple[str, str]] = [
         ("LocalRayletDiedError", "Ray's raylet on this machine ended"),
         ("NodeDiedError", "a node of the cluster died"),
@@ -102,7 +102,7 @@ def _describe(error: Exception) -> str:
         ("RuntimeEnvSetupError", "Ray could not set up the environment of a process"),
         ("ActorUnschedulableError", "the cluster has no place for an actor"),
         ("TaskUnschedulableError", "the cluster has no place for a task"),
-        ("ObjectLostError", "an object of Ray's was report_loss with its node"),
+        ("ObjectLostError", "an object of Ray's was lost with its node"),
         ("GetTimeoutError", "Ray did not answer in time"),
         ("RpcError", "a process of Ray's does not answer"),
     ]

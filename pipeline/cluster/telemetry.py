@@ -14,7 +14,7 @@ from ray.util import metrics
 from pipeline.errors import redact
 
 
-class PrometheusMetric(NamedTuple):
+class Metric(NamedTuple):
     """What one name stands for. Every metric has the label `output`, beside those given here."""
 
     kind: Literal["counter", "gauge"]
@@ -22,17 +22,17 @@ class PrometheusMetric(NamedTuple):
     label: str = ""
 
 
-METRICS: Mapping[str, PrometheusMetric] = {
-    "transdomain_images_total": PrometheusMetric("counter", "Images accounted for: ok, quarantined or skipped.", "outcome"),
-    "transdomain_units_total": PrometheusMetric("counter", "Units ended: done, present (somebody else's) or failed.", "status"),
-    "transdomain_units_planned": PrometheusMetric("gauge", "Units that this run set out to do."),
-    "transdomain_train_step": PrometheusMetric("gauge", "Optimiser steps done, earlier starts included."),
-    "transdomain_train_steps_planned": PrometheusMetric("gauge", "Optimiser steps of the whole run."),
-    "transdomain_train_images_per_second": PrometheusMetric("gauge", "Images, or pairs, a second over all workers."),
-    "transdomain_train_data_wait_ratio": PrometheusMetric("gauge", "Share of the time in which rank 0 waited for data, 0 to 1."),
-    "transdomain_train_learning_rate": PrometheusMetric("gauge", "Learning rate of the last step."),
-    "transdomain_train_loss": PrometheusMetric("gauge", "Each loss at the last log step, over all ranks.", "loss"),
-    "transdomain_train_validation": PrometheusMetric("gauge", "Each score on held-out images, when last measured.", "score"),
+METRICS: Mapping[str, Metric] = {
+    "transdomain_images_total": Metric("counter", "Images accounted for: ok, quarantined or skipped.", "outcome"),
+    "transdomain_units_total": Metric("counter", "Units ended: done, present (somebody else's) or failed.", "status"),
+    "transdomain_units_planned": Metric("gauge", "Units that this run set out to do."),
+    "transdomain_train_step": Metric("gauge", "Optimiser steps done, earlier starts included."),
+    "transdomain_train_steps_planned": Metric("gauge", "Optimiser steps of the whole run."),
+    "transdomain_train_images_per_second": Metric("gauge", "Images, or pairs, a second over all workers."),
+    "transdomain_train_data_wait_ratio": Metric("gauge", "Share of the time in which rank 0 waited for data, 0 to 1."),
+    "transdomain_train_learning_rate": Metric("gauge", "Learning rate of the last step."),
+    "transdomain_train_loss": Metric("gauge", "Each loss at the last log step, over all ranks.", "loss"),
+    "transdomain_train_validation": Metric("gauge", "Each score on held-out images, when last measured.", "score"),
 }
 
 

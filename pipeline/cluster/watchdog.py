@@ -29,7 +29,7 @@ class _Watch:
 
 @contextlib.contextmanager
 def watched(stall_s: float) -> Iterator[None]:
-    """End this process where no row is `made_progress` with for so many seconds."""
+    """End this process where no row is `got_on` with for so many seconds."""
     _Watch.stall_s = stall_s
     _wind()
     try:
@@ -39,7 +39,7 @@ def watched(stall_s: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def made_progress() -> None:
+def got_on() -> None:
     """To be called by a stage after each row, or each few."""
     if _Watch.stall_s is not None and time.monotonic() - _Watch.wound_s > min(1.0, _Watch.stall_s / 4):
         _wind()

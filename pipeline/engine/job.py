@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.engine.completion import finish
 from pipeline.engine.publishing.steps import Work
 from pipeline.engine.records.layout import Output
-from pipeline.engine.records.units import Limits, Segment, PlannedSource, Unit, part_of, plan_units
+from pipeline.engine.records.units import Limits, Segment, Source, Unit, part_of, plan_units
 from pipeline.engine.segments import Request
 from pipeline.stores import Store
 from pipeline.stores.ranges import Range
@@ -46,7 +46,7 @@ class Job:
             job=self.kind,
             ranges=[piece for source in self.sources.values() for piece in source.ranges],
             sources={
-                name: PlannedSource(url=store.url, passed_over=tuple(store.passed_over))
+                name: Source(url=store.url, passed_over=tuple(store.passed_over))
                 for name, store in self.sources.items()
             },
             recipe=self.recipe,

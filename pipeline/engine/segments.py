@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
 from pipeline.engine.records.layout import Output, count_segments, is_finished, load_segments, read_plan
-from pipeline.engine.records.units import Segment, PlannedSource, Unit, encode_segment, segment_of
+from pipeline.engine.records.units import Segment, Source, Unit, encode_segment, segment_of
 from pipeline.errors import UserError
 from pipeline.recipe import Change, differences
 from pipeline.stores.ranges import Range
@@ -45,7 +45,7 @@ class Request:
     """Its kind."""
     ranges: Sequence[Range]
     """All there is, planned or not."""
-    sources: Mapping[str, PlannedSource]
+    sources: Mapping[str, Source]
     recipe: Mapping[str, Any]
     cut: Cut
     label: str = ""
@@ -240,7 +240,7 @@ def _require_alike_elsewhere(
 
 
 def _planned_ranges(output: Output, segments: int) -> Iterator[tuple[str, str, str, str, int]]:
-    """PlannedSource, shard, url, version and size of every range of the plan, segment by segment.
+    """Source, shard, url, version and size of every range of the plan, segment by segment.
 
     Each part of a segment is of all its inputs, so those of one part are enough.
     """

@@ -15,7 +15,7 @@ from torch import nn
 from gan_models import translation_mode, with_winograd_trunk
 from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
 from pipeline.cluster.hardware import Trunk
-from pipeline.cluster.watchdog import made_progress
+from pipeline.cluster.watchdog import got_on
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
 """How allocators say it that have no exception of their own, in small letters."""
@@ -84,7 +84,7 @@ def translate_frames(
                 faults[i] = _NOT_FINITE
             else:
                 translated[i] = result
-        made_progress()
+        got_on()
 
     for group in _groups([f.shape for f in frames], arithmetic.batch):
         attempt(group)

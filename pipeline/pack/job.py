@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.cluster.watchdog import made_progress
+from pipeline.cluster.watchdog import got_on
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.publishing.steps import Stage, Work
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
@@ -107,10 +107,10 @@ def pack_unit(
         try:
             made.append(_cut_pair(row, encoding) if layout == "pairs" else _measured(row, pictures))
         except images.BadImage as bad:
-            rejected.append(Quarantined(row["key"], row[SHARD], _STAGE, bad.reason, str(bad)))
+            rejected.append(Rejected(row["key"], row[SHARD], _STAGE, bad.reason, str(bad)))
         else:
             good.append(i)
-        made_progress()
+        got_on()
     replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
     rows = without_features(rows.take(pa.array(good, pa.int64())).drop_columns(replaced), replaced)
     if layout == "pairs":

@@ -22,7 +22,7 @@ Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True, kw_only=True)
-class SheetLayout:
+class Layout:
     """Where things stand on a sheet, in pixels. Rows run down the first group, then down the next."""
 
     columns: int
@@ -84,7 +84,7 @@ def contact_sheet(
     _check(columns, rows, captions, cell)
     fitted = [[_fit(_rgb_image(picture), cell) for picture in row] for row in rows]
     small, medium, large = (ImageFont.load_default(max(8, round(cell * share))) for share in (0.066, 0.086, 0.12))
-    column = SheetLayout(
+    column = Layout(
         columns=len(columns),
         groups=1,
         rows_in_group=max(1, len(rows)),
@@ -127,10 +127,10 @@ def _check(
         raise ValueError(f"{len(captions)} captions for {len(rows)} rows")
 
 
-def landscape(layout: SheetLayout, rows: int) -> SheetLayout:
+def landscape(layout: Layout, rows: int) -> Layout:
     """The layout with its rows in as many groups as bring it nearest to `ASPECT`; no group is empty."""
 
-    def in_groups(groups: int) -> SheetLayout:
+    def in_groups(groups: int) -> Layout:
         rows_in_group = ceil(rows / groups)
         return replace(layout, groups=ceil(rows / rows_in_group), rows_in_group=rows_in_group)
 
@@ -170,7 +170,7 @@ def _fit(picture: Image.Image, cell: int) -> Image.Image:
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _draw_headers(draw: ImageDraw.ImageDraw, layout: SheetLayout, columns: Sequence[str], font: Font) -> None:
+def _draw_headers(draw: ImageDraw.ImageDraw, layout: Layout, columns: Sequence[str], font: Font) -> None:
     line = layout.body_top - layout.gap
     for group in range(layout.groups):
         left = layout.group_left(group)
@@ -181,7 +181,7 @@ def _draw_headers(draw: ImageDraw.ImageDraw, layout: SheetLayout, columns: Seque
             draw.text((middle, line - 1.5 * layout.gap), text, INK, font, anchor="ms")
 
 
-def _paste_row(sheet: Image.Image, layout: SheetLayout, row: int, pictures: Sequence[Image.Image]) -> None:
+def _paste_row(sheet: Image.Image, layout: Layout, row: int, pictures: Sequence[Image.Image]) -> None:
     left, top = layout.corner(row)
     for index, picture in enumerate(pictures):
         x = left + index * (layout.cell + layout.gap) + (layout.cell - picture.width) // 2

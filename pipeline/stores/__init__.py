@@ -44,7 +44,7 @@ __all__ = [
     "image_columns",
     "open_store",
     "read_rows",
-    "read_unchanged_rows",
+    "read_what_is_left",
     "store_keys",
     "without_keyless",
 ]
@@ -204,7 +204,7 @@ def _together(tables: Sequence[pa.Table]) -> pa.Table:
     return rows if len(said) == 1 else with_features(rows, united({}, *map(features_of, said.values())))
 
 
-def read_unchanged_rows(
+def read_what_is_left(
     ranges: Sequence[Range],
     schema: pa.Schema,
     columns: Sequence[str] | None = None,

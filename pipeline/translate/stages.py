@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 
 from pipeline import images, storage
-from pipeline.cluster.watchdog import made_progress
+from pipeline.cluster.watchdog import got_on
 from pipeline.engine.publishing.reading import read_unit
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.units import Unit
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Arithmetic, prepare, translate_frames
@@ -58,8 +58,8 @@ class Decode:
                 good.append(i)
             except images.BadImage as bad:
                 key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
-                rejected.append(Quarantined(key, shard, "decode", bad.reason, str(bad)))
-            made_progress()
+                rejected.append(Rejected(key, shard, "decode", bad.reason, str(bad)))
+            got_on()
         rows = rows.take(pa.array(good, pa.int64()))
         frames = [d.pixels for d in decoded]
         rows = rows.append_column("source_height", pa.array([f.shape[0] for f in frames], pa.int32()))
@@ -121,7 +121,7 @@ class Encode:
         encoded = list[bytes]()
         for frame in frames:
             encoded.append(images.encode(frame, self.encoding))
-            made_progress()
+            got_on()
         pictures = image_array(encoded, names)
         rows = laid_out(rows, self.column, pictures, [f.shape for f in frames], self.model)
         if self.keep_source:
@@ -156,7 +156,7 @@ def _without(batch: Batch, faults: Mapping[int, str], stage: str, reason: str) -
     if not faults:
         return batch
     keys, shards = batch.rows["key"], batch.rows[SHARD]
-    rejected = [Quarantined(keys[i].as_py(), shards[i].as_py(), stage, reason, faults[i]) for i in sorted(faults)]
+    rejected = [Rejected(keys[i].as_py(), shards[i].as_py(), stage, reason, faults[i]) for i in sorted(faults)]
     good = pa.array([i for i in range(len(batch.rows)) if i not in faults], pa.int64())
     return replace(batch, rows=batch.rows.take(good), rejected=(*batch.rejected, *rejected))
 

@@ -18,7 +18,7 @@ from pipeline.engine.records.account import CHANGED, counts
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.errors import StorageError
-from pipeline.stores import SourceChangedError, naming, read_unchanged_rows
+from pipeline.stores import SourceChangedError, naming, read_what_is_left
 from pipeline.verify.fault import Fault
 
 _COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256")
@@ -183,7 +183,7 @@ def compare_with_source(
     gone = {row["source_shard"] for row in aside if row["reason"] == CHANGED}
     ranges = [planned for planned in unit.ranges if planned.shard not in gone]
     try:
-        left, changed = read_unchanged_rows(ranges, pa.schema([]), [])
+        left, changed = read_what_is_left(ranges, pa.schema([]), [])
     except (SourceChangedError, StorageError, OSError) as error:
         yield f"cannot be compared with its source: {error}"
         return

@@ -12,7 +12,7 @@ from pipeline.engine.executors.metrics import counted
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Receipt, Task, Work
 from pipeline.engine.records.layout import Output
-from pipeline.training.monitor.console import RunProgress
+from pipeline.training.monitor.console import Standing
 from pipeline.training.monitor.telemetry import TrainingMetrics
 
 OUTPUT = "s3://bucket/out"
@@ -22,7 +22,7 @@ RECEIPTS = [
     Receipt(TASKS[1], "done", inputs=4, ok=4),
     Receipt(TASKS[2], "failed", error="why"),
 ]
-STANDING = RunProgress(
+STANDING = Standing(
     step=30,
     total=100,
     epoch=1,

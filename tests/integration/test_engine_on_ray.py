@@ -25,7 +25,7 @@ from pipeline.engine.executors import ray_data
 from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.publishing.steps import InFlight, Receipt, Task
 from pipeline.engine.records import layout
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.units import Limits, Unit
 from pipeline.engine.run import IncompleteError, plan_only, run
 from pipeline.stores.features import features_of, with_features
@@ -39,7 +39,7 @@ from tests import corpus
 def test_a_unit_survives_its_block() -> None:
     unit = Unit("000000-000007", (Range("a.png", "u/a.png", "v", 0, 1, 5), Range("b.png", "u/b.png", "w", 0, 1, 6)))
     rows = pa.table({"key": ["a"], "pixels": pa.array([b"123"], pa.large_binary())})
-    item = InFlight(Task(2, unit.id), Batch(unit, rows, (Quarantined("b", "b.png", "decode", "empty", "…"),), 0), 12.5)
+    item = InFlight(Task(2, unit.id), Batch(unit, rows, (Rejected("b", "b.png", "decode", "empty", "…"),), 0), 12.5)
     back = ray_data.from_block(ray_data.to_block(item))
     assert isinstance(back, InFlight)
     assert back == item

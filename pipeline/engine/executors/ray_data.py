@@ -29,7 +29,7 @@ from pipeline.cluster import connection, ray_internals, watchdog
 from pipeline.engine.executors.metrics import counted
 from pipeline.engine.executors.placement import Demand, check_placement, held_by_others
 from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Rejected
 from pipeline.engine.records.units import Unit
 from pipeline.stores.ranges import Range
 
@@ -257,7 +257,7 @@ def from_block(table: pa.Table) -> Task | InFlight | Receipt:
         rows = stream.read_all()
     head = json.loads(rows.schema.metadata[_HEAD])
     unit = Unit(head["unit"], tuple(Range(*r) for r in head["ranges"]), head["part"])
-    rejected = tuple(Quarantined(*r) for r in head["rejected"])
+    rejected = tuple(Rejected(*r) for r in head["rejected"])
     metadata = {name: value for name, value in rows.schema.metadata.items() if name != _HEAD}
     rows = rows.replace_schema_metadata(metadata or None)
     return InFlight(task, Batch(unit, rows, rejected, head["skipped"]), head["started"])

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
-from pipeline.cluster.watchdog import made_progress
+from pipeline.cluster.watchdog import got_on
 from pipeline.engine.records.account import (
     COUNTS,
     FOOTER_KEY,
@@ -117,7 +117,7 @@ def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> 
     for key, name, sha256 in zip(*(columns[c].to_pylist() for c in ("key", "file_name", "sha256")), strict=True):
         if key in files:
             _publish_file(output.file(name), files[key].as_py(), sha256)
-            made_progress()
+            got_on()
         elif hashlib.sha256(storage.read_if_there(output.file(name)) or b"").hexdigest() != sha256:
             raise ConflictError(
                 f"{url} says that {key} is fine, but it could not be made this time; put it back, or use another output"

@@ -24,7 +24,7 @@ NO_KEY = "no key"
 """The reason of inputs whose key is null; shard and number of their row stand for it."""
 
 
-class Quarantined(NamedTuple):
+class Rejected(NamedTuple):
     """One row that was set aside."""
 
     key: str
@@ -42,7 +42,7 @@ class Batch:
 
     unit: Unit
     rows: pa.Table
-    rejected: tuple[Quarantined, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
     skipped: int = 0
     """Rows that this output does not want, such as those of another split."""
 
@@ -56,7 +56,7 @@ class Account:
     inputs: int
     ok: int
     skipped: int
-    rejected: tuple[Quarantined, ...] = field(default=())
+    rejected: tuple[Rejected, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.ok + len(self.rejected) + self.skipped != self.inputs:
@@ -90,7 +90,7 @@ def decode_account(text: str) -> Account:
     if fields["format"] != FORMAT_VERSION:
         raise ValueError(f"an account of format {fields['format']}; this version reads format {FORMAT_VERSION}")
     counted = fields["counts"]
-    rejected = tuple(Quarantined(**row) for row in fields["rejected"])
+    rejected = tuple(Rejected(**row) for row in fields["rejected"])
     return Account(
         fields["unit"], fields["fingerprint"], counted["inputs"], counted["ok"], counted["skipped"], rejected
     )
@@ -113,7 +113,7 @@ def counts(account: Account) -> dict[str, int]:
 def quarantine_rows(account: Account) -> pa.Table:
     """The quarantined rows in the form of a store, so that they can be looked at like one."""
     rows = account.rejected
-    columns = {name: pa.array([getattr(r, name) for r in rows], pa.string()) for name in Quarantined._fields}
+    columns = {name: pa.array([getattr(r, name) for r in rows], pa.string()) for name in Rejected._fields}
     columns["source_shard"] = columns.pop("shard")
     columns["image"] = image_array([None] * len(rows), [r.key.rsplit("/", 1)[-1] for r in rows]).cast(IMAGE_TYPE)
     return pa.table(columns)

@@ -64,7 +64,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedSource:
+class Source:
     """A store as it was listed when a segment was planned."""
 
     url: str
@@ -83,7 +83,7 @@ class Segment:
     """Everything that changes a byte of the output."""
     units: int
     rows: int
-    sources: Mapping[str, PlannedSource]
+    sources: Mapping[str, Source]
     """By the name that ranges give their store; one without a name where a job reads one store."""
     label: str = ""
     """Of a slot; empty where the segments of an output have no names."""
@@ -164,7 +164,7 @@ def encode_segment(
     number: int,
     job: str,
     recipe: Mapping[str, Any],
-    sources: Mapping[str, PlannedSource],
+    sources: Mapping[str, Source],
     label: str = "",
 ) -> bytes:
     """A segment as a Parquet file: a row a unit, recipe, sources and counts in the footer."""
@@ -209,8 +209,8 @@ def decode_segment(file: Any, source: str) -> Segment:
     )
 
 
-def _source(fields: Mapping[str, Any]) -> PlannedSource:
-    return PlannedSource(url=fields["url"], passed_over=tuple(PassedOver(**each) for each in fields["passed_over"]))
+def _source(fields: Mapping[str, Any]) -> Source:
+    return Source(url=fields["url"], passed_over=tuple(PassedOver(**each) for each in fields["passed_over"]))
 
 
 def decode_units(file: Any, group: int | None = None) -> list[Unit]:

@@ -73,8 +73,8 @@ def test_a_loss_is_told_to_who_ends_the_process(caplog: pytest.LogCaptureFixture
     loss.end_by(end)  # type: ignore[arg-type]
     try:
         with pytest.raises(EndedError, match="Ray's GCS has ended, and the run with it"):
-            loss.report_loss("Ray's GCS has ended")
+            loss.lost("Ray's GCS has ended")
     finally:
         loss.end_by(None)
-    loss.report_loss("Ray's GCS has ended")
+    loss.lost("Ray's GCS has ended")
     assert "Ray's GCS has ended" in caplog.text

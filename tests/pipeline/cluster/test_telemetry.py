@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.cluster import telemetry
-from pipeline.training.monitor.console import RunProgress
+from pipeline.training.monitor.console import Standing
 from pipeline.training.monitor.telemetry import TrainingMetrics
 from tests.infra import driver
 
@@ -77,7 +77,7 @@ def test_credentials_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(telemetry.metrics, "Gauge", Spy)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-long-secret")
-    standing = RunProgress(step=1, total=2, epoch=1, epochs=1, images_per_s=1.0)
+    standing = Standing(step=1, total=2, epoch=1, epochs=1, images_per_s=1.0)
     TrainingMetrics("https://key:a-long-secret@host/out").show(standing)
     assert seen
     assert not any("a-long-secret" in output for output in seen)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline import storage
 from pipeline.engine.completion.budget import Budget, exceeded
 from pipeline.engine.publishing.commit import ConflictError, Sink, publish
-from pipeline.engine.records.account import Account, Batch, Quarantined, decode_account, encode_account
+from pipeline.engine.records.account import Account, Batch, Rejected, decode_account, encode_account
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.recipe import fingerprint
@@ -21,11 +21,11 @@ from pipeline.stores.ranges import Range
 from pipeline.stores.schema import image_array
 
 texts = st.text(max_size=8)
-rejected = st.lists(st.builds(Quarantined, texts, texts, texts, texts, texts), max_size=4).map(tuple)
+rejected = st.lists(st.builds(Rejected, texts, texts, texts, texts, texts), max_size=4).map(tuple)
 
 
 @given(rejected, st.integers(0, 50), st.integers(0, 50))
-def test_an_account_survives_its_text(rows: tuple[Quarantined, ...], ok: int, skipped: int) -> None:
+def test_an_account_survives_its_text(rows: tuple[Rejected, ...], ok: int, skipped: int) -> None:
     account = Account("000000-000000", "f", ok + skipped + len(rows), ok, skipped, rows)
     assert decode_account(encode_account(account)) == account
 
@@ -69,7 +69,7 @@ def batch(picture: bytes, *, good: bool = True) -> Batch:
     unit = Unit("000000-000000", (Range("a", "u/a", "v", 0, 2, 9),))
     keys = ["a", "b"] if good else ["a"]
     rows = pa.table({"key": keys, "image": image_array([picture] * len(keys), keys)})
-    return Batch(unit, rows, () if good else (Quarantined("b", "a", "decode", "corrupt", "…"),))
+    return Batch(unit, rows, () if good else (Rejected("b", "a", "decode", "corrupt", "…"),))
 
 
 @pytest.mark.parametrize("form", ["parquet", "folder"])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
 from pipeline.errors import printable
-from pipeline.report.contact_sheet import BACKGROUND, SheetLayout, contact_sheet, fit_text, landscape
+from pipeline.report.contact_sheet import BACKGROUND, Layout, contact_sheet, fit_text, landscape
 from pipeline.report.content import QuarantineLine, Report, Table, numeric_columns, quarantine_heading, shorten
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
@@ -95,7 +95,7 @@ def test_many_rows_make_a_landscape_sheet() -> None:
 @given(rows=st.integers(1, 200), columns=st.integers(1, 6), height=st.integers(4, 64))
 @settings(max_examples=60)
 def test_every_row_has_a_place_of_its_own_on_the_sheet(rows: int, columns: int, height: int) -> None:
-    base = SheetLayout(
+    base = Layout(
         columns=columns,
         groups=1,
         rows_in_group=rows,

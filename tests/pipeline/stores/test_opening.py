@@ -14,7 +14,7 @@ import pytest
 from pipeline import images, storage
 from pipeline.engine.records.units import Limits, Unit, decode_units, encode_segment, plan_units
 from pipeline.errors import StorageError, UserError
-from pipeline.stores import SourceChangedError, Store, is_listed, open_store, read_rows, read_unchanged_rows
+from pipeline.stores import SourceChangedError, Store, is_listed, open_store, read_rows, read_what_is_left
 from pipeline.stores.mark import Totals, encode_mark
 from tests import corpus
 
@@ -228,12 +228,12 @@ def test_what_is_left_of_shards_and_why_the_rest_is_not(tmp_path: Path) -> None:
         pq.write_table(pa.table({"x": [1, 2], "label": ["a", "b"]}), tmp_path / f"{name}.parquet")
     store = open_store(str(tmp_path))
     (tmp_path / "1.parquet").unlink()
-    rows, lost = read_unchanged_rows(store.ranges, store.schema, ["x"])
+    rows, lost = read_what_is_left(store.ranges, store.schema, ["x"])
     assert rows["key"].to_pylist() == ["2.parquet#000000000", "2.parquet#000000001"]
     assert [key for key, _, _ in lost] == ["1.parquet#000000000", "1.parquet#000000001"]
     assert {why for _, _, why in lost} == {f"{tmp_path}/1.parquet is gone since it was planned"}
     (tmp_path / "2.parquet").unlink()
-    none, lost = read_unchanged_rows(store.ranges, store.schema, ["x"])
+    none, lost = read_what_is_left(store.ranges, store.schema, ["x"])
     assert none.schema == rows.schema
     assert len(lost) == 4
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.engine.records.units import (
     UNITS_PER_ROW_GROUP,
     Limits,
-    PlannedSource,
+    Source,
     Unit,
     decode_segment,
     decode_units,
@@ -67,7 +67,7 @@ def test_a_unit_reads_each_run_of_a_shard_once(source: list[Range], limits: Limi
 @given(ranges, limits)
 def test_a_segment_survives_its_file(source: list[Range], limits: Limits) -> None:
     units = list(plan_units(source, limits, 3))
-    sources = {"one": PlannedSource(url="u", passed_over=(PassedOver("links that lead nowhere", 2, "a.png"),))}
+    sources = {"one": Source(url="u", passed_over=(PassedOver("links that lead nowhere", 2, "a.png"),))}
     common: dict[str, Any] = {"number": 3, "job": "pack", "sources": sources, "label": "night"}
     data = encode_segment(units, recipe={"b": 1, "a": [2]}, **common)
     assert data == encode_segment(units, recipe={"a": [2], "b": 1}, **common)
