@@ -41,7 +41,7 @@ class Recognised:
     """Architecture. A U-Net's dropout leaves no trace in the names and is off here: it matters only in training."""
 
     state: NetworkState
-    """Tensors under our names, in float32, sharing no memory with what was read."""
+    """Under our names, in float32, sharing no memory with what was read."""
 
     notes: tuple[str, ...]
     """Changes and their reasons: tensors that were dropped, renamed, added or converted."""
@@ -67,7 +67,7 @@ def read_checkpoint(data: bytes) -> dict[str, Tensor]:
 
 
 def recognise(state: NetworkState) -> Recognised:
-    """Recognise the network that the reference implementation saved as `state`, from names and shapes alone.
+    """What network the reference implementation saved as `state`, from names and shapes alone.
 
     Supported are ResNets of any number of blocks, U-Nets of any depth, PatchGANs of any number of layers, and
     PixelGANs, each of any width and channels, with batch, instance, affine instance or no norm. Raises ValueError of
@@ -135,7 +135,7 @@ def _with_our_names(state: NetworkState, notes: list[str]) -> NetworkState:
 
 
 def _architecture(state: NetworkState) -> Config:
-    """Return the configuration except for the norm, from the first and last convolutions and the names between them."""
+    """All of the configuration but the norm, from the first convolution, the last one and the names between them."""
     blocks = {match[1] for name in state if (match := _CONV_BLOCK.match(name))}
     if blocks:
         return _resnet(state, blocks=len(blocks))
@@ -171,14 +171,14 @@ def _unet(state: NetworkState) -> GeneratorConfig:
 
 
 def _patch_layers(state: NetworkState) -> int:
-    """Return the number of layers: inner convolutions are at 2, 5, 8, …, and the last of all three further."""
+    """Inner convolutions stand at 2, 5, 8, …, the last one of all three further."""
     matches = (re.fullmatch(r"model\.(\d+)\.(?:weight|bias)", name) for name in state)
     last = max(int(match[1]) for match in matches if match)
     return max(1, min((last - 2) // 3, len(state)))  # the same holds here
 
 
 def _convolution(state: NetworkState, name: str, what: str) -> tuple[int, int]:
-    """Return the first two sizes of its weight: [out, in, …] of a convolution, [in, out, …] of a transposed one."""
+    """The first two sizes of its weight: [out, in, …] of a convolution, [in, out, …] of a transposed one."""
     weight = state.get(f"{name}.weight")
     if weight is None or weight.ndim != 4 or not weight.numel():
         found = "is missing" if weight is None else f"is {list(weight.shape)} instead of a convolution's"
@@ -187,7 +187,7 @@ def _convolution(state: NetworkState, name: str, what: str) -> tuple[int, int]:
 
 
 def _norm(bare: Config, state: NetworkState) -> dict[str, Any]:
-    """Return the norm, as fields of a configuration.
+    """The norm, as fields of a configuration.
 
     Inner convolutions have a bias under instance norm only. So the biases tell affine instance norm from batch norm,
     even where an old file tracked running statistics; a network with scales but without those biases has a batch norm.
@@ -203,7 +203,7 @@ def _norm(bare: Config, state: NetworkState) -> dict[str, Any]:
 
 
 def _with_our_statistics(config: Config, state: NetworkState, notes: list[str]) -> NetworkState:
-    """Drop an instance norm's running statistics, and add the counters that an old batch norm lacks."""
+    """Without an instance norm's running statistics, and with the counters that an old batch norm lacks."""
     of_norms = expected_state(_under(config, "batch"))
     tracked = {name: of_norms[name] for name in of_norms if name.endswith(_STATISTICS)}
     counters = {name for name in tracked if name.endswith("num_batches_tracked")}
@@ -221,7 +221,7 @@ def _with_our_statistics(config: Config, state: NetworkState, notes: list[str]) 
 
 
 def _converted(config: Config, state: NetworkState, notes: list[str]) -> NetworkState:
-    """Return the tensors in our network's order, types and plain memory layout; floats and integers stay apart."""
+    """In the order, the types and the plain memory layout of our network; no integer becomes a weight, nor back."""
     changes: Counter[str] = Counter()
     converted = {}
     for name, like in expected_state(config).items():

@@ -1,8 +1,9 @@
-"""The training loop of one rank: from the newest checkpoint to the last step. Knows no Ray.
+"""Training loop of one rank: from the newest checkpoint to the last step. It does not depend on Ray.
 
-All ranks run it at once, each in a process of its own, with torch's process group set up where they are several.
-What one rank finds wrong before the first step is told to all, so that they stop together and nobody waits. So is an
-image that turns out bad later: it is found while it is prepared, and all end before the step that needs it.
+All ranks run it at the same time, each in its own process; with several ranks, torch's process group has been set up.
+An error that one rank finds before the first step is reported to all, so that they stop together and none is left
+waiting. The same holds for an image that later cannot be decoded: prefetching finds it, and all ranks stop before the
+step that needs it.
 """
 
 from __future__ import annotations
@@ -40,27 +41,27 @@ log = logging.getLogger("transdomain")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTask:
-    """What every rank is told."""
+    """Input of every rank."""
 
     config: TrainConfig
-    """With an absolute `output`: workers have other directories."""
+    """Configuration with an absolute `output`, since workers run in other directories."""
     sources: Sources
     threads: int
-    """Of torch; they change the order of sums, and so the bits."""
+    """Number of torch's threads; it changes the order of sums, and so the bits of the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOutcome:
-    """What became of it; the same on every rank."""
+    """TrainingOutcome of a start; the same on every rank."""
 
     step: int = 0
-    """Steps done in all, earlier starts included."""
+    """Number of steps done in total, including earlier starts."""
     losses: Mapping[str, float] = field(default_factory=dict)
-    """Of the last step; empty where this start had nothing to do."""
+    """Losses of the last step; empty where this start had nothing to do."""
     failure: str = ""
-    """Why it stopped, where trying again would stop in the same way."""
+    """Reason for stopping, where another attempt would stop in the same way."""
     stopped: bool = False
-    """Whether it was asked to stop, and did, with a checkpoint of `step`."""
+    """True where the run was asked to stop and did, with a checkpoint of `step`."""
 
 
 def train(
@@ -72,11 +73,11 @@ def train(
     stop_asked: Callable[[], bool] = lambda: False,
     preempted: Callable[[], bool] = lambda: False,
 ) -> TrainingOutcome:
-    """Train to the end, or until `stop_asked` is true on rank 0; `show` gets the progress there.
+    """Train to the end, or until `stop_asked` is true on rank 0, where `show` gets the progress.
 
-    `preempted` is asked at every log step, on every rank at once: true means that a node will soon be gone, and a
-    checkpoint is written. Raises StorageError and what torch raises when a rank is lost: a new start of all goes on
-    from the last checkpoint.
+    `preempted` is called at every log step, on every rank at the same time. True means that a node will soon be gone,
+    and a checkpoint is written. Raises StorageError, and what torch raises when a rank is lost; a restart of all ranks
+    then continues from the last checkpoint.
     """
     hardware.set_up_torch(device, task.threads)
     context = Context(config=task.config, sources=task.sources, group=group, device=device, threads=task.threads)
@@ -94,13 +95,13 @@ def _train(
     data = open_data(context, reads)
     record, parts = _newest_checkpoint(context)
     _check_images(context, record, data.fingerprint)
-    for line in _opening(context, precision, trunk):
+    for line in _opening_lines(context, precision, trunk):
         log.info(line)
     replica = Replica(context, precision, trunk)
     arithmetic = _arithmetic(context, precision, trunk)
     if record:
-        log.info(_resuming(record, arithmetic))
-        if left_out := record.about.get("validating"):  # an earlier version validated in another process
+        log.info(_resuming_line(record, arithmetic))
+        if left_out := record.about.get("validating"):  # earlier versions validated in another process
             log.info(f"the scores of step {left_out} had not come when the run ended: that validation is left out")
     about = {
         "fingerprint": data.fingerprint,
@@ -121,7 +122,7 @@ def _train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Steps:
-    """The steps of one rank: train, log, validate, save."""
+    """Steps of one rank: train, log, validate, save."""
 
     context: Context
     feed: Feed
@@ -130,20 +131,20 @@ class _Steps:
     preempted: Callable[[], bool]
 
     def run(self, start: int, leader: _Leader | None) -> TrainingOutcome:
-        """Go from step `start` to the end, or to where validation, a stop request or a failure ends the run."""
+        """Train from step `start` to the end, or until validation, a stop request or a failure ends the run."""
         group, order, watch, total = self.context.group, self.context.order, self.watch, self.context.total_steps
         agreement = Agreement(group)
         losses: dict[str, float] = {}
         pace, done = Pace(), start
-        bad = self.feed.failure(start, 1 + agreement.delay)
-        agreed = agreement.at_once(Signal.STOP if bad else Signal.GO_ON)
+        failure = self.feed.failure(start, 1 + agreement.delay)
+        agreed = agreement.at_once(Signal.STOP if failure else Signal.GO_ON)
         while done < total and agreed is Signal.GO_ON and not watch.stops(done):
-            found = self._step(done, pace)
+            local_losses = self._step(done, pace)
             done += 1
             watch.step(done, order.samples_in(done - 1))
             warned = False
             if watch.logs(done):
-                losses = self._over_all_ranks(found)
+                losses = self._summed_over_ranks(local_losses)
                 warned = self.preempted()
                 line = self._line(done - 1, losses) | pace.read()
                 with pace.paused():
@@ -151,8 +152,8 @@ class _Steps:
             with pace.paused():
                 signal = leader.after_step(done, losses, warned=warned) if leader else Signal.GO_ON
             with pace.waiting():
-                bad = self.feed.failure(done, 1 + agreement.delay)
-            agreed = agreement.exchange(max(signal, Signal.STOP if bad else Signal.GO_ON))
+                failure = self.feed.failure(done, 1 + agreement.delay)
+            agreed = agreement.exchange(max(signal, Signal.STOP if failure else Signal.GO_ON))
         agreed = max(agreed, agreement.settle())
         if reason := watch.stops(done):
             log.info(f"step {done}: {reason}: stopping early")
@@ -160,19 +161,19 @@ class _Steps:
             with group.agreeing(CheckpointError):
                 if leader:
                     leader.end(done, agreed)
-                if bad and not reason:
-                    raise RunError(_stopped_by(bad, done))
+                if failure and not reason:
+                    raise RunError(_stop_message(failure, done))
         except RunError as error:
             return TrainingOutcome(step=done, losses=losses, failure=str(error))
         return TrainingOutcome(step=done, losses=losses, stopped=agreed is Signal.STOP and done < total and not reason)
 
     def _step(self, step: int, pace: Pace) -> dict[str, Tensor]:
-        """This rank's part of the losses of one step."""
+        """Return this rank's part of the losses of one step."""
         with pace.waiting(images=self.context.order.samples_in(step)):
             batch = self.feed.batch(step)
         return self.replica.step(batch.real_a, batch.real_b, step=step, samples=batch.samples)
 
-    def _over_all_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+    def _summed_over_ranks(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         values = self.context.group.sum(torch.stack([loss.double() for loss in losses.values()]))
         return dict(zip(losses, values.tolist(), strict=True))
 
@@ -185,36 +186,36 @@ class _Steps:
         }
 
 
-def _stopped_by(bad: str, done: int) -> str:
-    """What is said of images that turned out bad before the step after `done`."""
+def _stop_message(failure: str, done: int) -> str:
+    """Return the message about images that cannot be used in the step after `done`."""
     if not done:
-        return bad
+        return failure
     return (
-        f"{bad}; stopped with a checkpoint of step {done}, from which the same command goes on once the images are as "
-        "they were; other images are another run's"
+        f"{failure}; stopped with a checkpoint of step {done}, from which the same command goes on once the images are "
+        "as they were; other images are another run's"
     )
 
 
 class _Leader:
-    """The part of rank 0 beside its steps: checkpoints, and when all are to stop."""
+    """Duties of rank 0 besides its steps: checkpoints, and the decision when all ranks stop."""
 
     def __init__(self, steps: _Steps, start: int, about: Mapping[str, Any], stop_asked: Callable[[], bool]) -> None:
         self._replica, self._watch, self._config = steps.replica, steps.watch, steps.context.config
         self._stop_asked = stop_asked
         self._writer = CheckpointWriter(self._config, about)
-        self._saved, self._rescued = start, False
+        self._saved, self._saved_on_warning = start, False
         self._failure: CheckpointError | None = None
 
     def after_step(self, done: int, losses: Mapping[str, float], *, warned: bool) -> Signal:
-        """Write a checkpoint where one is due, or where a node will soon be gone; return how all go on.
+        """Write a checkpoint where one is due or a node will soon be gone; return how all ranks proceed.
 
-        `losses` are the last that are known, which may be some steps old.
+        `losses` are the last known ones, which may be some steps old.
         """
         try:
-            if bad := guards.not_finite(losses) or self._watch.exploded:
-                raise CheckpointError(self._diverged(done, bad))
-            if self._writer.due(done) or self._watch.validates(done) or (warned and not self._rescued):
-                self._rescued |= warned
+            if diverged := guards.not_finite(losses) or self._watch.exploded:
+                raise CheckpointError(self._diverged_message(done, diverged))
+            if self._writer.due(done) or self._watch.validates(done) or (warned and not self._saved_on_warning):
+                self._saved_on_warning |= warned
                 self._save(done)
         except CheckpointError as error:
             self._failure = error
@@ -222,7 +223,7 @@ class _Leader:
         return Signal.STOP if self._stop_asked() else Signal.GO_ON
 
     def end(self, done: int, agreed: Signal) -> None:
-        """Write the last checkpoint and wait for it. Raises CheckpointError, the first there was."""
+        """Write the last checkpoint and wait for it. Raises the first CheckpointError that occurred."""
         try:
             if agreed is not Signal.FAIL and self._saved < done:
                 self._save(done)
@@ -234,7 +235,7 @@ class _Leader:
 
     def _save(self, done: int) -> None:
         if not self._replica.is_finite():
-            raise CheckpointError(self._diverged(done, []))
+            raise CheckpointError(self._diverged_message(done, []))
         history = self._watch.history
         best = best_step(history, self._config.validation.metric)
         self._writer.save(
@@ -246,11 +247,11 @@ class _Leader:
         )
         self._saved = done
 
-    def _diverged(self, done: int, bad: Sequence[str]) -> str:
+    def _diverged_message(self, done: int, diverged: Sequence[str]) -> str:
         kept = checkpoint.steps(self._config.output)
         last = f"the last good checkpoint is of step {kept[-1]}" if kept else "there is no checkpoint"
         return (
-            f"{self._config.output}: step {done}: {', '.join(bad) or 'weights are no longer finite'}; {last}; "
+            f"{self._config.output}: step {done}: {', '.join(diverged) or 'weights are no longer finite'}; {last}; "
             "begin another run, with a lower learning_rate or precision fp32"
         )
 
@@ -267,7 +268,7 @@ def _agree_on_arithmetic(context: Context) -> tuple[str, Trunk]:
 
 
 def _newest_checkpoint(context: Context) -> tuple[Record | None, Mapping[str, checkpoint.State]]:
-    """Return the newest complete checkpoint, the same one on every rank, and its parts."""
+    """Return the newest complete checkpoint and its parts; the same checkpoint on every rank."""
     run, group, found = context.config.output, context.group, None
     with group.agreeing(checkpoint.UnknownFormatError):
         if group.leads:
@@ -279,7 +280,7 @@ def _newest_checkpoint(context: Context) -> tuple[Record | None, Mapping[str, ch
 
 
 def _check_images(context: Context, record: Record | None, fingerprint: str) -> None:
-    """Raise RunError where the checkpoint, if there is one, is of other images than this start's."""
+    """Raise RunError where there is a checkpoint and it belongs to other images than this start's."""
     if record and record.about.get("fingerprint") != fingerprint:
         raise RunError(
             f"{context.config.output}: the images of {context.sources.a.url} are not those that this run began with; "
@@ -288,7 +289,7 @@ def _check_images(context: Context, record: Record | None, fingerprint: str) -> 
 
 
 def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoint.State]) -> StartIdentity | None:
-    """Take over a checkpoint, or the weights that the run is to begin with; returns which those are, or were."""
+    """Load a checkpoint, or the weights of a new run; return the identity of the weights that the run began with."""
     if record:
         replica.load_state(parts)
         return record.about.get("start")
@@ -301,7 +302,7 @@ def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoin
 
 
 def _arithmetic(context: Context, precision: str, trunk: Trunk) -> dict[str, Any]:
-    """Return what decides the last bits of the weights, besides recipe and data."""
+    """Return what decides the last bits of the weights, apart from recipe and data."""
     device = context.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else hardware.cpu_capability(),
@@ -314,8 +315,8 @@ def _arithmetic(context: Context, precision: str, trunk: Trunk) -> dict[str, Any
     }
 
 
-def _opening(context: Context, precision: str, trunk: Trunk) -> Iterator[str]:
-    """Lines for the start: what is trained on what, and what the number of workers changes."""
+def _opening_lines(context: Context, precision: str, trunk: Trunk) -> Iterator[str]:
+    """Yield lines for the start: what is trained on what, and which results depend on the number of workers."""
     config, order, group = context.config, context.order, context.group
     yield (
         f"{config.objective}, {config.direction.replace('_', ' ')}: {order.samples_per_epoch} samples in "
@@ -335,7 +336,7 @@ def _opening(context: Context, precision: str, trunk: Trunk) -> Iterator[str]:
         yield "gradient penalty: its points are drawn by each worker, so the number of workers changes the result"
 
 
-def _resuming(record: Record, now: Mapping[str, Any]) -> str:
+def _resuming_line(record: Record, now: Mapping[str, Any]) -> str:
     before = record.about.get("arithmetic", {})
     changed = [f"{name} {before.get(name)} → {now[name]}" for name in now if before.get(name) != now[name]]
     note = f"; not bit for bit as before, since {', '.join(changed)}" if changed else ""

@@ -1,7 +1,7 @@
-"""The loop of every rank, run by Ray Train; the only module that imports it.
+"""Run of every rank's training loop under Ray Train; the only module that imports it.
 
-Ray Train starts the workers, sets up torch's process group and starts all of them anew when one is lost. Checkpoints
-are our own, so its storage folder is a new temporary one for each start, and stays as good as empty.
+Ray Train starts the workers, sets up torch's process group, and restarts all workers when one is lost. The project
+writes its own checkpoints, so Ray Train's storage folder is a new temporary one for each start, and stays almost empty.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ from pipeline.training.monitor.telemetry import TrainingMetrics
 STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
 
 MAX_WORKER_FAILURES = 3
-"""Deaths of workers that one start bears; each costs the steps since the last checkpoint."""
+"""Number of worker deaths that one start tolerates; each costs the steps since the last checkpoint."""
 
-_LOOK_EVERY_S, _LAST_LOOK_S = 0.3, 5.0
+_POLL_S, _LAST_POLL_TIMEOUT_S = 0.3, 5.0
 
-_PLACED_WITHIN_S = 30.0
-"""How long the workers are waited for before it is looked whether others hold their places."""
+_PLACEMENT_TIMEOUT_S = 30.0
+"""Seconds to wait for the workers before checking whether other jobs hold their resources."""
 
 _WORKER_ENVIRONMENT = hardware.MALLOC_ENVIRONMENT | {
-    "TORCH_CPP_LOG_LEVEL": "ERROR",  # DDP warns of find_unused_parameters, which is chosen for another reason
+    "TORCH_CPP_LOG_LEVEL": "ERROR",  # hides DDP's warning about find_unused_parameters, which is on for another reason
 }
 
 
 class TrainingError(Exception):
-    """Training ended before its last step; the message says why, and what to do."""
+    """Training that ended before its last step; the message says why, and what to do."""
 
 
 def fit(task: TrainingTask, screen: Screen) -> TrainingOutcome:
-    """Train to the end on the cluster that this process is connected to, shown on `screen`.
+    """Train to the end on the cluster that this process is connected to, with progress on `screen`.
 
     A first SIGINT or SIGTERM stops all workers after one step, with a checkpoint, and raises KeyboardInterrupt; a
-    second one ends at once. Raises UserError where the workers cannot be placed, TrainingError where they fail again
-    and again.
+    second one ends the process at once. Raises UserError where the workers do not fit on the cluster, TrainingError
+    where they fail repeatedly.
     """
     placement = place(task.config, connection.nodes())
     if not connection.joins():
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nothing to watch on the one machine
-    stop = _Stop.options(scheduling_strategy=_beside_driver()).remote()  # type: ignore[attr-defined]
-    board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_beside_driver()).remote()
+    stop = _Stop.options(scheduling_strategy=_on_driver_node()).remote()  # type: ignore[attr-defined]
+    board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_on_driver_node()).remote()
     with (
         tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder,
         _shown(board, screen, TrainingMetrics(task.config.output), placement),
-        _passing_on(stop),
+        _forwarding_signals(stop),
     ):
         trainer = _Trainer(
             _train_on_worker,  # type: ignore[arg-type]  # Ray's annotations are those of its first version
@@ -102,17 +102,20 @@ def fit(task: TrainingTask, screen: Screen) -> TrainingOutcome:
     return outcome
 
 
-def _beside_driver() -> NodeAffinitySchedulingStrategy:
-    """A node whose loss ends the driver, too: on another one what links it with the workers could be lost alone."""
+def _on_driver_node() -> NodeAffinitySchedulingStrategy:
+    """Return a strategy that places an actor on the driver's node.
+
+    On another node, the actors that link the driver with the workers could be lost alone.
+    """
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 @ray.remote(num_cpus=0)
 class _Stop:
-    """A wish that reaches the workers wherever they are.
+    """Stop request that reaches the workers wherever they are.
 
-    No part of `_Board`: only an asynchronous actor can be waited for and asked at once, whatever starts of the workers
-    wait still, and such an actor does not keep the order of what it is told.
+    It is not part of `_Board`. Only an asynchronous actor can be waited for and asked at once, even while earlier
+    starts of the workers still wait, and such an actor does not keep the order of its calls.
     """
 
     def __init__(self) -> None:
@@ -122,15 +125,15 @@ class _Stop:
         self._asked.set()
 
     async def wait(self) -> bool:
-        """True once the wish is there."""
+        """Wait for the stop request, then return True."""
         return await self._asked.wait()
 
 
 @contextlib.contextmanager
-def _passing_on(stop: Any) -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM asks the workers to stop; the second ends this process at once."""
+def _forwarding_signals(stop: Any) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM in the block ask the workers to stop, and the second end this process at once."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread can handle signals
         return
     asked, over = threading.Event(), threading.Event()
 
@@ -145,7 +148,7 @@ def _passing_on(stop: Any) -> Iterator[None]:
         say(STOPPING)
         asked.set()
 
-    # Not from the handler itself, which may interrupt Ray at any point.
+    # The handler itself may interrupt Ray at any point, so a thread passes the request on.
     thread = threading.Thread(target=pass_on, daemon=True)
     thread.start()
     before = {each: signal.signal(each, first) for each in (signal.SIGINT, signal.SIGTERM)}
@@ -160,15 +163,16 @@ def _passing_on(stop: Any) -> Iterator[None]:
 
 
 class _Trainer(TorchTrainer):
-    """Ray's trainer without two habits of its driver side.
+    """Ray's trainer without two behaviours of its driver side.
 
-    Both hooks are Ray's internals: should a later version not call them, the habits come back, and nothing breaks.
+    Both hooks are Ray's internals: if a later version does not call them, the behaviours come back, and nothing breaks.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        """Without the detached watcher of placement groups, where Ray ends with this process.
+        """Leave out the detached watcher of placement groups where Ray ends with this process.
 
-        It asks the dashboard about its controller once a second and, as the embedded Ray has none, complains each time.
+        It asks the dashboard about its controller once a second. The embedded Ray has no dashboard, so it complains
+        each time.
         """
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
         if connection.joins():
@@ -176,33 +180,33 @@ class _Trainer(TorchTrainer):
         return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Leave Ctrl-C to the job, which says how to go on and exits with 130."""
+        """Leave Ctrl-C to the job, which says how to resume and exits with 130."""
 
 
-def _train_on_worker(told: dict[str, Any]) -> TrainingOutcome:
+def _train_on_worker(options: dict[str, Any]) -> TrainingOutcome:
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size(), node=context.get_node_rank())
-    wish = None
+    stop_request = None
     if group.leads:
-        told["board"].settle.remote()
-        wish = told["stop"].wait.remote()
+        options["board"].settle.remote()
+        stop_request = options["stop"].wait.remote()
 
     def stop_asked() -> bool:
-        nonlocal wish
-        if wish is None or not ray.wait([wish], timeout=0)[0]:
+        nonlocal stop_request
+        if stop_request is None or not ray.wait([stop_request], timeout=0)[0]:
             return False
         try:
-            return ray.get(wish)
-        except ray.exceptions.RayError:  # the actor's node is gone, and with it the way for a wish
-            wish = None
+            return ray.get(stop_request)
+        except ray.exceptions.RayError:  # the actor's node is gone, so no stop request can arrive
+            stop_request = None
             return False
 
-    with _logging_to(told["board"], group):
+    with _logging_to(options["board"], group):
         return train(
-            told["task"],
+            options["task"],
             group,
             get_device(),
-            show=told["board"].show.remote,
+            show=options["board"].show.remote,
             stop_asked=stop_asked,
             preempted=_preempted,
         )
@@ -210,7 +214,7 @@ def _train_on_worker(told: dict[str, Any]) -> TrainingOutcome:
 
 @contextlib.contextmanager
 def _logging_to(board: Any, group: Group) -> Iterator[None]:
-    """Inside, the lines that rank 0 logs reach the driver, and so do the warnings of the other ranks."""
+    """Send the lines that rank 0 logs in the block, and the warnings of the other ranks, to the driver."""
     logger, handler = logging.getLogger("transdomain"), _BoardHandler(board, group)
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
@@ -233,9 +237,9 @@ class _BoardHandler(logging.Handler):
 
 
 class _Board:
-    """An actor on which rank 0 leaves what the driver is to show, wherever each of them runs.
+    """Actor that holds what rank 0 wants the driver to show, wherever each of them runs.
 
-    Ray's own way from a worker's stdout puts the process in front of each line, and could carry no progress.
+    Ray's own way of passing on a worker's stdout prefixes each line with the process, and could carry no progress.
     """
 
     def __init__(self) -> None:
@@ -243,7 +247,7 @@ class _Board:
         self._settled = False
 
     def settle(self) -> None:
-        """The workers have their places."""
+        """Note that the workers have been placed."""
         self._settled = True
 
     def settled(self) -> bool:
@@ -253,21 +257,23 @@ class _Board:
         self._lines.append(line)
 
     def show(self, standing: RunProgress) -> None:
-        """A newer one takes the place of one that nobody has seen, unless that has a line of metrics."""
+        """Add progress; it replaces unseen older progress, unless that has a line of metrics."""
         if self._lines and isinstance(last := self._lines[-1], RunProgress) and last.line is None:
             self._lines.pop()
         self._lines.append(standing)
 
     def take(self) -> list[str | RunProgress]:
-        """All that is new."""
+        """Return everything added since the last call."""
         taken, self._lines = self._lines, []
         return taken
 
 
 @contextlib.contextmanager
-def _shown(board: Any, screen: Screen, told: TrainingMetrics, placement: Placement) -> Iterator[None]:
-    """Show what is left on `board`, on the screen and to who scrapes, until the end of the block; and that the workers
-    wait for their places, where others hold these."""
+def _shown(board: Any, screen: Screen, prometheus: TrainingMetrics, placement: Placement) -> Iterator[None]:
+    """Show what is left on `board`, on the screen and in the Prometheus metrics, until the block ends.
+
+    Report that the workers wait for resources where other jobs hold these.
+    """
     ended = threading.Event()
 
     def show() -> None:
@@ -276,14 +282,14 @@ def _shown(board: Any, screen: Screen, told: TrainingMetrics, placement: Placeme
                 screen.say(item)
             else:
                 screen.show(item)
-                told.show(item)
+                prometheus.show(item)
 
     def follow() -> None:
         asked = time.monotonic()
-        with contextlib.suppress(ray.exceptions.RayError):  # Ray is gone, and so is the run: fit() says why
-            while not ended.wait(_LOOK_EVERY_S):
+        with contextlib.suppress(ray.exceptions.RayError):  # Ray is gone, and so is the run; fit() reports why
+            while not ended.wait(_POLL_S):
                 show()
-                if time.monotonic() - asked >= _PLACED_WITHIN_S:
+                if time.monotonic() - asked >= _PLACEMENT_TIMEOUT_S:
                     asked = time.monotonic()
                     line = held_by_others(placement, connection.nodes(), connection.free())
                     if line and not ray.get(board.settled.remote()):
@@ -297,11 +303,11 @@ def _shown(board: Any, screen: Screen, told: TrainingMetrics, placement: Placeme
             yield
         finally:
             ended.set()
-            thread.join(_LAST_LOOK_S)
+            thread.join(_LAST_POLL_TIMEOUT_S)
 
 
 def _preempted() -> bool:
-    """Whether a node with a worker of this run is about to be taken away. Every worker must ask at once."""
+    """Return True where a node with a worker of this run will soon be preempted. Every worker must ask at once."""
     if os.environ.get("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER") == "0":
         return False
     return ray.train.get_preemption_info() is not None
@@ -317,7 +323,7 @@ def _scaling(placement: Placement) -> ScalingConfig:
 
 
 def _reason(error: ray.train.TrainingFailedError) -> str:
-    """What went wrong first, in one line, without the tracebacks of every rank."""
+    """Return the first failure in one line, without the tracebacks of every rank."""
     failures = getattr(error, "worker_failures", {})
     for rank, failure in sorted(failures.items()):
         lines = [line for line in str(failure).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""What a run's folder says of the run: run.json from its first start on, result.json once it has ended."""
+"""Records of a run in its folder: run.json from its first start on, result.json once it has ended."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A finished run."""
+    """Result of a finished run."""
 
     run: str
     bundle: str
-    """URL of the model bundle, of the last step."""
+    """URL of the model bundle of the last step."""
     best_bundle: str = ""
-    """URL of the bundle that validation found best; empty where that is the last, or nothing was validated."""
+    """URL of the bundle that validation found best; empty where that is the last one or nothing was validated."""
     steps: int
     losses: Mapping[str, float] = field(default_factory=dict)
-    """Of the last step."""
+    """Losses of the last step."""
     validation: History = ()
-    """What was measured on held-out images; see `pipeline.training.validation.validator`."""
+    """History of the validations on held-out images; see `pipeline.training.validation.validator`."""
     fresh: bool = True
-    """Whether this start did something."""
+    """True where this start did any work."""
 
 
 StartIdentity = Mapping[str, Any]
-"""Which weights a run begins with, as `warm_start.Start.identity` says it; empty for random ones."""
+"""Identity of the weights that a run begins with, as in `warm_start.Start.identity`; empty for random ones."""
 
 
 def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
-    """The recipe that the run in `config.output` began with; None where there is no run. Raises UserError where what
-    is there is not of a run that this version knows."""
+    """Return the recipe that the run in `config.output` began with; None where there is no run.
+
+    Raises UserError where the folder does not hold a run that this version knows.
+    """
     data = storage.read_if_there(_url(config, "run.json"))
     if data is None:
         return None
@@ -56,9 +58,9 @@ def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
 
 
 def check_recipe(config: TrainConfig, start: StartIdentity | None = None) -> None:
-    """Refuse to go on with another recipe than the run in `config.output` began with. Reads only.
+    """Refuse to continue the run in `config.output` with another recipe than it began with. Reads only.
 
-    Raises UserError showing each difference, and where there are other files in the place of a run.
+    Raises UserError showing each difference, or where the folder holds other files and no run.
     """
     begun = begun_recipe(config)
     if begun is None:
@@ -73,26 +75,26 @@ def check_recipe(config: TrainConfig, start: StartIdentity | None = None) -> Non
 
 
 def begun_with(config: TrainConfig) -> StartIdentity:
-    """The weights that the run in `config.output` began with; empty where they were random, or there is no run."""
+    """Return the identity of the weights that the run in `config.output` began with; empty if random or no run."""
     return (begun_recipe(config) or {}).get("start_from", {})
 
 
 def begin(config: TrainConfig, start: StartIdentity | None = None) -> None:
-    """Note the recipe at the first start. Raises UserError where another start with another recipe was quicker."""
+    """Record the recipe at the first start. Raises UserError where a concurrent start recorded another one."""
     document = {"format_version": FORMAT_VERSION, "recipe": _recipe(config, start)}
     storage.create(_url(config, "run.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
     check_recipe(config, start)
 
 
 def finish(config: TrainConfig, result: TrainResult) -> None:
-    """Note that the run has ended; the last thing written."""
+    """Record that the run has ended; this is the last thing written."""
     fields = {name: metrics.finite(value) for name, value in asdict(result).items() if name != "fresh"}
     document = {"format_version": FORMAT_VERSION} | fields
     storage.replace(_url(config, "result.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
 
 
 def finished(config: TrainConfig, total_steps: int) -> TrainResult | None:
-    """The result of an earlier start, where that went at least as far as is wanted now."""
+    """Return the result of an earlier start, if that went at least as far as this configuration asks; else None."""
     data = storage.read_if_there(_url(config, "result.json"))
     if data is None:
         return None
@@ -116,7 +118,7 @@ def _recipe(config: TrainConfig, start: StartIdentity | None) -> dict[str, Any]:
 
 
 def is_last(config: TrainConfig, step: int, history: History, total_steps: int) -> bool:
-    """Whether a run that has come to `step`, with this `history` of validations, has ended."""
+    """Return True where a run that has reached `step`, with this `history` of validations, has ended."""
     validation = config.validation
     return step >= total_steps or bool(stopped_early(history, validation.metric, validation.patience))
 

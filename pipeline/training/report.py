@@ -1,4 +1,4 @@
-"""A training run as one page: RUN/report.html, with its curves and its last samples."""
+"""Report of a training run on one page: RUN/report.html, with its curves and its last samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Lines = Sequence[Mapping[str, Any]]
 
 
 def training_report(config: TrainConfig, result: TrainResult, lines: Lines, samples_png: bytes | None) -> str:
-    """The HTML of a finished run with these lines of metrics."""
+    """Return the HTML page of a finished run with these lines of metrics."""
     facts = [
         ("steps", f"{result.steps:,}"),
         ("objective", f"{config.objective}, {config.direction.replace('_', ' ')}"),
@@ -47,7 +47,7 @@ def training_report(config: TrainConfig, result: TrainResult, lines: Lines, samp
 
 
 def _curves(lines: Lines, kind: str, only: str | None = None) -> str:
-    """The curves of the values under `kind`, each over its steps."""
+    """Return the curves of the values under `kind`, each over its steps."""
     return curves(
         {
             name: [(line["step"], line[kind][name]) for line in lines if name in line.get(kind, {})]

@@ -1,4 +1,4 @@
-"""A training run from its configuration to its bundle: check, train, export."""
+"""Training run from its configuration to its bundle: check, train, export."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ log = logging.getLogger("transdomain")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run that has passed the checks."""
+    """Run that has passed the checks."""
 
     config: TrainConfig
-    """With absolute URLs."""
+    """Configuration with absolute URLs."""
     sources: Sources
     total_steps: int
     start: record.StartIdentity
-    """The weights that it begins with, or has begun with."""
+    """Identity of the weights that the run begins or has begun with."""
 
     def __str__(self) -> str:
         a, b, config = self.sources.a, self.sources.b, self.config
@@ -55,10 +55,10 @@ class Plan:
 
 
 def run(config: TrainConfig) -> TrainResult:
-    """Train as `config` says, or go on with the run that is in its output; a finished one is left as it is.
+    """Train as `config` says, or continue the run in its output; a finished run is left as it is.
 
-    Starts Ray, or uses the one that this process is connected to. Raises UserError for all that can be found before
-    the work, TrainingError and StorageError for what happens in it.
+    Starts Ray, or uses the Ray that this process is connected to. Raises UserError for everything that can be found
+    before the training, TrainingError and StorageError for what happens during it.
     """
     urls = (config.input, config.input_b, config.output, config.start_from, config.validation.input)
     check_reach(urls, shared_disk=config.shared_disk)
@@ -73,7 +73,7 @@ def run(config: TrainConfig) -> TrainResult:
 
 
 def prepare(config: TrainConfig) -> Plan:
-    """Check all that can be checked without Ray and without writing. Raises UserError naming what does not fit."""
+    """Check everything that needs neither Ray nor writing. Raises UserError naming what does not fit."""
     for url in (config.input, config.input_b, config.output, config.start_from):
         if storage.is_memory(url):
             raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
@@ -104,7 +104,7 @@ def prepare(config: TrainConfig) -> Plan:
 
 
 def _start(config: TrainConfig) -> record.StartIdentity:
-    """What the run begins with. A run with a checkpoint does not need its first bundle any more."""
+    """Return what the run begins with. A run that has a checkpoint no longer needs the bundle it began with."""
     if not config.start_from:
         return {}
     gone = storage.stat_file(storage.join(config.start_from, "config.json")) is None
@@ -122,7 +122,7 @@ def _check_freeze(config: TrainConfig) -> None:
 
 
 def _is_trained(plan: Plan) -> bool:
-    """Whether the newest checkpoint is the end of the run, which may have been ended early by validation."""
+    """Return True where the newest checkpoint is the end of the run, which validation may have ended early."""
     kept = checkpoint.steps(plan.config.output)
     if not kept:
         return False
@@ -134,7 +134,7 @@ def _is_trained(plan: Plan) -> bool:
 
 
 def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] | None) -> Literal["memory", "stream"]:
-    """What `auto` means for this set, or for the run that has begun.
+    """Return what `auto` means for this set, or for the run that has begun.
 
     Raises UserError where the set should be in memory and memory_gb does not hold it.
     """
@@ -155,7 +155,7 @@ def _streaming(config: TrainConfig, sources: Sources, begun: Mapping[str, Any] |
 
 
 def _train(plan: Plan) -> None:
-    # Imported here: a run that has only its bundle left to write needs no Ray, whose import alone takes seconds.
+    # Imported here, as a run that only has to write its bundle needs no Ray, whose import alone takes seconds.
     from pipeline.cluster import connection
     from pipeline.training import ray_train
 
@@ -166,9 +166,9 @@ def _train(plan: Plan) -> None:
 
 
 def _export_best(plan: Plan, last: checkpoint.Record) -> str:
-    """The bundle of the best step that is kept, where that is another than the last.
+    """Export the best step that still has a checkpoint, if it is not the last; return the bundle's URL.
 
-    Empty where it is not; then there is none any more either, should the run have ended earlier with one.
+    Returns an empty string otherwise, and removes a best bundle left over from an earlier end of the run.
     """
     config = plan.config
     kept = checkpoint.steps(config.output)
@@ -186,7 +186,7 @@ def _export_best(plan: Plan, last: checkpoint.Record) -> str:
 
 
 def conclude(plan: Plan) -> TrainResult:
-    """Write what a run leaves once its last checkpoint is there: bundles, report, result.
+    """Write the outputs of a run whose last checkpoint exists: bundles, report, result.
 
     Raises CheckpointError where that checkpoint is damaged.
     """

@@ -1,8 +1,9 @@
-"""Checkpoints: RUN/checkpoints/STEP/, complete when their record exists.
+"""Checkpoints: RUN/checkpoints/STEP/, complete once their record exists.
 
-A checkpoint is a few parts, each named after its content, and `record.json`, which is written last and names the parts
-with their checksums. So whatever a kill leaves behind is never taken for a checkpoint, and a process that is not quite
-dead can only write what is right under its name. Parts are read with `torch.load(weights_only=True)`.
+A checkpoint consists of a few parts, each named after its content, and `record.json`, which is written last and lists
+the parts with their checksums. Files left behind by a kill are therefore never taken for a checkpoint, and a process
+that has not quite died can only write the right content under each name. Parts are read with
+`torch.load(weights_only=True)`.
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ FORMAT_VERSION = 1
 _RECORD = "record.json"
 
 State = Mapping[str, Any]
-"""What a part holds: tensors, numbers and strings in dictionaries and lists."""
+"""Content of a part: tensors, numbers and strings in dictionaries and lists."""
 
 
 class CheckpointError(Exception):
-    """A checkpoint is damaged, or of a format that this version does not know; the message names it."""
+    """Checkpoint that is damaged, or of a format that this version does not know; the message names it."""
 
 
 class UnknownFormatError(CheckpointError):
-    """A checkpoint of a format that this version does not know: not damaged, and somebody else's to read."""
+    """Checkpoint of a format that this version does not know: not damaged, but for another version to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a checkpoint is."""
+    """Description of a checkpoint."""
 
     step: int
-    """Steps done."""
+    """Number of steps done."""
     parts: Mapping[str, tuple[str, str]]
-    """Object name and sha256 of each part."""
+    """Object name and SHA-256 of each part."""
     about: Mapping[str, Any]
-    """Whatever the trainer wants to find again before it reads a part."""
+    """Facts that the trainer needs before it reads a part."""
 
 
 def save(run: str, step: int, parts: Mapping[str, State], about: Mapping[str, Any]) -> Record:
-    """Publish the checkpoint of `step`. Raises what storage raises; nothing half-written is ever complete."""
+    """Publish the checkpoint of `step`. Raises what storage raises; a half-written checkpoint is never complete."""
     entries = {}
     for name, state in parts.items():
         data = _encode(state)
@@ -65,11 +66,11 @@ def save(run: str, step: int, parts: Mapping[str, State], about: Mapping[str, An
 
 
 def newest(run: str) -> tuple[Record, dict[str, State]] | None:
-    """The newest complete checkpoint with its parts, or None where there is none.
+    """Return the newest complete checkpoint with its parts, or None where there is none.
 
-    A damaged one is named, its record removed (so that no later start is led back to it), and the one before taken.
-    One writer at a time may call this. Raises StorageError where the storage fails, and UnknownFormatError, neither of
-    which is damage.
+    A damaged checkpoint is reported and its record removed, so that no later start tries it again; then the one before
+    is used. Only one writer at a time may call this. Raises StorageError where the storage fails and UnknownFormatError
+    for an unknown format; neither counts as damage.
     """
     for step in reversed(steps(run)):
         try:
@@ -84,14 +85,14 @@ def newest(run: str) -> tuple[Record, dict[str, State]] | None:
 
 
 def steps(run: str) -> list[int]:
-    """The steps at which there is a record, ascending."""
+    """Return the steps that have a record, in ascending order."""
     folder = storage.join(run, "checkpoints")
     names = [entry.name.split("/") for entry in storage.list_files(folder, suffix=_RECORD)]
     return sorted(int(parts[0]) for parts in names if len(parts) == 2 and parts[0].isdigit())
 
 
 def read_record(run: str, step: int) -> Record:
-    """The record of the checkpoint of `step`. Raises CheckpointError where it is missing, damaged or unknown."""
+    """Return the record of the checkpoint of `step`. Raises CheckpointError where it is missing, damaged or unknown."""
     url = _url(run, step, _RECORD)
     try:
         document = json.loads(storage.read(url))
@@ -108,7 +109,7 @@ def read_record(run: str, step: int) -> Record:
 
 
 def read_part(run: str, record: Record, name: str) -> State:
-    """One part of a checkpoint, on the CPU. Raises CheckpointError where it is missing or damaged."""
+    """Return one part of a checkpoint, on the CPU. Raises CheckpointError where it is missing or damaged."""
     file, expected = record.parts[name]
     url = _url(run, record.step, file)
     data = storage.read_if_there(url)
@@ -124,9 +125,10 @@ def read_part(run: str, record: Record, name: str) -> State:
 
 
 def prune(run: str, keep: int, *, also: Collection[int] = ()) -> None:
-    """Remove all but the newest `keep` checkpoints and those of steps `also`, and what kills have left between them.
+    """Remove all but the newest `keep` checkpoints and those of the steps in `also`.
 
-    Records go first, so that none is ever complete in name only.
+    Removes what kills have left between them, too. Records are deleted first, so that no checkpoint seems complete
+    while its parts are being deleted.
     """
     found = steps(run)
     kept = {*found[-keep:], *also}

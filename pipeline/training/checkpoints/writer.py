@@ -1,8 +1,8 @@
-"""When a checkpoint is due, and its writing beside the steps. For the one rank that writes.
+"""Checkpoint writer of the one rank that writes: decides when a checkpoint is due, and writes it in the background.
 
-The state is copied between two steps; encoding and publishing happen on a thread, one checkpoint at a time. A write
-that fails is said and the training goes on, since the last good checkpoint still stands and the next one may succeed;
-where one after the other fails, going on would only waste work.
+The state is copied between two steps. A thread encodes and publishes it, one checkpoint at a time. A failed write is
+logged and the training continues, since the last good checkpoint still exists and the next write may succeed. After
+several failures in a row the run stops, since continuing would only waste work.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pipeline.training.config.train import TrainConfig
 log = logging.getLogger("transdomain")
 
 MOST_FAILURES = 3
-"""Checkpoints in a row that may fail to be written before the run stops."""
+"""Number of failed checkpoints in a row at which the run stops."""
 
 
 class CheckpointWriter:
-    """The checkpoints of a run, from a start to its end."""
+    """Checkpoint writer of a run, from a start to its end."""
 
     def __init__(self, config: TrainConfig, about: Mapping[str, Any]) -> None:
-        """`about` stands in every record."""
+        """Put `about` into every record."""
         self._config, self._about = config, about
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: tuple[int, Future[None]] | None = None
@@ -38,7 +38,7 @@ class CheckpointWriter:
         self._saved_s = time.monotonic()
 
     def due(self, done: int) -> bool:
-        """Whether a checkpoint is to be written after `done` steps."""
+        """Return True where a checkpoint is due after `done` steps."""
         config = self._config
         minutes = (time.monotonic() - self._saved_s) / 60
         return done % config.checkpoint_every == 0 or minutes >= config.checkpoint_minutes
@@ -54,9 +54,9 @@ class CheckpointWriter:
     ) -> None:
         """Begin to write the checkpoint of step `done`; the caller may change `state` once this returns.
 
-        Waits for the one before. `first` is what has to be written before it, on the same thread; `also` are steps
-        whose checkpoints stay, however old; `about` stands in this record alone. Raises CheckpointError where that was
-        the last of several in a row that failed.
+        Waits for the previous checkpoint. The writer's thread calls `first` before it writes the checkpoint. The
+        checkpoints of the steps in `also` are kept, however old; `about` goes into this record only. Raises
+        CheckpointError where the previous checkpoint was the last of several in a row that failed.
         """
         self.settle()
         self._saved_s = time.monotonic()
@@ -106,7 +106,7 @@ class CheckpointWriter:
 
 
 def copied(value: Any) -> Any:
-    """`value` with every tensor copied to the CPU."""
+    """Return `value` with every tensor copied to the CPU."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):

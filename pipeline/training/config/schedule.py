@@ -1,4 +1,4 @@
-"""How the learning rate changes over a run, and with the batch."""
+"""Learning rate schedule: changes over a run, and with the batch size."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ _ONLY_OF_KIND = {"step": ("step_epochs", "gamma"), "plateau": ("plateau_factor",
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateSchedule:
-    """The learning rate over a run. The defaults are those of the published code."""
+    """LearningRateSchedule of the learning rate over a run. The defaults are those of the published code."""
 
     kind: Literal["linear", "step", "cosine", "constant", "plateau"] = "linear"
-    """linear: constant for `epochs`, then down to zero over `decay_epochs`, as published. The others know no such
-    parts: step falls by `gamma` every `step_epochs`, cosine to zero over all epochs, plateau whenever the
-    reconstruction loss of an epoch (pix2pix: g_l1; cyclegan: both cycles) has not become better for a while."""
+    """linear is constant for `epochs`, then falls to zero over `decay_epochs`, as published. The other kinds ignore
+    this division: step falls by `gamma` every `step_epochs`; cosine falls to zero over all epochs; plateau falls
+    whenever the reconstruction loss of an epoch (pix2pix: g_l1; cyclegan: both cycles) has not improved for more than
+    `patience` epochs."""
 
     by: Literal["epochs", "steps"] = "epochs"
-    """linear and cosine change with each epoch, as published, or with each step; at an epoch's first step both agree.
-    A run of few, long epochs wants steps."""
+    """Unit of progress of linear and cosine: they change with each epoch, as published, or with each step. At an
+    epoch's first step both agree. A run of few, long epochs should use steps."""
 
     step_epochs: int = 50
     """step: epochs from one fall to the next."""
 
     gamma: float = 0.1
-    """step: what a fall multiplies the rate with."""
+    """step: factor of each fall."""
 
     plateau_factor: float = 0.2
-    """plateau: what a fall multiplies the rate with."""
+    """plateau: factor of each fall."""
 
     patience: int = 5
-    """plateau: epochs in a row that may be no better; the one after them makes the rate fall."""
+    """plateau: epochs in a row without improvement that are tolerated; the next one makes the rate fall."""
 
     threshold: float = 0.01
-    """plateau: an epoch is better where its loss is below the best by more than this share of it."""
+    """plateau: an epoch counts as better where its loss is below the best by more than this share of it."""
 
     warmup_steps: int = 0
-    """Steps in which the rate rises in a straight line to its full value. Adam's first moments are noisy, and large
-    batches, with their higher rates, suffer most from them; batches of 1 need none."""
+    """Steps in which the rate rises linearly to its full value. Adam's first moments are noisy, and large batches, with
+    their higher rates, suffer most from this noise; batches of 1 need no warmup."""
 
     batch_rule: Literal["none", "linear", "sqrt"] = "none"
-    """Multiply the rate by global_batch / reference_batch, or by its root, which is what Adam's noise asks for. none,
-    since the published recipes have batches of 1."""
+    """Multiply the rate by global_batch / reference_batch (linear), or by its square root (sqrt), which fits Adam's
+    noise. The default is none, since the published recipes have batches of 1."""
 
     reference_batch: int = 1
-    """The global batch that learning_rate was chosen for."""
+    """Global batch size that learning_rate was chosen for."""
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -1,4 +1,4 @@
-"""Facts about a run that every part of one rank needs, and that never change."""
+"""Facts about a run that every part of one rank needs and that never change."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pipeline.training.distributed.group import Group
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """A run, as one of its ranks sees it."""
+    """Run, as one of its ranks sees it."""
 
     config: TrainConfig
-    """With an absolute `output`: workers have other directories."""
+    """Configuration with an absolute `output`, since workers run in other directories."""
     sources: Sources
     group: Group
     device: torch.device
     threads: int
-    """Torch's threads; they change the order of sums, and so the bits."""
+    """Number of torch's threads; it changes the order of sums, and so the bits of the result."""
 
     @functools.cached_property
     def order(self) -> Order:
-        """Which samples meet in which step."""
+        """Order that assigns samples to steps."""
         return order_of(self.config, self.sources)
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps of the whole run."""
         return self.config.total_steps(self.order.steps_per_epoch)
 
 

@@ -1,10 +1,10 @@
-"""The images of each step on their way to the device, prepared ahead of the training thread.
+"""Prefetch of each step's images to the device, ahead of the training thread.
 
-A thread collects what is read and decoded and cuts or copies it; at most a few steps are prepared. What comes out is a
-function of (order, step) alone, whatever was asked for before.
+A thread collects the images that have been read and decoded, and crops them or copies them to the GPU; it prepares at
+most a few steps. The result is a function of (order, step) alone, whatever was asked for before.
 
-To a GPU go whole images, as uint8 through pinned memory and on a stream of their own; crop, flip and normalisation are
-done there. On a CPU the thread does all of it without torch's threads, which belong to the training step.
+A GPU gets whole images, as uint8 through pinned memory and on a separate stream; it does the crop, flip and
+normalisation. On a CPU the thread does all of this without torch's threads, which belong to the training step.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from pipeline.training.distributed.group import Group
 
 log = logging.getLogger("transdomain")
 
-_STEPS_AHEAD = 4
-"""Two of them are waited for before each step of several workers: see `Feed.failure`."""
-_PATIENCE_S = 1.0
-"""For a thread that should end."""
+_PREFETCH_STEPS = 4
+"""Number of steps that are prefetched. With several workers, each step waits for two of them; see `Feed.failure`."""
+_JOIN_TIMEOUT_S = 1.0
+"""Seconds to wait for the thread to end."""
 
 
 class Data(Protocol):
-    """The images of a rank, step by step."""
+    """Images of a rank, step by step."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the images, and of their order in the store."""
+        """Fingerprint of the images and of their order in the store."""
         ...
 
     def pictures(self, start: int, stop: int) -> Generator[Pictures]:
-        """Those of each step from `start` to before `stop`."""
+        """Yield the images of each step from `start` to before `stop`."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class InMemory:
-    """A set that is decoded already."""
+    """Set that has been decoded into memory."""
 
     images: ImageSet
     order: Order
@@ -62,11 +62,11 @@ class InMemory:
 
     @property
     def fingerprint(self) -> str:
-        """Of keys and encoded bytes."""
+        """Fingerprint of keys and encoded bytes."""
         return self.images.fingerprint
 
     def pictures(self, start: int, stop: int) -> Generator[Pictures]:
-        """Views, no copies."""
+        """Yield views, without copying."""
         for step in range(start, stop):
             whole = ordering.global_batch(self.order, step)
             mine = whole.part(ordering.share(len(whole), self.group.rank, self.group.workers))
@@ -74,7 +74,7 @@ class InMemory:
 
 
 def open_data(context: Context, reads: ReadMonitor) -> Data:
-    """Open the data of this rank. All ranks call it at once.
+    """Open the data of this rank. All ranks must call this at the same time.
 
     Raises RunError, on every rank, where the set cannot be trained on; StorageError where reading fails.
     """
@@ -89,66 +89,67 @@ def open_data(context: Context, reads: ReadMonitor) -> Data:
 
 @dataclass(frozen=True, kw_only=True)
 class StepBatch:
-    """What a rank trains on in one step."""
+    """Input of a rank in one step."""
 
     epoch: int
     samples: int
-    """Of the global batch."""
+    """Number of samples of the global batch."""
     real_a: Tensor
-    """[n, 3, C, C] in [-1, 1], on the device, n being this rank's samples; one black image where it has none."""
+    """Tensor [n, 3, C, C] in [-1, 1], on the device, with n samples of this rank; one black image where n is 0."""
     real_b: Tensor
 
 
 class Feed:
-    """Batches, asked for by step; asked for one after the other, they are prepared ahead.
+    """Batches by step; batches of consecutive steps are prefetched.
 
-    Raises what reading and decoding raise, in the thread that asks. What is wrong for good can be asked for before
-    (`failure`), so that no rank comes to a step that another one cannot take. A context manager, which ends the thread.
+    Raises, in the thread that asks, what reading and decoding raise. `failure` reports permanent errors in advance, so
+    that no rank comes to a step that another one cannot take. This is a context manager, which ends the thread.
     """
 
     def __init__(self, data: Data, context: Context, reads: ReadMonitor) -> None:
         self._data, self._reads = data, reads
-        self._cutting = _Cutting(context)
+        self._cropper = _Cropper(context)
         self._stop = context.total_steps
-        self._ahead: _Ahead | None = None
+        self._prefetcher: _Prefetcher | None = None
         self._next = -1
 
     def batch(self, step: int) -> StepBatch:
-        """This rank's part of the global batch of `step`, which is below the run's last."""
-        ahead = self._from(step)
-        self._reads.until(ahead.wait)
+        """Return this rank's part of the global batch of `step`, a step of the run."""
+        prefetcher = self._prefetch_from(step)
+        self._reads.until(prefetcher.wait)
         self._next = step + 1
-        return self._cutting.finish(ahead.take())
+        return self._cropper.finish(prefetcher.take())
 
     def failure(self, step: int, count: int) -> str:
-        """What is wrong for good with the images of `step` or of the `count` - 1 steps after it; empty if nothing is.
+        """Return the permanent error in the images of the `count` steps from `step` on; empty if there is none.
 
-        Waits until they are prepared. What may pass, such as a storage that does not answer, is left to `batch`.
+        Waits until these images are prepared. Errors that may pass, such as a storage that does not answer, are left to
+        `batch`.
         """
         count = min(count, self._stop - step)
         if count <= 0:
             return ""
-        ahead = self._from(step)
-        self._reads.until(lambda timeout_s: ahead.wait(timeout_s, count))
-        error = ahead.error(count)
+        prefetcher = self._prefetch_from(step)
+        self._reads.until(lambda timeout_s: prefetcher.wait(timeout_s, count))
+        error = prefetcher.error(count)
         return str(error) if isinstance(error, TrainingDataError | SourceChangedError) else ""
 
-    def _from(self, step: int) -> _Ahead:
-        """What prepares `step` next."""
-        if self._ahead is None or step != self._next:
+    def _prefetch_from(self, step: int) -> _Prefetcher:
+        """Return the prefetcher whose next step is `step`."""
+        if self._prefetcher is None or step != self._next:
             self.close()
-            self._ahead, self._next = _Ahead(self._prepared(step), _STEPS_AHEAD), step
-        return self._ahead
+            self._prefetcher, self._next = _Prefetcher(self._prepared(step), _PREFETCH_STEPS), step
+        return self._prefetcher
 
     def close(self) -> None:
-        """End the thread; a read that does not return is left behind."""
-        if self._ahead:
-            self._ahead.close()
-        self._ahead = None
+        """End the thread; a read that does not return is abandoned."""
+        if self._prefetcher:
+            self._prefetcher.close()
+        self._prefetcher = None
 
     def _prepared(self, step: int) -> Generator[_Prepared]:
         with contextlib.closing(self._data.pictures(step, self._stop)) as pictures:
-            yield from map(self._cutting.prepare, pictures)
+            yield from map(self._cropper.prepare, pictures)
 
     def __enter__(self) -> Feed:
         return self
@@ -159,29 +160,29 @@ class Feed:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What the networks take; on a GPU, what they can take once `done` has come."""
+    """Input of the networks; on a GPU it is ready once `done` has occurred."""
 
     whole: Samples
     a: Tensor
     b: Tensor
     done: torch.cuda.Event | None = None
-    """Recorded on the stream that made them."""
+    """Event recorded on the stream that prepared the tensors."""
 
 
-class _Cutting:
-    """From decoded images to what the networks take."""
+class _Cropper:
+    """Cropping of decoded images to the input of the networks."""
 
     def __init__(self, context: Context) -> None:
         config, device = context.config, context.device
         self._order, self._device, self._crop_size, self._flip = context.order, device, config.crop_size, config.flip
-        self._room = config.load_size - config.crop_size
+        self._max_offset = config.load_size - config.crop_size
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def prepare(self, pictures: Pictures) -> _Prepared:
-        """In the thread that works ahead."""
+        """Crop on a CPU, or copy to a GPU and crop there. Runs in the prefetch thread."""
         if self._stream is None:
-            crops = [loader.cut(*self._how(pictures, side), self._crop_size) for side in ("a", "b")]
+            crops = [loader.cut(*self._to_augment(pictures, side), self._crop_size) for side in ("a", "b")]
             a, b = (loader.to_input_on_one_thread(pixels, self._memory_format) for pixels in crops)
             return _Prepared(pictures.whole, a, b)
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
@@ -189,34 +190,34 @@ class _Cutting:
             return _Prepared(pictures.whole, a, b, self._stream.record_event())
 
     def finish(self, prepared: _Prepared) -> StepBatch:
-        """In the training thread."""
+        """Return the batch once it can be used. Runs in the training thread."""
         if prepared.done:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(prepared.done)
             for tensor in (prepared.a, prepared.b):
-                tensor.record_stream(current)  # else their memory could be used again before they have been read
+                tensor.record_stream(current)  # else their memory could be reused before they are read
         whole = prepared.whole
         return StepBatch(epoch=whole.epoch, samples=len(whole), real_a=prepared.a, real_b=prepared.b)
 
-    def _how(self, pictures: Pictures, side: Side) -> tuple[list[np.ndarray], ordering.Augmentation]:
-        how = ordering.augmentation(self._order, pictures.mine, side, room=self._room, flip=self._flip)
-        return (pictures.a if side == "a" else pictures.b), how
+    def _to_augment(self, pictures: Pictures, side: Side) -> tuple[list[np.ndarray], ordering.Augmentation]:
+        augmentation = ordering.augmentation(self._order, pictures.mine, side, room=self._max_offset, flip=self._flip)
+        return (pictures.a if side == "a" else pictures.b), augmentation
 
     def _to_gpu(self, pictures: Pictures, side: Side) -> Tensor:
-        images, how = self._how(pictures, side)
+        images, augmentation = self._to_augment(pictures, side)
         if images:
-            whole = loader.to_device(torch.from_numpy(np.stack(images)), self._device)
-            crops = loader.cut_on_device(whole, how, self._crop_size)
+            images_nSSC = loader.to_device(torch.from_numpy(np.stack(images)), self._device)
+            crops = loader.cut_on_device(images_nSSC, augmentation, self._crop_size)
         else:
-            crops = loader.cut(images, how, self._crop_size)
+            crops = loader.cut(images, augmentation, self._crop_size)
         return loader.to_input(crops, self._device, self._memory_format)
 
 
-class _Ahead:
-    """An iterator that is run ahead in a thread, by a few items."""
+class _Prefetcher:
+    """Iterator that a thread runs a few items ahead."""
 
-    def __init__(self, items: Generator[_Prepared], most: int) -> None:
-        self._most = most
+    def __init__(self, items: Generator[_Prepared], limit: int) -> None:
+        self._limit = limit
         self._ready: deque[_Prepared] = deque()
         self._error: BaseException | None = None
         self._closed = False
@@ -225,17 +226,17 @@ class _Ahead:
         self._thread.start()
 
     def wait(self, timeout_s: float, count: int = 1) -> bool:
-        """Whether there are `count` items, or will be no more, within that time."""
+        """Return True where `count` items are ready, or no more will come, within that time."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._ready) >= count or bool(self._error), timeout_s)
 
     def error(self, count: int) -> BaseException | None:
-        """After `wait`: what the iterator raised instead of one of the next `count` items."""
+        """Return what the iterator raised instead of one of the next `count` items. Call `wait` first."""
         with self._changed:
             return self._error if len(self._ready) < count else None
 
     def take(self) -> _Prepared:
-        """The next item, after `wait`; raises what the iterator raised."""
+        """Return the next item, or raise what the iterator raised. Call `wait` first."""
         with self._changed:
             if not self._ready:
                 assert self._error
@@ -248,7 +249,7 @@ class _Ahead:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join(_PATIENCE_S)
+        self._thread.join(_JOIN_TIMEOUT_S)
 
     def _run(self, items: Generator[_Prepared]) -> None:
         try:
@@ -257,7 +258,7 @@ class _Ahead:
                     with self._changed:
                         self._ready.append(item)
                         self._changed.notify_all()
-                        self._changed.wait_for(lambda: len(self._ready) < self._most or self._closed)
+                        self._changed.wait_for(lambda: len(self._ready) < self._limit or self._closed)
                         if self._closed:
                             return
             raise IndexError("asked for a step beyond the run's last")

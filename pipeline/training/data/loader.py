@@ -1,4 +1,4 @@
-"""From a store to pictures: what a run learns from is found, read and decoded to uint8, and crops are cut from it.
+"""Access to the images of a store: finds, reads and decodes them to uint8, and cuts crops from them.
 
 Shapes: S is the load size, C the crop size, n the number of samples of a rank.
 """
@@ -25,19 +25,18 @@ from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.order import Augmentation
 
 _CHUNK_BYTES = 16_000_000
-"""Encoded bytes that one thread reads at a time."""
+"""Number of encoded bytes that one thread reads at a time."""
 
-
-_VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
+_FLOAT_VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
 
 
 class TrainingDataError(ValueError):
-    """The set cannot be trained on; the message names the store and the image."""
+    """Set that cannot be trained on; the message names the store and the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the images of one side come from."""
+    """Location of the images of one side."""
 
     url: str
     column: str
@@ -48,52 +47,53 @@ class Source:
         return sum(r.rows for r in self.ranges)
 
     def first(self, count: int) -> Source:
-        """Its first `count` images, or all where it has fewer."""
+        """Return a source of the first `count` images, or of all where there are fewer."""
         return replace(self, ranges=first_rows(self.ranges, count))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """The source domain `a` and the target domain `b` of a run."""
+    """Source domain `a` and target domain `b` of a run."""
 
     a: Source
     b: Source
 
     def decoded_bytes(self, load_size: int) -> int:
-        """Memory that the decoded set takes."""
+        """Return the memory that the decoded set takes, in bytes."""
         return (self.a.images + self.b.images) * load_size * load_size * 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """The decoded images of a run, uint8 [N, S, S, 3]."""
+    """Decoded images of a run, uint8 [N, S, S, 3]."""
 
     a: np.ndarray
-    """Of the source domain."""
+    """Images of the source domain."""
     b: np.ndarray
-    """Of the target domain."""
+    """Images of the target domain."""
     fingerprint: str
-    """Of keys and encoded bytes, in order: another set, or another order, has another one."""
+    """Hash of keys and encoded bytes, in order; it differs for another set or another order."""
 
 
 def find_sources(config: TrainConfig) -> Sources:
-    """What `config.input` holds, sides swapped where the direction is b_to_a. Reads listings and footers only.
+    """Return the sources in `config.input`, with sides swapped where the direction is b_to_a. Reads no images.
 
-    Raises UserError where there is no store, or it lacks the images that the objective needs.
+    It reads listings and footers only. Raises UserError where there is no store, or where it lacks the images that the
+    objective needs.
     """
     url = storage.absolute(config.input)
-    inner = [storage.join(url, side) for side in ("a", "b")]
+    substores = [storage.join(url, side) for side in ("a", "b")]
     if config.input_b:
         a, b = (_source(open_store(side), "image") for side in (url, config.input_b))
-    elif not config.objective_type.paired and all(map(storage.exists, inner)):
-        a, b = (_source(open_store(side), "image") for side in inner)
+    elif not config.objective_type.paired and all(map(storage.exists, substores)):
+        a, b = (_source(open_store(side), "image") for side in substores)
     else:
         store = open_store(url)
-        pictures = image_columns(store.schema)
-        missing = [side for side in ("image_a", "image_b") if side not in pictures]
-        # A side that was translated is called `image`.
-        sides = [side if side in pictures else "image" for side in ("image_a", "image_b")]
-        if len(missing) > ("image" in pictures):
+        columns = image_columns(store.schema)
+        missing = [side for side in ("image_a", "image_b") if side not in columns]
+        # Stores of translations call the translated side `image`.
+        sides = [side if side in columns else "image" for side in ("image_a", "image_b")]
+        if len(missing) > ("image" in columns):
             also = ", or a prefix with one store as a/ and one as b/" if not config.objective_type.paired else ""
             raise UserError(
                 f"{url}: has no image column {missing[0]} (its columns are {', '.join(store.schema.names)}); "
@@ -104,10 +104,10 @@ def find_sources(config: TrainConfig) -> Sources:
 
 
 def load_images(sources: Sources, load_size: int, threads: int) -> ImageSet:
-    """Decode every image and resize it to S×S, bicubic, ignoring the aspect.
+    """Decode every image and resize it to S×S, bicubic, ignoring the aspect ratio.
 
-    Raises TrainingDataError naming the image that cannot be decoded (packing has removed such images), and what
-    reading raises.
+    Raises TrainingDataError naming an image that cannot be decoded (packing quarantines such images), and what reading
+    raises.
     """
     a_NSSC, b_NSSC = (np.empty((n, load_size, load_size, 3), np.uint8) for n in (sources.a.images, sources.b.images))
     with ThreadPoolExecutor(threads) as pool:
@@ -117,18 +117,18 @@ def load_images(sources: Sources, load_size: int, threads: int) -> ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Consecutive rows that are read and decoded at once."""
+    """Consecutive rows that are read and decoded together."""
 
     ranges: Sequence[Range]
     a: str | None
-    """Column of A's images, None where these rows are not of A."""
+    """Column of A's images; None where these rows are not of A."""
     b: str | None
     start: int
-    """Number of the first of these rows on its side."""
+    """Index of the first of these rows on its side."""
 
 
 def chunks_of(sources: Sources) -> list[Chunk]:
-    """All rows, first those of A; both columns of a row together where they are in one store."""
+    """Return all rows in chunks, those of A first; both columns of a row together where they are in one store."""
     a, b = sources.a, sources.b
     if a.ranges == b.ranges:
         return list(_chunks(a.ranges, a.column, b.column))
@@ -136,7 +136,10 @@ def chunks_of(sources: Sources) -> list[Chunk]:
 
 
 def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[bytes]:
-    """Decode the rows of a chunk into their places; a digest for each row, of key and encoded bytes."""
+    """Decode the rows of a chunk into their positions in the arrays.
+
+    Returns a digest of each row's key and encoded bytes.
+    """
     targets = [(column, side) for column, side in ((chunk.a, a_NSSC), (chunk.b, b_NSSC)) if column]
     table = read_rows(chunk.ranges, [column for column, _ in targets])
     urls = {r.shard: r.url for r in chunk.ranges}
@@ -153,7 +156,7 @@ def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[b
 
 
 def fingerprint_of(sources: Sources, digests: Sequence[Sequence[bytes]]) -> str:
-    """Of the whole set, from the digests of all chunks, in order."""
+    """Return the fingerprint of the set, from the digests of all chunks in order."""
     rows = [digest for chunk in digests for digest in chunk]
     if sources.a.ranges == sources.b.ranges:
         return _sha256(rows)
@@ -162,52 +165,59 @@ def fingerprint_of(sources: Sources, digests: Sequence[Sequence[bytes]]) -> str:
 
 
 def decode_image(data: bytes, load_size: int, where: tuple[str, str, str]) -> np.ndarray:
-    """An image resized to uint8 [S, S, 3]. Raises TrainingDataError naming `where`: the shard's URL, column and key."""
+    """Decode an image and resize it to uint8 [S, S, 3].
+
+    Raises TrainingDataError naming `where`: the shard's URL, column and key.
+    """
     try:
         return images.resize(images.decode(data).pixels, load_size, load_size)
-    except images.BadImage as bad:
+    except images.BadImage as error:
         shard, column, key = where
         raise TrainingDataError(
-            f"{shard}: {column} of {key!r} cannot be decoded ({bad.reason}: {bad}); "
+            f"{shard}: {column} of {key!r} cannot be decoded ({error.reason}: {error}); "
             "pack the images anew with jobs.pack, which sets such images aside"
-        ) from bad
+        ) from error
 
 
-def cut(images_nSSC: Sequence[np.ndarray] | np.ndarray, how: Augmentation, crop_size: int) -> Tensor:
-    """The crops of the samples, uint8 [n, 3, C, C]; of one black image where there is no sample."""
+def cut(images_nSSC: Sequence[np.ndarray] | np.ndarray, augmentation: Augmentation, crop_size: int) -> Tensor:
+    """Return the crops of the samples, uint8 [n, 3, C, C]; one black image where there is no sample."""
     crops = [
         image[top : top + crop_size, left : left + crop_size][:, :: -1 if flip else 1]
-        for image, top, left, flip in zip(images_nSSC, how.top, how.left, how.flip, strict=True)
+        for image, top, left, flip in zip(
+            images_nSSC, augmentation.top, augmentation.left, augmentation.flip, strict=True
+        )
     ] or [np.zeros((crop_size, crop_size, 3), np.uint8)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
-def cut_on_device(pixels_nSSC: Tensor, how: Augmentation, crop_size: int) -> Tensor:
-    """The same as `cut` gives, of a tensor on any device, where n is not 0."""
+def cut_on_device(pixels_nSSC: Tensor, augmentation: Augmentation, crop_size: int) -> Tensor:
+    """Return the same as `cut`, from a tensor on any device; n must not be 0."""
     device, along = pixels_nSSC.device, np.arange(crop_size)
-    rows_nC = how.top[:, None] + along
-    columns_nC = how.left[:, None] + np.where(how.flip[:, None], along[::-1], along)
+    rows_nC = augmentation.top[:, None] + along
+    columns_nC = augmentation.left[:, None] + np.where(augmentation.flip[:, None], along[::-1], along)
     rows, columns = (to_device(torch.from_numpy(which), device) for which in (rows_nC, columns_nC))
     sample = torch.arange(len(pixels_nSSC), device=device)
     return pixels_nSSC[sample[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """`values` on `device`; to a GPU by way of pinned memory, without waiting for the copy."""
+    """Return `values` on `device`; the copy to a GPU goes through pinned memory and is not waited for."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def to_input(pixels_nCHW: Tensor, device: torch.device, memory_format: torch.memory_format) -> Tensor:
-    """uint8 crops as what the networks take: fp32 in [-1, 1], on `device`."""
+    """Convert uint8 crops to the input of the networks: fp32 in [-1, 1], on `device`."""
     return from_uint8(pixels_nCHW.to(device)).contiguous(memory_format=memory_format)
 
 
 def to_input_on_one_thread(pixels_nCHW: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """The same as `to_input` gives on a CPU, by a table: torch's threads, which a training step has use for, are not
-    called."""
+    """Return the same as `to_input` on a CPU, using a table.
+
+    It leaves torch's threads alone, which the training step needs.
+    """
     if memory_format == torch.channels_last:
-        return torch.from_numpy(np.take(_VALUES, pixels_nCHW.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
-    return torch.from_numpy(np.take(_VALUES, np.ascontiguousarray(pixels_nCHW.numpy())))
+        return torch.from_numpy(np.take(_FLOAT_VALUES, pixels_nCHW.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.take(_FLOAT_VALUES, np.ascontiguousarray(pixels_nCHW.numpy())))
 
 
 def _source(store: Store, column: str) -> Source:
@@ -222,7 +232,7 @@ def _source(store: Store, column: str) -> Source:
 
 
 def _chunks(ranges: Sequence[Range], a: str | None, b: str | None) -> Iterator[Chunk]:
-    """Consecutive ranges, together up to the size of a chunk; those of one shard are joined, to be one read."""
+    """Yield consecutive ranges together, up to the size of a chunk; adjacent ranges of one shard become one read."""
     held, size, start = list[Range](), 0, 0
     for piece in ranges:
         if held and size + piece.size > _CHUNK_BYTES:

@@ -1,6 +1,6 @@
-"""A set that is decoded once a node: its workers decode a part each, into memory that all of them see.
+"""Set that is decoded once per node: the node's workers each decode a part, into memory that all of them share.
 
-The memory is a file without a name (memfd), so nothing of it is left when its processes are killed, and the size of
+The memory is an unnamed file (memfd), so nothing of it is left behind when its processes are killed, and the size of
 /dev/shm does not limit it. The other workers open it through /proc/PID/fd, as long as the first one holds it open.
 """
 
@@ -26,14 +26,14 @@ log = logging.getLogger("transdomain")
 
 
 class Memory(NamedTuple):
-    """Memory that other processes of this machine can open, too, until it is released."""
+    """Memory that other processes of this machine can open, until it is released."""
 
     path: str
     descriptor: int
     named: bool
 
     def release(self) -> None:
-        """All have opened it: it goes with the last of them."""
+        """Close the memory once all have opened it; it is freed with the last process that uses it."""
         os.close(self.descriptor)
         if self.named:
             with contextlib.suppress(FileNotFoundError):
@@ -41,7 +41,7 @@ class Memory(NamedTuple):
 
 
 def allocate(size: int) -> Memory:
-    """`size` bytes of memory; of a temporary file, with a line in the log, where this machine has less.
+    """Allocate `size` bytes of memory. Where this machine has less, use a temporary file and log it.
 
     Raises OSError where the disk has less, too.
     """
@@ -62,7 +62,7 @@ def allocate(size: int) -> Memory:
             )
         os.ftruncate(descriptor, size)
         if path and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)  # a full disk is found here, not as a fault in a write to memory
+            os.posix_fallocate(descriptor, 0, size)  # report a full disk here, not as a fault in a write to memory
     except BaseException:
         memory.release()
         raise
@@ -70,7 +70,7 @@ def allocate(size: int) -> Memory:
 
 
 def attach(path: str, size: int) -> np.ndarray:
-    """uint8 [size], the memory that another process of this machine has allocated."""
+    """Return the memory that another process of this machine has allocated, uint8 [size]."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         return np.frombuffer(mmap.mmap(descriptor, size), np.uint8)
@@ -79,7 +79,7 @@ def attach(path: str, size: int) -> np.ndarray:
 
 
 def available_memory() -> int:
-    """Bytes that can be had without swapping, as far as the kernel and the control group say."""
+    """Return the bytes available without swapping, according to the kernel and the control group."""
     found = []
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -90,9 +90,10 @@ def available_memory() -> int:
 
 
 def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *, reads: ReadMonitor) -> ImageSet:
-    """Decode the set into memory that the workers of each node share. All ranks call it at once.
+    """Decode the set into memory that the workers of each node share. All ranks must call this at the same time.
 
-    Raises RunError, on every rank, where there is no room or an image is bad; StorageError where reading fails.
+    Raises RunError, on every rank, where there is no room or an image cannot be decoded; StorageError where reading
+    fails.
     """
     nodes = group.gather(group.node)
     ranks = [rank for rank, node in enumerate(nodes) if node == group.node]
@@ -102,25 +103,25 @@ def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *,
     try:
         with group.agreeing():
             if group.rank == ranks[0]:
-                memory = _allocate_or_end(sum(sizes))
+                memory = _allocate_or_raise(sum(sizes))
         paths = group.gather(memory.path if memory else "")
         shared = attach(paths[ranks[0]], sum(sizes))
         a_NSSC, b_NSSC = (part.reshape(shape) for part, shape in zip(np.split(shared, sizes[:1]), shapes, strict=True))
         chunks = loader.chunks_of(sources)
-        mine = range(ranks.index(group.rank), len(chunks), len(ranks))
+        own_chunks = range(ranks.index(group.rank), len(chunks), len(ranks))
         with group.agreeing(ValueError, SourceChangedError):
-            digests = _decode([chunks[i] for i in mine], a_NSSC, b_NSSC, threads, reads)
-        # The ranks of one node have all chunks among them.
-        everywhere = group.gather(dict(zip(mine, digests, strict=True)) if nodes[0] == group.node else {})
+            digests = _decode([chunks[i] for i in own_chunks], a_NSSC, b_NSSC, threads, reads)
+        # The ranks of one node decode all chunks between them.
+        digests_by_rank = group.gather(dict(zip(own_chunks, digests, strict=True)) if nodes[0] == group.node else {})
     finally:
         if memory:
             memory.release()
-    by_chunk = {i: digest for part in everywhere for i, digest in part.items()}
+    by_chunk = {i: digest for part in digests_by_rank for i, digest in part.items()}
     fingerprint = loader.fingerprint_of(sources, [by_chunk[i] for i in range(len(chunks))])
     return ImageSet(a=a_NSSC, b=b_NSSC, fingerprint=fingerprint)
 
 
-def _allocate_or_end(size: int) -> Memory:
+def _allocate_or_raise(size: int) -> Memory:
     try:
         return allocate(size)
     except OSError as error:
@@ -132,7 +133,7 @@ def _allocate_or_end(size: int) -> Memory:
 def _decode(
     chunks: list[Chunk], a_NSSC: np.ndarray, b_NSSC: np.ndarray, threads: int, reads: ReadMonitor
 ) -> list[list[bytes]]:
-    """Digests of the rows of each chunk."""
+    """Return the digests of the rows of each chunk."""
 
     def decode(chunk: Chunk) -> list[bytes]:
         with reads.reading(chunk.ranges[0].url):

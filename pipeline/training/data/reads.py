@@ -1,4 +1,4 @@
-"""Threads that read, and a monitor that reports reads which take too long."""
+"""Threads that read, and a monitor that reports slow reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STALL_S = 60.0
 
 
 class ReadMonitor:
-    """The reads of this process, reported whenever a wait for one of them has taken too long."""
+    """Monitor of this process's reads: reports them whenever a wait for one has taken too long."""
 
     def __init__(self, *, every_s: float = STALL_S) -> None:
         self._every_s = every_s
@@ -31,7 +31,7 @@ class ReadMonitor:
 
     @contextlib.contextmanager
     def reading(self, url: str) -> Iterator[None]:
-        """Around a read of `url`."""
+        """Register a read of `url` for as long as the block runs."""
         number = next(self._numbers)
         self._reads[number] = (time.monotonic(), url)
         try:
@@ -40,17 +40,17 @@ class ReadMonitor:
             del self._reads[number]
 
     def until(self, arrived: Callable[[float], bool]) -> None:
-        """Wait for `arrived`, a function that waits for the seconds it is given and returns True on success."""
+        """Wait until `arrived` returns True; it is a function that waits for at most the given seconds."""
         began_s = time.monotonic()
         while not arrived(self._every_s):
-            log.warning(f"no images for {time.monotonic() - began_s:.0f} s: {self._doing()}")
+            log.warning(f"no images for {time.monotonic() - began_s:.0f} s: {self._describe_reads()}")
 
     def result(self, future: Future[T]) -> T:
-        """The result of `future`, once it is there; raises what it raises."""
+        """Wait for `future` and return its result; raises what it raises."""
         self.until(lambda timeout_s: bool(wait([future], timeout_s).done))
         return future.result()
 
-    def _doing(self) -> str:
+    def _describe_reads(self) -> str:
         reads = sorted(self._reads.values())
         if not reads:
             return "they are being decoded"
@@ -60,23 +60,24 @@ class ReadMonitor:
 
 
 class DaemonPool:
-    """Threads that run what is submitted, in order.
+    """Pool of threads that run submitted functions in order.
 
-    Unlike those of `ThreadPoolExecutor` they end with the process even in the middle of a read that never returns.
+    Unlike the threads of `ThreadPoolExecutor`, they end with the process even in the middle of a read that never
+    returns.
     """
 
     def __init__(self, threads: int) -> None:
-        self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
         for _ in range(threads):
             threading.Thread(target=self._run, name="training-data", daemon=True).start()
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Return the future result of `function`."""
+        """Submit `function` and return its future result."""
         future: Future[T] = Future()
         with self._changed:
-            self._work.append((future, lambda: function(*args, **kwargs)))
+            self._queue.append((future, lambda: function(*args, **kwargs)))
             self._changed.notify()
         return future
 
@@ -84,9 +85,9 @@ class DaemonPool:
         """Cancel what has not begun, and wait for nothing."""
         with self._changed:
             self._closed = True
-            for future, _ in self._work:
+            for future, _ in self._queue:
                 future.cancel()
-            self._work.clear()
+            self._queue.clear()
             self._changed.notify_all()
 
     def __enter__(self) -> DaemonPool:
@@ -98,13 +99,13 @@ class DaemonPool:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._work or self._closed)
-                if not self._work:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if not self._queue:
                     return
-                future, function = self._work.popleft()
+                future, function = self._queue.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
                 future.set_result(function())
-            except BaseException as error:  # whoever asks for the result gets it
+            except BaseException as error:  # raised again where the result is asked for
                 future.set_exception(error)

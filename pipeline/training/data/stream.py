@@ -1,8 +1,7 @@
-"""A set that is read anew in each epoch: the row groups that this rank's lanes come to are fetched ahead, the images
-that a step takes from them decoded.
+"""Streaming of a set, anew in each epoch: prefetches row groups of this rank's lanes, and decodes each step's images.
 
-What is held is encoded: two shuffle buffers a lane and side, as one is emptied while the next is filled, and the rest
-of the row groups that they are from.
+Images are held encoded: two shuffle buffers for each lane and side, as one is emptied while the next is filled, and the
+rest of the row groups that they come from.
 """
 
 from __future__ import annotations
@@ -31,54 +30,54 @@ from pipeline.training.data.loader import Source, Sources, TrainingDataError, de
 from pipeline.training.data.order import Samples, Side
 from pipeline.training.data.reads import DaemonPool, ReadMonitor
 
-_FETCHERS = 8
-_DECODED_AHEAD = 32
-"""Images, over both sides; a step's at least."""
+_FETCH_THREADS = 8
+_DECODE_AHEAD = 32
+"""Number of images to decode ahead, over both sides; those of one step at least."""
 
 
 class Pictures(NamedTuple):
-    """What a rank needs for a step."""
+    """Images that a rank needs for a step."""
 
     whole: Samples
-    """Of the global batch."""
+    """Samples of the global batch."""
     mine: Samples
-    """Of this rank, [n]."""
+    """Samples of this rank, [n]."""
     a: list[np.ndarray]
-    """n images of A, uint8 [S, S, 3] each."""
+    """List of n images of A, uint8 [S, S, 3] each."""
     b: list[np.ndarray]
 
 
-class _Wanted(NamedTuple):
-    """An image of a step: where it is."""
+class _ImageLocation(NamedTuple):
+    """Location of an image of a step."""
 
     side: Side
     group: int
     row: int
-    """In its row group."""
+    """Row within the row group."""
 
 
-class _Planned(NamedTuple):
-    """A step: the global batch, this rank's part of it, and its images, those of A and then those of B."""
+class _Plan(NamedTuple):
+    """Plan of a step: the global batch, this rank's part of it, and its images, those of A before those of B."""
 
     whole: Samples
     mine: Samples
-    images: list[_Wanted]
+    images: list[_ImageLocation]
 
 
 _Key = tuple[Side, int]
-"""A row group of one side; where they are paired, of A for both."""
+"""Key of a row group: its side and index. Where images are paired, the side is A for both."""
 
 
 @dataclass
 class _Fetched:
-    """A row group, and how many images of known steps are still to be taken from it."""
+    """Row group that is held, with the number of images of planned steps that are still to be taken from it."""
 
     rows: Future[pa.Table]
     wanted: int = 0
 
 
 class Stream:
-    """The images of a rank, step by step."""
+    """Images of a rank, step by step."""
 
     def __init__(self, context: Context, reads: ReadMonitor) -> None:
         sources, config = context.sources, context.config
@@ -98,22 +97,25 @@ class Stream:
         )
 
     def pictures(self, start: int, stop: int) -> Generator[Pictures]:
-        """Those of each step from `start` to before `stop`. Raises what reading raises, and TrainingDataError."""
+        """Yield the images of each step from `start` to before `stop`.
+
+        Raises what reading raises, and TrainingDataError.
+        """
         held: dict[_Key, _Fetched] = {}
-        planned: deque[_Planned] = deque()
-        decoding: deque[tuple[_Planned, list[Future[np.ndarray]]]] = deque()
+        planned: deque[_Plan] = deque()
+        decoding: deque[tuple[_Plan, list[Future[np.ndarray]]]] = deque()
         known = start
-        with DaemonPool(_FETCHERS) as fetchers, DaemonPool(self._threads) as decoders:
+        with DaemonPool(_FETCH_THREADS) as fetchers, DaemonPool(self._threads) as decoders:
             for step in range(start, stop):
                 until = min(laning.buffered_until(self.lanes, step), stop)
-                for further in range(known, until):
-                    planned.append(self._plan(further))
+                for upcoming in range(known, until):
+                    planned.append(self._plan(upcoming))
                     for key in map(self._key, planned[-1].images):
                         if key not in held:
                             held[key] = _Fetched(fetchers.submit(self._fetch, *key))
                         held[key].wanted += 1
                 known = until
-                while planned and sum(len(futures) for _, futures in decoding) < _DECODED_AHEAD:
+                while planned and sum(len(futures) for _, futures in decoding) < _DECODE_AHEAD:
                     plan = planned.popleft()
                     rows = [held[self._key(image)].rows for image in plan.images]
                     decoding.append((plan, list(map(decoders.submit, repeat(self._decode), rows, plan.images))))
@@ -125,18 +127,18 @@ class Stream:
                         del held[key]
                 yield Pictures(plan.whole, plan.mine, pixels[: len(plan.mine)], pixels[len(plan.mine) :])
 
-    def _plan(self, step: int) -> _Planned:
+    def _plan(self, step: int) -> _Plan:
         whole = laning.global_batch(self.lanes, step)
         mine = whole.part(ordering.share(len(whole), self._group.rank, self._group.workers))
-        return _Planned(whole, mine, [*self._wanted("a", mine.a), *self._wanted("b", mine.b)])
+        return _Plan(whole, mine, [*self._locations("a", mine.a), *self._locations("b", mine.b)])
 
-    def _wanted(self, side: Side, rows: np.ndarray) -> Iterator[_Wanted]:
+    def _locations(self, side: Side, rows: np.ndarray) -> Iterator[_ImageLocation]:
         groups = laning.row_groups(self.lanes, side, rows)
         for group, row in zip(groups.tolist(), (rows - self.lanes.edges(side)[groups]).tolist(), strict=True):
-            yield _Wanted(side, group, row)
+            yield _ImageLocation(side, group, row)
 
-    def _key(self, image: _Wanted) -> _Key:
-        """Both images of a pair are fetched together."""
+    def _key(self, image: _ImageLocation) -> _Key:
+        """Return the row group that holds an image. Both images of a pair are fetched together."""
         return ("a" if self.lanes.order.paired else image.side), image.group
 
     def _source(self, side: Side) -> Source:
@@ -156,7 +158,7 @@ class Stream:
                     "restore the shard, or pack the images anew with jobs.pack"
                 ) from error
 
-    def _decode(self, rows: Future[pa.Table], image: _Wanted) -> np.ndarray:
+    def _decode(self, rows: Future[pa.Table], image: _ImageLocation) -> np.ndarray:
         row = rows.result().slice(image.row, 1).to_pylist()[0]
         source = self._source(image.side)
         data = (row[source.column] or {}).get("bytes") or b""
@@ -164,7 +166,7 @@ class Stream:
         return decode_image(data, self._load_size, where)
 
     def _held_bytes(self) -> float:
-        """About the most encoded bytes that this rank holds."""
+        """Return about the most encoded bytes that this rank holds."""
         order, held = self.lanes.order, 0.0
         for side in [self._sources.a] if order.paired else [self._sources.a, self._sources.b]:
             size, groups = sum(r.size for r in side.ranges), len(side.ranges)
@@ -174,9 +176,9 @@ class Stream:
 
 
 def listing_fingerprint(sources: Sources) -> str:
-    """Of the shards' names, their etags (size and mtime on a disk), and the rows and bytes of their row groups.
+    """Return a hash of the shards' names and etags (size and mtime on a disk), and of their row groups' rows and bytes.
 
-    No image is read for it, so the same images packed anew, or copied to another disk, have another one.
+    It reads no images, so the same images packed anew, or copied to another disk, get another fingerprint.
     """
     digest = hashlib.sha256()
     for side in (sources.a, sources.b):

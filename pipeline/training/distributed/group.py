@@ -1,4 +1,4 @@
-"""The processes that train together, as one value: with one process everything here is the identity.
+"""Processes that train together, as one value; with one process all operations here are the identity.
 
 Shapes: n is the number of samples of this rank, N of all ranks.
 """
@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 
 class RunError(Exception):
-    """A reason to end the run that the next start would find again; the message says what to do."""
+    """Error that ends the run and that the next start would meet again; the message says what to do."""
 
 
 class PeerError(Exception):
-    """Another rank has failed, and raises its own error; a new start of all may do better."""
+    """Failure of another rank, which raises its own error; restarting all ranks may succeed."""
 
 
 class Signal(IntEnum):
-    """What a rank wants all to do after a step; the largest one wins."""
+    """Request of a rank to all ranks after a step; the largest one wins."""
 
     GO_ON = 0
     STOP = 1
@@ -36,20 +36,20 @@ class Signal(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """This process's place among those of torch's default process group."""
+    """Rank of this process in torch's default process group."""
 
     rank: int = 0
     workers: int = 1
     node: int = 0
-    """The machine that this process is on; those of one number share memory."""
+    """Number of the machine that this process is on; processes on one machine share memory."""
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that speaks and writes for all."""
+        """True where this rank logs and writes for all."""
         return self.rank == 0
 
     def gather(self, value: T) -> list[T]:
-        """The value of each rank, on every rank. Small picklable values."""
+        """Return the value of each rank, on every rank. For small picklable values."""
         if self.workers == 1:
             return [value]
         values: list[T | None] = [None] * self.workers
@@ -57,7 +57,7 @@ class Group:
         return values  # type: ignore[return-value]
 
     def from_leader(self, value: T) -> T:
-        """The value of rank 0, on every rank."""
+        """Return the value of rank 0, on every rank."""
         if self.workers == 1:
             return value
         values = [value]
@@ -66,11 +66,11 @@ class Group:
 
     @contextlib.contextmanager
     def agreeing(self, *lasting: type[Exception]) -> Iterator[None]:
-        """Raise on every rank what any rank raises in the block, so that none waits for one that has failed.
+        """Raise on every rank what any rank raises in the block, so that no rank waits for one that has failed.
 
-        Every rank enters and leaves the block at the same time, and exchanges nothing inside. RunError, and the kinds
-        of error that are `lasting`, become a RunError on every rank, with the message of the first such rank. Any other
-        error is raised where it came up, and is a PeerError on the other ranks.
+        Every rank enters and leaves the block at the same time, and exchanges nothing inside. RunError and the error
+        types in `lasting` become a RunError on every rank, with the message of the first such rank. Any other error is
+        raised where it occurred, and is a PeerError on the other ranks.
         """
         error: Exception | None = None
         try:
@@ -90,13 +90,13 @@ class Group:
             del error  # its traceback refers to this frame, and to all that the block held
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, on every rank."""
+        """Return the sum over all ranks, on every rank."""
         if self.workers > 1:
             dist.all_reduce(values)
         return values
 
     def gather_samples(self, samples_nCHW: Tensor, shares: Sequence[slice]) -> Tensor:
-        """The samples of all ranks in the order of the global batch, [N, C, H, W], on every rank."""
+        """Return the samples of all ranks in the order of the global batch, [N, C, H, W], on every rank."""
         if self.workers == 1:
             return samples_nCHW
         most = max(part.stop - part.start for part in shares)
@@ -108,25 +108,26 @@ class Group:
 
 
 class Agreement:
-    """All ranks do the same after the same step. What one says after a step is known to all after the next.
+    """Agreement of all ranks to do the same after the same step.
 
-    So the exchange goes on beside the step in between, and costs it nothing. Alone, it is known at once.
+    A signal that one rank gives after a step is known to all after the next step. The exchange runs in the background
+    of the step in between, and costs it nothing. With one rank, a signal is known at once.
     """
 
     def __init__(self, group: Group) -> None:
-        """Every rank must make one at the same time."""
-        # A group of its own, on the CPU: the default one may be the GPUs', where reading a value holds up the step.
+        """Create the agreement. Every rank must do so at the same time."""
+        # A separate group on the CPU: the default one may be on GPUs, where reading a value delays the step.
         self._group = dist.new_group(backend="gloo") if group.workers > 1 else None
         self._pending: tuple[dist.Work, Tensor] | None = None
         self.delay = 0 if self._group is None else 1
-        """Steps after which what was exchanged is known."""
+        """Number of steps after which an exchanged signal is known."""
 
     def at_once(self, signal: Signal) -> Signal:
-        """The largest signal that any rank gives now. Every rank must call it at the same time, before the steps."""
+        """Return the largest signal that any rank gives now. Every rank must call this together, before the steps."""
         return max(self.exchange(signal), self.settle())
 
     def exchange(self, signal: Signal) -> Signal:
-        """The largest signal that any rank gave after the step before. Every rank must call it after every step."""
+        """Return the largest signal given after the previous step. Every rank must call this after every step."""
         if self._group is None:
             return signal
         before, value = self._pending, torch.tensor([int(signal)])
@@ -134,7 +135,7 @@ class Agreement:
         return Signal.GO_ON if before is None else _received(before)
 
     def settle(self) -> Signal:
-        """What was given after the last step. Every rank must call it once, at the end."""
+        """Return the largest signal given after the last step. Every rank must call this once, at the end."""
         before, self._pending = self._pending, None
         return Signal.GO_ON if before is None else _received(before)
 

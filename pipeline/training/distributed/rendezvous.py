@@ -1,7 +1,7 @@
-"""Where training's workers meet on one machine: at a file, instead of a port that is open to other hosts.
+"""Rendezvous of training's workers on one machine: at a file, instead of a port that is open to other hosts.
 
-Torch's own meeting place listens on all addresses, and asks nobody for a token. Beside `ray_internals` the only user of
-names of Ray's that are no part of its interface: they need Ray Train and torch, for which few want to wait.
+Torch's own rendezvous listens on all addresses and asks for no token. Apart from `ray_internals`, this is the only
+module that uses names outside Ray's public interface; they need Ray Train and torch, which are slow to import.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ray.train.torch.config import _TorchBackend
 
 @dataclass
 class MeetAtFile(TorchConfig):
-    """Torch's process group by a file of its own in `folder`, for each start of the workers."""
+    """Config that sets up torch's process group through a new file in `folder` at each start of the workers."""
 
     folder: str = ""
 
@@ -29,13 +29,13 @@ class MeetAtFile(TorchConfig):
 class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         assert isinstance(backend_config, MeetAtFile)
-        place = Path(backend_config.folder, f"rendezvous-{uuid.uuid4().hex}")
-        redirected: Any = _Redirected(worker_group, f"file://{place}")
+        path = Path(backend_config.folder, f"rendezvous-{uuid.uuid4().hex}")
+        redirected: Any = _Redirected(worker_group, f"file://{path}")
         super().on_start(redirected, backend_config)
 
 
 class _Redirected:
-    """A group of workers that are told of another place to meet at than Ray has chosen."""
+    """Worker group that is given another rendezvous than the one that Ray has chosen."""
 
     def __init__(self, group: Any, url: str) -> None:
         self._group, self._url = group, url

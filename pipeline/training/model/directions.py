@@ -1,6 +1,6 @@
-"""Directions that a training run learns, and which networks of it stand for each in a bundle.
+"""Directions that a training run learns, and the networks that stand for each of them in a bundle.
 
-The source side of the training is A of the networks, whichever side of the store it was.
+The source side of the training is called A in the networks' names, whichever side of the store it was.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from pipeline.training.config.train import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedDirection:
-    """Networks of a run for one direction."""
+    """Networks of a run that learn one direction."""
 
     direction: Direction
     generator: str
-    """Name of the network."""
+    """Name of the generator."""
     generator_config: GeneratorConfig
     discriminator: str
-    """Name of the network that judges this direction's translations."""
+    """Name of the discriminator that judges this direction's translations."""
     discriminator_config: DiscriminatorConfig
 
 
 def learned_directions(config: TrainConfig) -> list[LearnedDirection]:
-    """Return one for each direction that the run learns, the one it is run for first."""
+    """Return one entry for each direction that the run learns, the configured direction first."""
     model = config.model()
-    forth: GeneratorConfig = model.generator
-    back = replace(forth, in_channels=forth.out_channels, out_channels=forth.in_channels)
+    forward: GeneratorConfig = model.generator
+    backward = replace(forward, in_channels=forward.out_channels, out_channels=forward.in_channels)
     return [
         LearnedDirection(
             direction=config.direction if source == "A" else OPPOSITE[config.direction],
             generator=generator,
-            generator_config=forth if source == "A" else back,
+            generator_config=forward if source == "A" else backward,
             discriminator=discriminator,
             discriminator_config=model.discriminator
             if source == "A"
-            else replace(model.discriminator, in_channels=back.out_channels),
+            else replace(model.discriminator, in_channels=backward.out_channels),
         )
         for source, generator, discriminator in config.objective_type.learns
     ]

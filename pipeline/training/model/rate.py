@@ -1,4 +1,4 @@
-"""The learning rate of each step: a pure function of the configuration, the step and the epochs' losses so far."""
+"""Learning rate of each step: a pure function of the configuration, the step and the epochs' losses so far."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _RECONSTRUCTION = ("g_l1", "cycle_A", "cycle_B")
 
 
 class EpochLosses:
-    """The mean reconstruction loss of each epoch, over the global batches; alike on every rank."""
+    """Mean reconstruction loss of each epoch, over the global batches; the same on every rank."""
 
     history: list[tuple[int, float]]
-    """Steps done at the end of each whole epoch, and its mean loss; the oldest first."""
+    """Number of steps done at the end of each whole epoch, and the epoch's mean loss; the oldest first."""
 
     def __init__(self, steps_per_epoch: int, device: torch.device) -> None:
         self.steps_per_epoch = steps_per_epoch
         self.history = []
-        # Read once an epoch: a GPU is not waited for at every step.
+        # Read once an epoch, so that no step has to wait for the GPU.
         self._sum = torch.zeros((), dtype=torch.float64, device=device)
         self._samples = 0
 
     def add(self, step: int, samples: int, loss: Tensor) -> None:
-        """Take in the mean loss, 0-dim, over the `samples` samples of the global batch of `step`."""
+        """Add the mean loss, 0-dim, over the `samples` samples of the global batch of `step`."""
         self._sum += samples * loss.double()
         self._samples += samples
         if (step + 1) % self.steps_per_epoch == 0:
@@ -37,11 +37,11 @@ class EpochLosses:
             self._samples = 0
 
     def before(self, step: int) -> list[float]:
-        """What was known before `step` was computed, whenever it is asked."""
+        """Return the losses that were known before `step` was computed, no matter when this is called."""
         return [loss for done, loss in self.history if done <= step]
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint, the part of an epoch included."""
+        """Return the state for a checkpoint, including the unfinished epoch."""
         return {
             "history": [list(entry) for entry in self.history],
             "sum": self._sum.cpu().clone(),
@@ -49,26 +49,26 @@ class EpochLosses:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.history = [(int(done), float(loss)) for done, loss in state["history"]]
         self._sum = state["sum"].to(self._sum.device, copy=True)
         self._samples = state["samples"]
 
 
 def reconstruction_loss(losses: Mapping[str, Tensor]) -> Tensor:
-    """How far pictures are from what they should be, 0-dim: pix2pix's L1, or CycleGAN's cycles together."""
+    """Return the reconstruction loss, 0-dim: pix2pix's L1, or the sum of CycleGAN's two cycle losses."""
     return torch.stack([losses[name] for name in _RECONSTRUCTION if name in losses]).sum()
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, epoch_losses: EpochLosses) -> float:
-    """Of `step`, counted from 0."""
+    """Return the learning rate of `step`, counted from 0."""
     schedule = config.schedule
-    rate = config.learning_rate * _over_the_run(config, step, steps_per_epoch, epoch_losses)
+    rate = config.learning_rate * _schedule_factor(config, step, steps_per_epoch, epoch_losses)
     rate *= factors.batch_factor(schedule.batch_rule, config.global_batch, reference=schedule.reference_batch)
     return rate * factors.warmup_factor(step, warmup_steps=schedule.warmup_steps)
 
 
-def _over_the_run(config: TrainConfig, step: int, steps_per_epoch: int, epoch_losses: EpochLosses) -> float:
+def _schedule_factor(config: TrainConfig, step: int, steps_per_epoch: int, epoch_losses: EpochLosses) -> float:
     schedule = config.schedule
     progress = step // steps_per_epoch if schedule.by == "epochs" else step / steps_per_epoch
     match schedule.kind:

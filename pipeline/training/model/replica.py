@@ -1,19 +1,19 @@
-"""One rank's networks and optimisers, and what a global batch does to them.
+"""Networks and optimisers of one rank, and what they do with a global batch.
 
-What is notable here:
-- The loss of a rank is weighted by its share of samples, so that DDP's mean over ranks is the mean over the global
+Design notes:
+- Each rank weights its loss by its share of the samples, so that DDP's mean over ranks is the mean over the global
   batch. A rank without a sample computes a black one with weight 0.
-- Networks are wrapped one by one. `find_unused_parameters` is on, not because any is unused, but because it keeps
-  DDP from rebuilding its buckets after the first step: a resumed run would sum in another order than one that went
-  through, and end with other bits. It costs a walk through each graph and one more small reduction: 1 to 2 ms in the
-  step of a network (gloo, 2 processes), 3% of a step of 50 ms and nothing that shows in one of a second.
-  `forward_sync_buffers` is off: a batch norm that is used twice before one backward does not bear it.
-- The image pools are alike on every rank: each sees the translations of all ranks, in the order of the global batch.
-- Nothing random is kept from step to step. Dropout's generator is seeded anew from (seed, step, rank), so there is no
-  random state to save, and a step can be repeated by itself.
-- Nor is a scheduler: the learning rate is a function of the step, and under a plateau schedule of the epochs' losses,
-  which are kept.
-- Micro-batches are summed on each rank, and DDP reduces with the last of them: once for each optimiser's step.
+- Networks are wrapped one by one. `find_unused_parameters` is on although no parameter is unused, because it keeps DDP
+  from rebuilding its buckets after the first step. With rebuilt buckets, a resumed run would sum in another order than
+  an uninterrupted one, and end with other bits. The cost is a walk through each graph and one more small reduction: 1
+  to 2 ms in the step of a network (gloo, 2 processes), which is 3% of a step of 50 ms and not measurable in a step of
+  one second. `forward_sync_buffers` is off: a batch norm that is used twice before one backward fails with it.
+- The image pools are the same on every rank: each sees the translations of all ranks, in the order of the global batch.
+- No random state is kept from step to step. Dropout's generator is seeded anew from (seed, step, rank), so there is no
+  random state to save, and any step can be repeated by itself.
+- No scheduler is kept either. The learning rate is a function of the step and, under a plateau schedule, of the epochs'
+  losses, which are kept.
+- Each rank sums its micro-batches, and DDP reduces with the last of them: once for each optimiser step.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from pipeline.training.model.freezing import freeze
 
 
 class Replica:
-    """A model in training, alike on every rank."""
+    """Model in training; the same on every rank."""
 
     averages: average.Average
     """Moving average of the generators' weights, by network; empty without `ema`."""
 
     def __init__(self, context: Context, precision: str, trunk: Trunk = "direct") -> None:
-        """Raises ValueError where `freeze` names what there is not."""
+        """Raise ValueError where `freeze` names something that does not exist."""
         config, device = context.config, context.device
         self.config, self.group, self.device = config, context.group, device
         self.memory_format = memory_format_of(config)
@@ -60,7 +60,7 @@ class Replica:
             "generators": self._adam(self.objective.generator_names),
             "discriminators": self._adam(self.objective.discriminator_names),
         }
-        # One for each optimiser: what overflows in one does not change the other's scale. Both do nothing but in fp16.
+        # One for each optimiser: an overflow in one does not change the other's scale. Both are no-ops except in fp16.
         self._scalers = {
             name: torch.amp.GradScaler(device.type, enabled=precision == "fp16") for name in self.optimizers
         }
@@ -70,14 +70,14 @@ class Replica:
         self._begin_average()
 
     def learning_rate(self, step: int) -> float:
-        """Of `step`, which is done or the next to be."""
+        """Return the learning rate of `step`, which is done or the next one."""
         return rate.learning_rate(self.config, step, self._epoch_losses.steps_per_epoch, self._epoch_losses)
 
     def step(self, real_a: Tensor, real_b: Tensor, *, step: int, samples: int) -> dict[str, Tensor]:
         """Train on this rank's part of the global batch of `step`, which has `samples` samples over all ranks.
 
-        real_a and real_b are [n, C, H, W] in [-1, 1]. Returns the losses of this rank, weighted so that their sum over
-        ranks is the mean over the global batch, as 0-dim tensors.
+        real_a and real_b are [n, C, H, W] in [-1, 1]. Returns this rank's losses as 0-dim tensors, weighted so that
+        their sum over ranks is the mean over the global batch.
         """
         parts = shares(samples, self.group.workers)
         mine = parts[self.group.rank]
@@ -98,19 +98,19 @@ class Replica:
         )
         weighted = {name: loss * weight for name, loss in losses.items()}
         if self.config.schedule.kind == "plateau":
-            whole = self.group.sum(rate.reconstruction_loss(weighted).double())
-            self._epoch_losses.add(step, samples, whole)
+            global_loss = self.group.sum(rate.reconstruction_loss(weighted).double())
+            self._epoch_losses.add(step, samples, global_loss)
         if self.averages:
             average.update(self.averages, self._generators(), decay=self.config.ema, steps=step + 1)
         return weighted
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number still; the same on every rank."""
+        """Return True where every weight is still finite; the same on every rank."""
         parameters = self.objective.parameters(self.objective.networks)
         return bool(torch.stack([parameter.detach().isfinite().all() for parameter in parameters]).all())
 
     def state(self) -> dict[str, Mapping[str, Any]]:
-        """The parts of a checkpoint."""
+        """Return the parts of a checkpoint."""
         parts: dict[str, Mapping[str, Any]] = {
             "networks": {name: network.state_dict() for name, network in self.objective.networks.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
@@ -125,10 +125,10 @@ class Replica:
         return parts
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Go on from the parts of a checkpoint.
+        """Continue from the parts of a checkpoint.
 
-        Raises KeyError where a part that this configuration needs is missing; a scaler begins anew where the run was
-        in another precision before.
+        Raises KeyError where a part that this configuration needs is missing. A scaler begins anew where the run used
+        another precision before.
         """
         self.load_networks(state["networks"])
         for name, optimizer in self.optimizers.items():
@@ -147,7 +147,7 @@ class Replica:
                 scaler.load_state_dict(dict(state["scalers"][key]))
 
     def load_networks(self, states: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take over the weights of the networks named in `states`; the moving average begins with them."""
+        """Load the weights of the networks named in `states`; the moving average begins with them."""
         for name, tensors in states.items():
             self.objective.networks[name].load_state_dict(tensors)
         self._begin_average()
@@ -159,17 +159,18 @@ class Replica:
         return {name: self.objective.networks[name] for name in self.objective.generator_names}
 
     def _adam(self, names: tuple[str, ...]) -> Adam:
-        # As a group: there may be nothing in it that learns.
+        # Adam refuses an empty list of parameters, but takes an empty group: all may be frozen.
         learning = [p for p in self.objective.parameters(names) if p.requires_grad]
         return Adam([{"params": learning}], lr=self.config.learning_rate, betas=self.config.betas, fused=True)
 
     def _update(self, losses: Losses, optimizer: Optimizer, *, weight: float) -> None:
-        """One step of `optimizer` down the gradient of the sum of `losses`, reduced over the ranks with the last."""
+        """Take one step of `optimizer` down the gradient of the sum of `losses`, reduced over the ranks with the last
+        one."""
         optimizer.zero_grad(set_to_none=True)
         scaler = next(self._scalers[name] for name, other in self.optimizers.items() if other is optimizer)
         learns = any(group["params"] for group in optimizer.param_groups)
         for number, compute in enumerate(losses, 1):
-            with nullcontext() if number == len(losses) else self._unreduced():
+            with nullcontext() if number == len(losses) else self._no_sync():
                 loss = compute() * weight
                 if learns:
                     scaler.scale(loss).backward()
@@ -178,8 +179,8 @@ class Replica:
             scaler.update()
 
     @contextmanager
-    def _unreduced(self) -> Iterator[None]:
-        """Inside, forwards and backwards add to this rank's gradients only."""
+    def _no_sync(self) -> Iterator[None]:
+        """Let forward and backward passes in the block add to this rank's gradients only."""
         with ExitStack() as stack:
             for network in self.objective.forward.values():
                 if isinstance(network, DistributedDataParallel):
@@ -190,14 +191,17 @@ class Replica:
         for name, network in self.objective.networks.items():
             if self.config.compile:
                 network.compile()
-            # DDP refuses a network that learns nothing.
+            # DDP refuses a network without a parameter that requires a gradient.
             if self.group.workers > 1 and any(p.requires_grad for p in network.parameters()):
                 self.objective.forward[name] = DistributedDataParallel(
                     network, find_unused_parameters=True, forward_sync_buffers=False
                 )
 
     def _replay(self, parts: list[slice]) -> Replay:
-        """What the discriminators see for this rank's translations, by pools that have seen those of every rank."""
+        """Return the function that picks what the discriminators see for this rank's translations.
+
+        It uses image pools that have seen the translations of every rank.
+        """
 
         def replay(domain: Domain, fakes_nCHW: Tensor) -> Tensor:
             mine = parts[self.group.rank]
@@ -211,14 +215,14 @@ class Replica:
 
 
 def build_objective(config: TrainConfig) -> Objective:
-    """Return the objective with untrained networks: the same weights for the same seed."""
+    """Return the objective with untrained networks; the same seed gives the same weights."""
     generator = torch.Generator().manual_seed(config.seed)
     make: Callable[..., Objective] = config.objective_type
     return make(config.model(), generator=generator, pool_seed=config.seed)
 
 
 def memory_format_of(config: TrainConfig) -> torch.memory_format:
-    """That of images and weights."""
+    """Return the memory format of images and weights."""
     return torch.channels_last if config.channels_last else torch.contiguous_format
 
 

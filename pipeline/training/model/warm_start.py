@@ -1,7 +1,7 @@
-"""First weights from a model bundle, a run's own or one imported from the published code.
+"""Initial weights from a model bundle, either of an earlier run or imported from the published code.
 
-The weights are those that were trained, not their moving average, where a bundle has both: the discriminators have
-judged those, and steps of the old size would soon lose what the average has smoothed.
+Where a bundle has both the trained weights and their moving average, the trained weights are used. The discriminators
+have judged those, and steps of the usual size would soon undo what the average has smoothed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pipeline.training.model.directions import LearnedDirection, learned_directi
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """What a run begins with."""
+    """Weights that a run begins with."""
 
     url: str
     networks: Mapping[str, Mapping[str, Tensor]]
-    """The state_dict of each network that the bundle has; the others begin at random."""
+    """State dict of each network that the bundle has; the other networks begin at random."""
     sha256: str
-    """Of the weights and architectures of the bundle's generators, without moving averages."""
+    """SHA-256 of the weights and architectures of the bundle's generators, without moving averages."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of it belongs to the run's recipe: not where it lies."""
+        """Part of this start that belongs to the run's recipe: everything except the location."""
         return {"sha256": self.sha256, "networks": sorted(self.networks)}
 
     def __str__(self) -> str:
@@ -41,11 +41,12 @@ class WarmStart:
 
 
 def read(config: TrainConfig) -> WarmStart:
-    """The networks of the bundle at `config.start_from` that the run has, too.
+    """Return those networks of the bundle at `config.start_from` that the run has, too.
 
-    Generators are matched by direction; CycleGAN takes both where both are there. Discriminators are taken from a
-    bundle of the same objective only: another objective's judge something else. Raises UserError of one line where
-    there is no bundle, none of its directions is learnt, or an architecture differs (a U-Net's dropout may).
+    Generators are matched by direction; CycleGAN takes both where the bundle has both. Discriminators are taken from a
+    bundle of the same objective only, since another objective's discriminators judge something else. Raises a one-line
+    UserError where there is no bundle, where the run learns none of its directions, or where an architecture differs (a
+    U-Net's dropout may differ).
     """
     bundle = open_bundle(config.start_from, ema=False, discriminators=True)
     ours = learned_directions(config)
@@ -73,15 +74,15 @@ def _differences(config: TrainConfig, bundle: Bundle, learned: LearnedDirection)
     if learned.direction in bundle.generators:
         yield from _compare("generator", bundle.generator_configs[learned.direction], learned.generator_config)
     if learned.direction in bundle.discriminators and bundle.objective == config.objective:
-        judge = bundle.discriminator_configs[learned.direction]
-        yield from _compare("discriminator", judge, learned.discriminator_config)
+        discriminator_config = bundle.discriminator_configs[learned.direction]
+        yield from _compare("discriminator", discriminator_config, learned.discriminator_config)
 
 
 def _compare(
     name: str, theirs: GeneratorConfig | DiscriminatorConfig, ours: GeneratorConfig | DiscriminatorConfig
 ) -> Iterator[str]:
     for field, there, here in differences(dataclasses.asdict(theirs), dataclasses.asdict(ours)):
-        # It shifts no name and leaves no trace in the weights: a file of the published code does not say it.
+        # Dropout changes no parameter name and no weight, so a file of the published code does not record it.
         if field == "dropout" and isinstance(ours, GeneratorConfig) and ours.kind == "unet":
             continue
         yield f"{name}.{field} is {there} there and {here} here"

@@ -1,4 +1,4 @@
-"""How far a run is, for who started it: a bar on a terminal, else the lines of metrics."""
+"""Progress of a run for the person who started it: a bar on a terminal, else the lines of metrics."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rich.text import Text
 from pipeline import terminal
 from pipeline.training.monitor.metrics import describe
 
-_MOST_OFTEN_S = 0.5
+_MIN_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunProgress:
-    """Where a run stands."""
+    """Progress of a run."""
 
     step: int
     total: int
@@ -29,41 +29,41 @@ class RunProgress:
     epochs: int
     images_per_s: float
     line: Mapping[str, Any] | None = None
-    """The line of metrics of this step, where there is one."""
+    """Line of metrics of this step, if there is one."""
 
 
 Show = Callable[[RunProgress], None]
 
 
 def show_nothing(standing: RunProgress) -> None:
-    """Where nobody looks."""
+    """Show nothing."""
 
 
 class Ticker:
-    """Tells after each step where the run stands, but at most twice a second."""
+    """Reports progress after each step, but at most twice a second."""
 
     def __init__(self, show: Show, *, start: int, total: int, steps_per_epoch: int) -> None:
         self._show, self._total, self._steps_per_epoch = show, total, steps_per_epoch
         self._epochs = -(-total // steps_per_epoch)
         self._last_s, self._last_images, self._images, self._rate = time.monotonic(), 0, 0, 0.0
-        self._tell(start, None)
+        self._report(start, None)
 
     def step(self, done: int, images: int) -> None:
-        """Note that `done` steps are done, the last one with `images` images."""
+        """Note that `done` steps are done, and that the last one had `images` images."""
         self._images += images
         elapsed_s = time.monotonic() - self._last_s
-        if elapsed_s > _MOST_OFTEN_S:
+        if elapsed_s > _MIN_INTERVAL_S:
             self._rate = (self._images - self._last_images) / elapsed_s
             self._last_s, self._last_images = self._last_s + elapsed_s, self._images
-            self._tell(done, None)
+            self._report(done, None)
 
     def line(self, line: Mapping[str, Any]) -> None:
         """Pass a line of metrics on."""
         self._rate = line["images_per_s"]
-        self._tell(line["step"], line)
-        self._last_s, self._last_images = time.monotonic(), self._images  # without the time of a validation
+        self._report(line["step"], line)
+        self._last_s, self._last_images = time.monotonic(), self._images  # excludes the time of a validation
 
-    def _tell(self, done: int, line: Mapping[str, Any] | None) -> None:
+    def _report(self, done: int, line: Mapping[str, Any] | None) -> None:
         self._show(
             RunProgress(
                 step=done,
@@ -77,7 +77,7 @@ class Ticker:
 
 
 class Screen(Protocol):
-    """Shows a run; a context manager."""
+    """Context manager that shows a run."""
 
     def __enter__(self) -> Screen: ...
 
@@ -91,13 +91,13 @@ class Screen(Protocol):
 
 
 def open_screen(run: str, stream: TextIO | None = None) -> Screen:
-    """The bar where `stream` (stdout by default) is a terminal, else lines."""
+    """Return the bar where `stream` (stdout by default) is a terminal, else lines."""
     stream = terminal.raw(stream or sys.stdout)
     return Bar(run, stream) if stream.isatty() else Lines(stream)
 
 
 class Lines:
-    """A line for each line of metrics, as a log wants it."""
+    """Prints each line of metrics on a line of its own, as a log needs it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -117,7 +117,10 @@ class Lines:
 
 
 class Bar:
-    """Step, epoch, speed, time left; below it the last losses and where the metrics are. Lines scroll by above it."""
+    """Progress bar with step, epoch, speed and time left; log lines scroll by above it.
+
+    Below it are the last losses and the path of the metrics.
+    """
 
     def __init__(self, run: str, stream: TextIO) -> None:
         self._bar = _BarWithLines(
@@ -147,7 +150,7 @@ class Bar:
                 self._validation = _numbers(f"validation at step {standing.step}", scores)
         self._bar.below = [line for line in (self._losses, self._validation, self._log) if line]
         pace = f"epoch {standing.epoch}/{standing.epochs}  {standing.images_per_s:.1f} images/s"
-        if self._task is None:  # the time left is estimated from the steps of this start alone
+        if self._task is None:  # created late: only this start's steps count for the time left
             self._task = self._bar.add_task("train", total=standing.total, completed=standing.step, pace=pace)
         self._bar.update(self._task, completed=standing.step, pace=pace)
 

@@ -1,8 +1,8 @@
-"""Where scalars and pictures go for people to look at: TensorBoard, MLflow, Weights & Biases.
+"""Dashboards for scalars and images: TensorBoard, MLflow, Weights & Biases.
 
-All are written by rank 0. MLflow and Weights & Biases go over a network, so they are written by a thread of their own,
-and one that fails is left out with a line: a run of days must not end because its dashboard did. Both keep what they
-were told first: the steps that a resumed run repeats are not told again.
+Rank 0 writes to all of them. MLflow and Weights & Biases work over a network, so each is written by its own thread. A
+dashboard that fails is dropped with a warning: a run of days must not end because its dashboard did. Both keep the
+first values they receive, so the steps that a resumed run repeats are not sent again.
 """
 
 from __future__ import annotations
@@ -20,38 +20,41 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline import images, storage
-from pipeline.errors import UserError, one_line, redact
+from pipeline.errors import UserError, redact
 from pipeline.recipe import flat
 from pipeline.training.config.monitor import WatchConfig
 
 log = logging.getLogger("transdomain")
 
-_MOST_OFTEN_S = 30.0
+_MIN_INTERVAL_S = 30.0
 _SEGMENT_BYTES = 4_000_000
-_LAST_WAIT_S = 60.0
-_VALIDATED = "validation_step"
-"""What MLflow and Weights & Biases are told beside scores: the step whose they are."""
+_CLOSE_TIMEOUT_S = 60.0
+_VALIDATION_STEP = "validation_step"
+"""Name under which MLflow and Weights & Biases get the step that was validated, along with its scores."""
 
 
 class Dashboard(Protocol):
-    """Takes what is measured after a step. Steps never fall, those of validations among themselves."""
+    """Destination of what is measured after a step.
+
+    Steps never decrease; those of validations never decrease among themselves.
+    """
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:
-        """Scores of the networks after `step`."""
+        """Send the scores of the networks after `step`."""
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
-        """A picture, uint8 [H, W, 3]."""
+        """Send an image, uint8 [H, W, 3]."""
 
     def write(self) -> None:
-        """Make what was taken outlive this process; before a checkpoint, from which a resumed run goes on."""
+        """Save what was sent, so that it survives this process. Called before a checkpoint, where a resume begins."""
 
     def close(self) -> None: ...
 
 
 def check_sinks(config: WatchConfig) -> None:
-    """Raises UserError, with what to install, where a sink that is asked for lacks its package."""
+    """Raise UserError, saying what to install, where a requested sink lacks its package."""
     for name in ("mlflow", "wandb"):
         if getattr(config, name) and importlib.util.find_spec(name) is None:
             raise UserError(
@@ -66,7 +69,7 @@ def open_sinks(
     *,
     step: int,
 ) -> list[Dashboard]:
-    """The sinks that `config` asks for, for the run of this recipe in the folder `run`, which goes on after `step`."""
+    """Open the sinks that `config` asks for, for this recipe's run in the folder `run`, to continue after `step`."""
     check_sinks(config)
     sinks: list[Dashboard] = [TensorBoard(run, step=step)] if config.tensorboard else []
     if config.mlflow:
@@ -77,37 +80,40 @@ def open_sinks(
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard and, for validations, which TensorBoard shows as a run of their own, in
-    RUN/tensorboard/validation."""
+    """Event files in RUN/tensorboard and, for validations, in RUN/tensorboard/validation.
+
+    TensorBoard shows validations as a separate run.
+    """
 
     def __init__(self, run: str, *, step: int) -> None:
-        """Go on after `step`."""
-        self._steps = _EventFiles(storage.join(run, "tensorboard"), step=step)
-        self._validations = _EventFiles(storage.join(run, "tensorboard/validation"), step=step)
+        """Continue after `step`."""
+        self._step_files = _EventFiles(storage.join(run, "tensorboard"), step=step)
+        self._validation_files = _EventFiles(storage.join(run, "tensorboard/validation"), step=step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._steps.scalars(step, values)
+        self._step_files.scalars(step, values)
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:
-        self._validations.scalars(step, _of_validation(scores))
+        self._validation_files.scalars(step, _validation_tags(scores))
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
-        self._steps.picture(step, name, pixels)
+        self._step_files.picture(step, name, pixels)
 
     def write(self) -> None:
-        self._steps.write()
-        self._validations.write()
+        self._step_files.write()
+        self._validation_files.write()
 
     def close(self) -> None:
         self.write()
 
 
 class _EventFiles:
-    """Event files in a folder, on any filesystem; none before there is something in them.
+    """Event files in a folder, on any filesystem; none is written before it has content.
 
-    Each start begins a new file, numbered on, which first tells TensorBoard to forget what an earlier start has
-    written after `step`; so each step is seen once. A file of more than 4 MB is followed by another, as on an object
-    store what has been noted is published by writing the last file anew: at checkpoints, and at most every 30 s.
+    Each start begins a new file with the next number. The file first tells TensorBoard to forget what an earlier start
+    has written after `step`, so each step is shown once. Publishing rewrites the whole last file on an object store; it
+    happens at checkpoints, and otherwise at most every 30 s. A file of more than 4 MB is therefore followed by a new
+    one.
     """
 
     def __init__(self, folder: str, *, step: int) -> None:
@@ -115,7 +121,7 @@ class _EventFiles:
 
         self._folder = folder
         self._published = 0
-        self._lock = threading.Lock()  # a checkpoint writes it from a thread of its own
+        self._lock = threading.Lock()  # the checkpoint writer's thread calls write()
         self._number = max(map(_number, storage.list_files(self._folder)), default=0)
         self._empty = not self._number
         self._begin()
@@ -126,8 +132,8 @@ class _EventFiles:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         found = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._note(step=step, summary=Summary(value=found))
-        if time.monotonic() - self._written_s > _MOST_OFTEN_S:
+        self._append(step=step, summary=Summary(value=found))
+        if time.monotonic() - self._written_s > _MIN_INTERVAL_S:
             self.write()
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
@@ -137,7 +143,7 @@ class _EventFiles:
         image = Summary.Image(
             height=pixels.shape[0], width=pixels.shape[1], colorspace=pixels.shape[2], encoded_image_string=png
         )
-        self._note(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
+        self._append(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
 
     def write(self) -> None:
         with self._lock:
@@ -160,7 +166,7 @@ class _EventFiles:
         self._buffer, self._published = io.BytesIO(), 0
         self._add(file_version="brain.Event:2")
 
-    def _note(self, **fields: Any) -> None:
+    def _append(self, **fields: Any) -> None:
         with self._lock:
             self._empty = False
             self._add(**fields)
@@ -177,12 +183,12 @@ def _number(entry: storage.Entry) -> int:
     return int(digits) if digits.isdigit() and "/" not in entry.name else 0
 
 
-def _of_validation(scores: Mapping[str, float]) -> dict[str, float]:
+def _validation_tags(scores: Mapping[str, float]) -> dict[str, float]:
     return {f"validation/{name}": value for name, value in scores.items()}
 
 
 class MLflow:
-    """A run on a tracking server; `where` is URI#EXPERIMENT. A resumed run goes on with the run of its folder."""
+    """Run on a tracking server; `where` is URI#EXPERIMENT. A resumed run continues the server's run of its folder."""
 
     def __init__(self, where: str, folder: str, recipe: Mapping[str, Any]) -> None:
         import mlflow
@@ -190,7 +196,7 @@ class MLflow:
 
         uri, _, experiment = where.partition("#")
         self._client = mlflow.MlflowClient(uri)
-        self._run, self._last_step, self._validated = self._find(experiment or "transdomain", folder)
+        self._run, self._last_step, self._last_validation = self._find(experiment or "transdomain", folder)
         self._client.log_batch(self._run, params=[Param(name, str(value)) for name, value in flat(recipe).items()])
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -198,15 +204,15 @@ class MLflow:
             self._log(step, {**values, "step": float(step)})
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:
-        if step > self._validated:
-            self._log(step, {**_of_validation(scores), _VALIDATED: float(step)})
+        if step > self._last_validation:
+            self._log(step, {**_validation_tags(scores), _VALIDATION_STEP: float(step)})
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         if step > self._last_step:
             self._client.log_image(self._run, pixels, key=name, step=step)
 
     def write(self) -> None:
-        """Nothing: all is there already."""
+        """Do nothing: all values have been sent already."""
 
     def close(self) -> None:
         self._client.set_terminated(self._run)
@@ -219,7 +225,7 @@ class MLflow:
         self._client.log_batch(self._run, metrics=metrics)
 
     def _find(self, experiment: str, folder: str) -> tuple[str, int, int]:
-        """The run of this folder, the last step that it knows, and the last that was validated."""
+        """Return the run of this folder, the last step that it knows, and the last step that was validated."""
         known = self._client.get_experiment_by_name(experiment)
         number = known.experiment_id if known else self._client.create_experiment(experiment)
         identity = _identity(folder)
@@ -228,12 +234,12 @@ class MLflow:
             tags = {"transdomain_run": identity, "transdomain_output": redact(folder)}
             return self._client.create_run(number, tags=tags, run_name=folder.rsplit("/", 1)[-1]).info.run_id, 0, 0
         self._client.update_run(runs[0].info.run_id, status="RUNNING")
-        told = runs[0].data.metrics
-        return runs[0].info.run_id, int(told.get("step", 0)), int(told.get(_VALIDATED, 0))
+        known_metrics = runs[0].data.metrics
+        return runs[0].info.run_id, int(known_metrics.get("step", 0)), int(known_metrics.get(_VALIDATION_STEP, 0))
 
 
 class WeightsAndBiases:
-    """A run of a project; `where` is PROJECT or ENTITY/PROJECT. A resumed run goes on with the run of its folder."""
+    """Run of a project; `where` is PROJECT or ENTITY/PROJECT. A resumed run continues its folder's run."""
 
     def __init__(self, where: str, folder: str, recipe: Mapping[str, Any]) -> None:
         import wandb
@@ -250,35 +256,35 @@ class WeightsAndBiases:
         )
         self._image = wandb.Image
         self._last_step = self._run.step
-        self._validated = int(self._run.summary.get(_VALIDATED, 0))
-        self._run.define_metric("validation/*", step_metric=_VALIDATED)
+        self._last_validation = int(self._run.summary.get(_VALIDATION_STEP, 0))
+        self._run.define_metric("validation/*", step_metric=_VALIDATION_STEP)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if step >= self._last_step:
             self._run.log(dict(values), step=step)
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:
-        if step > self._validated:  # with whatever step is the newest, since its steps cannot fall
-            self._run.log({**_of_validation(scores), _VALIDATED: step}, commit=False)
+        if step > self._last_validation:  # logged with the newest step, since W&B's steps cannot decrease
+            self._run.log({**_validation_tags(scores), _VALIDATION_STEP: step}, commit=False)
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         if step >= self._last_step:
             self._run.log({name: self._image(pixels)}, step=step)
 
     def write(self) -> None:
-        """Nothing: its own process sends what it was told."""
+        """Do nothing: W&B's own process sends the values."""
 
     def close(self) -> None:
         self._run.finish()
 
 
 def _identity(folder: str) -> str:
-    """One name for the run in `folder`, whenever it is started."""
+    """Return the name of the run in `folder`, which is the same at every start."""
     return hashlib.sha256(folder.encode()).hexdigest()[:16]
 
 
 class Apart:
-    """A sink that is made and written by a thread of its own; if it fails, there is a line, and it takes no more."""
+    """Dashboard that a separate thread creates and writes; if it fails, it logs a warning and takes no more values."""
 
     def __init__(self, name: str, make: Callable[[], Dashboard]) -> None:
         self._name, self._make, self._failed = name, make, False
@@ -296,14 +302,14 @@ class Apart:
         self._put(lambda sink: sink.picture(step, name, pixels))
 
     def write(self) -> None:
-        """Nothing: a checkpoint does not wait for somebody else's server."""
+        """Do nothing: a checkpoint does not wait for an external server."""
 
     def close(self) -> None:
-        """Wait up to a minute for what has not got there yet."""
+        """Wait up to a minute for values that have not been sent yet."""
         self._jobs.put(None)
-        self._thread.join(_LAST_WAIT_S)
+        self._thread.join(_CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            log.warning(f"{self._name}: the last metrics did not get there in {_LAST_WAIT_S:.0f} s")
+            log.warning(f"{self._name}: the last metrics did not get there in {_CLOSE_TIMEOUT_S:.0f} s")
 
     def _put(self, job: Callable[[Dashboard], None]) -> None:
         if not self._failed:
@@ -315,8 +321,8 @@ class Apart:
             while job := self._jobs.get():
                 job(sink)
             sink.close()
-        except Exception as error:  # whatever a client of somebody else's server may raise
-            reason = one_line(error, kind=False)
+        except Exception as error:  # the client of an external server may raise anything
+            reason = redact(" ".join(str(error).split()) or type(error).__name__)
             log.warning(f"{self._name}: {reason}; training goes on without it, and RUN/metrics.jsonl has everything")
             self._failed = True
             self._jobs = queue.Queue()

@@ -1,7 +1,7 @@
-"""Everything that watches a run between its steps: metrics, dashboards, sample grids, validation, guards.
+"""Monitoring of a run between its steps: metrics, dashboards, sample grids, validation, guards.
 
-It changes no bit of what is learnt. Samples and validation are made by rank 0 while the others wait for it in their
-next collective, so they must be done within that one's time limit (30 minutes under Ray Train).
+It changes no bit of what is learnt. Rank 0 makes samples and validates while the other ranks wait for it in their next
+collective, so this must finish within that collective's timeout (30 minutes under Ray Train).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ log = logging.getLogger("transdomain")
 
 
 class Watch:
-    """One rank's part of watching; rank 0 does it, and what is decided is decided on all ranks alike.
+    """One rank's part of monitoring. Rank 0 does the work; decisions are the same on all ranks.
 
-    A context manager: at its end the last lines are published and the sinks closed, whatever ended the run.
+    A context manager: at its end it publishes the last lines and closes the sinks, whatever ended the run.
     """
 
     history: History
-    """Of validations, the earlier starts' included, for the record of a checkpoint. The same on every rank."""
+    """History of validations, including those of earlier starts, for a checkpoint's record; the same on every rank."""
 
     exploded: Sequence[str] = ()
-    """Which losses of the last line of metrics have left all bounds."""
+    """Losses of the last line of metrics that have exploded, each with a description."""
 
     def __init__(self, context: Context, replica: Replica, *, start: int, history: History, show: Show) -> None:
-        """Go on after step `start`, with the `history` of its checkpoint."""
+        """Continue after step `start`, with the `history` of its checkpoint."""
         config = context.config
         self._config, self._sources, self._replica, self._group = config, context.sources, replica, context.group
         self._total = context.total_steps
@@ -76,28 +76,28 @@ class Watch:
         self._closing.close()
 
     def prepare(self) -> None:
-        """Read the images to validate on. On every rank, before the steps. Raises RunError where that cannot be."""
+        """Read the images to validate on. Every rank must call this before the steps. Raises RunError on failure."""
         with self._group.agreeing(ValueError, UserError, SourceChangedError):
             if self._group.leads and self._config.validation.input:
                 self._validator = Validator(self._config, self._replica.device)
 
     def validates(self, step: int) -> bool:
-        """Whether a validation follows `step`, and so a line of metrics and a checkpoint."""
+        """Return True where a validation follows `step`, and so a line of metrics and a checkpoint."""
         return self._config.validation.due(step) or (step == self._total and bool(self._config.validation.input))
 
     def logs(self, step: int) -> bool:
-        """Whether a line of metrics follows `step`."""
+        """Return True where a line of metrics follows `step`."""
         return step % self._config.log_every == 0 or step == self._total or self.validates(step) or self._draws(step)
 
     def step(self, step: int, images: int) -> None:
-        """Note that `step` is done, with `images` images over all ranks. Costs next to nothing."""
+        """Note that `step` is done, with `images` images over all ranks. The cost is negligible."""
         if self._ticker:
             self._ticker.step(step, images)
 
     def look(self, line: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
-        """Complete the line of metrics of a log step and tell everyone; validate and draw where it is time.
+        """Complete the line of metrics of a log step and report it; validate and draw samples where they are due.
 
-        On every rank, after the step. `networks`, named as in the objective, are what is validated and drawn.
+        Every rank must call this after the step. `networks`, named as in the objective, are validated and drawn with.
         """
         step, losses = line["step"], line["losses"]
         self.exploded = guards.exploded(self._recent, losses, self._config.watch.explosion)
@@ -112,10 +112,10 @@ class Watch:
                 networks = with_weights(networks, self._replica.averages)
             if shows and self._validator and self.validates(step):
                 line["validation"] = self._validate(step, networks)
-            with self._bearing():
+            with self._tolerating_failures():
                 self._journal.add(line)
             for sink in self._sinks:
-                with self._bearing():
+                with self._tolerating_failures():
                     sink.scalars(step, numbers)
             if shows and self._draws(step):
                 self._draw(step, networks)
@@ -124,12 +124,15 @@ class Watch:
             self.history = self._group.from_leader(self.history)
 
     def stops(self, step: int) -> str:
-        """Why training ends early after `step`; empty where it goes on. Alike on all ranks."""
+        """Return why training ends early after `step`; empty where it continues. The same on all ranks."""
         config = self._config.validation
         return stopped_early(self.history, config.metric, config.patience) if self.validates(step) else ""
 
     def snapshot(self) -> Callable[[], None]:
-        """What publishes all that has been noted, on any thread; before a checkpoint, which a resume goes on from."""
+        """Return a function that publishes everything noted so far, on any thread; call it before a checkpoint.
+
+        A resumed run continues from what was published with its checkpoint.
+        """
         publish = self._journal.snapshot() if self._journal else lambda: None
 
         def write() -> None:
@@ -140,12 +143,12 @@ class Watch:
         return write
 
     def _close(self, close: Callable[[], None]) -> None:
-        with self._bearing("the last ones are missing"):
+        with self._tolerating_failures("the last ones are missing"):
             close()
 
     @contextlib.contextmanager
-    def _bearing(self, then: str = "training goes on") -> Iterator[None]:
-        """Around what is written between checkpoints: if it fails it is said, and the next write has it, too."""
+    def _tolerating_failures(self, then: str = "training goes on") -> Iterator[None]:
+        """Log a failed write in the block, and continue; the next write includes what was lost."""
         try:
             yield
         except (OSError, StorageError) as error:
@@ -157,12 +160,12 @@ class Watch:
         return bool(every) and step % every == 0
 
     def _validate(self, step: int, networks: Mapping[str, nn.Module]) -> dict[str, float]:
-        """Measure `networks`, and note and report their scores."""
+        """Measure `networks`, and record and report their scores."""
         assert self._validator
         scores = self._validator.measure(networks)
         self.history = [*self.history, {"step": step, **scores}]
         for sink in self._sinks:
-            with self._bearing():
+            with self._tolerating_failures():
                 sink.validation(step, scores)
         return scores
 
@@ -197,10 +200,10 @@ class Watch:
 
 
 def gradient_norms(replica: Replica) -> dict[str, float]:
-    """The L2 norm over all generators, and over all discriminators, of the gradients of the last update.
+    """Return the L2 norm of the last update's gradients, over all generators and over all discriminators.
 
-    They are those of the global batch, on any rank: DDP has averaged them, and each kind of network keeps its own
-    until its next update.
+    The gradients are those of the global batch, on any rank: DDP has averaged them, and each kind of network keeps its
+    own until its next update.
     """
     found = {}
     for kind, names in (
@@ -213,7 +216,7 @@ def gradient_norms(replica: Replica) -> dict[str, float]:
 
 
 def with_weights(networks: Mapping[str, nn.Module], states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, nn.Module]:
-    """`networks`, with copies that hold these weights in the place of those that `states` names."""
+    """Return `networks`, with copies that hold the weights in `states` in place of the networks named there."""
     found = dict(networks)
     for name, weights in states.items():
         found[name] = copy.deepcopy(networks[name])
@@ -222,9 +225,9 @@ def with_weights(networks: Mapping[str, nn.Module], states: Mapping[str, Mapping
 
 
 def _gpu_memory(device: torch.device) -> dict[str, float]:
-    """The most that tensors took since the last line, in 10^9 bytes."""
+    """Return the most memory that tensors took since the last line, in 10^9 bytes."""
     if device.type != "cuda":
         return {}
-    most = torch.cuda.max_memory_allocated(device)
+    peak_bytes = torch.cuda.max_memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    return {"gpu_memory_gb": round(most / 1e9, 3)}
+    return {"gpu_memory_gb": round(peak_bytes / 1e9, 3)}

@@ -9,6 +9,6 @@ from tests.pipeline.training import small
 
 @pytest.fixture
 def said() -> Iterator[list[str]]:
-    """The lines that the code logs, as they come."""
+    """Collect the lines that the code logs."""
     with small.logged() as lines:
         yield lines

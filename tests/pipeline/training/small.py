@@ -1,4 +1,4 @@
-"""Stores and runs small enough that a training step takes milliseconds, and what two runs are compared by."""
+"""Stores and runs small enough that a training step takes milliseconds, and comparisons of two runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIZE = 36
 
 
 def write_store(url: str, *, shards: int = 1, **columns: list[np.ndarray | bytes]) -> str:
-    """A Parquet store of these image columns (arrays are encoded as PNG), keys 000, 001, …"""
+    """Write a Parquet store with these image columns (arrays are encoded as PNG) and keys 000, 001, …"""
     data = {
         name: [p if isinstance(p, bytes) else images.encode(p, images.Encoding(codec="png")) for p in pictures]
         for name, pictures in columns.items()
@@ -48,20 +48,20 @@ def write_store(url: str, *, shards: int = 1, **columns: list[np.ndarray | bytes
 
 
 def write_pairs(url: str, count: int, *, size: int = SIZE) -> str:
-    """A paired store: B is the negative of A."""
+    """Write a paired store in which B is the negative of A."""
     a = [picture(i, size, size) for i in range(count)]
     return write_store(url, image_a=a, image_b=[255 - p for p in a])
 
 
 def write_unpaired(url: str, count_a: int, count_b: int, *, size: int = SIZE) -> str:
-    """Two stores, `a` and `b`."""
+    """Write two stores, `a` and `b`."""
     write_store(storage.join(url, "a"), image=[picture(i, size, size) for i in range(count_a)])
     write_store(storage.join(url, "b"), image=[255 - picture(1000 + i, size, size) for i in range(count_b)])
     return url
 
 
 def pix2pix(store: str, run: str, **changes: Any) -> TrainConfig:
-    """The recipe of pix2pix, with dropout and batch norm, on pictures of 32² and networks of width 4."""
+    """Return the recipe of pix2pix, with dropout and batch norm, for images of 32² and networks of width 4."""
     return TrainConfig(
         **(
             {
@@ -84,7 +84,7 @@ def pix2pix(store: str, run: str, **changes: Any) -> TrainConfig:
 
 
 def cyclegan(store: str, run: str, **changes: Any) -> TrainConfig:
-    """The recipe of CycleGAN, with a pool that is soon full."""
+    """Return the recipe of CycleGAN, with a pool that is soon full."""
     return pix2pix(
         store,
         run,
@@ -108,7 +108,7 @@ def train_here(config: TrainConfig, **requests: Callable[[], bool]) -> loop.Trai
 
 @contextlib.contextmanager
 def logged() -> Iterator[list[str]]:
-    """The lines that the code logs inside, as they come."""
+    """Collect the lines that the code logs in the block."""
     lines: list[str] = []
     logger, handler = logging.getLogger("transdomain"), logging.Handler(logging.INFO)
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
@@ -123,7 +123,7 @@ def logged() -> Iterator[list[str]]:
 
 
 def context(config: TrainConfig, group: Group = Group(), *, images: int | None = None) -> Context:  # noqa: B008
-    """The run as a rank on the CPU sees it; with so many `images` its store need not be there."""
+    """Return the run as a rank on the CPU sees it; with `images` given, its store need not exist."""
     if images is None:
         sources = loader.find_sources(config)
     else:
@@ -148,7 +148,7 @@ def train_in_processes(
 
 
 def after(steps: int) -> Callable[[], bool]:
-    """A wish that comes once it has been asked for `steps` times."""
+    """Return a stop request that becomes true the `steps`-th time it is asked; never for 0."""
     asked = itertools.count(1)
     return lambda: next(asked) >= steps > 0
 
@@ -179,14 +179,14 @@ def _task(config: TrainConfig) -> loop.TrainingTask:
 
 
 def copy_checkpoint(source: str, step: int, target: str) -> None:
-    """A run that has come as far as the checkpoint of `step`, and no further."""
+    """Copy the checkpoint of `step`, so that `target` is a run that has come no further."""
     prefix = storage.join(source, f"checkpoints/{step:09d}")
     for entry in storage.list_files(prefix):
         storage.replace(storage.join(target, f"checkpoints/{step:09d}/{entry.name}"), storage.read(entry.url))
 
 
 def final_state(run: str) -> dict[str, Tensor | int | float | str | None]:
-    """Everything in the last checkpoint, flat."""
+    """Return everything in the last checkpoint, flattened."""
     step = checkpoint.steps(run)[-1]
     record = checkpoint.read_record(run, step)
     return flat({name: checkpoint.read_part(run, record, name) for name in record.parts})
@@ -202,12 +202,12 @@ def assert_same_bits(found: Mapping[str, Any], expected: Mapping[str, Any]) -> N
 
 
 def bundle_state(run: str) -> dict[str, bytes]:
-    """The weights in a run's bundle, by file."""
+    """Return the weights in a run's bundle, by file."""
     return {e.name: storage.read(e.url) for e in storage.list_files(storage.join(run, "bundle"), ".safetensors")}
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dictionaries and lists, by path."""
+    """Return the leaves of nested dictionaries and lists, by path."""
     if isinstance(value, Mapping):
         items = list(value.items())
     elif isinstance(value, list | tuple):
@@ -218,7 +218,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    """`pixels` as a file of Pillow's making."""
+    """Return `pixels` as an image file encoded by Pillow."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""An objective is a class and an entry of one table: it is trained, validated, sampled and bundled as it is."""
+"""New objectives: a class and a table entry suffice to train, validate, sample and bundle one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RegressionConfig:
 
 
 class Regression(Pix2Pix):
-    """L1 alone; the discriminator is there and learns nothing."""
+    """Objective with L1 alone; its discriminator exists but learns nothing."""
 
     config_type = RegressionConfig  # type: ignore[assignment]
 

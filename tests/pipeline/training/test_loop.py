@@ -1,4 +1,4 @@
-"""The loop of one rank, in this process and in several: what a resumed run and several workers must agree on."""
+"""Loop of one rank, in this process and in several: what a resumed run and several workers must agree on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def unpaired() -> str:
 def test_a_run_resumed_at_any_step_ends_with_the_same_bits(
     objective: str, trunk: str, pairs: str, unpaired: str
 ) -> None:
-    """Dropout, batch norm's statistics, Adam's moments and a full image pool included."""
+    """This includes dropout, batch norm's statistics, Adam's moments and a full image pool."""
 
     def recipe(run: str) -> TrainConfig:
         make, store = (small.pix2pix, pairs) if objective == "pix2pix" else (small.cyclegan, unpaired)
@@ -110,7 +110,7 @@ def test_training_learns(pairs: str) -> None:
 
 
 def test_the_learning_rate_is_that_of_the_recipe(pairs: str) -> None:
-    """Constant for two epochs, then in a line that would be zero one epoch after the last."""
+    """The rate is constant for two epochs, then falls linearly to what would be zero one epoch after the last."""
     run = "memory://loop/rate"
     small.train_here(small.pix2pix(pairs, run, steps=None, epochs=2, decay_epochs=1, checkpoint_every=9))
     lines = metrics.read_metrics(run)
@@ -120,7 +120,7 @@ def test_the_learning_rate_is_that_of_the_recipe(pairs: str) -> None:
 
 
 def test_the_trunk_is_chosen_said_and_recorded(unpaired: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that chooses otherwise goes on from the same checkpoint, and says what that changes."""
+    """A machine that chooses differently continues from the same checkpoint, and logs what that changes."""
     run = "memory://loop/trunk"
     small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=1))
     assert any(line.startswith("trunk winograd: ") for line in said)
@@ -175,7 +175,7 @@ def test_all_workers_stop_after_the_same_step(tmp_path: Path) -> None:
     pairs = small.write_pairs(str(tmp_path / "pairs"), 7)
     config = small.pix2pix(pairs, str(tmp_path / "run"), steps=60, checkpoint_every=100, **INSTANCE)
     small.train_in_processes(2, [config], tmp_path, stop_after=5)
-    assert checkpoint.steps(config.output) == [6]  # what rank 0 wants after a step, all know after the next
+    assert checkpoint.steps(config.output) == [6]  # a request of rank 0 after a step is known to all after the next
 
 
 def test_a_warning_of_a_preemption_writes_one_checkpoint(pairs: str) -> None:
@@ -238,14 +238,15 @@ INSTANCE = {
 
 
 def several_workers_agree_with_one(workers: int, folder: Path) -> None:
-    """And a run of several workers that is resumed ends with the same bits; with averages and micro-batches, too.
+    """Check that several workers agree with one, and that their resumed run ends with the same bits.
 
-    Seven samples in global batches of three: shares are uneven, and in the last batch of an epoch some rank has none.
+    This includes averages and micro-batches. Seven samples in global batches of three make uneven shares, and in the
+    last batch of an epoch some rank has no sample.
     """
     pairs = small.write_pairs(str(folder / "pairs"), 7)
     unpaired = small.write_unpaired(str(folder / "unpaired"), 7, 5)
 
-    # The larger share of each of these is cut in two or more.
+    # The larger share of each of these global batches is split into micro-batches.
     more: dict[str, Any] = {"ema": 0.9, "accumulate": 2, "global_batch": 2 * workers, "schedule": PLATEAU}
 
     def recipes(name: str, **changes: int) -> list[TrainConfig]:
@@ -272,7 +273,7 @@ def several_workers_agree_with_one(workers: int, folder: Path) -> None:
 
 
 def assert_averages_agree(run: str, other: str) -> None:
-    """After the first step, of which rounding leaves most."""
+    """Check the averages after the first step, where rounding has had the least effect."""
     found, expected = (checkpoint.read_part(r, checkpoint.read_record(r, 1), "ema") for r in (run, other))
     assert found.keys() == expected.keys()
     for network, tensors in expected.items():

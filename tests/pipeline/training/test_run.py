@@ -1,4 +1,4 @@
-"""What is decided before the work: whether a set is held in memory or streamed, and that a run goes on as it began."""
+"""Decisions before training: whether a set is held in memory or streamed, and that a run continues as it began."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def config(tmp_path: Path) -> TrainConfig:
 
 
 def planned(config: TrainConfig, **changes: Any) -> Plan:
-    """The plan of the same run, changed."""
+    """Return the plan of the same run, with changes."""
     return prepare(replace(config, **changes))
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_began_in_memory_is_not_streamed_later(config: TrainConfig) -
 def test_a_bundle_of_the_best_step_is_never_that_of_an_earlier_end(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that is made longer twice: first another step is best, then its last one."""
+    """A run is extended twice: first an earlier step is best, then its last one."""
     scores = iter([0.5, 0.4, 0.6, 0.3, 0.7, 0.2])
     monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
     config = replace(config, keep_checkpoints=1, validation=Validation(input=config.input, every=2))

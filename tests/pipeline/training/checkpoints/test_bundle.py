@@ -1,4 +1,4 @@
-"""The bundle at the end of a run: what it holds, and that it translates."""
+"""Bundle at the end of a run: its content, and that it translates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_bundle_of_pix2pix_holds_the_trained_generator_and_where_it_comes_from
     assert bundle.provenance["versions"]["torch"] == torch.__version__
     grid = images.decode(storage.read("memory://export/pix2pix/bundle/sample.png")).pixels
     assert grid.shape == (3 * 32, 3 * 32, 3)
-    # Direction b_to_a: what goes in is image_b, and the target on the right is image_a.
+    # Direction b_to_a: the input is image_b, and the target on the right is image_a.
     assert np.array_equal(grid[:32, :32], images.resize(255 - small.picture(0, small.SIZE, small.SIZE), 32, 32))
     assert np.array_equal(grid[:32, 64:], images.resize(small.picture(0, small.SIZE, small.SIZE), 32, 32))
 

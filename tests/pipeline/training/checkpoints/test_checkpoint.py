@@ -100,7 +100,7 @@ def test_a_later_format_is_named_and_left_alone() -> None:
 
 
 def test_the_same_step_can_be_published_twice_with_other_content() -> None:
-    """A GPU run that is repeated need not give the same bits; whichever record stands names parts of its own."""
+    """A repeated GPU run need not give the same bits; whichever record stands names its own parts."""
     run = "memory://checkpoint/twice"
     checkpoint.save(run, 5, {"networks": {"w": torch.zeros(2)}}, {})
     checkpoint.save(run, 5, {"networks": {"w": torch.ones(2)}}, {})

@@ -1,4 +1,4 @@
-"""When checkpoints are written, that the training may go on meanwhile, and what a failing storage costs."""
+"""Checkpoint writer: when it writes, that training continues meanwhile, and what a failing storage costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def writer_of(run: str, **changes: object) -> CheckpointWriter:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """The storage refuses whatever is written while the list is not empty: a disk cannot be filled for a test."""
+    """Make the storage refuse every write while the list is not empty, since a test cannot fill a disk."""
     full: list[bool] = []
     write = storage.replace
 

@@ -41,7 +41,7 @@ CPU, ALONE = torch.device("cpu"), Group()
 
 
 def open_feed(config: TrainConfig, group: Group = ALONE, *, every_s: float = 60) -> Feed:
-    """As the loop opens it, for one rank that has its node to itself."""
+    """Open the feed like the loop does, for one rank that has its node to itself."""
     context, reads = small.context(config, group), ReadMonitor(every_s=every_s)
     if config.streaming == "stream":
         data = feed.open_data(context, reads)
@@ -120,7 +120,7 @@ def test_ranks_share_the_batch_of_one(workers: int, recipes: list[TrainConfig]) 
 
 
 def test_both_halves_of_a_streamed_pair_stay_together(pairs: str) -> None:
-    """B is the negative of A."""
+    """The store's B is the negative of its A."""
     for batch in batches(small.pix2pix(pairs, "memory://feed/run", streaming="stream"), range(3)):
         assert (batch.real_a + batch.real_b).abs().max() < 1e-6
 
@@ -155,16 +155,16 @@ def test_closing_ends_the_threads(recipes: list[TrainConfig]) -> None:
         time.sleep(0.01)
 
 
-# --- a storage that counts, and one that hangs ------------------------------------------------------------------------
+# --- a storage that counts reads, and one that hangs ------------------------------------------------------------------
 
 
 class Counting(AbstractFileSystem):
-    """A disk, not known as local, that counts the bytes that are read from it, and hangs while `going` is cleared."""
+    """Disk, not known to be local, that counts the bytes read from it and hangs while `going` is cleared."""
 
     protocol = "counting"
     read_bytes = 0
     reads: ClassVar[list[tuple[str, bool]]] = []
-    """The path of each, and whether it was of the end of the file, where the footer is."""
+    """Path of each read, and whether it was of the end of the file, where the footer is."""
     going = threading.Event()
     lock = threading.Lock()
     disk = LocalFileSystem()
@@ -209,7 +209,7 @@ def counting(tmp_path: Path) -> Iterator[str]:
 
 
 def padded(number: int, size: int) -> bytes:
-    """A small picture in a file of `size` bytes: what comes after the end of a PNG is ignored."""
+    """Return a small image in a file of `size` bytes: bytes after the end of a PNG are ignored."""
     data = small.encoded(small.picture(number, 8, 8))
     return data + np.random.default_rng(number).bytes(size - len(data))
 
@@ -218,8 +218,10 @@ def padded(number: int, size: int) -> bytes:
 def test_streaming_reads_each_byte_about_once_an_epoch_over_all_workers(
     objective: str, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever their number; and all see what one would. (About: a row group more for each border between two
-    workers' lanes.)"""
+    """This holds for any number of workers, and all together see what one would.
+
+    The tolerance covers one more row group for each border between two workers' lanes.
+    """
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1_000_000)
     count, size, local = (250 if objective == "pix2pix" else 490), 100_000, counting.removeprefix("counting://")
     pictures = [padded(i, size) for i in range(count)]
@@ -252,7 +254,7 @@ def test_streaming_reads_each_byte_about_once_an_epoch_over_all_workers(
 def test_streaming_reads_each_footer_once_whatever_the_number_of_row_groups_and_epochs(
     objective: str, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By eight threads at once; and beside it there is a request a row group and epoch, at most."""
+    """Eight threads read at once; besides footers there is at most one request for each row group and epoch."""
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 200_000)
     local = counting.removeprefix("counting://")
     pictures = [padded(i, 50_000) for i in range(60)]
@@ -287,7 +289,7 @@ def test_resuming_in_an_epoch_reads_what_is_left_of_it_and_the_buffers(counting:
         for step in range(90, 120):
             opened.batch(step)
         groups = len(loader.find_sources(config).a.ranges)
-        # A quarter of the epoch, and for each lane the buffer that step 90 is in and the row group around it.
+        # A quarter of the epoch, plus each lane's buffer at step 90 and the row group around it.
         assert Counting.read_bytes < (count / 4 + 2 * 8 + 2 * count / groups) * (size + 5000) * 1.2
 
 
@@ -307,7 +309,7 @@ def test_a_feed_of_a_storage_that_hangs_can_be_closed(counting: str) -> None:
     small.write_pairs(counting.removeprefix("counting://"), 6)
     opened = open_feed(small.pix2pix(counting, "memory://feed/run", streaming="stream", steps=2))
     Counting.going.clear()
-    opened._ahead = feed._Ahead(opened._prepared(0), 1)  # as `batch` begins
+    opened._prefetcher = feed._Prefetcher(opened._prepared(0), 1)  # as `batch` begins
     began_s = time.monotonic()
     opened.close()
     assert time.monotonic() - began_s < 5
@@ -315,7 +317,7 @@ def test_a_feed_of_a_storage_that_hangs_can_be_closed(counting: str) -> None:
 
 
 def test_a_stopped_server_is_named(request: pytest.FixtureRequest, said: list[str]) -> None:
-    """A real S3 server that is stopped, not one that refuses, both while the set is loaded and while it is streamed."""
+    """The server is a real S3 server that is stopped, not one that refuses, during loading and during streaming."""
     store = small.write_pairs(new_prefix("s3", request), 6)
     request.getfixturevalue("s3_server")
     server = _server_process()
@@ -336,7 +338,7 @@ def test_a_stopped_server_is_named(request: pytest.FixtureRequest, said: list[st
 
 
 def _server_process() -> int:
-    """The child of this process that is the server."""
+    """Return the child process that runs the server."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     return next(int(pid) for pid in children if b"weed" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
@@ -385,7 +387,7 @@ def test_another_streamed_set_under_the_same_run_is_refused(pairs: str) -> None:
 
 
 def _load_on_node(rank: int, workers: int, store: str, folder: str) -> None:
-    """A rank that loads the set, notes what it sees and where its memory is, and is killed."""
+    """Load the set as a rank, record what it sees and where its memory is, and be killed."""
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=workers)
     sources = loader.find_sources(small.pix2pix(store, "memory://feed/run"))
@@ -469,18 +471,18 @@ def test_the_fingerprint_of_a_streamed_set_is_that_of_its_listing(tmp_path: Path
     assert prints[0] == prints[1] != prints[2]
 
 
-# --- images that turn out bad in the middle of a run ------------------------------------------------------------------
+# --- images that cannot be decoded in the middle of a run -------------------------------------------------------------
 
 
 def one_bad(url: str, *, shards: int = 1) -> str:
-    """Seven pairs, of which image_b of '004' is cut short."""
+    """Write seven pairs, of which image_b of '004' is truncated."""
     good = small.encoded(small.picture(0))
     bad = small.encoded(small.picture(4))[:200]
     return small.write_store(url, shards=shards, image_a=[good] * 7, image_b=[*[good] * 4, bad, *[good] * 2])
 
 
 def first_use(config: TrainConfig, row: int) -> tuple[int, int]:
-    """The first step that needs this row of a streamed paired store, and its place in the global batch."""
+    """Return the first step that needs this row of a streamed paired store, and its position in the global batch."""
     lanes = stream.Stream(small.context(config), ReadMonitor()).lanes
     for step in itertools.count():
         if row in (rows := laning.global_batch(lanes, step).a.tolist()):
@@ -518,7 +520,7 @@ def _train_on_rank(rank: int, workers: int, configs: list[TrainConfig], folder: 
 
 
 def test_all_workers_end_before_the_step_that_one_of_them_cannot_take(tmp_path: Path) -> None:
-    """Whichever has the image, and whenever; what was trained before it has the bits of a run without it."""
+    """This holds for any rank and any step; what was trained before has the bits of a run without the image."""
     store = one_bad(str(tmp_path / "store"), shards=7)
     good = small.write_store(
         str(tmp_path / "good"), shards=7, **{f"image_{side}": [small.encoded(small.picture(0))] * 7 for side in "ab"}
@@ -543,7 +545,7 @@ def test_all_workers_end_before_the_step_that_one_of_them_cannot_take(tmp_path: 
         outcomes = [json.loads((tmp_path / f"{name}-{rank}.json").read_text()) for rank in range(2)]
         assert outcomes[0] == outcomes[1]
         assert re.search(UNDECODABLE, outcomes[0]["failure"])
-        reached = first if first > 1 else 0  # before the first step the next two are looked at
+        reached = first if first > 1 else 0  # before the first step, the first two are checked
         assert outcomes[0]["step"] == reached
         assert checkpoint.steps(config.output) == ([reached] if reached else [])
     for config in through:
@@ -588,7 +590,7 @@ def test_a_row_group_that_cannot_be_read_is_named_with_its_rows(tmp_path: Path) 
 
 
 def test_a_storage_that_fails_is_no_bad_image(monkeypatch: pytest.MonkeyPatch, pairs: str) -> None:
-    """It may answer again: what it raises reaches Ray Train, which starts anew from the last checkpoint."""
+    """The storage may recover: its error reaches Ray Train, which restarts from the last checkpoint."""
 
     def fail(*_: object) -> None:
         raise StorageError("s3://bucket/shard: timed out (tried 6 times)")

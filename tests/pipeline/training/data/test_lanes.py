@@ -15,7 +15,7 @@ row_counts = st.lists(st.integers(1, 9), min_size=1, max_size=9)
 
 
 def lanes_of(rows_a: list[int], rows_b: list[int] | None = None, *, batch: int, buffer: int, seed: int = 0) -> Lanes:
-    """Of row groups of so many rows; paired where only those of A are given."""
+    """Return lanes over row groups of these sizes; paired where only those of A are given."""
     sides = [np.concatenate([[0], np.cumsum(rows)]) for rows in (rows_a, rows_b or rows_a)]
     order = Order(
         seed=seed,
@@ -29,7 +29,7 @@ def lanes_of(rows_a: list[int], rows_b: list[int] | None = None, *, batch: int, 
 
 @st.composite
 def any_lanes(draw: st.DrawFn) -> Lanes:
-    """Row groups of all sizes; batches and buffers larger and smaller than the set."""
+    """Draw row groups of all sizes, with batches and buffers larger and smaller than the set."""
     return lanes_of(
         draw(row_counts),
         draw(st.none() | row_counts),
@@ -94,7 +94,7 @@ def own_groups(lanes: Lanes, side: Side, lane: int, epoch: int) -> set[int]:
 
 @given(any_lanes(), st.integers(0, 20))
 def test_lanes_share_row_groups_with_their_neighbours_only(lanes: Lanes, epoch: int) -> None:
-    """In all as many as there are row groups, and one more for each cut."""
+    """The lanes own as many row groups in total as there are, plus one for each cut."""
     side: Side = "a" if lanes.order.images_a >= lanes.order.images_b else "b"
     count = min(lanes.order.global_batch, lanes.order.samples_per_epoch)
     owned = [own_groups(lanes, side, lane, epoch) for lane in range(count)]
@@ -103,8 +103,11 @@ def test_lanes_share_row_groups_with_their_neighbours_only(lanes: Lanes, epoch: 
 
 @given(any_lanes(), st.integers(0, 20), st.integers(1, 16))
 def test_a_rank_needs_each_row_group_in_one_go(lanes: Lanes, epoch: int, workers: int) -> None:
-    """From the first buffer that holds rows of it to the last one, so it is fetched once. Paired sides only: the
-    smaller side of two comes around again."""
+    """A rank needs a row group in consecutive buffers, from the first that holds its rows to the last, so it fetches it
+    once.
+
+    Tested for sides of equal size only, since a smaller side repeats.
+    """
     order = lanes.order
     if order.images_a != order.images_b or order.samples_per_epoch % order.global_batch:
         return
@@ -127,7 +130,7 @@ def test_a_lane_of_one_row_group_and_batches_larger_than_the_set() -> None:
 
 
 def test_a_buffer_mixes_the_rows_of_its_lane() -> None:
-    """And those alone: with a buffer of one the rows of a row group follow on one another."""
+    """A buffer mixes only these: with a buffer of one, the rows of a row group follow on one another."""
     plain, mixed = (lanes_of([50] * 8, batch=2, buffer=size) for size in (1, 100))
     steps = [np.array([batch.a for batch in epoch_batches(lanes, 0)]) for lanes in (plain, mixed)]
     jumps = [np.abs(np.diff(rows, axis=0)) == 1 for rows in steps]

@@ -1,9 +1,8 @@
-"""Memory that workers of a node share: nothing of it is left, whatever happens."""
+"""Memory that workers of a node share: nothing of it is left behind, whatever happens."""
 
 from __future__ import annotations
 
 import errno
-import gc
 import os
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.pipeline.training import small
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files are made."""
+    """Return the folder for temporary files."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setattr(node.tempfile, "tempdir", str(folder))
@@ -26,7 +25,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def without_proc(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine on which a file must have a name to be opened by others."""
+    """Simulate a machine on which a file needs a name to be opened by other processes."""
     exists = os.path.exists
     monkeypatch.setattr(node.os.path, "exists", lambda path: path != "/proc/self/fd" and exists(path))
     return temporary
@@ -41,8 +40,7 @@ def broken(line: str) -> None:
 
 
 def open_descriptors() -> set[str]:
-    """Descriptors and the files that they are of."""
-    gc.collect()  # what other tests have left to be collected is theirs
+    """Return the open descriptors with the files they refer to."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
         if os.path.islink(path := f"/proc/self/fd/{name}"):

@@ -102,7 +102,7 @@ def test_both_halves_of_a_pair_are_cropped_and_flipped_alike() -> None:
 
 
 def test_draws_are_uniform() -> None:
-    """Each of 31 offsets within five standard deviations of its share over 40,000 samples; half are flipped."""
+    """Each of 31 offsets is within five standard deviations of its share over 40,000 samples; half are flipped."""
     order = unpaired(images_a=40_000, images_b=31, global_batch=40_000)
     batch = ordering.global_batch(order, 0)
     drawn = ordering.augmentation(order, batch, "a", room=30, flip=True)

@@ -1,4 +1,4 @@
-"""Ranks that agree: what one raises, all raise."""
+"""Agreement of ranks: what one raises, all raise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The moving average of weights."""
+"""Moving average of weights."""
 
 from __future__ import annotations
 

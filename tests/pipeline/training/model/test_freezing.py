@@ -1,4 +1,4 @@
-"""Parts that do not learn: their bits stay, the others move, and a name that is not there is refused."""
+"""Frozen parts: their bits stay, the others change, and an unknown name is refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def states(run: str, step: int) -> dict[str, dict[str, Tensor]]:
 
 
 def check_frozen(run: str, names: tuple[str, ...]) -> None:
-    """Between the checkpoints of steps 1 and 3 all has moved but what is called `names`, and below it."""
+    """Check that steps 2 and 3 change everything except `names` and what lies below them, by the checkpoints."""
     before, after = states(run, 1), states(run, 3)
     for network, tensors in after.items():
         for key, tensor in tensors.items():

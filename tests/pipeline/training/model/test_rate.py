@@ -1,4 +1,4 @@
-"""The learning rate of each step, from the configuration."""
+"""Learning rate of each step, from the configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = 10
 
 
 def rates(steps: list[int], *, history: list[float] | None = None, **changes: Any) -> list[float]:
-    """At ten steps an epoch, with a base of 1."""
+    """Return the rates of `steps`, with ten steps in an epoch and a base rate of 1."""
     settings = {"epochs": 4, "decay_epochs": 4, "learning_rate": 1.0, "global_batch": 16, "steps": None}
     config = pix2pix("in", "out", **settings | {"schedule": LearningRateSchedule(**changes)})
     losses = EpochLosses(STEPS, torch.device("cpu"))

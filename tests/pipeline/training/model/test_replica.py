@@ -1,4 +1,4 @@
-"""One rank's arithmetic in fp16, whose scaled losses a CPU can compute, too, though no run may ask for it there."""
+"""Arithmetic of one rank in fp16: a CPU can compute its scaled losses, too, though no run may ask for fp16 there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def replica(config: TrainConfig, precision: str = "fp16") -> Replica:
 
 
 def train(trained: Replica, first: int, last: int) -> dict[str, float]:
-    """Steps `first` to `last` (exclusive) on a pair of their own each; returns the losses of the last one."""
+    """Train steps `first` to `last` (exclusive), each on a different pair; return the losses of the last one."""
     losses: dict[str, torch.Tensor] = {}
     for step in range(first, last):
         pair = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(step)) * 2 - 1
@@ -41,7 +41,7 @@ def test_scaled_losses_learn_what_unscaled_ones_do(make: Callable[..., TrainConf
 
 @RECIPES
 def test_the_scale_is_resumed_to_the_bit(make: Callable[..., TrainConfig]) -> None:
-    """Some of the first steps overflow and are left out, and the scale falls."""
+    """Some of the first steps overflow and are skipped, and the scale falls."""
     config = make("in", "out", global_batch=2, ema=0.9, accumulate=2)
     through, resumed = replica(config), replica(config)
     train(through, 0, 2)

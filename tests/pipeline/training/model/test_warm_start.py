@@ -33,7 +33,7 @@ def unpaired() -> str:
 
 
 def trained(config: TrainConfig) -> tuple[str, dict[str, dict[str, Tensor]]]:
-    """The bundle of a run, and the weights that its networks ended with."""
+    """Train a run; return its bundle and the final weights of its networks."""
     small.train_here(config)
     found = checkpoint.newest(config.output)
     assert found is not None
@@ -73,7 +73,7 @@ def test_a_resumed_run_needs_no_bundle_any_more(pairs: str) -> None:
 
 
 def test_a_unet_may_begin_without_the_dropout_of_the_run(pairs: str) -> None:
-    """As one imported from the published code does, whose files do not tell."""
+    """Bundles imported from the published code do not record dropout."""
     without = GeneratorConfig(width=4, depth=5)
     bundle, weights = trained(small.pix2pix(pairs, "memory://warm/dropout", steps=1, generator=without))
     start = warm_start.read(small.pix2pix(pairs, "out", start_from=bundle))

@@ -1,4 +1,4 @@
-"""What a run shows: a bar on a terminal, lines elsewhere."""
+"""Output of a run: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_elsewhere_there_is_a_line_for_each_line_of_metrics() -> None:
 def test_a_fast_run_is_told_of_twice_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    told: list[RunProgress] = []
-    ticker = Ticker(told.append, start=10, total=100, steps_per_epoch=30)
+    reported: list[RunProgress] = []
+    ticker = Ticker(reported.append, start=10, total=100, steps_per_epoch=30)
     for step in range(11, 31):
         now[0] += 0.125
         ticker.step(step, 4)
-    assert [s.step for s in told] == [10, 15, 20, 25, 30]
-    assert told[-1].images_per_s == pytest.approx(32)
-    assert (told[0].epoch, told[-1].epoch, told[-1].epochs) == (1, 1, 4)
+    assert [s.step for s in reported] == [10, 15, 20, 25, 30]
+    assert reported[-1].images_per_s == pytest.approx(32)
+    assert (reported[0].epoch, reported[-1].epoch, reported[-1].epochs) == (1, 1, 4)
 
 
 def test_the_board_keeps_every_line_and_the_newest_standing() -> None:

@@ -30,13 +30,13 @@ def test_a_resumed_journal_reads_as_if_nothing_had_happened(any_prefix: str) -> 
 
 
 def test_lines_are_seen_while_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_MOST_OFTEN_S", 0.0)
+    monkeypatch.setattr(metrics, "_MIN_INTERVAL_S", 0.0)
     Journal("memory://metrics/live", step=0).add(line(1))
     assert metrics.read_metrics("memory://metrics/live") == [line(1)]
 
 
 def test_what_is_no_number_is_null_in_the_file_and_nan_when_it_is_read() -> None:
-    """Any JSON reader takes it: a strict one, and one that wants a column to be of one type."""
+    """Any JSON reader accepts the file: a strict one, and one that needs a column to have one type."""
     run = "memory://metrics/diverged"
     journal = Journal(run, step=0)
     journal.add({"step": 1, "losses": {"g_l1": 1.5, "d": 2.0}})
@@ -60,7 +60,7 @@ def test_closing_publishes_what_a_failed_write_has_left_and_nothing_where_nothin
     assert not storage.exists(f"{run}/metrics.jsonl")
     journal = Journal(run, step=0)
     journal.add(line(1))
-    journal.snapshot()  # that nobody publishes
+    journal.snapshot()  # never published
     journal.close()
     assert metrics.read_metrics(run) == [line(1)]
 

@@ -1,4 +1,4 @@
-"""What is written for dashboards, read back with TensorBoard's own reader, and who is left out when it fails."""
+"""Dashboards: files are read back with TensorBoard's own reader, and a sink that fails is dropped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECIPE = {"objective": "pix2pix", "generator": {"width": 64}}
 
 
 def read_back(run: str, folder: Path, below: str = "") -> EventAccumulator:
-    """TensorBoard's view of the event files in a run on any storage, or of those in a folder `below`."""
+    """Return TensorBoard's view of the event files in a run on any storage, or of those in a folder `below`."""
     copied = folder / "copied" / below
     copied.mkdir(exist_ok=True, parents=True)
     for entry in storage.list_files(storage.join(run, f"tensorboard/{below}".rstrip("/"))):
@@ -83,7 +83,7 @@ def test_without_validation_there_is_no_folder_of_it(tmp_path: Path) -> None:
 def test_a_local_file_is_appended_to_and_a_large_one_followed_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TensorBoard keeps the file open that it reads."""
+    """TensorBoard keeps the file that it reads open."""
     monkeypatch.setattr(sinks, "_SEGMENT_BYTES", 300)
     board = TensorBoard(str(tmp_path), step=0)
     board.scalars(1, {"x": 1.0})
@@ -119,13 +119,13 @@ def test_a_missing_package_is_one_line_with_the_command(name: str, monkeypatch: 
 
 
 class Fragile:
-    """A sink that bears so many calls, and no more."""
+    """Sink that survives this many calls, and no more."""
 
-    def __init__(self, bears: int) -> None:
-        self.bears, self.steps, self.closed = bears, list[int](), False
+    def __init__(self, max_calls: int) -> None:
+        self.max_calls, self.steps, self.closed = max_calls, list[int](), False
 
     def scalars(self, step: int, values: Any) -> None:
-        if len(self.steps) == self.bears:
+        if len(self.steps) == self.max_calls:
             raise ConnectionError("the server\nis gone")
         self.steps.append(step)
 
@@ -160,7 +160,7 @@ def test_a_sink_apart_that_fails_is_one_line_and_training_goes_on(said: list[str
 
 
 def test_a_sink_apart_never_holds_up_the_step(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "_LAST_WAIT_S", 0.1)
+    monkeypatch.setattr(sinks, "_CLOSE_TIMEOUT_S", 0.1)
     apart = Apart("Dashboard", lambda: time.sleep(60))  # type: ignore[arg-type, return-value]
     began_s = time.monotonic()
     apart.scalars(1, {})
@@ -171,7 +171,7 @@ def test_a_sink_apart_never_holds_up_the_step(said: list[str], monkeypatch: pyte
 
 
 def test_mlflow_goes_on_with_the_run_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a real tracking store, a folder, which the client can do without a server."""
+    """The tracking store is a real one in a folder, which the client can use without a server."""
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     where = f"file://{tmp_path}/mlruns#faces"
@@ -196,7 +196,7 @@ def test_mlflow_goes_on_with_the_run_of_the_folder(tmp_path: Path, monkeypatch: 
 
 
 def test_wandb_goes_on_with_the_run_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a stand-in for its client, whose server is elsewhere."""
+    """A stub replaces the client, as its server is external."""
     logged: list[tuple[int | None, dict[str, Any]]] = []
     begun: list[dict[str, Any]] = []
     axes: list[tuple[str, str]] = []

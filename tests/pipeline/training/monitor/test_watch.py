@@ -1,4 +1,4 @@
-"""A watched run: what is said and written of it, that nothing of it changes what is learnt, and when it ends early."""
+"""Monitored runs: what they report and write, that this changes nothing that is learnt, and when they end early."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SAMPLES = WatchConfig(sample_every=2)
 
 
 def train(config: TrainConfig) -> tuple[loop.TrainingOutcome, list[str], list[RunProgress]]:
-    """Train here, and what was said and shown."""
+    """Train in this process; return the outcome, the logged lines and the shown progress."""
     shown: list[RunProgress] = []
     task = loop.TrainingTask(config=config, sources=loader.find_sources(config), threads=1)
     with small.logged() as said:
@@ -148,7 +148,7 @@ def test_a_run_that_no_longer_improves_ends_early_and_is_finished(
     assert (outcome.step, outcome.failure) == (8, "")
     assert said[-1] == "step 8: no better l1 in 2 validations than 0.4 at step 4: stopping early"
     assert checkpoint.steps(config.output) == [2, 4, 6, 8]
-    assert train(config)[0].step == 8  # killed before it was concluded, and started again
+    assert train(config)[0].step == 8  # started again after a kill before the run was concluded
     history = checkpoint.read_record(config.output, 8).about["validation"]
     assert record.is_last(config, 8, history, 20)
     assert not record.is_last(small.pix2pix(pairs, config.output), 8, history, 20)
@@ -157,7 +157,7 @@ def test_a_run_that_no_longer_improves_ends_early_and_is_finished(
 def test_other_held_out_images_begin_a_history_of_their_own(
     pairs: str, held_out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those of before were easier, and what was reached on them would end the run."""
+    """The earlier images were easier, and the scores on them would end the run."""
     scores = iter([0.1, 0.11, 0.5, 0.4, 0.3, 0.2])
     monkeypatch.setattr(watch.Validator, "measure", lambda self, networks: {"l1": next(scores)})
     run = "memory://watch/others"
@@ -172,7 +172,7 @@ def test_other_held_out_images_begin_a_history_of_their_own(
 
 
 def test_an_explosion_stops_the_run_with_the_last_good_checkpoint(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch.guards, "_LEAST_HISTORY", 3)
+    monkeypatch.setattr(watch.guards, "_MIN_HISTORY", 3)
     explodes = WatchConfig(tensorboard=False, explosion=1.0000001)
     outcome, _, _ = train(small.pix2pix(pairs, "memory://watch/explodes", steps=60, watch=explodes, learning_rate=0.1))
     assert 3 < outcome.step < 60
@@ -182,7 +182,7 @@ def test_an_explosion_stops_the_run_with_the_last_good_checkpoint(pairs: str, mo
 
 
 def test_a_run_that_diverges_shows_it_in_its_last_lines(pairs: str) -> None:
-    """No checkpoint publishes them, and no time has passed since the last write."""
+    """No checkpoint publishes the last lines, and no time has passed since the last write."""
     run = "memory://watch/diverges"
     config = small.pix2pix(
         pairs, run, steps=50, learning_rate=1e30, lambda_l1=1e30, checkpoint_every=50, watch=WatchConfig()
@@ -211,8 +211,8 @@ def test_a_loss_that_explodes_right_after_a_resume_is_compared_with_the_earlier_
 
 
 def test_an_idle_discriminator_is_one_warning_an_episode(pairs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch.guards, "_ZERO", 1e9)
-    monkeypatch.setattr(watch.guards, "_ZERO_FOR", 3)
+    monkeypatch.setattr(watch.guards, "_ZERO_BELOW", 1e9)
+    monkeypatch.setattr(watch.guards, "_MIN_IDLE_LINES", 3)
     _, said, _ = train(small.pix2pix(pairs, "memory://watch/idle", steps=6, watch=QUIET))
     assert [line.split(":")[0] for line in said if "about zero" in line] == ["step 3"]
 
@@ -256,7 +256,7 @@ def test_the_speed_that_is_shown_counts_a_short_batch_as_what_it_is(
 def test_metrics_that_cannot_be_written_between_checkpoints_are_said_and_written_with_the_next(
     pairs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "_MOST_OFTEN_S", -1.0)
+    monkeypatch.setattr(metrics, "_MIN_INTERVAL_S", -1.0)
     replace, failures = metrics.storage.replace, iter([True, True])
 
     def failing(url: str, data: bytes) -> None:
@@ -289,7 +289,7 @@ def test_the_best_checkpoint_stays_however_old(pairs: str, held_out: str, monkey
 
 
 def test_a_moving_average_is_what_is_validated_where_there_is_one(pairs: str, held_out: str) -> None:
-    """Other numbers than those of the last weights, and no other weights for it."""
+    """The scores differ from those of the last weights, but the weights do not."""
     measured = []
     for name, ema in (("last", None), ("average", 0.9)):
         options: dict[str, Any] = {"ema": ema} if ema else {}

@@ -1,4 +1,4 @@
-"""Runs that are validated: killed at any step and resumed, they measure, decide and end as a run that was not."""
+"""Validated runs: killed at any step and resumed, they measure, decide and end like an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def held_out() -> str:
 
 
 def recipe(store: str, held_out: str, run: str, **changes: Any) -> TrainConfig:
-    """A validation after steps 3, 6, 9 and 11, a checkpoint after every second, of which one is kept."""
+    """Return a run that validates after steps 3, 6, 9 and 11, and keeps one of its checkpoints of every second step."""
     cadence = {"steps": 11, "checkpoint_every": 2, "keep_checkpoints": 1}
     validation = Validation(**{"input": held_out, "every": 3, "images": 2, **changes.pop("validation", {})})
     watch = WatchConfig(sample_every=0)
@@ -41,7 +41,7 @@ class Killed(BaseException):
 
 
 def killed_after(steps: int) -> Callable[[], bool]:
-    """Ends the run as SIGKILL would, as far as its folder can tell: nothing is written any more."""
+    """Return a callable that ends the run like SIGKILL, as far as its folder shows: nothing more is written."""
     asked = small.after(steps)
 
     def ask() -> bool:
@@ -57,7 +57,7 @@ def history_of(run: str) -> list[Mapping[str, Any]]:
 
 
 def assert_alike(found: str, expected: str, folder: Path) -> None:
-    """Weights, history, kept checkpoints, lines of metrics and TensorBoard are those of the run `expected`."""
+    """Check that weights, history, kept checkpoints, lines of metrics and TensorBoard equal the run `expected`."""
     small.assert_same_bits(small.final_state(found), small.final_state(expected))
     assert history_of(found) == history_of(expected)
     assert checkpoint.steps(found) == checkpoint.steps(expected)
@@ -74,11 +74,11 @@ def assert_alike(found: str, expected: str, folder: Path) -> None:
 def test_a_run_killed_at_any_step_and_resumed_ends_as_one_that_was_not(
     pairs: str, held_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a moving average, and all metrics published as soon as they are there, as where steps are slow."""
+    """The run has a moving average. All metrics are published at once, as they are where steps are slow."""
     monkeypatch.setattr(validator, "features_are_there", lambda: False)  # KID takes most of the time
     for module in (metrics, sinks):
-        monkeypatch.setattr(module, "_MOST_OFTEN_S", -1.0)
-    through = recipe(pairs, held_out, str(tmp_path / "through"), ema=0.9)
+        monkeypatch.setattr(module, "_MIN_INTERVAL_S", -1.0)
+    through = recipe(pairs, held_out, "memory://validated/through", ema=0.9)
     small.train_here(through)
     assert [entry["step"] for entry in history_of(through.output)] == [3, 6, 9, 11]
     for step in range(1, 12):
@@ -109,7 +109,7 @@ def test_a_run_ends_after_so_many_validations_without_a_better_one(
 
 
 def test_two_workers_agree_on_when_to_end(tmp_path: Path) -> None:
-    """At a learning rate at which nothing becomes better."""
+    """The learning rate is so low that nothing improves."""
     store = small.write_pairs(str(tmp_path / "pairs"), 6)
     early = {"metric": "ssim", "patience": 2}
     config = recipe(store, store, str(tmp_path / "run"), validation=early, learning_rate=1e-12)

@@ -42,7 +42,7 @@ def test_kid_means_that_of_whatever_features_there_are() -> None:
 
 
 def test_an_entry_without_the_metric_is_left_out() -> None:
-    """As where a run goes on at a place that lacks the features."""
+    """This happens when a run is resumed on a machine that lacks the features."""
     mixed = [{"step": 1, "l1": 0.3, "kid_lite": 0.2}, {"step": 2, "l1": 0.1}, {"step": 3, "l1": 0.2, "kid_lite": 0.1}]
     assert best_step(mixed) == 3
 
@@ -67,7 +67,7 @@ def test_impossible_settings_are_refused() -> None:
 
 
 def test_pairs_are_measured_as_by_hand() -> None:
-    """With batch norm and dropout: each picture is translated by itself, nothing is dropped."""
+    """Batch norm and dropout are on: each image is translated by itself, and nothing is dropped."""
     store = small.write_pairs("memory://validation/pairs", 5, size=32)
     config = small.pix2pix(store, "memory://none", validation=Validation(input=store, images=3))
     objective = build_objective(replace(config, seed=1))
@@ -92,13 +92,13 @@ def test_pairs_are_measured_as_by_hand() -> None:
 
 
 def test_a_perfect_generator_has_no_error() -> None:
-    """One that is the identity, on pairs of equal sides."""
+    """The generator is the identity, on pairs with equal sides."""
     pictures = [picture(i, 32, 32) for i in range(3)]
     store = small.write_store("memory://validation/equal", image_a=pictures, image_b=pictures)
     identity = torch.nn.Identity()
     pairs = small.pix2pix(store, "memory://none", validation=Validation(input=store))
     found = Validator(pairs, torch.device("cpu")).measure({"g": identity})
-    assert found["l1"] < 1 / 255  # the way there and back cuts off, as published results do
+    assert found["l1"] < 1 / 255  # conversion there and back truncates, as published results do
     assert found["ssim"] == pytest.approx(1, abs=1e-3)
     assert found["kid_efficientnet_lite0"] < 0.01
     sets = small.cyclegan(store, "memory://none", validation=Validation(input=store))
