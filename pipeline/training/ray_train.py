@@ -31,7 +31,7 @@ from pipeline.training.distributed.group import Group
 from pipeline.training.distributed.placement import Placement, held_by_others, place
 from pipeline.training.distributed.rendezvous import MeetAtFile
 from pipeline.training.loop import TrainingOutcome, TrainingTask, train
-from pipeline.training.monitor.console import Screen, RunProgress
+from pipeline.training.monitor.console import RunProgress, Screen
 from pipeline.training.monitor.telemetry import TrainingMetrics
 
 STOPPING = "stopping after this step, with a checkpoint; once more ends at once"

@@ -30,7 +30,7 @@ from pipeline.training.data import feed, loader, node, stream
 from pipeline.training.data import lanes as laning
 from pipeline.training.data import order as ordering
 from pipeline.training.data.context import order_of
-from pipeline.training.data.feed import StepBatch, Feed
+from pipeline.training.data.feed import Feed, StepBatch
 from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.distributed.group import Group
 from pipeline.training.monitor import metrics
