@@ -52,7 +52,7 @@ class TrainingTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOutcome:
-    """TrainingOutcome of a start; the same on every rank."""
+    """Outcome of a start; the same on every rank."""
 
     step: int = 0
     """Number of steps done in total, including earlier starts."""

@@ -13,7 +13,7 @@ _ONLY_OF_KIND = {"step": ("step_epochs", "gamma"), "plateau": ("plateau_factor",
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRateSchedule:
-    """LearningRateSchedule of the learning rate over a run. The defaults are those of the published code."""
+    """Schedule of the learning rate over a run. The defaults are those of the published code."""
 
     kind: Literal["linear", "step", "cosine", "constant", "plateau"] = "linear"
     """linear is constant for `epochs`, then falls to zero over `decay_epochs`, as published. The other kinds ignore

@@ -284,7 +284,7 @@ def _identity(folder: str) -> str:
 
 
 class Apart:
-    """Dashboard that a separate thread creates and writes; if it fails, it logs a warning and takes no more values."""
+    """Sink that a separate thread creates and writes; if it fails, it logs a warning and takes no more values."""
 
     def __init__(self, name: str, make: Callable[[], Dashboard]) -> None:
         self._name, self._make, self._failed = name, make, False
