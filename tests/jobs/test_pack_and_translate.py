@@ -290,7 +290,7 @@ def test_the_error_budget_stops_the_job_and_can_be_raised(tmp_path: Path, capsys
     assert run_pack(source, str(tmp_path / "out"), *strict) == 3
     assert "look at" in capsys.readouterr().err
     assert not (tmp_path / "out/_SUCCESS").exists()
-    assert run_pack(source, str(tmp_path / "out"), *strict, "--budget.share", "0.5") == 0
+    assert run_pack(source, str(tmp_path / "out"), *strict, "--budget.share", "0.9") == 0
     assert run_pack(source, str(tmp_path / "out2"), *strict, "--budget.on_budget", "finish") == 3
     assert (tmp_path / "out2/_SUCCESS").exists()
 
