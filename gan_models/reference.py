@@ -67,7 +67,7 @@ def read_checkpoint(data: bytes) -> dict[str, Tensor]:
 
 
 def recognise(state: NetworkState) -> Recognised:
-    """What network the reference implementation saved as `state`, from names and shapes alone.
+    """Return the network that the reference implementation saved as `state`, from names and shapes alone.
 
     Supported are ResNets of any number of blocks, U-Nets of any depth, PatchGANs of any number of layers, and
     PixelGANs, each of any width and channels, with batch, instance, affine instance or no norm. Raises ValueError of

@@ -1,4 +1,4 @@
-"""What every entry point does around its one function: parse, run, turn what happens into a line and an exit code."""
+"""Work of every entry point around its one function: parse, run, turn the outcome into a line and an exit code."""
 
 from __future__ import annotations
 

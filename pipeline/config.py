@@ -90,7 +90,7 @@ def _show_help(config: type, prog: str, description: str, *, everything: bool) -
 
 
 def _help_rules(everything: bool) -> tyro.constructors.ConstructorRegistry:
-    """How tyro shows a configuration: texts in flowing lines, and without what is not common unless `everything`."""
+    """Return the rules by which tyro shows a configuration: in flowing lines, common options unless `everything`."""
     rules = tyro.constructors.ConstructorRegistry()
     inside = False
 

@@ -78,7 +78,7 @@ class Nodes:
         return [node.all_processes["raylet"][0].process.pid for node in self.workers]
 
     def environment(self) -> dict[str, str]:
-        """Of a driver that is to join."""
+        """Return the environment of a driver that is to join."""
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": self._folder}
 
 

@@ -39,7 +39,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """What a process needs in its environment to find the server and to be let in."""
+    """Return the environment that lets a process find the server and be let in."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": KEY,

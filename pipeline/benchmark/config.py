@@ -17,7 +17,7 @@ _LEAST = {
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateBenchmarkConfig:
-    """What `jobs.benchmark translate` measures: an untrained ResNet generator with instance norm."""
+    """Options of `jobs.benchmark translate`, which measures an untrained ResNet generator with instance norm."""
 
     COMMON = (  # what --help shows
         "images", "plain_images", "size", "device", "precision", "batch", "repeats", "output", "quick",
@@ -34,9 +34,9 @@ class TranslateBenchmarkConfig:
     blocks: int = 9
     """Residual blocks of the generator."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs, in the plain loop, too."""
+    """Device of the model, in the plain loop, too."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of model and pipeline, as in jobs.translate; the plain loop is fp32."""
+    """Precision of model and pipeline, as in jobs.translate; the plain loop is fp32."""
     compile: bool = False
     """As in jobs.translate."""
     batch: int | None = None
@@ -44,7 +44,7 @@ class TranslateBenchmarkConfig:
     repeats: int = 3
     """Everything is measured this many times, in turn; medians are printed."""
     resources: Resources = Resources()
-    """What the pipeline's stages take, as in jobs.translate."""
+    """Resources of the pipeline's stages, as in jobs.translate."""
     output: str | None = None
     """Folder or URL for the numbers, as benchmark_translate.json."""
     quick: bool = False
@@ -67,7 +67,7 @@ class TranslateBenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorBenchmarkConfig:
-    """What `jobs.benchmark generator` measures: an untrained ResNet generator in every form that the device has."""
+    """Options of `jobs.benchmark generator`: an untrained ResNet generator in every form that the device has."""
 
     images: int | None = None
     """Images of one measurement; by default 4 on a CPU, 512 on a GPU."""
@@ -99,7 +99,7 @@ class GeneratorBenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StepBenchmarkConfig:
-    """What `jobs.benchmark step` measures: one training step of a recipe."""
+    """Options of `jobs.benchmark step`, which measures one training step of a recipe."""
 
     recipe: str = "jobs/recipes/cyclegan.yaml"
     """Recipe file, as for jobs.train."""
@@ -122,7 +122,7 @@ class StepBenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestBenchmarkConfig:
-    """What `jobs.benchmark ingest` measures: the loader of a training run beside the step of the demonstration."""
+    """Options of `jobs.benchmark ingest`: the loader of a training run beside the step of the demonstration."""
 
     pairs: int | None = None
     """Pairs of pictures in the store: by default 256 on a CPU, 8192 on a GPU."""

@@ -30,7 +30,7 @@ class MeasuredForms:
     config: GeneratorBenchmarkConfig
     machine: Mapping[str, Any]
     flop: int
-    """Of one image by direct convolution, multiplications and additions."""
+    """Multiplications and additions of one image by direct convolution."""
     matmul_flops: Mapping[str, float]
     forms: Sequence[Arithmetic]
     rates: Sequence[Sequence[float]]

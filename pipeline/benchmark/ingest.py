@@ -47,11 +47,11 @@ class MeasuredIngest:
     machine: Mapping[str, Any]
     precision: str
     threads: int
-    """Of torch, and of decoding."""
+    """Threads of torch, and of decoding."""
     rates: Mapping[str, Sequence[float]]
 
     def median(self, name: str) -> float:
-        """Of one of the rates."""
+        """Return the median of one of the rates."""
         return statistics.median(self.rates[name])
 
     def of_step(self, name: str) -> float:
@@ -89,7 +89,7 @@ def _measurements(
     precision: str,
     threads: int,
 ) -> Iterator[tuple[str, Callable[[], float]]]:
-    """What is measured, by name, in the order of the table."""
+    """Yield the measurements by name, in the order of the table."""
     assert config.pairs
     assert config.steps
     context = _context(recipe, device, threads)

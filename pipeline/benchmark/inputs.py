@@ -1,4 +1,4 @@
-"""What a benchmark works on: an untrained generator, and pictures that cost what photographs cost."""
+"""Inputs of a benchmark: an untrained generator, and images that cost what photographs cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine can do at most: dense products of matrices, and copying memory."""
+"""Limits of this machine: dense products of matrices, and copies of memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CALLS = 5
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the numbers of a benchmark belong to; asked before it puts a load on the machine itself."""
+    """Return a description of the machine; call it before the benchmark itself puts a load on it."""
     return {
         "device": hardware.describe(device),
         "cores": hardware.available_cpus(),

@@ -30,7 +30,7 @@ log = logging.getLogger("transdomain")
 
 @dataclass(frozen=True, kw_only=True)
 class StepForm:
-    """How a step is computed; images are NHWC where that is compiled or on a GPU, as it pays there."""
+    """Arithmetic of a step; images are NHWC where it is compiled or on a GPU, since that pays there."""
 
     precision: Literal["fp32", "bf16"]
     trunk: Trunk

@@ -1,4 +1,4 @@
-"""What a benchmark found, for people and for programs."""
+"""Results of a benchmark, for people and for programs."""
 
 from __future__ import annotations
 

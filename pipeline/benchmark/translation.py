@@ -51,7 +51,7 @@ class Ratio(NamedTuple):
     """One rate over another."""
 
     median: float
-    """Of the ratios within each repetition, since a machine's speed may drift from one to the next."""
+    """Median of the ratios within each repetition, since a machine's speed may drift from one to the next."""
     of_bests: float
     """The best of one over the best of the other: where others use the machine, what it can do undisturbed."""
 
@@ -64,7 +64,7 @@ class Measured:
     arithmetic: Arithmetic
     machine: Mapping[str, Any]
     flop: int
-    """Of one image through the network, multiplications and additions."""
+    """Multiplications and additions of one image through the network."""
     matmul_flops: Mapping[str, float]
     copy_bytes: float
     plain: float

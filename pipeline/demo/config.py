@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """What the demonstration learns from, and for how long."""
+    """Data of the demonstration, and its length."""
 
     data: str = ""
     """Folder of A|B pictures (photograph left, label map right); by default streets are drawn."""
     output: str = "runs/demo"
-    """Where everything goes; the same command goes on from what is there."""
+    """Folder for everything; the same command continues from what it holds."""
     pictures: int = 400
-    """How many pairs are drawn."""
+    """Number of pairs to draw."""
     size: int = 128
     """Side of the pictures that are learned, in pixels; a power of two."""
     steps: int = 900

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """What `jobs.evaluate` compares, and where its report goes."""
+    """Inputs of `jobs.evaluate`, and the place of its report."""
 
     input: str
     """Translated store whose rows still have their target."""

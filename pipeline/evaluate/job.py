@@ -87,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> str:
 
 
 class _Baselines:
-    """What is predicted without a trained model: the mean of the training targets, an untrained generator."""
+    """Predictions without a trained model: the mean of the training targets, an untrained generator."""
 
     def __init__(self, config: EvaluateConfig, store: Store, column: str) -> None:
         self.mean: np.ndarray | None = None

@@ -54,7 +54,7 @@ class Attempt(NamedTuple):
     status: str
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
     exit_code: int | None = None
-    """Of the job's driver; None where it was stopped, was killed with its node, or has not ended."""
+    """Exit code of the job's driver; None where it was stopped, was killed with its node, or has not ended."""
     message: str = ""
 
 
@@ -74,7 +74,7 @@ def entrypoint(name: str, arguments: Sequence[str]) -> str:
 
 
 def runtime_env(config: SubmitConfig, environment: Mapping[str, str]) -> dict[str, Any]:
-    """What Ray sets up for the job. Raises UserError where a variable or the folder is missing.
+    """Return what Ray sets up for the job. Raises UserError where a variable or the folder is missing.
 
     The waiting time reaches the actor that stops the job, since that runs in the same environment.
     """
@@ -91,7 +91,7 @@ def runtime_env(config: SubmitConfig, environment: Mapping[str, str]) -> dict[st
 
 
 def is_remote(working_dir: str) -> bool:
-    """Whether the nodes fetch the working directory themselves."""
+    """Return True where the nodes fetch the working directory themselves."""
     return "://" in working_dir
 
 
@@ -105,7 +105,7 @@ def dashboard_address(given: str, environment: Mapping[str, str]) -> str:
 
 
 def headers(environment: Mapping[str, str]) -> dict[str, str]:
-    """What lets a request in: RAY_AUTH_TOKEN, unless RAY_AUTH_MODE says that there is no authentication."""
+    """Return the headers that carry RAY_AUTH_TOKEN; none where RAY_AUTH_MODE says there is no authentication."""
     token = environment.get("RAY_AUTH_TOKEN", "")
     mode = environment.get("RAY_AUTH_MODE", "").lower()
     return {"Authorization": f"Bearer {token}"} if token and mode != "disabled" else {}
@@ -127,7 +127,7 @@ def attempt_number(submission_id: str, name: str) -> int | None:
 
 
 def next_attempt(attempts: Iterable[Attempt], line: str) -> Attempt | int:
-    """What is to be done for a submission: the attempt that runs or has succeeded, or the number of a new one.
+    """Return the attempt of a submission that runs or has succeeded, or the number of a new one.
 
     Raises UserError where that attempt runs, or ran, another line than `line`. After a failure or a stop another line
     is welcome, since it may be what puts the failure right.
@@ -240,7 +240,7 @@ class Passage:
         """When the last part came, on the monotonic clock."""
 
     def restart(self) -> None:
-        """What comes next is the beginning again."""
+        """Expect the beginning of the log again."""
         self._position = 0
 
     def add(self, text: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
-    """What `jobs.verify` reads again."""
+    """Options of `jobs.verify`."""
 
     input: str
     """Output of a job: what pack or translate wrote."""

@@ -28,7 +28,7 @@ _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSI
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was read and what is wrong with it."""
+    """Records that were read, and their faults."""
 
     url: str
     total: Totals

@@ -56,7 +56,7 @@ def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fa
 
 
 def _least_segments(output: Output, names: Sequence[str]) -> int:
-    """How many segments there were, as far as the mark and the commits tell: a plan may have lost its end."""
+    """Return how many segments there were, as far as mark and commits tell: a plan may have lost its end."""
     commits = (re.fullmatch(r"(\d{6})-\d{6}\.json", name.removeprefix(_COMMITS)) for name in _below(names, _COMMITS))
     mark = storage.read_if_there(output.success) if _MARK in names else None
     marked = marked_segments(mark) if mark is not None else None

@@ -20,7 +20,7 @@ _DERIVED = ("_SUCCESS", "_transdomain/manifest.parquet")
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """What was done about the faults of an output, and what is left to a person."""
+    """Faults of an output that were mended, and those left to a person."""
 
     removed: Sequence[str]
     """Names of objects, in the order of their removal."""

@@ -27,7 +27,7 @@ _COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256"
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """What is said of one unit, in three places."""
+    """Statements about one unit in three places."""
 
     unit: Unit
     commit: Mapping[str, Any]
@@ -36,14 +36,14 @@ class Claims:
     key_column: str
     """The column that has the keys of the source."""
     given_up: bool
-    """Whether the data of its segment was given up; what was set aside of its inputs stays."""
+    """True where the data of its segment was given up; its quarantine stays."""
 
     def said(self, kind: str) -> Mapping[str, Any] | None:
         """Name, size and sha256 of its `data` or `quarantine`, as the commit says."""
         return self.commit[kind]
 
     def manifest_says(self, kind: str, data: bytes) -> bool:
-        """Whether `data` is the object that the manifest speaks of: then it is the commit that is wrong."""
+        """Return True where `data` is the object that the manifest describes: then the commit is wrong."""
         row = self.manifest or {}
         return (row.get(f"{kind}_size"), row.get(f"{kind}_sha256")) == (len(data), hashlib.sha256(data).hexdigest())
 
@@ -123,7 +123,7 @@ def _check_waiting_files(output: Output, unit: Unit, verdict: str) -> Iterator[F
 
 
 def _without_remedy(error: Exception) -> str:
-    """What a conflict says, without what to do about it: here that is done."""
+    """Return the message of a conflict without its remedy, which is carried out here."""
     return str(error).removesuffix(f"; {REMEDY}")
 
 

@@ -1,4 +1,4 @@
-"""What the kills are tried on: one input, the three things that are made of it, and what must come out each time."""
+"""Ground for the kills: one input, the outputs that are made of it, and their contents as they must be each time."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Month:
         return ["--config", str(self.scratch / "augment.yaml"), "--output", output, "--slot", slot]
 
     def grow(self, day: str) -> None:
-        """What arrives in a night: nothing now and then, a bad picture now and then."""
+        """Add the images of a night: none now and then, a bad one now and then."""
         names = [f"{day}/{i}.png" for i in range(self.chance.choice([0, 3, 4, 5, 6] if self.arrivals else [5]))]
         for i, name in enumerate(names):
             good = images.encode(corpus.picture(self.chance.randrange(10**6)), images.Encoding(codec="png"))

@@ -1,4 +1,4 @@
-"""What all tests of the models share: one thread, so that sums have one order, and a fixed random state."""
+"""Setting of all tests of the models: one thread, so that sums have one order, and a fixed random state."""
 
 from collections.abc import Iterator
 

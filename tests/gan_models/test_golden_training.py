@@ -107,7 +107,7 @@ def test_golden_training(path: Path) -> None:
 
 
 def is_cancelled_bias(name: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether the bias `name` belongs to a convolution before a norm, which takes it out again.
+    """Return True where the bias `name` belongs to a convolution before a norm, which takes it out again.
 
     Its gradient is rounding noise, along which Adam walks. Where inner convolutions have biases, the norm is an
     instance norm; the first and last layers of a network, and a U-Net's outermost and innermost down, have none.

@@ -86,7 +86,7 @@ def small_network(kind: str, norm: str) -> nn.Module:
 
 
 def compare_gradients(network: nn.Module, batches: tuple[int, ...], layout: torch.memory_format) -> None:
-    """Of all parameters of `network` at each batch size, with those of an eager copy in float64 and NCHW."""
+    """Compare all gradients of `network` at each batch size with those of an eager copy in float64 and NCHW."""
     exact = copy.deepcopy(network).double()
     network.to(memory_format=layout)
     for batch in batches:

@@ -55,7 +55,7 @@ def norms_of(config: Config) -> dict[str, int]:
 
 
 def tracked(config: Config, *, counter: bool = True) -> State:
-    """What an old file carries under each instance norm."""
+    """Entries that an old file has under each instance norm."""
     state: State = {}
     for name, channels in norms_of(config).items():
         state |= {f"{name}.running_mean": torch.randn(channels), f"{name}.running_var": torch.rand(channels)}

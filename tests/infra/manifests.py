@@ -29,7 +29,7 @@ def tool(name: str) -> str:
 
 @functools.cache
 def render(folder: Path) -> tuple[Manifest, ...]:
-    """What `kubectl apply -k` would send."""
+    """Return what `kubectl apply -k` would send."""
     command = [tool("kubectl"), "kustomize", str(folder)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return tuple(yaml.load_all(text, Loader=yaml.CSafeLoader))

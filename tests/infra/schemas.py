@@ -54,6 +54,6 @@ def strict(schema: Any) -> Any:
 
 
 def errors(manifest: Manifest) -> list[str]:
-    """What KubeRay's schema has against `manifest`."""
+    """Return what KubeRay's schema has against `manifest`."""
     found = validator(manifest["kind"]).iter_errors(manifest)
     return [f"{error.json_path}: {error.message[:200]}" for error in found]

@@ -31,7 +31,7 @@ Environment = Mapping[str, str]
 
 @pytest.fixture(scope="module")
 def local_cluster() -> Iterator[Environment]:
-    """What a process needs in its environment to use the cluster."""
+    """Return the environment that lets a process use the cluster."""
     with tempfile.TemporaryDirectory(prefix="lc-", dir="/tmp") as folder:
         # Found as `ray` beside this interpreter, and with none of what other tests have set.
         path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
@@ -59,7 +59,7 @@ def _command_lines() -> Iterator[str]:
 
 
 def run(environment: Environment, *command: str, code: int = 0) -> str:
-    """What `command` prints; it must end with `code`."""
+    """Return what `command` prints; it must end with `code`."""
     done = subprocess.run(
         command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False
     )

@@ -1,4 +1,4 @@
-"""What Kubernetes and KubeRay's operator would say of the manifests, and whether the checks can say no."""
+"""Verdicts of Kubernetes and KubeRay's operator on the manifests, and proof that the checks can say no."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the manifests promise beyond being valid: enough time, enough memory, no secrets, one version everywhere."""
+"""Promises of the manifests beyond being valid: enough time, enough memory, no secrets, one version everywhere."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Submitter:
         self.submitted = self.killed = 0
 
     def run(self, name: str, job: Sequence[str], environment: dict[str, str], kill: Callable[[Driver], int]) -> str:
-        """What the job has said, after `kill` has waited for its moment and named the node that dies then."""
+        """Return the log of the job, after `kill` has waited for its moment and named the node that dies then."""
         log = self._folder / f"{name}.log"
         passed = [token for variable in environment for token in ("--env", variable)]
         command = ["--address", self._address, "--submission_id", name, *passed, *job]

@@ -40,7 +40,7 @@ def submit(address: str, log: Path, *arguments: str, environment: dict[str, str]
 
 
 def jobs(address: str) -> str:
-    """What Ray tells everybody who has the token about all its jobs."""
+    """Return what Ray tells everybody who has the token about all its jobs."""
     request = urllib.request.Request(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request) as answer:
         return io.TextIOWrapper(answer).read()

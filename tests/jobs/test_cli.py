@@ -1,4 +1,4 @@
-"""What every command line has in common: what is said of hostile names, whatever the terminal."""
+"""Messages that every command line shares: hostile names are shown escaped, whatever the terminal."""
 
 from __future__ import annotations
 

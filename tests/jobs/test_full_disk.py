@@ -1,4 +1,4 @@
-"""What a job says in its last line when a disk takes no more."""
+"""Last lines of jobs whose disk is full."""
 
 from __future__ import annotations
 

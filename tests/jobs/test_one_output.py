@@ -189,7 +189,7 @@ def end_at(point: str, times: int = 1) -> Callable[[str], None]:
 
 
 class TestAdoption:
-    """What stands where a unit is to publish is taken only where it is of that unit."""
+    """Adopt an object that stands where a unit is to publish only where it is of that unit."""
 
     def crashed(self, source: Path, output: Path, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:

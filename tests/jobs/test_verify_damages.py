@@ -79,7 +79,7 @@ class Damage(NamedTuple):
     """The object that is damaged, and that is to be named."""
     harm: Callable[[Path], None]
     mended: bool = True
-    """Whether `--repair` and the job's next run bring the output back."""
+    """Return True where `--repair` and the job's next run bring the output back."""
 
 
 SHARD, ASIDE = "data/000000-000001.parquet", "_quarantine/000000-000000.parquet"

@@ -22,7 +22,7 @@ class Canvas:
 
     photo: Image.Image
     side: int
-    """Of `photo`, in pixels."""
+    """Height and width of `photo`, in pixels."""
     draw: ImageDraw.ImageDraw
     """Draws on `photo`; a colour with an alpha is laid over it."""
     unit: float

@@ -1,4 +1,4 @@
-"""What the parts of a street are made of: courses of blocks, and the colours that go with each wall."""
+"""Materials of a street: courses of blocks, and the colours that go with each wall."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Masonry:
     jitter: float
     """The standard deviation of the brightness of blocks."""
     relief: float = 0.0
-    """How much darker a block is at its upper edge, under the one above."""
+    """Shade of a block at its upper edge, under the one above."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a drawn street is made of: labelled parts, and the colour of each label in the map."""
+"""Parts of a drawn street, with labels, and the colour of each label in the map."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,7 +14,7 @@ Outline = tuple[tuple[float, float], ...]
 
 
 class Label(IntEnum):
-    """What a pixel of the map may be."""
+    """Labels that a pixel of the map may have."""
 
     SKY = 0
     PAVEMENT = 1

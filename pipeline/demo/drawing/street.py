@@ -22,7 +22,7 @@ class House:
     storeys: int
     bays: int
     margin: float
-    """Of wall, at either end, outside the bays."""
+    """Width of wall at either end, outside the bays."""
 
     @property
     def storey(self) -> float:
@@ -35,7 +35,7 @@ class House:
 
     @property
     def belt(self) -> float:
-        """Where the ground floor ends."""
+        """Return the y at which the ground floor ends."""
         return self.eave + self.storey * (self.storeys - 1)
 
     def column(self, index: int) -> float:
@@ -53,7 +53,7 @@ class WindowStyle:
     width: float
     height: float
     rise: float
-    """Of the arch over the windows, in their height; 0 for a straight top."""
+    """Height of the arch over the windows, as a share of theirs; 0 for a straight top."""
     sill: bool
     lintel: Label | None
     pediments: bool
@@ -158,7 +158,7 @@ def _roof(rng: np.random.Generator, house: House) -> Iterator[Part]:
 
 
 def _relief(rng: np.random.Generator, house: House) -> Iterator[Part]:
-    """What stands out from the wall: pillars, then the cornices that they carry."""
+    """Yield what stands out from the wall: pillars, then the cornices that they carry."""
     if rng.random() < 0.4:
         half = min(0.014, 0.09 * house.bay)
         bottom = house.belt if rng.random() < 0.6 else house.ground

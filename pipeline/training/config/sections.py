@@ -19,7 +19,7 @@ from pipeline.training.config.validation import Validation
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where a run reads and writes. Images and first weights are known by their content, not by their path."""
+    """Paths that a run reads and writes. Images and first weights are known by their content, not by their path."""
 
     input: str
     """Store to learn from: a paired store, or for cyclegan also a prefix that holds one store as `a`, one as `b`."""
@@ -60,7 +60,7 @@ class Recipe:
     """Judges; in pix2pix it sees source and target together, so in_channels is 6 there and 3 in cyclegan."""
 
     gan_loss: GanLoss = "vanilla"
-    """How generator and discriminator compete; pix2pix is published with vanilla, cyclegan with lsgan."""
+    """Loss by which generator and discriminator compete; pix2pix is published with vanilla, cyclegan with lsgan."""
 
     lambda_l1: float = 100.0
     """pix2pix: weight of the L1 distance to the target."""
@@ -93,10 +93,10 @@ class Recipe:
     """Mirror half of the images."""
 
     learning_rate: float = 2e-4
-    """Of Adam, for generators and discriminators; what `schedule` multiplies."""
+    """Learning rate of Adam, for generators and discriminators; `schedule` multiplies it."""
 
     schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
-    """How the learning rate changes over the run, and with the batch."""
+    """Changes of the learning rate over the run, and with the batch."""
 
     betas: tuple[float, float] = (0.5, 0.999)
     """Adam's decay rates of the moments."""
@@ -112,11 +112,11 @@ class Recipe:
     """Decides initial weights, order, crops, flips, dropout and pools."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of the forward passes; auto is bf16 where the hardware has it, else fp32. Weights are fp32 always. fp16, with
-    scaled losses, is for GPUs without bf16."""
+    """Precision of the forward passes; auto is bf16 where the hardware has it, else fp32. Weights are fp32 always.
+    fp16, with scaled losses, is for GPUs without bf16."""
 
     trunk: Literal["auto", "direct", "winograd"] = "direct"
-    """How a ResNet's residual blocks convolve. winograd needs a quarter of the multiplications, in fp32 on a CPU, and
+    """Convolution in a ResNet's residual blocks. winograd needs a quarter of the multiplications, in fp32 on a CPU, and
     rounds otherwise; weights and checkpoints are the same. auto is winograd there and direct elsewhere. A step of the
     published CycleGAN takes 4.0 GB with it and 3.3 GB without."""
 
@@ -141,7 +141,7 @@ class Streaming:
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """How long a run is. It may be made longer or shorter."""
+    """Length of a run. It may be made longer or shorter."""
 
     epochs: int = 100
     """Passes over the data with the learning rate as given."""
@@ -155,7 +155,7 @@ class Length:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a run takes. Other resources give the same samples in the same batches, and round otherwise."""
+    """Resources of a run. Others give the same samples in the same batches, and round differently."""
 
     accumulate: int = 1
     """Micro-batches that a worker's share of a global batch is computed in, one after another: memory for one, the

@@ -89,7 +89,7 @@ def _scores(history: History, metric: str) -> Iterator[tuple[Mapping[str, Any], 
 
 
 def _common_name(history: History, metric: str) -> str:
-    """What `metric` means in the first entry that has it, and so for all: KIDs on other features do not compare."""
+    """Return the name of `metric` in the first entry that has it; KIDs on other features do not compare."""
     return next((name for entry in history if (name := choose_metric(entry, metric))), "")
 
 

@@ -1,4 +1,4 @@
-"""What a driver tells Prometheus. That Ray passes it on is tested on a real cluster, in tests/infra."""
+"""Numbers that a driver reports to Prometheus. That Ray passes it on is tested on a real cluster, in tests/infra."""
 
 from __future__ import annotations
 

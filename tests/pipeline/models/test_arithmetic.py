@@ -1,4 +1,4 @@
-"""What a translation computes in where the driver of a cluster has no GPU and its workers have."""
+"""Arithmetic of a translation where the driver of a cluster has no GPU and its workers have."""
 
 from __future__ import annotations
 

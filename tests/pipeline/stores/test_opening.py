@@ -1,4 +1,4 @@
-"""What a store is found to be, from what is listed at its URL."""
+"""Stores as `open_store` finds them, from the listing at their URL."""
 
 from __future__ import annotations
 
