@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Inputs of `jobs.evaluate`, and the place of its report."""
+    """Inputs and output of `jobs.evaluate`."""
 
     input: str
-    """Translated store whose rows still have their target."""
+    """Translated store whose rows still hold their target."""
     output: str
     """Prefix for report.html, contact_sheet.png and scores.json."""
     target_column: str = ""
-    """Column of the true image; by default `image_b` or `image_a`, whichever is there."""
+    """Column of the target image; by default `image_b`, else `image_a`."""
     train: str = ""
-    """Training store, for the baseline of its mean image."""
+    """Training store whose mean image is a baseline."""
     bundle: str = ""
-    """Model bundle, for the baseline of the same generator before any training; needs source_image (--keep_source)."""
+    """Model bundle whose generator, untrained, is a baseline; needs source_image (--keep_source)."""
     rows: int = 12
-    """Rows of the contact sheet."""
+    """Number of rows in the contact sheet."""

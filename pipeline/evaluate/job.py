@@ -1,4 +1,4 @@
-"""Score a translated store against its targets, beside what one gets without a trained model."""
+"""Score a translated store against its targets, next to baselines without a trained model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TARGET = "target"
 
 @dataclass
 class Evaluation:
-    """Scores by what was scored, features where they are installed, and the first few rows as pictures."""
+    """Scores by prediction, features where they are installed, and the images of the first rows."""
 
     scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     samples: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
@@ -42,12 +42,12 @@ class Evaluation:
     sets: dict[str, FeatureSet] = field(default_factory=dict)
 
     def add(self, name: str, picture: np.ndarray, target: np.ndarray) -> None:
-        """Score an image that `name` has made."""
+        """Score an image made by `name` against its target."""
         self.scores.setdefault(name, []).append(score_pair(picture, target))
         self.note(name, picture)
 
     def note(self, name: str, picture: np.ndarray) -> None:
-        """Keep the features of a picture of the set `name`."""
+        """Add the features of an image to the set `name`."""
         if self.features:
             self.sets.setdefault(name, FeatureSet(self.features, torch.device(hardware.default_device()))).add(picture)
 
@@ -64,8 +64,8 @@ class Evaluation:
 def evaluate(config: EvaluateConfig) -> str:
     """Score a store, publish report.html, contact_sheet.png and scores.json, and return the report as text.
 
-    Every picture is compared at the size of its translation: a target of another size is resized to it (bicubic).
-    KID is among the scores where its features are installed, and named after them.
+    Every image is compared at the size of its translation: a target of another size is resized to it (bicubic).
+    The scores include KID, named after its features, where these are installed.
     Raises UserError where the store has no target, or a baseline lacks what it needs.
     """
     store = open_store(config.input)
@@ -87,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> str:
 
 
 class _Baselines:
-    """Predictions without a trained model: the mean of the training targets, an untrained generator."""
+    """Predictions without a trained model: the mean of the training targets, and an untrained generator."""
 
     def __init__(self, config: EvaluateConfig, store: Store, column: str) -> None:
         self.mean: np.ndarray | None = None
@@ -130,7 +130,7 @@ def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _decoded(store: Store, row: Mapping[str, Any], column: str) -> np.ndarray:
-    """The picture in a column of a row. Raises UserError naming the image where it cannot be decoded."""
+    """Decode the image in a column of a row. Raises UserError naming the image where that fails."""
     try:
         return images.decode(images.encoded_in(row[column])).pixels
     except images.BadImage as bad:

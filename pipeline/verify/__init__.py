@@ -1,7 +1,7 @@
-"""Read an output again and prove it whole, or name what is wrong with it, and bring it back.
+"""Read an output again and prove it whole, or name what is wrong with it and repair it.
 
-What is compared comes from independent places: the plan says what should be there, the listing what is, the commits
-what was written, the objects what they hold now, and the source which keys there were.
+The facts compared come from independent sources: the plan says what should exist, the listing what does exist, the
+commits what was written, the objects what they hold now, and the source which keys there were.
 """
 
 from pipeline.verify.job import Verdict, verify

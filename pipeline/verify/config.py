@@ -10,10 +10,10 @@ class VerifyConfig:
     """Options of `jobs.verify`."""
 
     input: str
-    """Output of a job: what pack or translate wrote."""
+    """Output of pack, translate or augment."""
     source: bool = True
-    """Also compare every key with the source it was made from, which must still be there."""
+    """Compare every key with the source, too, which must still exist."""
     repair: bool = False
-    """Remove what is broken, and nothing that is sound, so that the job's command makes it again; say what is left."""
+    """Remove what is broken, and nothing else, so that the job's command makes it again; print what remains broken."""
     clean: bool = False
-    """Remove what kills left behind, where it is older than a day."""
+    """Remove leftovers of killed processes that are older than a day."""

@@ -1,4 +1,4 @@
-"""Faults of an output, and their remedies, as plain data."""
+"""Faults of an output and their remedies, as plain data."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that is not as it has to be."""
+    """Defect of an output."""
 
     name: str
-    """The object at fault, relative to the output."""
+    """Name of the object at fault, relative to the output."""
     what: str
-    """Description of the fault: the rest of a sentence that begins with its name."""
+    """Description of the fault: the rest of a sentence that begins with the name."""
     remove: tuple[str, ...] = ()
-    """Names of the objects without which the job's next run makes all of it anew."""
+    """Names of the objects to remove, so that the job's next run makes all of it again."""
     unit: str = ""
-    """The unit that has to be made again for that, from its source."""
+    """Unit that is then made again from its source; empty where there is none."""
     of_source: bool = False
     """True where the fault lies in the source alone."""
     remedy: str = ""
-    """Remedy for a person, where removing nothing helps."""
+    """Remedy in words; empty where it is the usual one: --repair, and then the job's command."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.what}"
@@ -32,5 +32,5 @@ class Fault:
 
 
 def rerun(name: str, what: str) -> Fault:
-    """A fault that the job's next run mends by itself."""
+    """Return a fault that the job's next run mends by itself."""
     return Fault(name=name, what=what, remedy="run the job's command again")

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with an output, looked for in one pass over its objects."""
+"""Find everything that is wrong with an output, in one pass over its objects."""
 
 from __future__ import annotations
 
@@ -28,25 +28,24 @@ _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSI
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Records that were read, and their faults."""
+    """Result of a verification: the records that were read, and the faults."""
 
     url: str
     total: Totals
-    """Counts of the commits."""
+    """Totals of the counts in the commits."""
     faults: Sequence[Fault]
-    """Empty where the output is whole."""
+    """Faults found; empty where the output is whole."""
     leftovers: Sequence[storage.Entry]
-    """Temporary files of processes that were killed. In nobody's way."""
+    """Temporary files of killed processes. They are harmless."""
     uploads: Sequence[storage.Upload]
-    """Multipart uploads that nobody has completed, of processes that were killed or still run. In no reader's way, but
-    paid for."""
+    """Incomplete multipart uploads, of processes that were killed or still run. They are harmless, but cost money."""
     passed_over: Sequence[str]
-    """A line for each kind of thing below a source that is no input."""
+    """Lines about what lies below a source but is no input, one line for each kind."""
     records: Records
 
 
 def verify(url: str, *, source: bool = True) -> Verdict:
-    """Read everything below `url` again and compare it; with the keys of its `source`, too, where that is asked.
+    """Read everything below `url` again and compare it, with the keys of its source, too, where `source` is true.
 
     Raises UserError where `url` is not an output of a job.
     """
@@ -59,7 +58,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
         )
     records, faults = read_records(output, names)
     retired = output.retired_segments()
-    # What pack writes keeps its keys; columns that it carries may have any other name.
+    # pack keeps its keys in `key`; the columns that it carries over may have any other name, even `source_key`.
     key_columns = {s.number: "key" if s.job == "pack" else "source_key" for s in records.segments}
     claims = [
         Claims(
@@ -109,7 +108,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
 
 
 def _check(output: Output, claim: Claims, source: bool) -> list[Fault]:
-    """The faults of a unit; one that cannot be read hides no others."""
+    """Return the faults of a unit; a unit that cannot be read hides no others."""
     try:
         return list(check_unit(output, claim, source=source))
     except (StorageError, OSError) as error:
@@ -118,10 +117,10 @@ def _check(output: Output, claim: Claims, source: bool) -> list[Fault]:
 
 
 def _strangers(output: Output, names: Sequence[str], records: Records, claims: Sequence[Claims]) -> Iterator[Fault]:
-    """Objects among those of the output, or where readers would take them for data, that are of no planned unit."""
+    """Yield objects of no planned unit, in the output's folders or where readers would take them for data."""
     known = {said["name"] for claim in claims for kind in ("data", "quarantine") if (said := claim.said(kind))}
     for unit in records.units:
-        if unit.id not in records.commits:  # what a killed run has left there waits for its commit
+        if unit.id not in records.commits:  # what a killed run left there still waits for its commit
             waiting = output.shard(unit), output.verdict(unit.id), output.quarantine(unit.id)
             known.update(url.removeprefix(f"{output.url}/") for url in waiting)
     files_known = True
@@ -129,7 +128,7 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
         try:
             made = parquet.read_columns(output.at(name), ["file_name"])["file_name"].to_pylist()
         except (FileNotFoundError, DamagedError, KeyError):
-            files_known = False  # a fault of its own, already named; without its list its files would look strange
+            files_known = False  # already reported as a fault; without its list, its files would look like strangers
             continue
         known.update(f"data/{file}" for file in made)
     given_up = {claim.commit["data"]["name"] for claim in claims if claim.given_up}

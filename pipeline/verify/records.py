@@ -1,4 +1,4 @@
-"""The records of an output, one by one: job, plan, commits, manifest, card and mark. A damaged one hides no other."""
+"""Read the records of an output one by one: job, plan, commits, manifest, card, mark. A damaged one hides no other."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _BACKUP = "put it back from a copy, or make the output anew under another name"
 
 
 class Records(NamedTuple):
-    """The records that can be read."""
+    """Records that can be read."""
 
     segments: list[Segment]
     plan_is_whole: bool
-    """Without all of it nobody can say what belongs to the output."""
+    """True where the whole plan can be read: without it, nobody can say what belongs to the output."""
     units: list[Unit]
-    """All that were planned, in the order of the plan."""
+    """Planned units, in the order of the plan."""
     commits: dict[str, dict[str, Any]]
-    """Those that are of a planned unit, by its name."""
+    """Commits of planned units, by unit."""
     manifest: dict[str, dict[str, Any]]
     """Rows of the manifest by unit; empty where there is none."""
 
 
 def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fault]]:
-    """The records among the objects `names` of an output, and what is wrong with them."""
+    """Read the records among the objects `names` of an output; return them and their faults."""
     segments, units, faults = _read_plan(output, _below(names, _PLAN), _least_segments(output, names))
     whole = not faults
     faults += _check_job(output, segments)
@@ -56,7 +56,7 @@ def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fa
 
 
 def _least_segments(output: Output, names: Sequence[str]) -> int:
-    """Return how many segments there were, as far as mark and commits tell: a plan may have lost its end."""
+    """Return the least number of segments that mark and commits prove: a plan may have lost its end."""
     commits = (re.fullmatch(r"(\d{6})-\d{6}\.json", name.removeprefix(_COMMITS)) for name in _below(names, _COMMITS))
     mark = storage.read_if_there(output.success) if _MARK in names else None
     marked = marked_segments(mark) if mark is not None else None
@@ -157,7 +157,7 @@ def _read_commits(
     with ThreadPoolExecutor(_THREADS) as threads:
         found = dict(zip(known, threads.map(read, known), strict=True))
     faults += [each for each in found.values() if isinstance(each, Fault)]
-    # A mark that stands all the same would keep the next run from looking at the commits.
+    # A mark, where there is one, would keep the next run from looking at the commits.
     remove = (_MARK, _MANIFEST) if marked else ()
     for name, unit in planned.items():
         if name not in found:
@@ -167,7 +167,7 @@ def _read_commits(
 
 
 def check_derived(output: Output, records: Records, total: Totals) -> list[Fault]:
-    """Faults of manifest, card and mark of an output whose units all have a sound commit; `total` are their counts."""
+    """Return the faults of manifest, card and mark where each unit has a sound commit; `total` sums up their counts."""
     mark = storage.read_if_there(output.success)
     if mark is None:
         return [rerun(_MARK, "is missing: the job has not finished; run its command again")]
@@ -192,7 +192,7 @@ def _part(said: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_card(output: Output, sha256: str | None) -> list[Fault]:
-    """The head of the card keeps `datasets` from reading the quarantine for data."""
+    """Check the card, whose head keeps `datasets` from reading the quarantine as data."""
     data = storage.read_if_there(output.at(CARD))
     if data is None:
         return [Fault(name=CARD, what="is missing", remove=(_MARK,))]

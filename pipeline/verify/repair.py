@@ -1,4 +1,4 @@
-"""Remove what is broken, and only that, so that the job's next run makes it again; remove what kills left behind."""
+"""Remove what is broken, and only that, so that the job's next run makes it again; remove leftovers of killed runs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pipeline.verify.fault import Fault
 from pipeline.verify.job import Verdict
 
 _DERIVED = ("_SUCCESS", "_transdomain/manifest.parquet")
-"""Speak of units that are broken as if they were whole."""
+"""Records that would call a broken output complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """Faults of an output that were mended, and those left to a person."""
+    """Removed objects, and faults that are left to a person."""
 
     removed: Sequence[str]
-    """Names of objects, in the order of their removal."""
+    """Names of the removed objects, in the order of removal."""
     left: Sequence[tuple[Fault, str]]
-    """Faults that no removal mends, each with what to do about it."""
+    """Faults that no removal mends, each with its remedy."""
 
 
 def repair(verdict: Verdict) -> Repair:
-    """Remove the broken records of each unit that can be made again, so that the job's next run does so.
+    """Remove the broken records of each unit that can be made again, so that the job's next run makes them.
 
-    What is sound is not touched. A unit whose source is gone, or another, keeps what it has.
+    Sound objects are not touched. A unit whose source is gone or has changed keeps what it has.
     """
     output = Output(verdict.url)
     units = {unit.id: unit for unit in verdict.records.units}
@@ -45,7 +45,7 @@ def repair(verdict: Verdict) -> Repair:
             left.append((fault, f"its unit cannot be made again: {why}; put the source or the object back from a copy"))
         else:
             names.update(dict.fromkeys(fault.remove))
-    # First what says that all is well: killed on the way, the output is not called complete.
+    # Records that say that all is well go first, so that no output is called complete whose repair was killed.
     ordered = [*(_DERIVED if any(name not in _DERIVED for name in names) else ()), *names]
     removed = [name for name in dict.fromkeys(ordered) if storage.stat_file(output.at(name)) is not None]
     for name in removed:
@@ -54,7 +54,7 @@ def repair(verdict: Verdict) -> Repair:
 
 
 def _cannot_be_read(ranges: Sequence[Range]) -> str:
-    """Why a unit's source is not the one that was planned; empty where it is."""
+    """Return why a unit's source is not the one that was planned; empty where it is."""
     try:
         for planned in ranges:
             require_unchanged(planned)
@@ -64,8 +64,7 @@ def _cannot_be_read(ranges: Sequence[Range]) -> str:
 
 
 def clean(verdict: Verdict, now: float, older_than_s: float = 86_400) -> int:
-    """Remove leftovers and unfinished uploads that are older than a day; returns how many. `now` is seconds of
-    time.time()."""
+    """Remove leftovers and unfinished uploads older than `older_than_s` at `now` (time.time()); return their number."""
     removed = 0
     for entry in verdict.leftovers:
         age = storage.age_s(entry.url, now)

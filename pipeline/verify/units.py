@@ -1,4 +1,4 @@
-"""The objects of one unit, compared with its commit, with the manifest, and with the source that it was made from."""
+"""Compare the objects of one unit with its commit, with the manifest, and with the source it was made from."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ _COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256"
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """Statements about one unit in three places."""
+    """Statements about one unit: by the plan, by its commit and by the manifest."""
 
     unit: Unit
     commit: Mapping[str, Any]
     manifest: Mapping[str, Any] | None
-    """Its row; None where there is none."""
+    """Row of the unit in the manifest; None where there is none."""
     key_column: str
-    """The column that has the keys of the source."""
+    """Column of the unit's rows that holds the keys of the source."""
     given_up: bool
-    """True where the data of its segment was given up; its quarantine stays."""
+    """True where the data of the unit's segment was given up; its quarantine stays."""
 
     def said(self, kind: str) -> Mapping[str, Any] | None:
-        """Name, size and sha256 of its `data` or `quarantine`, as the commit says."""
+        """Return name, size and sha256 of `data` or `quarantine` as the commit states them, or None."""
         return self.commit[kind]
 
     def manifest_says(self, kind: str, data: bytes) -> bool:
-        """Return True where `data` is the object that the manifest describes: then the commit is wrong."""
+        """Return True where `data` is the object that the manifest describes: the commit is then wrong."""
         row = self.manifest or {}
         return (row.get(f"{kind}_size"), row.get(f"{kind}_sha256")) == (len(data), hashlib.sha256(data).hexdigest())
 
 
 def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Fault]:
-    """Whatever is wrong with the objects of a unit; every object is read whole."""
+    """Yield whatever is wrong with the objects of a unit; every object is read whole."""
     unit, commit = claims.unit, claims.commit
     own = tuple(claims.said(kind)["name"] for kind in ("data", "quarantine") if claims.said(kind))  # type: ignore[index]
     record = f"_transdomain/commits/{unit.id}.json"
@@ -80,7 +80,7 @@ def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Faul
 
 
 def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str]) -> Iterator[Fault]:
-    """Whatever is wrong with what a killed run has left of a unit without a commit: the next one would adopt it."""
+    """Yield what is wrong with objects that a killed run left of an uncommitted unit: the next run would adopt them."""
     shard, verdict, aside = (
         url.removeprefix(f"{output.url}/")
         for url in (output.shard(unit), output.verdict(unit.id), output.quarantine(unit.id))
@@ -113,7 +113,7 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
 
 
 def _check_waiting_files(output: Output, unit: Unit, verdict: str) -> Iterator[Fault]:
-    """The files of a verdict that are there already, and are others; the rest is still to come."""
+    """Yield the files of a verdict that exist but differ; those that are missing are still to come."""
     made = _columns(storage.read(output.at(verdict)))
     for name, expected in zip(made["file_name"].to_pylist(), made["sha256"].to_pylist(), strict=True):
         data = storage.read_if_there(output.file(name))
@@ -123,7 +123,7 @@ def _check_waiting_files(output: Output, unit: Unit, verdict: str) -> Iterator[F
 
 
 def _without_remedy(error: Exception) -> str:
-    """Return the message of a conflict without its remedy, which is carried out here."""
+    """Return the message of a conflict without its remedy, which a repair carries out."""
     return str(error).removesuffix(f"; {REMEDY}")
 
 
@@ -158,7 +158,7 @@ def _check_contents(
 
 
 def _columns(shard: bytes) -> pa.Table:
-    """A shard's rows without its pictures."""
+    """Return a shard's rows without its images."""
     parquet = pq.ParquetFile(io.BytesIO(shard), page_checksum_verification=True)
     return parquet.read(columns=[name for name in _COLUMNS if name in parquet.schema_arrow.names])
 
@@ -176,10 +176,10 @@ def _check_files(output: Output, unit: Unit, rows: pa.Table, record: str) -> Ite
 def compare_with_source(
     unit: Unit, keys: pa.ChunkedArray, aside: Sequence[Mapping[str, Any]], skipped: int
 ) -> Iterator[str]:
-    """Why the source keys of a unit's rows, with those set aside, are not the inputs that its source has.
+    """Yield why the source keys of a unit's rows and quarantined rows are not the inputs that its source has.
 
-    `aside` are the rows of its quarantine. Inputs that were set aside because they had changed are not there to compare
-    with; files that have changed and that this output did not want do not matter.
+    `aside` are the rows of its quarantine. Inputs quarantined because they had changed are left out of the comparison;
+    changed files that this output did not want do not matter.
     """
     gone = {row["source_shard"] for row in aside if row["reason"] == CHANGED}
     ranges = [planned for planned in unit.ranges if planned.shard not in gone]
