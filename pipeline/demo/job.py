@@ -1,4 +1,4 @@
-"""The four jobs in a row, on a small paired set: pack, train, translate, evaluate; one process and one Ray."""
+"""Run pack, train, translate and evaluate in a row on a small paired set, in one process with one Ray."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from pipeline.verify import verify
 
 log = logging.getLogger("transdomain")
 
-_UNIT = Limits(rows=64)  # small units, so that even this set is several
+_UNIT = Limits(rows=64)  # small, so that even this set has several units
 
 
 def demo(config: DemoConfig) -> str:
-    """Run it all, or what is left of it, and return the report as text."""
+    """Run all jobs, or what is left of them, and return the report as text."""
     output = storage.absolute(config.output)
     pictures = storage.absolute(config.data) if config.data else _draw(config, f"{output}/pictures")
     with connection.connect():
@@ -65,7 +65,7 @@ def demo(config: DemoConfig) -> str:
 
 
 def train_config(config: DemoConfig, output: str) -> TrainConfig:
-    """pix2pix of half the width at a small size: what two cores learn in a few minutes."""
+    """Return a pix2pix of half the width at a small size, which two cores learn in a few minutes."""
     depth = config.size.bit_length() - 1
     return TrainConfig(
         input=f"{output}/store/train",
@@ -84,7 +84,7 @@ def train_config(config: DemoConfig, output: str) -> TrainConfig:
 
 
 def _draw(config: DemoConfig, url: str) -> str:
-    """Draw the streets that are not there yet."""
+    """Draw the streets that do not exist yet, and return `url`."""
     there = {entry.name for entry in storage.list_files(url)}
     for name, pair in draw_pairs(config.pictures, config.size, config.seed):
         if f"{name}.png" not in there:

@@ -1,11 +1,11 @@
-"""The way in to a cluster: a job's command line is submitted to Ray, followed, and its exit code passed on.
+"""Submit a job's command line to Ray, follow the job, and pass on its exit code.
 
-What is notable here:
+Notable points:
 
-- A submission is named once and attempted as often as it takes: ID, then ID.attempt2 and so on. Ray never takes a name
-  twice (to use one anew after deleting its record is not supported), so of two that make the same attempt at once
-  one is refused, and follows the other.
-- A log whose connection breaks is taken up where it broke.
+- A submission has one name and as many attempts as it takes: ID, then ID.attempt2 and so on. Ray never accepts a name
+  twice (to reuse one after deleting its record is not supported). So where two clients make the same attempt at once,
+  one is refused and follows the other.
+- A log whose connection breaks continues where it broke.
 - The token is sent in the header of each request, and is no part of what is submitted.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 STOPPED = 130
-"""The exit code for a job that was stopped: Ray keeps none for it."""
+"""Exit code for a stopped job: Ray records none."""
 
 _EXCLUDES = [".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"]
 _ANSWER_WITHIN_S, _PATIENCE_S, _AGAIN_AFTER_S = 10.0, 60.0, 1.0
@@ -41,15 +41,15 @@ _RUNNING, _ENDED = ("PENDING", "RUNNING"), ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 class LostError(Exception):
-    """The head no longer answers; the job may well go on."""
+    """Loss of the head, which no longer answers; the job may still run."""
 
 
 class Attempt(NamedTuple):
-    """One submission of a job, as Ray keeps it."""
+    """One submission of a job, as Ray records it."""
 
     id: str
     number: int
-    """1 for the first."""
+    """Number of the attempt, from 1."""
     entrypoint: str
     status: str
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
@@ -59,7 +59,7 @@ class Attempt(NamedTuple):
 
 
 class Cluster(NamedTuple):
-    """A head that has answered."""
+    """Ray head that has answered, and a client of it."""
 
     address: str
     client: JobSubmissionClient
@@ -69,14 +69,14 @@ class Cluster(NamedTuple):
 
 
 def entrypoint(name: str, arguments: Sequence[str]) -> str:
-    """The shell line that runs the job, whatever is in `arguments`."""
+    """Return the shell line that runs the job, with `arguments` quoted."""
     return shlex.join(["python", "-m", f"jobs.{name}", *arguments])
 
 
 def runtime_env(config: SubmitConfig, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what Ray sets up for the job. Raises UserError where a variable or the folder is missing.
+    """Return Ray's runtime environment for the job. Raises UserError where a variable or the folder is missing.
 
-    The waiting time reaches the actor that stops the job, since that runs in the same environment.
+    The actor that stops the job runs in the same environment, so the waiting time reaches it.
     """
     missing = [name for name in config.env if name not in environment]
     if missing:
@@ -96,7 +96,7 @@ def is_remote(working_dir: str) -> bool:
 
 
 def dashboard_address(given: str, environment: Mapping[str, str]) -> str:
-    """URL of the head's dashboard. Raises UserError for an address of another kind."""
+    """Return the URL of the head's dashboard. Raises UserError for an address of another kind."""
     named = {"--address": given} | {n: environment.get(n, "") for n in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
     source, address = next(((n, a) for n, a in named.items() if a), ("", DEFAULT_ADDRESS))
     if not re.match(r"https?://[^/]", address):
@@ -115,22 +115,22 @@ def headers(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def attempt_id(submission_id: str, number: int) -> str:
-    """The name under which Ray knows an attempt: ID, ID.attempt2, ID.attempt3 …"""
+    """Return the name under which Ray knows an attempt: ID, ID.attempt2, ID.attempt3 …"""
     return submission_id if number == 1 else f"{submission_id}.attempt{number}"
 
 
 def attempt_number(submission_id: str, name: str) -> int | None:
-    """The inverse of `attempt_id`; None where `name` is no attempt of that submission."""
+    """Return the number of the attempt called `name`; None where it is no attempt of that submission."""
     match = re.fullmatch(re.escape(submission_id) + r"(?:\.attempt(\d+))?", name)
     number = int(match[1] or 1) if match else 0
     return number if number and name == attempt_id(submission_id, number) else None
 
 
 def next_attempt(attempts: Iterable[Attempt], line: str) -> Attempt | int:
-    """Return the attempt of a submission that runs or has succeeded, or the number of a new one.
+    """Return the attempt of a submission that runs or has succeeded; where there is none, the number of a new one.
 
-    Raises UserError where that attempt runs, or ran, another line than `line`. After a failure or a stop another line
-    is welcome, since it may be what puts the failure right.
+    Raises UserError where that attempt runs, or ran, a command other than `line`. After a failure or a stop another
+    command is welcome, since it may be the fix.
     """
     newest = max(attempts, key=lambda attempt: attempt.number, default=None)
     if newest is None:
@@ -144,7 +144,7 @@ def next_attempt(attempts: Iterable[Attempt], line: str) -> Attempt | int:
 
 
 def exit_code(ended: Attempt) -> int:
-    """The exit code of the job itself."""
+    """Return the exit code of the job itself."""
     if ended.status == "STOPPED":
         return STOPPED
     if ended.exit_code is None:
@@ -156,13 +156,13 @@ def exit_code(ended: Attempt) -> int:
 
 
 def connect(config: SubmitConfig, environment: Mapping[str, str]) -> Cluster:
-    """The cluster at the configured address. Raises UserError where none answers or the token is not accepted."""
+    """Connect to the cluster at the configured address. Raises UserError where none answers or the token is refused."""
     address, identity = dashboard_address(config.address, environment), headers(environment)
     _ask_version(address, identity)
-    # Ray's client puts these variables before the address that it is given.
+    # Ray's client prefers these variables to the address passed to it.
     os.environ.pop("RAY_ADDRESS", None)
     os.environ["RAY_API_SERVER_ADDRESS"] = address
-    # What Ray leaves out of an upload by itself, and warns of each time, is among _EXCLUDES.
+    # Ray warns at each upload of what it leaves out by default; _EXCLUDES has all of it.
     os.environ.setdefault("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")
     from ray.job_submission import JobSubmissionClient
 
@@ -171,7 +171,7 @@ def connect(config: SubmitConfig, environment: Mapping[str, str]) -> Cluster:
 
     class Client(JobSubmissionClient):
         def _package_exists(self, package_uri: str) -> bool:
-            """Never: a job that has just ended takes its package with it, also one that is there when Ray looks.
+            """Return False always: a job that has just ended takes its package with it, even one that Ray just saw.
 
             Uploaded again, it is kept for this job. Should a later Ray not ask, two jobs in quick succession may fail.
             """
@@ -181,9 +181,9 @@ def connect(config: SubmitConfig, environment: Mapping[str, str]) -> Cluster:
 
 
 def submit(cluster: Cluster, config: SubmitConfig, line: str, environment: Mapping[str, str]) -> tuple[Attempt, bool]:
-    """The attempt that stands for `line` now, and whether it was made by this call.
+    """Return the attempt that stands for `line` now, and True where this call made it.
 
-    Raises UserError where the name stands for something else, or Ray does not take what is submitted.
+    Raises UserError where the name stands for something else, or Ray does not accept what is submitted.
     """
     environs, began = runtime_env(config, environment), time.monotonic()
     while True:
@@ -207,7 +207,7 @@ def submit(cluster: Cluster, config: SubmitConfig, line: str, environment: Mappi
 
 
 def follow(cluster: Cluster, job: str, write: Callable[[str], object]) -> Attempt:
-    """Write the job's log as it comes, until the job has ended.
+    """Write the job's log as it comes, until the job has ended, and return the attempt.
 
     Raises LostError once the head has not answered for a minute.
     """
@@ -232,12 +232,12 @@ def follow(cluster: Cluster, job: str, write: Callable[[str], object]) -> Attemp
 
 
 class Passage:
-    """A log that may be told again from its beginning: each part of it is written once."""
+    """Log that may be sent again from its beginning, but of which each part is written once."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write, self._written, self._position = write, 0, 0
         self.heard = time.monotonic()
-        """When the last part came, on the monotonic clock."""
+        """Time at which the last part came, in seconds of the monotonic clock."""
 
     def restart(self) -> None:
         """Expect the beginning of the log again."""
@@ -272,7 +272,7 @@ def _attempt(name: str, number: int, details: Any) -> Attempt:
 
 
 def _ask_version(address: str, identity: Mapping[str, str]) -> None:
-    """Ray's client would wait for minutes for a head that does not answer, and say nothing about what is wrong."""
+    """Ask the head for its version: Ray's client would wait minutes for a silent head, and not say what is wrong."""
     try:
         request = urllib.request.Request(f"{address}/api/version", headers=dict(identity))
         with urllib.request.urlopen(request, timeout=_ANSWER_WITHIN_S) as answer:

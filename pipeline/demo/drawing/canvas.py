@@ -1,4 +1,4 @@
-"""The picture that is being painted, and the strokes that painters are made of."""
+"""Canvas on which a photograph is painted, and the strokes that painters use."""
 
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,42 +10,42 @@ from pipeline.demo.drawing.materials import MASONRY, Colour, lay
 from pipeline.demo.drawing.parts import SQUARE, Label, Part
 
 Pixels = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; right and bottom are outside."""
+"""Left, top, right, bottom in pixels; right and bottom are exclusive."""
 
 SHADE = (24, 20, 36)
-"""The colour that shadows are laid over with."""
+"""Colour that shadows lay over what is below."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """The photograph while it is drawn."""
+    """Photograph while it is painted."""
 
     photo: Image.Image
     side: int
     """Height and width of `photo`, in pixels."""
     draw: ImageDraw.ImageDraw
-    """Draws on `photo`; a colour with an alpha is laid over it."""
+    """Drawing context of `photo`; a colour with an alpha is laid over it."""
     unit: float
-    """1/128 of the side."""
+    """Unit of length in pixels: 1/128 of the side."""
     rng: np.random.Generator
     textures: dict[Label, Image.Image] = field(default_factory=dict)
-    """Masonry by label, each laid when it is first needed."""
+    """Masonry by label, each laid when first needed."""
 
 
 def canvas_over(background: np.ndarray, rng: np.random.Generator) -> Canvas:
-    """A canvas that begins with a square background, uint8 [side, side, 3]."""
+    """Return a canvas that begins with a square background, uint8 [side, side, 3]."""
     photo, side = Image.fromarray(background), len(background)
     return Canvas(photo=photo, side=side, draw=ImageDraw.Draw(photo, "RGBA"), unit=side / 128, rng=rng)
 
 
 def pixels_of(part: Part, side: int) -> Pixels:
-    """The box of a part in a picture of a side, at least one pixel wide and high."""
+    """Return the box of a part in an image with this side, at least one pixel wide and high."""
     left, top, right, bottom = (round(edge * side) for edge in part.box)
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def mask_of(part: Part, box: Pixels) -> Image.Image:
-    """The outline of a part stretched to a box, 255 inside."""
+    """Return the outline of a part stretched to a box, 255 inside."""
     width, height = box[2] - box[0], box[3] - box[1]
     if part.outline is SQUARE:
         return Image.new("L", (width, height), 255)
@@ -63,26 +63,26 @@ def paste_texture(canvas: Canvas, part: Part) -> None:
 
 
 def paste_surround(canvas: Canvas, part: Part, colour: Colour, margin: float) -> None:
-    """Fill a part's outline, widened at the sides and the top by a margin in pixels."""
+    """Fill a part's outline, widened by a margin in pixels at the sides and the top."""
     left, top, right, bottom = pixels_of(part, canvas.side)
     box = (round(left - margin), round(top - margin), round(right + margin), bottom)
     canvas.photo.paste(colour, box[:2], mask_of(part, box))
 
 
 def fill_box(draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], fill: tuple[int, ...]) -> None:
-    """Fill a box whose right and bottom are outside; what is thinner than a pixel gets a pixel."""
+    """Fill a box whose right and bottom are exclusive; one thinner than a pixel gets a pixel."""
     left, top, right, bottom = (round(edge) for edge in box)
     draw.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), fill=fill)
 
 
 def gradient(size: tuple[int, int], top: Colour, bottom: Colour) -> Image.Image:
-    """A vertical gradient, of a size (width, height)."""
+    """Return a vertical gradient of a size (width, height)."""
     column = np.linspace(top, bottom, max(1, size[1])).astype(np.uint8)[:, None]
     return Image.fromarray(column).resize(size)
 
 
 def cast_shadow(canvas: Canvas, box: tuple[float, float, float, float], strength: float) -> None:
-    """A shadow that is darkest at its upper edge, where it has the strength (0 to 1), and fades downwards."""
+    """Draw a shadow of this strength (0 to 1) at its upper edge, from where it fades downwards."""
     left, top, right, bottom = (round(edge) for edge in box)
     rows = max(1, bottom - top)
     for row in range(rows):
@@ -92,6 +92,6 @@ def cast_shadow(canvas: Canvas, box: tuple[float, float, float, float], strength
 
 @cache
 def toned(colour: Colour, factor: float) -> Colour:
-    """A colour made brighter or darker."""
+    """Return a colour made brighter or darker."""
     red, green, blue = (min(255, round(channel * factor)) for channel in colour)
     return red, green, blue

@@ -17,13 +17,13 @@ class Masonry:
     colour: Colour
     joint: Colour
     courses: int
-    """In the height of the picture: a power of two, so that they fall on the same pixels of every picture."""
+    """Number of courses in the height of the image: a power of two, so that they fall on the same pixels in each."""
     blocks: int
-    """In the width of the picture; 1 for boards."""
+    """Number of blocks in the width of the image; 1 for boards."""
     jitter: float
-    """The standard deviation of the brightness of blocks."""
+    """Standard deviation of the brightness of blocks."""
     relief: float = 0.0
-    """Shade of a block at its upper edge, under the one above."""
+    """Shade of a block at its upper edge, under the block above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ FINISHES: Mapping[Label, Finish] = {
 
 
 def lay(masonry: Masonry, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture full of masonry, uint8 [side, side, 3]."""
+    """Return an image full of masonry, uint8 [side, side, 3]."""
     course, y = np.divmod(np.arange(side) * masonry.courses, side)
     shift = (np.arange(masonry.courses) % 2) * (side // 2)
     block, x = np.divmod(np.arange(side) * masonry.blocks + shift[:, None], side)

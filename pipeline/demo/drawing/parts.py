@@ -1,4 +1,4 @@
-"""Parts of a drawn street, with labels, and the colour of each label in the map."""
+"""Parts of a drawn street, their labels, and the colour of each label in the map."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -7,10 +7,10 @@ from math import cos, pi, sin
 import numpy as np
 
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom, in fractions of the picture's side; y grows downwards."""
+"""Left, top, right, bottom, in fractions of the image's side; y grows downwards."""
 
 Outline = tuple[tuple[float, float], ...]
-"""A polygon inside the unit square, stretched to the box of its part."""
+"""Polygon inside the unit square, stretched to the box of its part."""
 
 
 class Label(IntEnum):
@@ -40,7 +40,7 @@ class Label(IntEnum):
 WALLS = (Label.PLASTER, Label.BRICK, Label.STONE, Label.SIDING)
 ROOFS = (Label.TILES, Label.SLATE)
 
-# The CMP facade database's colours where it has the class; the others are chosen to stay apart from them.
+# Colours of the CMP facade database where it has the class; the others are chosen to stay distinct from them.
 _COLOURS = {
     Label.SKY: (0, 0, 170),
     Label.PAVEMENT: (70, 70, 70),
@@ -63,7 +63,7 @@ _COLOURS = {
     Label.DECO: (255, 170, 0),
 }
 PALETTE = np.array([_COLOURS[label] for label in Label], np.uint8)
-"""The colour of each label in the map, uint8 [labels, 3]."""
+"""Colour of each label in the map, uint8 [labels, 3]."""
 
 SQUARE: Outline = ((0, 0), (1, 0), (1, 1), (0, 1))
 GABLE: Outline = ((0.5, 0), (1, 1), (0, 1))
@@ -72,17 +72,17 @@ OVAL: Outline = tuple((0.5 + cos(a * pi / 16) / 2, 0.5 + sin(a * pi / 16) / 2) f
 
 
 def arch(rise: float) -> Outline:
-    """A rectangle whose upper `rise` (a fraction of its height) is half an ellipse."""
+    """Return a rectangle whose upper `rise` (a fraction of its height) is half an ellipse."""
     crown = tuple((0.5 - cos(a * pi / 12) / 2, rise * (1 - sin(a * pi / 12))) for a in range(13))
     return (*crown, (1.0, 1.0), (0.0, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One thing in a street: what it is, where, and on which wall."""
+    """One thing in a street, with its place and its wall."""
 
     label: Label
     box: Box
     wall: Label
-    """The wall of its house, which decides the colours of its doors, awnings and trim."""
+    """Wall of the part's house, which decides the colours of doors, awnings and trim."""
     outline: Outline = SQUARE

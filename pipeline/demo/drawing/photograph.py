@@ -1,4 +1,4 @@
-"""Paint the photograph of a street: every part with its material, the light from the upper left, and shadows."""
+"""Paint the photograph of a street: every part with its material, light from the upper left, and shadows."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,11 +22,11 @@ from pipeline.demo.drawing.materials import FINISHES, MASONRY
 from pipeline.demo.drawing.parts import SQUARE, Label, Part
 
 SUPERSAMPLING = 2
-"""The photograph is painted this many times larger and averaged down."""
+"""Factor by which the photograph is painted larger, to be averaged down."""
 
 
 def paint_street(parts: Sequence[Part], size: int, rng: np.random.Generator) -> np.ndarray:
-    """The photograph of a street, uint8 [size, size, 3]."""
+    """Paint the photograph of a street, uint8 [size, size, 3]."""
     canvas = canvas_over(_sky(size * SUPERSAMPLING, rng), rng)
     for part in parts:
         PAINTERS[part.label](canvas, part)
@@ -34,14 +34,14 @@ def paint_street(parts: Sequence[Part], size: int, rng: np.random.Generator) -> 
 
 
 def _smooth_noise(side: int, cells: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Blotches on a grid of (rows, columns), float32 [side, side] around 0."""
+    """Return blotches on a grid of (rows, columns), float32 [side, side] around 0."""
     grid = Image.fromarray(rng.standard_normal(cells).astype(np.float32))
     return np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _sky(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Blue above, pale below, with thin clouds; uint8 [side, side, 3]."""
-    coarse = 64  # it has no edges, so a small one can be enlarged
+    """Paint a sky, blue above, pale below, with thin clouds; uint8 [side, side, 3]."""
+    coarse = 64  # a sky has no edges, so a small one can be enlarged
     depth = np.linspace(0, 1, coarse)[:, None, None] ** 0.7
     sky = (1 - depth) * np.array([98, 154, 216]) + depth * np.array([236, 238, 234])
     clouds = 0.6 * _smooth_noise(coarse, (9, 3), rng) + 0.4 * _smooth_noise(coarse, (18, 9), rng)
@@ -50,7 +50,7 @@ def _sky(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _in_light(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Stains, light that falls off to the right, and the tint of the day; uint8 [H, H, 3] to the same."""
+    """Add stains, light that falls off to the right, and the tint of the day; uint8 [H, H, 3] to the same."""
     side = len(photo)
     fall = np.linspace(1.05, 0.95, side, dtype=np.float32)
     light = fall[None, :] * (1 + 0.016 * _smooth_noise(side, (14, 14), rng))
@@ -70,7 +70,7 @@ def _wall(canvas: Canvas, part: Part) -> None:
 
 
 def _pavement(canvas: Canvas, part: Part) -> None:
-    """Flagstones, a curb and the road."""
+    """Paint flagstones, a curb and the road."""
     paste_texture(canvas, part)
     (left, top, right, bottom), u = pixels_of(part, canvas.side), canvas.unit
     curb = top + (bottom - top) * 0.55
@@ -81,7 +81,7 @@ def _pavement(canvas: Canvas, part: Part) -> None:
 
 
 def _window(canvas: Canvas, part: Part) -> None:
-    """Glass that mirrors the sky, curtains behind some, a frame with mullions, set deep in the wall."""
+    """Paint glass that mirrors the sky, curtains behind some of it, and a frame with mullions, deep in the wall."""
     box, u = pixels_of(part, canvas.side), canvas.unit
     width, height = box[2] - box[0], box[3] - box[1]
     paste_surround(canvas, part, FINISHES[part.wall].trim, u)
@@ -104,7 +104,7 @@ def _window(canvas: Canvas, part: Part) -> None:
 
 
 def _door(canvas: Canvas, part: Part) -> None:
-    """Two leaves with four panels under a fanlight, and a step."""
+    """Paint two leaves with four panels under a fanlight, and a step."""
     box, u = pixels_of(part, canvas.side), canvas.unit
     width, height = box[2] - box[0], box[3] - box[1]
     wood = FINISHES[part.wall].door
@@ -127,7 +127,7 @@ def _door(canvas: Canvas, part: Part) -> None:
 
 
 def _shop(canvas: Canvas, part: Part) -> None:
-    """A sign, a striped awning, and a lit window over a low panel."""
+    """Paint a sign, a striped awning, and a lit window over a low panel."""
     (left, top, right, bottom), u, draw = pixels_of(part, canvas.side), canvas.unit, canvas.draw
     width, height = right - left, bottom - top
     finish = FINISHES[part.wall]
@@ -146,7 +146,7 @@ def _shop(canvas: Canvas, part: Part) -> None:
 
 
 def _awning(canvas: Canvas, part: Part, top: int, bottom: int) -> None:
-    """Stripes that widen downwards to a unit beyond the part, and the shadow below."""
+    """Paint stripes that widen downwards to a unit beyond the part, and the shadow below."""
     (left, _, right, _), u = pixels_of(part, canvas.side), canvas.unit
     stripes = max(3, round((right - left) / (2.5 * u)))
     upper, lower = np.linspace(left, right, stripes + 1), np.linspace(left - u, right + u, stripes + 1)
@@ -169,7 +169,7 @@ def _shutter(canvas: Canvas, part: Part) -> None:
 
 
 def _ledge(canvas: Canvas, part: Part) -> None:
-    """A sill or a lintel."""
+    """Paint a sill or a lintel."""
     box, u = pixels_of(part, canvas.side), canvas.unit
     left, top, right, bottom = box
     trim = FINISHES[part.wall].trim
@@ -181,7 +181,7 @@ def _ledge(canvas: Canvas, part: Part) -> None:
 
 
 def _deco(canvas: Canvas, part: Part) -> None:
-    """Carved stone: a balustrade along the top of a wall, or an ornament over a window."""
+    """Paint carved stone: a balustrade along the top of a wall, or an ornament over a window."""
     _ledge(canvas, part)
     (left, top, right, bottom), u = pixels_of(part, canvas.side), canvas.unit
     colour = toned(FINISHES[part.wall].trim, 0.66)
@@ -213,7 +213,7 @@ def _pillar(canvas: Canvas, part: Part) -> None:
 
 
 def _balcony(canvas: Canvas, part: Part) -> None:
-    """A slab, and iron railings before whatever is behind."""
+    """Paint a slab, and iron railings in front of whatever is behind."""
     (left, top, right, bottom), u, draw = pixels_of(part, canvas.side), canvas.unit, canvas.draw
     slab, iron, trim = bottom - 1.8 * u, (34, 36, 44), FINISHES[part.wall].trim
     fill_box(draw, (left, top, right, slab), (*SHADE, 70))
@@ -227,7 +227,7 @@ def _balcony(canvas: Canvas, part: Part) -> None:
 
 
 def _tree(canvas: Canvas, part: Part) -> None:
-    """A trunk, or a ball of leaves that the light meets from the upper left."""
+    """Paint a trunk, or a ball of leaves lit from the upper left."""
     (left, top, right, bottom), u, draw = pixels_of(part, canvas.side), canvas.unit, canvas.draw
     if part.outline is SQUARE:
         fill_box(draw, (left, top, right, bottom), (92, 70, 52))

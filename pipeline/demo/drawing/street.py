@@ -11,7 +11,7 @@ from pipeline.demo.drawing.parts import GABLE, HIP, OVAL, ROOFS, SQUARE, WALLS, 
 
 @dataclass(frozen=True, kw_only=True)
 class House:
-    """The decisions that all parts of one house share; lengths in fractions of the picture's side."""
+    """Decisions that all parts of one house share; lengths in fractions of the image's side."""
 
     wall: Label
     roof: Label
@@ -22,11 +22,11 @@ class House:
     storeys: int
     bays: int
     margin: float
-    """Width of wall at either end, outside the bays."""
+    """Width of the wall at either end, outside the bays."""
 
     @property
     def storey(self) -> float:
-        """The height of an upper storey; the ground floor is a quarter higher."""
+        """Return the height of an upper storey; the ground floor is a quarter higher."""
         return (self.ground - self.eave) / (self.storeys + 0.25)
 
     @property
@@ -39,7 +39,7 @@ class House:
         return self.eave + self.storey * (self.storeys - 1)
 
     def column(self, index: int) -> float:
-        """The middle of a bay."""
+        """Return the x of the middle of a bay."""
         return self.left + self.margin + self.bay * (index + 0.5)
 
     def part(self, label: Label, box: Box, outline: Outline = SQUARE) -> Part:
@@ -48,7 +48,7 @@ class House:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowStyle:
-    """Windows of one house: width in bays, height in storeys."""
+    """Style of the windows of one house: width in bays, height in storeys."""
 
     width: float
     height: float
@@ -61,7 +61,7 @@ class WindowStyle:
 
 
 def plan_street(rng: np.random.Generator) -> list[Part]:
-    """Parts from back to front, none of them sky."""
+    """Plan a street as parts from back to front, none of them sky."""
     ground = rng.uniform(0.9, 0.95)
     parts = [Part(label=Label.PAVEMENT, box=(0.0, ground, 1.0, 1.0), wall=Label.STONE)]
     walls = rng.permutation(len(WALLS))
@@ -73,7 +73,7 @@ def plan_street(rng: np.random.Generator) -> list[Part]:
 
 
 def _plots(rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Left and right of each house: one that stands alone or fills the picture, or a row that runs out of it."""
+    """Return left and right of each house: one that stands alone or fills the image, or a row that runs out of it."""
     count = int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))
     if count == 1:
         return [(rng.uniform(-0.05, 0.16), rng.uniform(0.84, 1.05))]
@@ -174,7 +174,7 @@ def _relief(rng: np.random.Generator, house: House) -> Iterator[Part]:
 
 
 def _balconies(rng: np.random.Generator, house: House) -> np.ndarray:
-    """Which windows have a balcony, bool [upper floors, bays]."""
+    """Decide which windows have a balcony, bool [upper floors, bays]."""
     floors, columns = np.arange(house.storeys - 1)[:, None], np.arange(house.bays)[None, :]
     patterns = [
         (floors < 0) & (columns < 0),
@@ -227,7 +227,7 @@ def _ground_floor(rng: np.random.Generator, house: House, style: WindowStyle) ->
 
 
 def _tree(rng: np.random.Generator, ground: float) -> Iterator[Part]:
-    """A tree or a bush in front of the houses: ovals that overlap."""
+    """Yield a tree or a bush in front of the houses: overlapping ovals."""
     x, size = rng.uniform(0.05, 0.95), rng.uniform(0.07, 0.12)
     trunk = rng.choice([0.0, 0.12])
     foot, middle = ground + 0.025, ground - trunk - 0.8 * size
