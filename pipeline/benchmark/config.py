@@ -24,37 +24,37 @@ class TranslateBenchmarkConfig:
     )  # fmt: skip
 
     images: int | None = None
-    """Images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
+    """Number of images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
     plain_images: int | None = None
-    """Images of the plain loop in each of its three turns of a repetition; by default 2 on a CPU, 32 on a GPU."""
+    """Number of images in each of the plain loop's three turns per repetition; by default 2 on a CPU, 32 on a GPU."""
     size: int = 256
-    """Their side in pixels."""
+    """Side of the images in pixels."""
     width: int = 64
-    """Channels of the generator's first convolution."""
+    """Number of channels of the generator's first convolution."""
     blocks: int = 9
-    """Residual blocks of the generator."""
+    """Number of residual blocks of the generator."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device of the model, in the plain loop, too."""
+    """Device of the model, also in the plain loop."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of model and pipeline, as in jobs.translate; the plain loop is fp32."""
     compile: bool = False
-    """As in jobs.translate."""
+    """Compile the generator, as in jobs.translate."""
     batch: int | None = None
-    """As in jobs.translate: by default 16 on a GPU, 1 on a CPU."""
+    """Batch of the model, as in jobs.translate; by default 16 on a GPU, 1 on a CPU."""
     repeats: int = 3
-    """Everything is measured this many times, in turn; medians are printed."""
+    """Number of times that everything is measured, in turn; medians are printed."""
     resources: Resources = Resources()
     """Resources of the pipeline's stages, as in jobs.translate."""
     output: str | None = None
     """Folder or URL for the numbers, as benchmark_translate.json."""
     quick: bool = False
-    """A tiny network, a few tiny images, once: shows that everything runs, and measures nothing."""
+    """Run once with a tiny network and a few tiny images: shows that everything runs, and measures nothing."""
 
     def __post_init__(self) -> None:
         _check(self)
 
     def resolved(self, device: Literal["cpu", "cuda"]) -> TranslateBenchmarkConfig:
-        """With every default filled in, for `device`, and small where `quick` is set."""
+        """Return the options with every default filled in for `device`, and small where `quick` is set."""
         if self.quick:
             return dataclasses.replace(
                 self, device=device, images=6, plain_images=2, size=32, width=4, blocks=1, repeats=1
@@ -67,30 +67,30 @@ class TranslateBenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorBenchmarkConfig:
-    """Options of `jobs.benchmark generator`: an untrained ResNet generator in every form that the device has."""
+    """Options of `jobs.benchmark generator`, which measures an untrained ResNet generator in all its forms."""
 
     images: int | None = None
-    """Images of one measurement; by default 4 on a CPU, 512 on a GPU."""
+    """Number of images in one measurement; by default 4 on a CPU, 512 on a GPU."""
     size: int = 256
-    """Their side in pixels."""
+    """Side of the images in pixels."""
     width: int = 64
-    """Channels of the generator's first convolution."""
+    """Number of channels of the generator's first convolution."""
     blocks: int = 9
-    """Residual blocks of the generator."""
+    """Number of residual blocks of the generator."""
     batch: int | None = None
-    """Images that go through it at once: by default 16 on a GPU, 1 on a CPU."""
+    """Number of images that go through the generator at once; by default 16 on a GPU, 1 on a CPU."""
     repeats: int = 5
-    """Everything is measured this many times, in turn; medians are printed."""
+    """Number of times that everything is measured, in turn; medians are printed."""
     output: str | None = None
     """Folder or URL for the numbers, as benchmark_generator.json."""
     quick: bool = False
-    """A tiny network, eager forms only, once: shows that everything runs, and measures nothing."""
+    """Run once with a tiny network, eager forms only: shows that everything runs, and measures nothing."""
 
     def __post_init__(self) -> None:
         _check(self)
 
     def resolved(self, device: Literal["cpu", "cuda"]) -> GeneratorBenchmarkConfig:
-        """With every default filled in, for `device`, and small where `quick` is set."""
+        """Return the options with every default filled in for `device`, and small where `quick` is set."""
         if self.quick:
             return dataclasses.replace(self, images=2, size=32, width=4, blocks=1, batch=1, repeats=1)
         images, batch = (512, 16) if device == "cuda" else (4, 1)
@@ -104,17 +104,17 @@ class StepBenchmarkConfig:
     recipe: str = "jobs/recipes/cyclegan.yaml"
     """Recipe file, as for jobs.train."""
     global_batch: int | None = None
-    """Images, or pairs, in one step; by default the recipe's."""
+    """Number of images, or pairs, in one step; by default the recipe's."""
     precision: Literal["all", "fp32"] = "all"
-    """fp32 leaves bf16 out, as on a machine that has none."""
+    """Precisions to measure; fp32 leaves bf16 out, as on a machine that has none."""
     compile: bool = True
-    """Measure compiled forms, too: a minute or more each, before the first repetition."""
+    """Measure compiled forms, too; each takes a minute or more before the first repetition."""
     repeats: int = 5
-    """Everything is measured this many times, in turn; medians are printed."""
+    """Number of times that everything is measured, in turn; medians are printed."""
     output: str | None = None
     """Folder or URL for the numbers, as benchmark_step.json."""
     quick: bool = False
-    """Tiny networks, eager forms only, once: shows that everything runs, and measures nothing."""
+    """Run once with tiny networks, eager forms only: shows that everything runs, and measures nothing."""
 
     def __post_init__(self) -> None:
         _check_least(self)
@@ -122,26 +122,26 @@ class StepBenchmarkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class IngestBenchmarkConfig:
-    """Options of `jobs.benchmark ingest`: the loader of a training run beside the step of the demonstration."""
+    """Options of `jobs.benchmark ingest`, which compares a training run's loader with the demonstration's step."""
 
     pairs: int | None = None
-    """Pairs of pictures in the store: by default 256 on a CPU, 8192 on a GPU."""
+    """Number of image pairs in the store; by default 256 on a CPU, 8192 on a GPU."""
     source_size: int = 256
-    """Side of the stored JPEG pictures in pixels."""
+    """Side of the stored JPEG images in pixels."""
     size: int = 128
-    """Side of the crops that are trained on in pixels, a power of two; pictures are loaded at 286/256 of it."""
+    """Side of the training crops in pixels, a power of two; images are loaded at 286/256 of it."""
     global_batch: int = 4
-    """Pairs in one step."""
+    """Number of pairs in one step."""
     steps: int | None = None
-    """Steps in one measurement of training: by default 8 on a CPU, 200 on a GPU."""
+    """Number of steps in one measurement of training; by default 8 on a CPU, 200 on a GPU."""
     shuffle_buffer: int = 128
-    """As in jobs.train."""
+    """Size of the shuffle buffer, as in jobs.train."""
     repeats: int = 3
-    """Everything is measured this many times, in turn; medians are printed."""
+    """Number of times that everything is measured, in turn; medians are printed."""
     output: str | None = None
     """Folder or URL for the numbers, as benchmark_ingest.json."""
     quick: bool = False
-    """A few tiny pictures, once: shows that everything runs, and measures nothing."""
+    """Run once with a few tiny images: shows that everything runs, and measures nothing."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -149,7 +149,7 @@ class IngestBenchmarkConfig:
             raise UserError(f"size is {self.size}: the demonstration's network takes powers of two from 16 on")
 
     def resolved(self, device: Literal["cpu", "cuda"]) -> IngestBenchmarkConfig:
-        """With every default filled in, for `device`, and small where `quick` is set."""
+        """Return the options with every default filled in for `device`, and small where `quick` is set."""
         if self.quick:
             return dataclasses.replace(self, pairs=8, source_size=40, size=32, steps=2, repeats=1)
         pairs, steps = (8192, 200) if device == "cuda" else (256, 8)

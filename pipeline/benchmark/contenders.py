@@ -1,4 +1,4 @@
-"""The loop that people have today, and the model by itself: each in a process of its own, with its own environment."""
+"""Loop that people have today, and the model by itself, each in its own process with its own environment."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Contender(Protocol):
     """Something that translates a fixed number of images again and again."""
 
     def prepare(self) -> Callable[[], int]:
-        """Load what it needs and give the repetition, which says how many images it translated."""
+        """Load what is needed and return the repetition, a function that returns the number of images it translated."""
         ...
 
 
 @dataclass(frozen=True)
 class PlainLoop:
-    """One image after the other in fp32: Pillow reads a JPEG file, the network runs eagerly, Pillow writes a PNG.
+    """Loop over images in fp32: Pillow reads a JPEG file, the network runs eagerly, Pillow writes a PNG.
 
     The network is this project's, whose instance norm is faster than torch's own.
     """
@@ -63,7 +63,7 @@ class PlainLoop:
 
 @dataclass(frozen=True)
 class ModelAlone:
-    """The network as `jobs.translate` runs it, from decoded pixels to pixels, in one process that does nothing else."""
+    """Network as `jobs.translate` runs it, from decoded pixels to pixels, in one process that does nothing else."""
 
     folder: str
     bundle: str
@@ -87,12 +87,12 @@ class ModelAlone:
 
 @contextlib.contextmanager
 def running(contender: Contender, environment: Mapping[str, str]) -> Iterator[Callable[[], float]]:
-    """A process that has loaded `contender` and run it once; what it gives measures one repetition, in images/s."""
+    """Start a process that loads `contender` and runs it once; yield a function that measures it once, in images/s."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(contender, there), daemon=True)
     before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)  # glibc reads it as the process starts
+    os.environ.update(environment)  # glibc reads it when the process starts
     try:
         process.start()
     finally:
@@ -124,7 +124,7 @@ def _answer(pipe: Connection) -> float:
 
 
 def _serve(contender: Contender, pipe: Connection) -> None:
-    """Answer each request with a rate, or with a line that says what went wrong, until the other end is closed."""
+    """Answer each request with a rate, or with a line that says what went wrong, until the other end closes."""
     try:
         repetition = contender.prepare()
         repetition()

@@ -1,4 +1,4 @@
-"""One generator in every form in which this machine can run it, in turn, beside the machine's own limit."""
+"""Measure one generator in every form that this machine can run, in turn, against the machine's own limit."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ log = logging.getLogger("transdomain")
 
 @dataclass(frozen=True)
 class MeasuredForms:
-    """Rates in images/s by form, one a repetition; flops in FLOP/s, medians."""
+    """Rates of each form in images/s, one per repetition; flops in FLOP/s, medians."""
 
     config: GeneratorBenchmarkConfig
     machine: Mapping[str, Any]
     flop: int
-    """Multiplications and additions of one image by direct convolution."""
+    """Number of multiplications and additions per image by direct convolution."""
     matmul_flops: Mapping[str, float]
     forms: Sequence[Arithmetic]
     rates: Sequence[Sequence[float]]
 
 
 def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
-    """Measure in turn, as often as `config` says. Each form has a process of its own."""
+    """Measure the forms in turn, as often as `config` says. Each form has its own process."""
     device: Literal["cpu", "cuda"] = "cuda" if hardware.default_device() == "cuda" else "cpu"
     config = config.resolved(device)
     assert config.images
@@ -65,13 +65,13 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
 
 
 def name(form: Arithmetic) -> str:
-    """A form in words."""
+    """Return a form in words."""
     trunk = ", Winograd" if form.trunk == "winograd" else ""
     return f"{form.precision}{trunk}, {'compiled' if form.compile else 'eager'}"
 
 
 def _forms(device: str, precisions: Sequence[str], batch: int) -> Iterator[Arithmetic]:
-    """The plain one first."""
+    """Yield the forms of this machine, the plain one first."""
     threads = hardware.available_cpus() if device == "cpu" else None
     for precision, trunk, compiled in itertools.product(precisions, get_args(Trunk), (False, True)):
         if trunk == "direct" or (device, precision) == ("cpu", "fp32"):

@@ -1,5 +1,4 @@
-"""The loader of a training run, in memory and streamed, beside what the training step consumes and what decoding
-allows."""
+"""Measure a training run's loader, in memory and streamed, against the training step and against decoding."""
 
 from __future__ import annotations
 
@@ -36,18 +35,18 @@ log = logging.getLogger("transdomain")
 STEP = "training step alone"
 _WAYS: dict[str, Literal["memory", "stream"]] = {"in memory": "memory", "streamed": "stream"}
 _EPOCHS = 2
-"""That the loader alone runs through in one measurement."""
+"""Number of epochs that the loader alone runs through in one measurement."""
 
 
 @dataclass(frozen=True)
 class MeasuredIngest:
-    """Images a second, both sides of a pair counted, one number a repetition."""
+    """Rates in images/s, both sides of a pair counted, one number per repetition."""
 
     config: IngestBenchmarkConfig
     machine: Mapping[str, Any]
     precision: str
     threads: int
-    """Threads of torch, and of decoding."""
+    """Number of threads of torch, and of decoding."""
     rates: Mapping[str, Sequence[float]]
 
     def median(self, name: str) -> float:
@@ -55,7 +54,7 @@ class MeasuredIngest:
         return statistics.median(self.rates[name])
 
     def of_step(self, name: str) -> float:
-        """One rate over that of the training step alone, the median of the ratios within each repetition."""
+        """Return one rate over that of the training step alone, as the median of the ratios within each repetition."""
         return statistics.median(rate / step for rate, step in zip(self.rates[name], self.rates[STEP], strict=True))
 
 
@@ -126,7 +125,7 @@ def _measurements(
 
 
 def _rate(action: Callable[[], int], device: torch.device) -> float:
-    """Images a second."""
+    """Run an action and return its rate in images/s."""
     began_s = time.perf_counter()
     count = action()
     if device.type == "cuda":
@@ -135,7 +134,7 @@ def _rate(action: Callable[[], int], device: torch.device) -> float:
 
 
 def _recipe(config: IngestBenchmarkConfig, scratch: str) -> TrainConfig:
-    """That of the demonstration."""
+    """Return the demonstration's recipe for a measurement."""
     assert config.steps
     recipe = job.train_config(DemoConfig(size=config.size), scratch)
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Inputs of a benchmark: an untrained generator, and images that cost what photographs cost."""
+"""Inputs of a benchmark: an untrained generator, and images that cost as much as photographs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAIRS_IN_A_SHARD = 256
 
 
 def write_bundle(url: str, architecture: GeneratorConfig, size: int) -> None:
-    """An untrained generator, always the same."""
+    """Write an untrained generator, always the same."""
     network = build_generator(architecture, generator=torch.Generator().manual_seed(0))
     save_bundle(
         lambda name, data: storage.replace(storage.join(url, name), data),
@@ -33,7 +33,7 @@ def write_bundle(url: str, architecture: GeneratorConfig, size: int) -> None:
 
 
 def write_pictures(folder: str, count: int, size: int) -> None:
-    """JPEG files, see `pictures`."""
+    """Write JPEG files, see `pictures`."""
     Path(folder).mkdir()
     files = pictures(min(count, _DIFFERENT_PICTURES), size)
     for i in range(count):
@@ -41,7 +41,7 @@ def write_pictures(folder: str, count: int, size: int) -> None:
 
 
 def write_pairs(url: str, files: Sequence[bytes], count: int) -> None:
-    """A paired store of `count` rows of these pictures, in shards of 256."""
+    """Write a paired store of `count` rows of these images, in shards of 256."""
     for first in range(0, count, _PAIRS_IN_A_SHARD):
         rows = range(first, min(first + _PAIRS_IN_A_SHARD, count))
         keys = [f"{i:06d}" for i in rows]
@@ -54,7 +54,7 @@ def write_pairs(url: str, files: Sequence[bytes], count: int) -> None:
 
 
 def pictures(count: int, size: int) -> list[bytes]:
-    """JPEG files of smooth pictures with some noise, about as large as those of photographs."""
+    """Return JPEG files of smooth images with some noise, about as large as those of photographs."""
     rng = np.random.default_rng(0)
     files = list[bytes]()
     for _ in range(count):

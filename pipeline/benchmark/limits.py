@@ -1,4 +1,4 @@
-"""Limits of this machine: dense products of matrices, and copies of memory."""
+"""Limits of this machine: dense matrix products and memory copies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CALLS = 5
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Return a description of the machine; call it before the benchmark itself puts a load on it."""
+    """Return a description of the machine; call this before the benchmark itself loads the machine."""
     return {
         "device": hardware.describe(device),
         "cores": hardware.available_cpus(),
@@ -36,7 +36,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def in_turn(measurements: Mapping[K, Callable[[], float]], repeats: int) -> dict[K, list[float]]:
-    """Each of `measurements` after the other, `repeats` times over; what each gave, one number a repetition."""
+    """Run all `measurements` one after the other, `repeats` times over; return the results, one per repetition."""
     found: dict[K, list[float]] = {name: [] for name in measurements}
     for i in range(repeats):
         for name, measurement in measurements.items():
@@ -46,7 +46,7 @@ def in_turn(measurements: Mapping[K, Callable[[], float]], repeats: int) -> dict
 
 
 class MachineLimits:
-    """Operands are made once, so that each measurement is a few calls. fp32 is as torch does it by default."""
+    """Measurements on operands that are made once, so that each takes a few calls. fp32 is torch's default."""
 
     def __init__(self, device: str, precisions: tuple[str, ...]) -> None:
         side = _SIDE[device]
@@ -57,16 +57,16 @@ class MachineLimits:
         self.cuda = device == "cuda"
 
     def matmul_flops(self, precision: str) -> float:
-        """FLOP/s of a square product."""
+        """Return the FLOP/s of a square product."""
         left, right = self.operands[precision]
         return self.flop / self._seconds(lambda: torch.mm(left, right))
 
     def measurements(self) -> dict[str, Callable[[], float]]:
-        """`matmul_flops` of each precision, to be measured in turn with others."""
+        """Return `matmul_flops` of each precision, to be measured in turn with others."""
         return {precision: functools.partial(self.matmul_flops, precision) for precision in self.operands}
 
     def copy_bytes(self) -> float:
-        """Bytes a second, read and written ones counted."""
+        """Return the bytes/s of a copy, both read and written ones counted."""
         return 2 * self.source.nbytes / self._seconds(lambda: self.target.copy_(self.source))
 
     def _seconds(self, function: Callable[[], object]) -> float:

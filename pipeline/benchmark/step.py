@@ -1,4 +1,4 @@
-"""One training step of a recipe in every arithmetic that this machine has in hardware, beside the eager fp32 step."""
+"""Measure one training step of a recipe in every arithmetic of this machine's hardware, against eager fp32."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger("transdomain")
 
 @dataclass(frozen=True, kw_only=True)
 class StepForm:
-    """Arithmetic of a step; images are NHWC where it is compiled or on a GPU, since that pays there."""
+    """Arithmetic of a step; images are NHWC where it is compiled or on a GPU, since that is faster there."""
 
     precision: Literal["fp32", "bf16"]
     trunk: Trunk
@@ -43,7 +43,7 @@ class StepForm:
 
 @dataclass(frozen=True)
 class MeasuredSteps:
-    """Seconds a step by form, one a repetition; flops in FLOP/s, medians."""
+    """Seconds per step of each form, one number per repetition; flops in FLOP/s, medians."""
 
     config: StepBenchmarkConfig
     machine: Mapping[str, Any]
@@ -55,7 +55,7 @@ class MeasuredSteps:
 
 
 def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
-    """Measure in turn, as often as `config` says. Raises UserError for a recipe that jobs.train would not take."""
+    """Measure the forms in turn, as `config` says. Raises UserError for a recipe that jobs.train would not take."""
     device: Literal["cpu", "cuda"] = "cuda" if hardware.default_device() == "cuda" else "cpu"
     about = machine(device)
     recipe = parse(
@@ -84,14 +84,14 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
 
 
 def _forms(device: str, precisions: Sequence[str], kind: str) -> Iterator[StepForm]:
-    """The plain one first."""
+    """Yield the forms of this machine, the plain one first."""
     for precision, trunk, compiled in itertools.product(precisions, get_args(Trunk), (False, True)):
         if trunk in ("direct", hardware.choose_trunk("auto", kind=kind, device=device, precision=precision)):
             yield StepForm(precision="bf16" if precision == "bf16" else "fp32", trunk=trunk, compile=compiled)
 
 
 def _prepare(recipe: TrainConfig, form: StepForm, batch: int, device: str) -> Callable[[], float]:
-    """A step of its own networks, run twice already; what it gives is the seconds of one more."""
+    """Run a step with its own networks twice, and return a function that runs it again and returns the seconds."""
     nhwc = form.compile or device == "cuda"
     recipe = dataclasses.replace(recipe, compile=form.compile, channels_last=nhwc, global_batch=batch)
     source = Source(url="drawn", column="image", ranges=[Range("", "", "", 0, 1000 * batch, 0)])

@@ -19,13 +19,13 @@ from pipeline.errors import printable
 
 
 def show(measured: Measured, console: Console) -> None:
-    """Machine, limits, speeds and ratios, in this order."""
+    """Print machine, limits, speeds and ratios, in this order."""
     for table in _tables(measured):
         console.print(table)
 
 
 def show_forms(measured: MeasuredForms, console: Console) -> None:
-    """Machine, limits, and a line for each form of the generator."""
+    """Print machine, limits, and a line for each form of the generator."""
     console.print(_machine(measured.machine))
     console.print(_limits(measured.matmul_flops))
     config = measured.config
@@ -47,7 +47,7 @@ def show_forms(measured: MeasuredForms, console: Console) -> None:
 
 
 def show_steps(measured: MeasuredSteps, console: Console) -> None:
-    """Machine, limits, and a line for each form of the step."""
+    """Print machine, limits, and a line for each form of the step."""
     console.print(_machine(measured.machine))
     console.print(_limits(measured.matmul_flops))
     config = measured.config
@@ -62,7 +62,7 @@ def show_steps(measured: MeasuredSteps, console: Console) -> None:
 
 
 def show_ingest(measured: MeasuredIngest, console: Console) -> None:
-    """Machine, and a line for each rate beside the training step's."""
+    """Print the machine, and a line for each rate and its ratio to the training step's."""
     config = measured.config
     console.print(_machine(measured.machine))
     step = f"pix2pix {config.size}², {config.global_batch} pairs a step, {measured.precision}"
@@ -77,7 +77,7 @@ def show_ingest(measured: MeasuredIngest, console: Console) -> None:
 
 
 def fields(measured: Measured) -> dict[str, Any]:
-    """Everything that was measured, with every repetition."""
+    """Return everything that was measured, with every repetition."""
     ratios = {name: ratio._asdict() for name, ratio in measured.ratios.items()}
     return dataclasses.asdict(measured) | {"pipeline": measured.pipeline._asdict(), "ratios": ratios}
 

@@ -1,4 +1,4 @@
-"""Translation, four ways, in turn: the machine's limits, the plain loop, the model alone, the whole pipeline."""
+"""Measure the machine's limits, the plain loop, the model alone and the whole pipeline of a translation, in turn."""
 
 from __future__ import annotations
 
@@ -36,24 +36,23 @@ _UNITS = 8
 
 
 class PipelineTimes(NamedTuple):
-    """One run of the pipeline."""
+    """Rate and times of one run of the pipeline."""
 
     rate: float
-    """Images a second from the first unit's receipt to the last one's: start-up is left out, as are the first unit's
-    images."""
+    """Rate in images/s from the first unit's receipt to the last one's, without start-up and the first unit's images."""
     first_s: float
-    """Seconds from the call to the first receipt: plan, start Ray, load the model, first unit."""
+    """Seconds from the call to the first receipt: planning, starting Ray, loading the model, the first unit."""
     wall_s: float
-    """Seconds of the whole call, with Ray's end and the final report."""
+    """Seconds of the whole call, including Ray's shutdown and the final report."""
 
 
 class Ratio(NamedTuple):
-    """One rate over another."""
+    """Ratio of one rate to another."""
 
     median: float
     """Median of the ratios within each repetition, since a machine's speed may drift from one to the next."""
     of_bests: float
-    """The best of one over the best of the other: where others use the machine, what it can do undisturbed."""
+    """Best of one over the best of the other: what a machine that others use can do undisturbed."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,14 @@ class Measured:
     arithmetic: Arithmetic
     machine: Mapping[str, Any]
     flop: int
-    """Multiplications and additions of one image through the network."""
+    """Number of multiplications and additions per image in the network."""
     matmul_flops: Mapping[str, float]
     copy_bytes: float
     plain: float
     model: float
     pipeline: PipelineTimes
     best: Mapping[str, float]
-    """The best rate of plain, model and pipeline."""
+    """Best rates of plain, model and pipeline."""
     ratios: Mapping[str, Ratio]
     repetitions: Sequence[Mapping[str, Any]]
 
@@ -94,7 +93,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         arithmetic = Arithmetic(**translate_job(next(jobs)).recipe["arithmetic"])
         precisions = hardware.supported_precisions(device)
         plain = PlainLoop(folder, bundle, device, config.plain_images)
-        # As long as the plain loop, and no shorter than a few batches.
+        # It runs about as long as the plain loop, and for two batches at least.
         model = ModelAlone(folder, bundle, arithmetic, max(2 * config.plain_images, 2 * arithmetic.batch))
         limits = MachineLimits(device, precisions)
         with (
@@ -127,7 +126,7 @@ def _repetition(
     turn()
     found["pipeline"] = pipeline_times(job)
     turn()
-    # Of equally many images each time, so this is all of them over all of the time.
+    # Each turn has equally many images, so this is all images over all of the time.
     found |= {"plain": statistics.harmonic_mean(plain), "model": statistics.harmonic_mean(model)}
     return found
 
