@@ -1,8 +1,8 @@
-"""What a Ray pod does before it goes, as its preStop hook: python infra/drain.py head|worker SECONDS.
+"""Drain a Ray pod before it goes, as its preStop hook: python infra/drain.py head|worker SECONDS.
 
-SIGTERM alone would end Ray at once, and with it every step since the last checkpoint. So the head stops its jobs as
-`ray job stop` does, which write a checkpoint; a worker tells Ray that its node is going, so that training writes one.
-Then both wait until nothing runs here any more, for SECONDS at most; Kubernetes sends SIGTERM after that.
+SIGTERM alone would end Ray at once, and every step since the last checkpoint would be lost. So the head stops its jobs
+as `ray job stop` does, and they write a checkpoint; a worker tells Ray that its node is going, so that training writes
+one. Then both wait until nothing runs here any more, for SECONDS at most. After that Kubernetes sends SIGTERM.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOOK_EVERY_S = 0.5
 
 
 def drain_head(seconds: float) -> None:
-    """Stop all jobs and wait for their end."""
+    """Stop all jobs and wait until they have ended."""
     client = JobSubmissionClient(os.environ.get("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265"))
     running = [job.submission_id for job in client.list_jobs() if job.submission_id and not job.status.is_terminal()]
     for job in running:
@@ -52,7 +52,7 @@ def drain_worker(seconds: float) -> None:
 
 
 def _busy() -> bool:
-    """Ray names each worker process after what it runs. A pod sees its own processes alone."""
+    """Return True where a task or an actor runs here: worker processes bear its name, and a pod sees its own alone."""
     return any(title.startswith("ray::") and not title.startswith(_IDLE) for title in _titles())
 
 
@@ -61,7 +61,7 @@ def _titles() -> list[str]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             found.append(path.read_bytes().split(b"\0")[0].decode(errors="replace"))
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended meanwhile
             continue
     return found
 

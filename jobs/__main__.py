@@ -1,4 +1,4 @@
-"""`transdomain NAME …`: the same as `python -m jobs.NAME …`."""
+"""Run `transdomain NAME …`, the same as `python -m jobs.NAME …`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JOBS = {
 
 
 def main() -> int:
-    """Run the job that is named first on the command line."""
+    """Run the job that the command line names first."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in JOBS:
         return importlib.import_module(f"jobs.{name}").main(sys.argv[2:])

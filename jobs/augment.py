@@ -1,4 +1,4 @@
-"""Translate what arrived since the last slot, by several models, into one growing dataset; for a schedule."""
+"""Translate what arrived since the last slot, with several models, into one growing dataset; made for a schedule."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TRANSLATORS = """Translators are named in a file, each with its bundle, directio
   translators: {night: {bundle: s3://models/night, probability: 0.5}}
 
 Flags such as --translators.night.probability 0.2 then change what it says."""
-"""Said in the help, since an option of each exists only once a file has named it."""
+"""Part of the help, since a translator's options exist only once a file has named it."""
 
 
 def augment(config: AugmentConfig) -> int:
-    """Run a slot and print how it stands; or, for --status, how the last ones do."""
+    """Run a slot and print how it stands; with --status, print how the last slots stand."""
     output = Output(storage.absolute(config.output))
     if config.status:
         return _show_status(output)

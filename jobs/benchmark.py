@@ -24,28 +24,28 @@ from pipeline.terminal import console, say, tell
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
-    """The plain loop, the model alone and the whole pipeline."""
+    """Measure the plain loop, the model alone and the whole pipeline."""
     measured = translation.measure(config)
     table.show(measured, console(sys.stdout))
     return _write("translate", table.fields(measured), config.output)
 
 
 def generator(config: GeneratorBenchmarkConfig) -> int:
-    """One generator, in every form that the device has."""
+    """Measure one generator in every form that the device has."""
     measured = forms.measure(config)
     table.show_forms(measured, console(sys.stdout))
     return _write("generator", dataclasses.asdict(measured), config.output)
 
 
 def step(config: StepBenchmarkConfig) -> int:
-    """One training step of a recipe, in every arithmetic that the device has."""
+    """Measure one training step of a recipe in every arithmetic that the device has."""
     measured = stepping.measure(config)
     table.show_steps(measured, console(sys.stdout))
     return _write("step", dataclasses.asdict(measured), config.output)
 
 
 def ingest(config: IngestBenchmarkConfig) -> int:
-    """The loader of a training run, in memory and streamed, beside what the training step consumes."""
+    """Measure the loader of a training run, in memory and streamed, against what the training step consumes."""
     measured = ingesting.measure(config)
     table.show_ingest(measured, console(sys.stdout))
     return _write("ingest", dataclasses.asdict(measured), config.output)
@@ -60,7 +60,7 @@ BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The first word names the benchmark; its flags follow."""
+    """Run the benchmark that the first word names, with the flags that follow."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in BENCHMARKS:
         asked_for_help = bool(arguments) and arguments[0] in (*HELP, *HELP_ALL)

@@ -1,4 +1,4 @@
-"""Work of every entry point around its one function: parse, run, turn the outcome into a line and an exit code."""
+"""Frame of every entry point around its one function: parse, run, turn the outcome into a line and an exit code."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _run(
 
 
 def check_arguments(name: str, arguments: Sequence[str]) -> int:
-    """The exit code with which the job would refuse its command line, after it has said why; 0 where it would not."""
+    """Return the exit code with which a job refuses its command line, after printing why; 0 where it accepts it."""
     token = _only_parsing.set(True)
     try:
         return importlib.import_module(f"jobs.{name}").main(arguments)
@@ -95,7 +95,7 @@ def _failed(name: str, error: Exception, debug: bool, code: int, then: str = "")
 def _ending(name: str, goes_on: str) -> Callable[[str], NoReturn]:
     def end(what: str) -> NoReturn:
         say(f"{name}: {what}; {goes_on}")
-        os._exit(FAILED)  # not by the main thread, which may wait for the lost one for ever
+        os._exit(FAILED)  # without the main thread, which may wait forever for what was lost
 
     return end
 
@@ -106,7 +106,7 @@ def _command(name: str, arguments: Sequence[str]) -> str:
 
 
 def _quoted(argument: str) -> str:
-    """An argument as a shell takes it, also where it cannot be shown as it is."""
+    """Return an argument as a shell takes it, even where it cannot be shown as it is."""
     if printable(argument) == argument:
         return shlex.quote(argument)
     plain = (chr(b) if 32 <= b < 127 and chr(b) not in "'\\" else f"\\x{b:02x}" for b in os.fsencode(argument))
@@ -114,7 +114,7 @@ def _quoted(argument: str) -> str:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """The first Ctrl-C, or the first wish to stop (SIGTERM), unwinds and says how to go on; the second ends at once."""
+    """Unwind and say how to go on at the first Ctrl-C or stop request (SIGTERM); end at once at the second."""
     for wish in (signal.SIGINT, signal.SIGTERM):
         signal.signal(wish, lambda *_: os._exit(INTERRUPTED))
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Draw (or take) a small set of pairs, pack it, train pix2pix on it, translate the held-back fifth, and report."""
+"""Draw (or take) a small set of pairs, pack it, train pix2pix on it, translate the held-out fifth, and report."""
 
 from __future__ import annotations
 

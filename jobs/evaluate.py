@@ -1,4 +1,4 @@
-"""Score a translated paired store against its targets: L1, PSNR and KID, beside baselines; a report with pictures."""
+"""Score a translated paired store (L1, PSNR, KID) against its targets, next to baselines; report with images."""
 
 from __future__ import annotations
 

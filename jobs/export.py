@@ -1,8 +1,8 @@
-"""Write a bundle's generator as an ONNX model or a program of torch.export, compared with the original first.
+"""Write a bundle's generator as an ONNX model or a torch.export program, after comparing it with the original.
 
-The file takes [batch, channels, height, width] fp32 in [-1, 1] and gives the same, for any batch and any height and
-width that are multiples of what its metadata says; each image is translated by its own statistics, as jobs.translate
-does it. ONNX needs `pip install 'transdomain[onnx]'`.
+The file takes [batch, channels, height, width] fp32 in [-1, 1] and returns the same, for any batch and any height and
+width that are multiples of what its metadata says. Each image is translated with its own statistics, as in
+jobs.translate. ONNX needs `pip install 'transdomain[onnx]'`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turn checkpoints of the reference implementation (.pth) into a model bundle; what does not fit exactly is refused."""
+"""Turn checkpoints of the reference implementation (.pth) into a model bundle; refuse what does not fit exactly."""
 
 # ruff: noqa: N999 (a job is called by its name, and this one's is a keyword)
 from __future__ import annotations

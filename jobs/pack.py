@@ -1,4 +1,4 @@
-"""Pack image folders or Parquet stores into a sharded store; bad images are set aside with their reason."""
+"""Pack image folders or Parquet stores into a sharded store; quarantine bad images with their reason."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Submit a job to a running Ray cluster, follow its log, and end with its exit code.
 
-transdomain submit [OPTIONS] NAME [OPTIONS OF THE JOB]; all that comes after NAME is the job's, and is checked here
+transdomain submit [OPTIONS] NAME [OPTIONS OF THE JOB]; everything after NAME belongs to the job, and is checked here
 before anything is sent. RAY_AUTH_TOKEN is the token, where the cluster asks for one. Ctrl-C detaches: the job goes on,
-and how to follow and to stop it is said. A job that was stopped ends with 130.
+and the last line says how to follow and how to stop it. A job that was stopped ends with 130.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUBMITTABLE = tuple(name for name in JOBS if name != "submit")
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The options of submit itself, and the job's name with all that follows it."""
+    """Return the options of submit itself, and the job's name with all that follows it."""
     own, rest = list[str](), list(arguments)
     while rest and rest[0].startswith("-"):
         token = rest.pop(0)
@@ -39,7 +39,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def submit(config: SubmitConfig, job: Sequence[str]) -> int:
-    """Submit the job whose name and options `job` is, and return its exit code."""
+    """Submit the job whose name and options are `job`, and return its exit code."""
     name = job[0] if job else ""
     if name not in SUBMITTABLE:
         near = difflib.get_close_matches(name, SUBMITTABLE, n=1)
@@ -86,7 +86,7 @@ def _follow(cluster: client.Cluster, job: str, stop: str) -> int:
 
 
 def _checked_in(working_dir: str, name: str, arguments: Sequence[str]) -> int:
-    """Configuration files are named relative to the folder that the job will run in."""
+    """Check a command line in the folder that the job will run in: its configuration files are relative to it."""
     here = contextlib.nullcontext() if client.is_remote(working_dir) else contextlib.chdir(working_dir or ".")
     with here:
         return check_arguments(name, arguments)

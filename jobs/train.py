@@ -1,4 +1,4 @@
-"""Train pix2pix or CycleGAN from a store of images; killed at any step, the same command goes on from there."""
+"""Train pix2pix or CycleGAN from a store of images; after a kill at any step, the same command resumes the run."""
 
 from __future__ import annotations
 

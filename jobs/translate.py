@@ -1,4 +1,4 @@
-"""Translate a store of images with a trained model, each image exactly once, into a dataset that can be verified."""
+"""Translate a store of images with a trained model, each image exactly once, into a verifiable dataset."""
 
 from __future__ import annotations
 

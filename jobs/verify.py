@@ -1,4 +1,4 @@
-"""Read a dataset again and prove it whole: every input accounted for, every checksum right, every key once."""
+"""Read a dataset again and prove it whole: every input accounted for, every checksum right, every key unique."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_LINES = 20
 
 
 def run(config: VerifyConfig) -> int:
-    """Print the verdict; 0 where the dataset is whole, else 1."""
+    """Print the verdict and return 0 where the dataset is whole, else 1."""
     verdict = verify(config.input, source=config.source)
     _list("fault", [f"{fault}; {fault.mend}" for fault in verdict.faults])
     _list("passed over", verdict.passed_over)

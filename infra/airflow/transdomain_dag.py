@@ -1,7 +1,7 @@
-"""An Airflow DAG as an example: the steps of an archive, each a RayJob of an overlay, one after another.
+"""Example of an Airflow DAG: the steps of an archive, each a RayJob of an overlay, one after another.
 
-Airflow's worker needs kubectl, this repository, and the right to create RayJobs. A step that is run again goes on from
-where it was; the RayJob of an earlier run, kept for its log, is replaced.
+Airflow's worker needs kubectl, this repository, and the right to create RayJobs. A step that is run again resumes where
+it was; the RayJob of an earlier run, kept for its log, is replaced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     schedule=None,
     catchup=False,
-    # Two at once would be safe, and would share the work.
+    # Two runs at once would be safe, and would share the work.
     max_active_runs=1,
 ) as dag:
     steps = [
