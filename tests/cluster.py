@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, each with a loopback address of its own."""
+"""Ray cluster of several nodes on this machine, each with a loopback address of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _QUICK = {
 
 
 class Nodes:
-    """A head without CPUs for tasks (but for those of its own), and workers that can be killed."""
+    """Head without CPUs for any tasks but its own, and workers that can be killed."""
 
     def __init__(self, cluster: Cluster, folder: str) -> None:
         self._cluster, self._folder = cluster, folder
@@ -41,8 +41,8 @@ class Nodes:
         return self._cluster.address
 
     def add(self, cpus: int) -> None:
-        """One more worker node, with a folder of its own: in a shared one it would unpack what is submitted anew, and
-        so take it from under the others."""
+        """Add a worker node with a folder of its own. In a shared one, it would unpack the submitted files again, and
+        so pull them from under the others."""
         number = len(self.workers) + 3
         self.workers.append(
             self._cluster.add_node(
@@ -55,21 +55,21 @@ class Nodes:
         )
 
     def kill(self, which: int) -> None:
-        """SIGKILL to a worker node's raylet, whose death ends all on the node."""
+        """Send SIGKILL to a worker node's raylet, whose death ends everything on the node."""
         raylet = self.workers[which].all_processes["raylet"][0].process
         raylet.kill()
-        raylet.wait()  # while it is a zombie its workers take it for alive, and live on
+        raylet.wait()  # while the raylet is a zombie, its workers take it for alive and live on
 
     def of_process(self, pid: int) -> int:
-        """Which worker node a task or an actor runs on, from its process."""
+        """Return the worker node that a task or an actor runs on, from its process."""
         return self._raylets().index(_parent(pid))
 
     def running(self, name: str) -> list[int]:
-        """The worker nodes, by number, with a process of Ray whose title has `name` in it."""
+        """Return the numbers of the worker nodes that run a process of Ray with `name` in its title."""
         raylets, found = self._raylets(), set[int]()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
-                with contextlib.suppress(OSError):  # it has ended meanwhile
+                with contextlib.suppress(OSError):  # the process has ended meanwhile
                     if name.encode() in (entry / "cmdline").read_bytes() and _parent(int(entry.name)) in raylets:
                         found.add(raylets.index(_parent(int(entry.name))))
         return sorted(found)
@@ -86,7 +86,7 @@ class Nodes:
 def nodes(
     head_cpus: int = 0, *, dashboard_port: int | None = None, environment: Mapping[str, str] = {}
 ) -> Iterator[Nodes]:
-    """A cluster that is gone afterwards. `environment` is for its daemons."""
+    """Start a cluster, and end it afterwards. `environment` is for its daemons."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     before = dict(os.environ)
     os.environ.update({"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **environment})
@@ -96,7 +96,7 @@ def nodes(
             initialize_head=True,
             head_node_args={
                 "num_cpus": head_cpus,
-                "node_ip_address": "127.0.0.2",  # a driver takes 127.0.0.1 for its own outer address
+                "node_ip_address": "127.0.0.2",  # a driver takes 127.0.0.1 for its own outward address
                 "object_store_memory": 100 * 2**20,
                 "_system_config": _QUICK,
                 "temp_dir": folder,
@@ -104,7 +104,7 @@ def nodes(
                 **(dashboard if dashboard_port else {"include_dashboard": False}),
             },
         )
-        write_ray_address(cluster.address, folder)  # else a submitted job joins any cluster of this machine
+        write_ray_address(cluster.address, folder)  # otherwise a submitted job would join any cluster of this machine
         try:
             yield Nodes(cluster, folder)
         finally:
@@ -120,20 +120,20 @@ def _parent(pid: int) -> int:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody uses now."""
+    """Return a loopback port that nobody uses now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
 def own_python_first() -> dict[str, str]:
-    """The environment of daemons whose jobs say `python` and mean this one."""
+    """Return the environment of daemons whose jobs say `python` and mean this one."""
     return {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"}
 
 
 @contextlib.contextmanager
 def head(cpus: int, environment: Mapping[str, str]) -> Iterator[str]:
-    """The dashboard's URL of a cluster of one node, started by `ray start --head`; gone afterwards."""
+    """Start a cluster of one node by `ray start --head`, yield its dashboard's URL, and end the cluster afterwards."""
     folder, port = tempfile.mkdtemp(prefix="ray-", dir="/tmp"), free_port()
     command = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--num-cpus={cpus}",
@@ -167,7 +167,7 @@ def _listens(port: int) -> bool:
 def ray_job(
     address: str, *arguments: str, folder: str, environment: Mapping[str, str] = {"RAY_AUTH_MODE": "disabled"}
 ) -> subprocess.CompletedProcess[str]:
-    """`ray job ARGUMENTS` against the dashboard at `address`."""
+    """Run `ray job ARGUMENTS` against the dashboard at `address`."""
     command: Sequence[str] = [sys.executable, "-m", "ray.scripts.scripts", "job", *arguments]
     own = {**os.environ, "RAY_API_SERVER_ADDRESS": address, **environment}
     own.pop("RAY_ADDRESS", None)

@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: a real S3 server, and a place to write on each kind of store."""
+"""Fixtures that several tests share: a real S3 server, and a prefix to write to on each kind of store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from tests import seaweed
 
-# The machine may be busy: a slow example is no failure. The same examples everywhere: a red run can be repeated.
+# A slow example is no failure, since the machine may be busy. Fixed examples make a failed run repeatable.
 settings.register_profile("transdomain", deadline=None, derandomize=True)
 settings.load_profile("transdomain")
 
@@ -22,7 +22,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The environment is set for the whole session, so that every process the tests start finds the server."""
+    """Start the server and set the environment for the whole session, so that every process of the tests finds it."""
     with seaweed.serve() as endpoint:
         previous = {name: os.environ.get(name) for name in seaweed.environment(endpoint)}
         os.environ.update(seaweed.environment(endpoint))
@@ -37,7 +37,7 @@ def s3_server() -> Iterator[str]:
 
 
 def new_prefix(kind: str, request: pytest.FixtureRequest) -> str:
-    """A prefix that nobody has used, on a `local` disk, in `memory`, or on `s3`."""
+    """Return a prefix that nobody has used, on a `local` disk, in `memory`, or on `s3`."""
     name = uuid.uuid4().hex[:12]
     if kind == "s3":
         request.getfixturevalue("s3_server")
@@ -55,5 +55,5 @@ def any_prefix(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=["local", "s3"])
 def shared_prefix(request: pytest.FixtureRequest) -> str:
-    """On a store that other processes see, too."""
+    """Return a prefix on a store that other processes see, too."""
     return new_prefix(request.param, request)

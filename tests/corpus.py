@@ -1,4 +1,4 @@
-"""Small inputs for tests of whole jobs: pictures with a few bad ones among them, and an untrained bundle."""
+"""Small inputs for tests of whole jobs: images with a few bad ones among them, and an untrained bundle."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pipeline.engine.completion.finish import DETERMINISTIC_COLUMNS
 
 
 def picture(seed: int, height: int = 24, width: int = 24) -> np.ndarray:
-    """A smooth random picture, uint8 [height, width, 3]."""
+    """Return a smooth random image, uint8 [height, width, 3]."""
     coarse = np.random.default_rng(seed).integers(0, 256, (3, 3, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def write_folder(url: str, count: int, *, height: int = 24, width: int = 24) -> str:
-    """A folder of `count` good pictures, a truncated one, an empty one and a text file called .jpg."""
+    """Write a folder of `count` good images, a truncated one, an empty one and a text file called .jpg."""
     for i in range(count):
         codec: images.CodecName = "png" if i % 3 else "jpeg"
         name = f"{'even' if i % 2 == 0 else 'odd'}/{i:03d}.{images.CODECS[codec].extension}"
@@ -40,10 +40,10 @@ BROKEN = {"even/truncated.jpg": "corrupt", "odd/empty.png": "empty", "odd/text.j
 
 
 def write_bundle(url: str, *, width: int = 4, size: int = 24, **options: Any) -> str:
-    """A bundle of an untrained, seeded ResNet of two blocks (or what `options` say)."""
+    """Write a bundle of an untrained, seeded ResNet of two blocks (or what `options` say)."""
     config = GeneratorConfig(**({"kind": "resnet", "width": width, "depth": 2, "norm": "instance"} | options))
     network = build_generator(config, generator=torch.Generator().manual_seed(1))
-    # Untrained weights answer grey to everything; louder ones make every pixel depend on its input.
+    # Untrained weights turn everything grey; larger ones make every pixel depend on its input.
     state = {k: v * 8 if v.ndim > 1 else v for k, v in network.state_dict().items()}
     save_bundle(
         lambda name, data: storage.replace(storage.join(url, name), data),
@@ -57,7 +57,7 @@ def write_bundle(url: str, *, width: int = 4, size: int = 24, **options: Any) ->
 
 
 def contents(output: str) -> Mapping[str, Any]:
-    """All of an output that must not depend on what happened on the way to it."""
+    """Return everything in an output that must not depend on what happened on the way to it."""
     found: dict[str, Any] = {}
     for entry in storage.list_files(output):
         if entry.name.startswith(("data/", "_quarantine/", "_transdomain/verdicts/")):
@@ -68,12 +68,12 @@ def contents(output: str) -> Mapping[str, Any]:
 
 
 def rows(output: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    """All rows of a Parquet output, in the order of its shards."""
+    """Return all rows of a Parquet output, in the order of its shards."""
     return rows_below(storage.join(output, "data"), columns)
 
 
 def rows_below(prefix: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
-    """All rows of the shards below a prefix, in their order."""
+    """Return all rows of the shards below a prefix, in their order."""
     shards = [e for e in storage.list_files(prefix) if e.name.endswith(".parquet")]
     tables = [pq.read_table(io.BytesIO(storage.read(e.url)), columns=columns) for e in shards]
     return [row for table in tables for row in table.to_pylist()]

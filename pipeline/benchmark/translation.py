@@ -39,7 +39,7 @@ class PipelineTimes(NamedTuple):
     """Rate and times of one run of the pipeline."""
 
     rate: float
-    """Rate in images/s from the first unit's receipt to the last one's, without start-up and the first unit's images."""
+    """Rate in images/s from the first unit's receipt to the last one's: without start-up and the first unit."""
     first_s: float
     """Seconds from the call to the first receipt: planning, starting Ray, loading the model, the first unit."""
     wall_s: float

@@ -1,6 +1,6 @@
 """Make a small output of every job and list the sha256 of its objects in FOLDER/sums.json: `python make.py FOLDER`.
 
-It knows the jobs by their command lines alone, so it runs beside any version of the code.
+It uses the jobs through their command lines alone, so it runs with any version of the code.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
 
 
 def _draw(inputs: Path) -> None:
-    """Nine photographs of one size, their maps, both as A|B pictures, and two files that are no image."""
+    """Draw nine photographs of one size, their maps, both as A|B images, and two files that are no image."""
     drawn = np.random.default_rng(7)
     for name in ("drawn", "photos", "maps", "mixed"):
         (inputs / name).mkdir(parents=True)
@@ -80,10 +80,10 @@ def _run(job: str, *arguments: str) -> None:
 
 
 def _sums(outputs: Path) -> dict[str, str]:
-    """Everything but what names its time or its place: records of attempts, logs, checkpoints.
+    """Return the sums of all objects but those that name a time or a place: records of attempts, logs, checkpoints.
 
-    Nor the sample of a bundle's card: it is made as jobs.translate makes images, which it was not at first, and may
-    differ in a last bit.
+    The sample of a bundle's card is left out, too: it is made as jobs.translate makes images, which was once not so,
+    and may differ in a last bit.
     """
     kept = ("data", "_quarantine", "bundle", "images")
     names = sorted(path.relative_to(outputs) for path in outputs.rglob("*") if path.is_file())

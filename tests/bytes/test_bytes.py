@@ -1,6 +1,6 @@
-"""Every byte that a job publishes is the one that the code of BASE published: what is moved about changes nothing.
+"""Jobs publish the bytes that the code of BASE published: moving code about changes nothing.
 
-Both versions run here, one after the other, since another make of processor rounds in another way.
+Both versions run here, one after the other, since another make of processor rounds differently.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_every_object_is_what_it_was(tmp_path: Path) -> None:
     base.mkdir()
     archive = subprocess.run(["git", "archive", BASE], cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(base)], input=archive, check=True)
-    # In the same place, one after the other: a record names where it came from.
+    # Both run in the same place, since a record names where it came from.
     place = tmp_path / "run"
     before = sums(base, place)
     place.rename(tmp_path / "before")

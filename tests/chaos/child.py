@@ -1,4 +1,4 @@
-"""A job in a child process that can be killed, forked from a server that has imported what takes seconds to import."""
+"""Run a job in a child process that can be killed, forked from a server that has done the slow imports."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-# Modules alone: the server holds no connection and no thread that a fork would break.
+# Modules alone, so that the server holds no connection and no thread that a fork would break.
 _PRELOADED = ("jobs.pack", "jobs.translate", "jobs.augment", "pandas", "s3fs", "torch._dynamo", "tests.chaos.child")
 
 
 def run(job: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit code of `jobs.JOB` with these arguments; -9 where it was killed."""
+    """Run `jobs.JOB` with these arguments and return its exit code; -9 where it was killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_PRELOADED))
     process = context.Process(target=_main, args=(job, list(arguments), {**os.environ, **environment}))

@@ -10,7 +10,7 @@ from tests.chaos.ground import Ground
 
 @pytest.fixture(scope="module", params=["local", "s3"])
 def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    """The same input on a disk, and on a real S3 server."""
+    """Provide the same input on a disk and on a real S3 server."""
     scratch = tmp_path_factory.mktemp("ground")
     if request.param == "local":
         return Ground(str(scratch / "store"), scratch)

@@ -1,4 +1,4 @@
-"""A job with an embedded Ray as a subprocess: watched, killed, and followed until the last of its processes is gone."""
+"""Run a job with an embedded Ray as a subprocess: watch it, kill it, and wait until its last process is gone."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from typing import NamedTuple
 
 _ROOT = Path(__file__).parents[2]
 MARK = "TRANSDOMAIN_TEST_DRIVER"
-"""Variable by whose value the processes of one test are known from all others."""
+"""Variable whose value tells the processes of one test from all others."""
 
 
 class _Process(NamedTuple):
     pid: int
     started: int
-    """Clock ticks since the machine's start: with the pid, the identity of a process."""
+    """Clock ticks since the machine's start; with the pid, they identify a process."""
     parent: int
 
 
 class Driver:
-    """`python -m jobs.JOB ARGUMENTS` and all that descends from it. Leaving the `with` block ends every process."""
+    """Process `python -m jobs.JOB ARGUMENTS` and its descendants. Leaving the `with` block ends them all."""
 
     def __init__(self, job: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.log = log
         self._mark = uuid.uuid4().hex
         self._known: set[tuple[int, int]] = set()
-        # Short, since Ray's sockets are below it; its own, since a killed Ray leaves its session's folder behind.
+        # The folder is short, since Ray's sockets are in it, and its own, since a killed Ray leaves its session behind.
         self._temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
         own = {"RAY_TMPDIR": self._temporary, "RAY_AUTH_MODE": "disabled", MARK: self._mark}
         inherited = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
@@ -61,11 +61,11 @@ class Driver:
         return self._process.poll() is None
 
     def wait(self, timeout_s: float = 240) -> int:
-        """The exit code; -9 where it was killed."""
+        """Return the exit code; -9 where it was killed."""
         return self._process.wait(timeout_s)
 
     def wait_for(self, happened: Callable[[], bool], timeout_s: float = 240) -> bool:
-        """Until `happened`; False where the driver ended before."""
+        """Wait until `happened`; return False where the driver ended before."""
         deadline = time.monotonic() + timeout_s
         while not happened():
             if not self.running():
@@ -76,17 +76,17 @@ class Driver:
         return True
 
     def signal(self, number: signal.Signals) -> None:
-        """To the driver alone."""
+        """Send a signal to the driver alone."""
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL to the driver alone; its Ray has to notice by itself."""
-        self.alive()  # while the driver lives, its whole tree can be seen
+        """Send SIGKILL to the driver alone; its Ray has to notice by itself."""
+        self.alive()  # while the driver lives, its whole tree is visible
         self._process.kill()
         self._process.wait()
 
     def alive(self) -> list[int]:
-        """Every process that descends from the driver and still runs."""
+        """Return every process that descends from the driver and still runs."""
         table = {process.pid: process for process in _processes()}
         found = {pid for pid, started in self._known if pid in table and table[pid].started == started}
         found |= {self._process.pid} & table.keys()
@@ -97,7 +97,7 @@ class Driver:
         return sorted(found)
 
     def end(self, patience_s: float = 5) -> None:
-        """Wait until everything is gone; after `patience_s` what is left (Ray's agents linger) is killed."""
+        """Wait until everything is gone; after `patience_s`, kill what is left (Ray's agents linger)."""
         deadline = time.monotonic() + patience_s
         while (left := self.alive()) and time.monotonic() < deadline + 30:
             if time.monotonic() >= deadline:
@@ -111,7 +111,7 @@ class Driver:
 
 
 def kill_marked(mark: str) -> None:
-    """SIGKILL to every process whose environment has `mark`."""
+    """Send SIGKILL to every process whose environment has `mark`."""
     for process in _processes():
         if _is_marked(process.pid, mark):
             with contextlib.suppress(ProcessLookupError):
@@ -122,7 +122,7 @@ def _processes() -> Iterator[_Process]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                # the name of the program stands in brackets and may hold anything
+                # the program's name is in brackets and may contain anything
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 if fields[0] not in "ZX":
                     yield _Process(int(entry.name), int(fields[19]), int(fields[1]))

@@ -1,4 +1,4 @@
-"""Ground for the kills: one input, the outputs that are made of it, and their contents as they must be each time."""
+"""Ground for the kills: one input, the outputs that are made of it, and the contents that they must have each time."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from tests import corpus
 from tests.chaos import child
 
 Kind = Literal["pack", "parquet", "folder", "augment"]
-"""pack, translate into Parquet shards, translate into a folder of files, a slot of augment."""
+"""Jobs: pack, translate into Parquet shards, translate into a folder of files, a slot of augment."""
 KINDS: tuple[Kind, ...] = ("pack", "parquet", "folder", "augment")
 SEED = 5
 
 IN_THE_WORKER = ("before data", "after data", "after image", "after quarantine", "after commit")
-"""Points that are reached where a unit is published; the driver comes to the others."""
+"""Failpoints that the publisher of a unit reaches; the driver reaches the others."""
 
 
 def crash_at(point: str, token: Path) -> dict[str, str]:
-    """The environment that turns a crash point on (`hold:NAME` for waiting there)."""
+    """Return the environment that turns a failpoint on (`hold:NAME` to wait there)."""
     return {"TRANSDOMAIN_CRASH": point, "TRANSDOMAIN_CRASH_TOKEN": str(token)}
 
 
 def points(kind: Kind) -> list[str]:
-    """The named points that such a job comes to."""
+    """Return the failpoints that such a job reaches."""
     return [point for point in failpoints.POINTS if kind == "folder" or point != "after image"]
 
 
 class Ground:
-    """13 good pictures and 3 bad ones on one store, with any number of outputs beside them."""
+    """13 good images and 3 bad ones on one store, with any number of outputs next to them."""
 
     def __init__(self, prefix: str, scratch: Path) -> None:
-        """`scratch` is a local folder for tokens and logs, wherever `prefix` is."""
+        """Prepare below `prefix`; `scratch` is a local folder for tokens and logs, wherever `prefix` is."""
         self.prefix, self.scratch = prefix, scratch
         self.store = "s3" if prefix.startswith("s3://") else "local"
         self.input = corpus.write_folder(storage.join(prefix, "in"), 13)
@@ -60,28 +60,28 @@ class Ground:
         return self.scratch / f"token-{uuid.uuid4().hex[:12]}"
 
     def command(self, kind: Kind, output: str, rows: int = 4) -> tuple[str, list[str]]:
-        """The job's name and its arguments, without --local; `rows` is the size of a unit."""
+        """Return the job's name and its arguments, without --local; `rows` is the size of a unit."""
         arguments = ["--input", self.input, "--output", output, "--limits.rows", str(rows)]
         if kind == "pack":
             return "pack", arguments
         if kind == "augment":
             return "augment", [*self._augment, *arguments[2:], "--slot", "2026-10-01", "--resources.threads", "1"]
-        # One thread: several tests at once on few cores would wait for each other's threads most of the time.
+        # One thread, since several tests at once on few cores would mostly wait for each other's threads.
         return "translate", [*arguments, "--bundle", self.bundle, "--form", kind, "--resources.threads", "1"]
 
     def in_the_loop(self, kind: Kind, output: str, rows: int = 4, *, crash: str = "") -> int:
-        """The exit code of the job in the plain loop, in a child process that may be killed at the point `crash`."""
+        """Run the job in the plain loop, in a child process that may be killed at `crash`; return its exit code."""
         job, arguments = self.command(kind, output, rows)
         return child.run(job, [*arguments, "--local"], crash_at(crash, self.new_token()) if crash else {})
 
     def check(self, kind: Kind, output: str, rows: int = 4) -> None:
-        """`output` is what a run that was never killed makes, and each input is in it exactly once."""
+        """Check that `output` is what a run that was never killed makes, with each input in it exactly once."""
         assert_same(corpus.contents(output), self._contents_of_a_clean_run(kind, rows))
         assert sorted(keys_of(output, kind)) == self._expected_keys(kind)
         assert storage.exists(storage.join(output, "_SUCCESS"))
 
     def _expected_keys(self, kind: Kind) -> list[str]:
-        """Every key as often as it is to be accounted for."""
+        """Return every key as often as it must be accounted for."""
         drawn = draw(SEED, "night", 0.5)
         assert drawn
         return sorted([*self.keys, *filter(drawn.wants, self.keys)]) if kind == "augment" else self.keys
@@ -95,13 +95,13 @@ class Ground:
 
 
 def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Equal to the bit. A failure names the objects; their bytes would say nothing."""
+    """Check for equality to the bit. A failure names the objects; their bytes would say nothing."""
     differing = [name for name in found.keys() & expected.keys() if found[name] != expected[name]]
     assert (sorted(found.keys() - expected.keys()), sorted(expected.keys() - found.keys()), differing) == ([], [], [])
 
 
 def keys_of(output: str, kind: Kind) -> list[str]:
-    """The source key of every row that an output accounts for, as often as it does, from the objects themselves."""
+    """Read from the objects the source key of every row that an output accounts for, as often as it does."""
     counts: collections.Counter[str] = collections.Counter()
     shards = storage.list_files(storage.join(output, "_transdomain/verdicts" if kind == "folder" else "data"))
     quarantine = storage.list_files(storage.join(output, "_quarantine"))
@@ -112,5 +112,5 @@ def keys_of(output: str, kind: Kind) -> list[str]:
 
 
 def commits(output: str) -> int:
-    """How many units are committed."""
+    """Return the number of committed units."""
     return len(storage.list_files(storage.join(output, "_transdomain/commits"), ".json"))

@@ -1,6 +1,6 @@
-"""A month of nightly augmentation over a store that grows, with accidents, against the same month without any.
+"""Month of nightly augmentation over a store that grows, with accidents, against the same month without any.
 
-Nights are killed at named points and at random moments, run twice at once, and run two at once; all on S3, most in the
+Nights are killed at failpoints and at random moments, run twice at once, and run two at once; all on S3, most in the
 plain loop, some on Ray. In the end each input is in exactly one slot, was augmented exactly as its draw says, and every
 byte is that of the month without accidents.
 """
@@ -33,7 +33,7 @@ _DAYS = [f"2026-10-{day:02d}" for day in range(1, 31)]
 
 
 class Month:
-    """One source, and outputs that are made of it."""
+    """Source that grows by the night, and outputs that are made of it."""
 
     def __init__(self, prefix: str, scratch: Path) -> None:
         self.prefix, self.scratch = prefix, scratch
@@ -62,7 +62,7 @@ class Month:
         return ["--config", str(self.scratch / "augment.yaml"), "--output", output, "--slot", slot]
 
     def grow(self, day: str) -> None:
-        """Add the images of a night: none now and then, a bad one now and then."""
+        """Add the images of a night: sometimes none, sometimes a bad one."""
         names = [f"{day}/{i}.png" for i in range(self.chance.choice([0, 3, 4, 5, 6] if self.arrivals else [5]))]
         for i, name in enumerate(names):
             good = images.encode(corpus.picture(self.chance.randrange(10**6)), images.Encoding(codec="png"))
@@ -71,7 +71,7 @@ class Month:
         self.arrivals[day] = names
 
     def run(self, output: str, slot: str, *, crash: str = "") -> int:
-        """A night in the plain loop, in a process of its own."""
+        """Run a night in the plain loop, in a process of its own."""
         token = self.scratch / f"token-{self.chance.random()}"
         environment = crash_at(crash, token) if crash else {}
         return child.run("augment", [*self.arguments(output, slot), "--local"], environment)
@@ -96,7 +96,7 @@ class Month:
         self.happened["two slots at once"] += 1
 
     def killed_on_ray(self, output: str, day: str) -> None:
-        """The driver is killed some moments after the plan is there; whatever still lives may go on meanwhile."""
+        """Kill the driver some moments after the plan exists; whatever still lives may go on meanwhile."""
         planned = len(load_segments(Output(output)))
         with Driver("augment", self.arguments(output, day), self.scratch / f"{day}-killed.log", {}) as driver:
             assert driver.wait_for(lambda: len(load_segments(Output(output))) > planned), driver.log.read_text()[-2000:]
@@ -108,7 +108,7 @@ class Month:
 
 
 def slots_of(output: str) -> dict[str, set[str]]:
-    """The inputs of each slot, in the order in which the slots were planned."""
+    """Return the inputs of each slot, in the order in which the slots were planned."""
     found: dict[str, set[str]] = {}
     for segment in load_segments(Output(output)):
         units = load_units(Output(output), segment.number)
@@ -174,7 +174,7 @@ def test_a_month_with_accidents_ends_like_one_without(request: pytest.FixtureReq
     )
     assert augmented(output) == expected
 
-    # The same month, each slot once and undisturbed, in the order in which they were planned.
+    # The same month runs again, each slot once and undisturbed, in the order in which they were planned.
     source = storage.join(month.prefix, "in-calm")
     for slot, names in found.items():
         for name in names:

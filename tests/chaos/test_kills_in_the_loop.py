@@ -1,4 +1,4 @@
-"""SIGKILL at each named point of each job, in the plain loop, then the same command again: the same end, to the bit."""
+"""Jobs of the plain loop, killed at each failpoint and run again, end the same, to the bit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, poi
     ground.check(kind, output)
 
 
-# Each point by itself is an ordinary test on disk.
+# Each failpoint by itself is an ordinary test on disk.
 @pytest.mark.parametrize("ground", [pytest.param("local", marks=pytest.mark.long), "s3"], indirect=True, scope="module")
 @pytest.mark.parametrize(
     "kind", [kind if kind in ("parquet", "folder") else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS]

@@ -1,6 +1,6 @@
-"""SIGKILL of drivers and workers of a run on Ray, then the same command again: the same end, to the bit.
+"""Runs on Ray whose drivers or workers are killed, and which run again, end the same, to the bit.
 
-One kill of a driver a store belongs to the ordinary tests. The sweep is long; it prints a line a case.
+One kill of a driver per store belongs to the ordinary tests. The sweep is long; it prints a line per case.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.chaos.driver import Driver
 from tests.chaos.ground import IN_THE_WORKER, KINDS, Ground, Kind, commits, crash_at, points
 
 _ROWS = 1
-"""The sweep's units are as small as can be, so that there are many writes to be killed between."""
+"""Rows of a unit in the sweep, as few as possible so that there are many writes between which to kill."""
 _AT_ONCE = 2
 _SEED = 20240613
 
@@ -50,7 +50,7 @@ def test_a_killed_driver(ground: Ground) -> None:
 
 
 def kill_at(ground: Ground, kind: Kind, point: str) -> str:
-    """The process that comes to `point` kills itself: a worker, which Ray replaces, or the driver."""
+    """Let the process that reaches `point` kill itself: a worker, which Ray replaces, or the driver."""
     output, token = ground.new_output(), ground.new_token()
     with drive(ground, kind, output, _ROWS, crash_at(point, token)) as driver:
         code = driver.wait()
@@ -62,7 +62,7 @@ def kill_at(ground: Ground, kind: Kind, point: str) -> str:
 
 
 def hold_and_kill_driver(ground: Ground, kind: Kind, point: str) -> str:
-    """A worker waits at `point`; meanwhile the driver is killed, and the next run begins while the worker may live."""
+    """Hold a worker at `point`, kill the driver, and begin the next run while the worker may still live."""
     output, token = ground.new_output(), ground.new_token()
     with drive(ground, kind, output, _ROWS, crash_at(f"hold:{point}", token)) as driver:
         assert driver.wait_for(token.exists), f"{point} was never reached"
@@ -73,14 +73,14 @@ def hold_and_kill_driver(ground: Ground, kind: Kind, point: str) -> str:
 
 
 class Moment(NamedTuple):
-    """Seconds after the first object of one of these appeared in the output."""
+    """Moment of a kill: seconds after the first object of one of these appeared in the output."""
 
     after: Literal["plan", "data"]
     delay_s: float
 
 
 def kill_driver_at(ground: Ground, kind: Kind, moment: Moment) -> str:
-    """The driver is killed at a moment that no crash point chose; the next run begins at once."""
+    """Kill the driver at a moment that no failpoint chose, and begin the next run at once."""
     output = ground.new_output()
     with drive(ground, kind, output, _ROWS) as driver:
         begun = driver.wait_for(lambda: has_begun(output, moment.after))
@@ -98,9 +98,9 @@ def has_begun(output: str, what: Literal["plan", "data"]) -> bool:
 
 
 def draw_moments(ground: Ground, kind: Kind) -> list[Moment]:
-    """Ten moments, by the times of a clean run on Ray: three while Ray starts, seven from the first data to the end.
+    """Draw ten moments by a clean run on Ray: three while Ray starts, seven from the first data to the end.
 
-    Drawn over the whole run, nearly all would fall into the start, where nothing is written.
+    Moments drawn over the whole run would nearly all fall into the start, where nothing is written.
     """
     output = ground.new_output()
     with drive(ground, kind, output, _ROWS) as driver:
@@ -132,14 +132,14 @@ Case = Callable[[], str]
 
 
 def run_all(cases: Sequence[tuple[str, Case]], capsys: pytest.CaptureFixture[str]) -> None:
-    """Every case, some at once; each prints its line, and a failure keeps none of the others from being tried."""
+    """Run every case, some at once; each prints its line, and a failure keeps no other from running."""
 
     def attempt(job: tuple[str, Case]) -> str | None:
         name, case = job
         started = time.monotonic()
         try:
             line, failed = f"same to the bit: {case()}", False
-        except Exception as error:  # reported at the end, with all others
+        except Exception as error:  # reported at the end, with all other failures
             line, failed = f"FAILED: {type(error).__name__}: {error}", True
         with capsys.disabled():
             print(f"{name}: {line} ({time.monotonic() - started:.0f} s)", flush=True)
@@ -160,7 +160,7 @@ def named(ground: Ground, kind: Kind, case: Callable[..., str], *arguments: obje
 def test_every_point(ground: Ground, job: str, capsys: pytest.CaptureFixture[str]) -> None:
     kind: Kind = "pack" if job == "pack" else "parquet"
     at = [(kind, point) for point in points(kind)]
-    if job == "translate":  # what a folder of files does differently
+    if job == "translate":  # this is what a folder of files does differently
         at += [("folder", point) for point in ("before data", "after data", "after image")]
     cases = [named(ground, kind, kill_at, point) for kind, point in at]
     cases += [named(ground, kind, hold_and_kill_driver, point) for kind, point in at if point in IN_THE_WORKER]
