@@ -1,7 +1,7 @@
-"""A proxy before an S3 server, over real sockets, that does what networks, gateways and failing servers do.
+"""Proxy in front of an S3 server, over real sockets, that does what networks, gateways and failing servers do.
 
-A fault is a function from a request and the server to an answer, or to None where the connection is cut without one.
-It meets the requests that `Proxy.when` was given it for, as often as was said.
+A fault is a function from a request and the server to an answer, or to None to cut the connection without one. It
+meets the requests for which `Proxy.when` registered it, as often as registered.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHECKSUMS = ("x-amz-checksum-", "content-md5")
 class Request(NamedTuple):
     method: str
     path: str
-    """With the query."""
+    """Path of the request, including the query."""
     headers: dict[str, str]
     body: bytes
 
@@ -59,7 +59,7 @@ class Rule:
 
 @dataclass
 class Proxy:
-    """One that stands: its address, what it has seen, and what it does to whom."""
+    """Running proxy: its address, the requests it has seen, and the faults it inflicts."""
 
     endpoint: str = ""
     requests: list[Request] = field(default_factory=list)
@@ -69,12 +69,12 @@ class Proxy:
     released: threading.Event = field(default_factory=threading.Event)
 
     def when(self, method: str, key: str, fault: Fault, *, times: float = 1, for_s: float = 1e9) -> None:
-        """Do `fault` to the next requests of this method whose key contains `key`."""
+        """Inflict `fault` on the next requests of this method whose key contains `key`."""
         matches = lambda r: r.method in method.split() and key in r.key  # noqa: E731
         self.rules.append(Rule(matches, fault, times, time.monotonic() + for_s))
 
     def forget(self) -> None:
-        """Behave from now on, and let go who hangs."""
+        """Behave well from now on, and release hanging requests."""
         self.rules.clear()
         self.requests.clear()
         self.released.set()
@@ -97,19 +97,19 @@ class Proxy:
 
 
 def drop_answer(request: Request, server: Server) -> Answer | None:
-    """The server does it, and nobody hears."""
+    """Let the server do what is asked, and drop its answer."""
     server(request)
     return None
 
 
 def refuse(status: int, code: str) -> Fault:
-    """An answer of S3's kind, without having asked the server."""
+    """Answer with an error as S3 does, without asking the server."""
     text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>said the proxy</Message></Error>'
     return lambda request, server: Answer(status, {"Content-Type": "application/xml"}, text.encode())
 
 
 def cut(to: float) -> Fault:
-    """The first part of the body; the length that was announced stays."""
+    """Send the first part of the body; the announced length stays."""
 
     def fault(request: Request, server: Server) -> Answer:
         answer = server(request)
@@ -119,7 +119,7 @@ def cut(to: float) -> Fault:
 
 
 def shorten(to: float) -> Fault:
-    """The first part of the body as if that were all, without the checksums."""
+    """Send the first part of the body as if that were all, without the checksums."""
 
     def fault(request: Request, server: Server) -> Answer:
         answer = _without_checksums(server(request))
@@ -130,7 +130,7 @@ def shorten(to: float) -> Fault:
 
 
 def flip(at: float, *, strip: bool = True) -> Fault:
-    """One bit of the body is another; the checksums in the header are stripped, or not."""
+    """Flip one bit of the body; strip the checksums in the header, or leave them."""
 
     def fault(request: Request, server: Server) -> Answer:
         answer = server(request)
@@ -142,13 +142,13 @@ def flip(at: float, *, strip: bool = True) -> Fault:
 
 
 def ignore_range(request: Request, server: Server) -> Answer:
-    """200 and all there is."""
+    """Answer 200 with the whole object."""
     whole = _client().get_object(Bucket=seaweed.BUCKET, Key=request.key)
     return Answer(200, {"ETag": whole["ETag"]}, whole["Body"].read())
 
 
 def ignore_condition(request: Request, server: Server) -> Answer:
-    """A server that knows no If-None-Match."""
+    """Behave like a server that does not know If-None-Match."""
     etag = _client().put_object(Bucket=seaweed.BUCKET, Key=request.key, Body=request.body)["ETag"]
     return Answer(200, {"ETag": etag}, b"")
 
@@ -172,7 +172,7 @@ _server = [""]
 
 @contextlib.contextmanager
 def serve(server: str) -> Iterator[Proxy]:
-    """A proxy before the S3 server at this endpoint."""
+    """Run a proxy in front of the S3 server at this endpoint."""
     proxy, target = Proxy(), urlsplit(server)
     _server[0] = server
 
@@ -189,7 +189,7 @@ def serve(server: str) -> Iterator[Proxy]:
         def handle_expect_100(self) -> bool:
             request = Request(self.command, self.path, dict(self.headers), b"")
             if any(rule.fault is hang and rule.takes(request) for rule in proxy.rules):
-                return True  # `do` waits for a body that the client does not send before it is told to
+                return True  # `do` waits for a body that the client sends only when told to
             return super().handle_expect_100()
 
         def do(self) -> None:
@@ -246,13 +246,13 @@ def serve(server: str) -> Iterator[Proxy]:
 
 
 def hang(request: Request, server: Server) -> Answer | None:
-    """Nothing, not even 100 Continue, until the proxy ends."""
+    """Answer nothing, not even 100 Continue, until the proxy ends."""
     raise AssertionError("the proxy does this itself")
 
 
 @contextlib.contextmanager
 def between(server: str, patch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy that this process's storage goes through."""
+    """Send this process's storage through a proxy."""
     with serve(server) as proxy:
         patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy

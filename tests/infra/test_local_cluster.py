@@ -1,4 +1,4 @@
-"""The local cluster for real: it starts, asks for its token, takes a job, is scraped, is drained, leaves nothing."""
+"""Local cluster for real: it starts, asks for its token, takes a job, is scraped, is drained, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Environment = Mapping[str, str]
 def local_cluster() -> Iterator[Environment]:
     """Return the environment that lets a process use the cluster."""
     with tempfile.TemporaryDirectory(prefix="lc-", dir="/tmp") as folder:
-        # Found as `ray` beside this interpreter, and with none of what other tests have set.
+        # The script finds `ray` next to this interpreter, and nothing of what other tests have set.
         path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
         clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         clean |= {"TRANSDOMAIN_CLUSTER": f"{folder}/c", "PATH": path, "PYTHONPATH": str(ROOT)}
@@ -59,7 +59,7 @@ def _command_lines() -> Iterator[str]:
 
 
 def run(environment: Environment, *command: str, code: int = 0) -> str:
-    """Return what `command` prints; it must end with `code`."""
+    """Run `command`, which must end with `code`, and return what it prints."""
     done = subprocess.run(
         command, env=dict(environment), cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=False
     )
@@ -85,7 +85,7 @@ def test_who_has_no_token_cannot_join(local_cluster: Environment) -> None:
     join = [sys.executable, "-c", "import ray; ray.init(logging_level='ERROR'); print('got in', len(ray.nodes()))"]
     assert "got in 3" in run(local_cluster, *join)
     without = {k: v for k, v in local_cluster.items() if not k.startswith("RAY_AUTH")}
-    without["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # else it tries for twenty seconds
+    without["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # otherwise it tries for twenty seconds
     for mode in ({}, {"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
         said = run(without | mode, *join, code=1)
         assert re.search("InvalidAuthToken|AuthenticationError", said)
@@ -106,7 +106,7 @@ for _ in range(2):
 
 
 def test_one_process_starts_a_ray_of_its_own_and_then_joins_this_one(local_cluster: Environment) -> None:
-    """Each with its own token."""
+    """Each Ray has its own token."""
     said = run(local_cluster, sys.executable, "-c", _ONE_AFTER_THE_OTHER)
     assert re.findall(r"^(?:own|theirs) \d$", said, re.MULTILINE) == ["own 1", "theirs 3", "theirs 3"]
 
@@ -154,7 +154,7 @@ def test_prometheus_finds_every_metric(local_cluster: Environment, tmp_path: Pat
 
 
 def _samples(text: str) -> Iterator[tuple[str, float]]:
-    """Names with the one label that is ours, and values, of the exposition format."""
+    """Parse the exposition format into names, each with our one label, and values."""
     labels = "|".join(metric.label for metric in METRICS.values() if metric.label)
     for name, inside, value in re.findall(r"^(ray_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
         own = re.findall(rf"(?:^|,)({labels})=\"(\w+)\"", inside) if name.startswith("ray_transdomain") else []
@@ -162,7 +162,7 @@ def _samples(text: str) -> Iterator[tuple[str, float]]:
         yield name + "".join(f"{{{label}={text}}}" for label, text in own), float(value)
 
 
-# Both workers are kept busy meanwhile: one that is idle ends at once.
+# Both workers are kept busy meanwhile, since an idle one ends at once.
 _DRAINING = """
 import subprocess, sys, time, ray
 from ray._private.state import state

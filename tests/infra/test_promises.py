@@ -37,7 +37,7 @@ def environment(container: Any) -> dict[str, str]:
 
 
 def containers(manifests: tuple[Manifest, ...]) -> list[tuple[Any, Any]]:
-    """Every pod with its container."""
+    """Return every pod with its container."""
     return [(pod, container) for each in manifests for pod in pod_specs(each) for container in pod["containers"]]
 
 
@@ -81,11 +81,11 @@ def test_ray_asks_for_the_token_of_the_secret(overlay: Path) -> None:
 
 
 _STARTS = re.compile(r"^[^#\n]*?(ray start|\{ray\[@\]\}\" start)", re.MULTILINE)
-"""A command that starts a node, comments aside."""
+"""Pattern of a command that starts a node, comments aside."""
 
 
 def test_every_ray_that_is_started_asks_for_a_token() -> None:
-    """By the line itself, or by what is exported before it."""
+    """The line itself asks for it, or an export before it."""
     files = [ROOT / "README.md", *(path for path in INFRA.rglob("*") if path.is_file())]
     texts = {str(path.relative_to(ROOT)): path.read_text() for path in files}
     started = {name: text for name, text in texts.items() if _STARTS.search(text)}
@@ -96,7 +96,7 @@ def test_every_ray_that_is_started_asks_for_a_token() -> None:
         for found in _STARTS.finditer(text):
             exported = re.search(r"^export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=", text[: found.start()], re.MULTILINE)
             assert "RAY_AUTH_MODE=token" in found[0] or exported, f"{name}: {found[0]}"
-    # It writes a file of exports, and loads it before it launches.
+    # The script writes a file of exports, and loads it before it launches.
     order = ["export RAY_AUTH_MODE=token", "export RAY_AUTH_TOKEN=", "\n    load\n", "launch --head"]
     places = [script.index(each) for each in order]
     assert places == sorted(places)
@@ -149,7 +149,7 @@ def test_every_run_ends_and_leaves_no_cluster(overlay: Path) -> None:
 
 @overlays
 def test_all_clusters_of_an_overlay_are_alike(overlay: Path) -> None:
-    """The nightly one, of whichever kind, is that of translate."""
+    """The nightly cluster, of whichever kind, is that of translate."""
     found = of_kind(render(overlay), "RayCluster", "RayCronJob")
     translate = next(each for each in render(overlay) if each["metadata"]["name"] == "translate")
     assert [cluster_spec(each) for each in found] == [cluster_spec(translate)]

@@ -1,4 +1,4 @@
-"""The figures of infra/README.md follow from its formulas and from what has been measured."""
+"""Figures of infra/README.md, which follow from its formulas and from the measurements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DECODED, ENCODED = 3681.0, 4203.0
 
 
 def rows() -> list[tuple[str, list[float]]]:
-    """Device and numbers of each row of the table of sizes."""
+    """Return device and numbers of each row of the table of sizes."""
     table = TEXT.split("| device | r |")[1].split("\n\n")[0]
     found = []
     for line in table.splitlines()[2:]:

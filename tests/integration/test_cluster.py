@@ -1,4 +1,4 @@
-"""pack, train, translate and verify on a cluster of several nodes over S3 alone, with a node killed in each.
+"""Run pack, train, translate and verify on a cluster of several nodes over S3 alone, with a node killed in each.
 
 Every job is submitted; the workers' nodes share nothing but the S3 server. What comes out is compared with runs that
 nobody disturbed: the plain loop for pack and translate, plain processes for train.
@@ -32,14 +32,14 @@ _CPUS = 2
 
 
 class Submitter:
-    """Submits to one cluster, and kills a node of it while a job runs."""
+    """Client that submits to one cluster, and kills a node of it while a job runs."""
 
     def __init__(self, cluster: Nodes, address: str, folder: Path) -> None:
         self._cluster, self._address, self._folder = cluster, address, folder
         self.submitted = self.killed = 0
 
     def run(self, name: str, job: Sequence[str], environment: dict[str, str], kill: Callable[[Driver], int]) -> str:
-        """Return the log of the job, after `kill` has waited for its moment and named the node that dies then."""
+        """Run a job and return its log; meanwhile `kill` waits for its moment and names the node that dies then."""
         log = self._folder / f"{name}.log"
         passed = [token for variable in environment for token in ("--env", variable)]
         command = ["--address", self._address, "--submission_id", name, *passed, *job]
@@ -54,7 +54,7 @@ class Submitter:
         return said
 
     def run_held(self, name: str, job: Sequence[str]) -> str:
-        """Kill the node on which the first unit of the job that comes so far is about to be published."""
+        """Run a job, and kill the node on which its first unit is about to be published."""
         token = self._folder / f"{name}.token"
 
         def when_held(driver: Driver) -> int:
@@ -71,7 +71,7 @@ def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def write_pictures(url: str, count: int) -> str:
-    """A|B pictures, B the negative of A, and three files that are no pictures."""
+    """Write A|B images, B the negative of A, and three files that are no images."""
     for i in range(count):
         a = corpus.picture(i, small.SIZE, small.SIZE)
         pair = images.encode(np.concatenate([a, 255 - a], axis=1), images.Encoding(codec="png"))

@@ -1,4 +1,4 @@
-"""The Ray inside a job, from outside: who gets in, what is left behind, what is said when a part of it is killed."""
+"""Ray inside a job, seen from outside: who gets in, what is left behind, what is said when a part of it is killed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ print("got in:", len(ray.nodes()))
 
 
 class Held(NamedTuple):
-    """A job that waits in a stage, for ever."""
+    """Job that waits in a stage, for ever."""
 
     driver: Driver
     home: Path
 
     def process(self, title: str) -> int:
-        """The first one whose command line has `title` in it."""
+        """Return the first process with `title` in its command line."""
         return next(pid for pid in self.driver.alive() if title in command_line(pid))
 
 
@@ -70,7 +70,7 @@ def test_everything_listens_on_loopback(held: Held) -> None:
 def test_who_has_no_token_is_refused_and_nobody_finds_it(held: Held) -> None:
     gcs = held.process("gcs_server")
     [port] = {port for _, port in sockets.listening(gcs)}
-    # One that is on this machine, and knows how to reach a loopback address; and that does not try for long.
+    # This client is on this machine, can reach a loopback address, and does not try for long.
     knows = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_NUM_REDIS_GET_RETRIES": "1", "HOME": str(held.home)}
     clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | knows
     tries = [{}, {"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}]
@@ -102,7 +102,7 @@ def test_who_has_no_token_is_refused_and_nobody_finds_it(held: Held) -> None:
 
 
 def check_killed(held: Held, title: str, name: str) -> None:
-    """The job ends within seconds, and its last line names what was killed, and the command that goes on."""
+    """Check that the job ends within seconds, and that its last line names what was killed and how to go on."""
     pid = held.process(title)
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
@@ -132,7 +132,7 @@ def test_a_killed_part_is_named(title: str, name: str, tmp_path: Path) -> None:
 
 
 def test_the_sockets_of_a_process_are_seen() -> None:
-    """The first test looks with these eyes: they see one that is open to all."""
+    """The first test sees by this means, which notices a socket that is open to all."""
     with socket.create_server(("0.0.0.0", 0)) as to_all, socket.create_server(("127.0.0.1", 0)) as to_us:
         found = sockets.listening(os.getpid())
         assert {to_all.getsockname(), to_us.getsockname()} <= found

@@ -1,4 +1,4 @@
-"""The engine on a real local Ray: what it runs as, that it gives what the plain loop gives, and what it refuses."""
+"""Engine on a real local Ray: it runs as it should, gives what the plain loop gives, and refuses what it must."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
             limits=Limits(rows=4),
             resources=Resources(threads=1, decode_cpus=0.5, actor_cpus=0.5, encode_cpus=0.5),
         )
-        job = translate_job(config)  # with stages that ask for the same
+        job = translate_job(config)  # its stages ask for the same resources
         dataset = ray_data.build(job.works, [Task(0, "000000-000000")])
         assert plan_only([job]) == [(job.output.url, 12, 3)]
         stats = dataset.materialize().stats()
@@ -108,7 +108,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
 
 @dataclass(frozen=True)
 class Harmful:
-    """A stage that does to its process what is said for one key."""
+    """Stage that does to its process what it is asked to do for one key."""
 
     stage: Callable[[Any], Batch]
     key: str
@@ -170,7 +170,7 @@ def test_places_that_another_holds_are_told_and_taken_when_they_are_free(
 
 class Other:
     def hold(self) -> None:
-        """It is there."""
+        """Do nothing: an answer shows that the actor is there."""
 
 
 def wait_for_line(caplog: pytest.LogCaptureFixture, line: str) -> None:

@@ -1,4 +1,4 @@
-"""jobs.submit on a real cluster of one node that asks for a token, as `ray start --head` makes it."""
+"""Submission to a real cluster of one node that asks for a token, as `ray start --head` makes it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def client(address: str, log: Path, arguments: Sequence[str], environment: dict[
 
 
 def submit(address: str, log: Path, *arguments: str, environment: dict[str, str] = LETS_IN) -> tuple[int, str]:
-    """The exit code and all that was said."""
+    """Run jobs.submit; return the exit code and all that was printed."""
     log.unlink(missing_ok=True)
     with client(address, log, arguments, environment) as process:
         return process.wait(), log.read_text()
 
 
 def jobs(address: str) -> str:
-    """Return what Ray tells everybody who has the token about all its jobs."""
+    """Return what Ray reports about all its jobs to everybody who has the token."""
     request = urllib.request.Request(f"{address}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"})
     with urllib.request.urlopen(request) as answer:
         return io.TextIOWrapper(answer).read()

@@ -1,4 +1,4 @@
-"""jobs.train through Ray Train: killed and run again, it ends with the bits of a run that was not."""
+"""Training through Ray Train: killed and run again, it ends with the bits of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def drive(config: TrainConfig, log: Path) -> Driver:
 
 
 def kill_after(config: TrainConfig, step: int, log: Path) -> None:
-    """Start the run and kill its driver once it has come as far as the checkpoint of `step`."""
+    """Start the run and kill its driver once it has reached the checkpoint of `step`."""
     with drive(config, log) as driver:
         assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [step]), log.read_text()[-3000:]
         driver.kill()
@@ -54,19 +54,19 @@ def finish(config: TrainConfig, log: Path) -> str:
 
 
 def workers(driver: Driver) -> list[int]:
-    """The processes that train."""
+    """Return the processes that train."""
     return [pid for pid in driver.alive() if b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def uninterrupted(config: TrainConfig, folder: Path) -> str:
-    """The same run without Ray, in plain processes that nobody kills."""
+    """Train the same run without Ray, in plain processes that nobody kills."""
     plain = dataclasses.replace(config, output=str(folder / "uninterrupted"), min_workers=None)
     small.train_in_processes(config.workers, [plain], folder)
     return plain.output
 
 
 def check(config: TrainConfig, expected: str) -> None:
-    """The run has ended like the one in `expected`, and so has its bundle."""
+    """Check that the run has ended like the one in `expected`, and so has its bundle."""
     small.assert_same_bits(small.final_state(config.output), small.final_state(expected))
     found, wanted = metrics.read_metrics(config.output), metrics.read_metrics(expected)
     assert [(line["step"], line["losses"]) for line in found] == [(line["step"], line["losses"]) for line in wanted]
@@ -76,7 +76,7 @@ def check(config: TrainConfig, expected: str) -> None:
 
 
 def stop_after(config: TrainConfig, step: int, log: Path, wish: signal.Signals) -> int:
-    """Start the run and ask its driver to stop at the checkpoint of `step` or soon after; returns where it stopped."""
+    """Start the run, ask its driver to stop at the checkpoint of `step` or soon after, and return where it stopped."""
     with drive(config, log) as driver:
         assert driver.wait_for(lambda: checkpoint.steps(config.output)[-1:] >= [step]), log.read_text()[-3000:]
         driver.signal(wish)
@@ -92,7 +92,7 @@ def stop_after(config: TrainConfig, step: int, log: Path, wish: signal.Signals) 
 @pytest.mark.long
 def test_a_run_of_two_workers_that_is_stopped_and_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
     config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
-    config = dataclasses.replace(config, steps=250)  # a wish and a kill take a while, in which it goes on
+    config = dataclasses.replace(config, steps=250)  # a stop request and a kill take a while, in which the run goes on
     stopped = stop_after(config, 20, tmp_path / "stopped.log", signal.SIGTERM)
     kill_after(config, stopped // 10 * 10 + 20, tmp_path / "killed.log")
     said = finish(config, tmp_path / "finished.log")
@@ -112,7 +112,7 @@ def test_ctrl_c_loses_no_step(tmp_path: Path) -> None:
 
 
 def test_a_streamed_image_that_turns_out_bad_ends_the_run_at_once(tmp_path: Path) -> None:
-    """One line, exit code 1, and no start of the workers but the first."""
+    """There is one line, exit code 1, and no start of the workers but the first."""
     config = bad_in_the_middle(tmp_path)
     with drive(config, tmp_path / "log") as driver:
         assert driver.wait() == 1
@@ -120,13 +120,13 @@ def test_a_streamed_image_that_turns_out_bad_ends_the_run_at_once(tmp_path: Path
     found = re.search(r"\ntrain: .*\.parquet: image_b of '(\d+)' cannot be decoded \(.*of step (\d+), from which", said)
     assert found, said
     assert said.splitlines()[-1].startswith("train: ")
-    assert said.count("samples in") == 1  # the line with which each start begins
+    assert said.count("samples in") == 1  # each start begins with this line
     assert checkpoint.steps(config.output) == [int(found[2])]
     assert int(found[2]) >= 1
 
 
 def bad_in_the_middle(folder: Path) -> TrainConfig:
-    """A streamed run of two workers in which an image is cut short that is needed after some steps."""
+    """Prepare a streamed run of two workers in which an image that is needed after some steps is truncated."""
     good, store = small.encoded(small.picture(0)), str(folder / "store")
     small.write_store(store, shards=8, image_a=[good] * 8, image_b=[good] * 8)
     config = config_of(store, str(folder / "run"), workers=2, streaming="stream", shuffle_buffer=1)
@@ -151,9 +151,9 @@ def test_workers_that_find_no_place_are_refused_before_the_start(tmp_path: Path)
 def test_a_run_killed_at_random_steps_ends_with_the_same_bits(
     kind: str, workers: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Four kills of the driver, each while it ran: one as it starts, three at random steps; on a disk and on S3.
+    """Kill the running driver four times: once as it starts, three times at random steps; on a disk and on S3.
 
-    24 in all.
+    24 kills in all.
     """
     prefix = new_prefix(kind, request)
     config = config_of(small.write_pairs(f"{prefix}/store", 7), f"{prefix}/run", workers)

@@ -1,4 +1,4 @@
-"""jobs.train on a cluster of several nodes: lost ones, announced losses, and `ray job stop`."""
+"""Training on a cluster of several nodes: lost nodes, announced losses, and `ray job stop`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_announced_loss_of_a_node_writes_a_checkpoint_at_once(tmp_path: Path)
 
 
 def announce_loss(address: str, node_id: str) -> None:
-    """Drain a node, as a cloud's notice of a spot instance's end does."""
+    """Drain a node, as a cloud does when it announces the end of a spot instance."""
     deadline_ms = int((time.time() + 120) * 1000)
     reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     accepted, why = GcsClient(address).drain_node(node_id, reason, "test", deadline_ms)
