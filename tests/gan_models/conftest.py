@@ -1,4 +1,4 @@
-"""Setting of all tests of the models: one thread, so that sums have one order, and a fixed random state."""
+"""Settings of all tests of the models: one thread, so that sums have one order, and a fixed random state."""
 
 from collections.abc import Iterator
 

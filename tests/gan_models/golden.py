@@ -1,7 +1,7 @@
 """Numbers made with the reference implementation, which live outside this repository.
 
-Their folder is `TRANSDOMAIN_GOLDENS`, by default `../shared/goldens` beside the repository. Everything is built from
-the options that each file carries (the reference's names), so any further file of the same form is tested too.
+Their folder is `TRANSDOMAIN_GOLDENS`, by default `../shared/goldens` next to the repository. Everything is built from
+the options in each file (under the reference's names), so any further file of the same form is tested, too.
 """
 
 import math
@@ -20,7 +20,7 @@ FOLDER = Path(os.environ.get("TRANSDOMAIN_GOLDENS", Path(__file__).parents[3] / 
 
 
 def files(pattern: str) -> list[Any]:
-    """Test parameters: the files that match, or one that is skipped with the reason."""
+    """Return test parameters: the files that match, or one that is skipped with the reason."""
     found = sorted(FOLDER.glob(pattern))
     if found:
         return [pytest.param(path, id=path.stem) for path in found]
@@ -29,7 +29,7 @@ def files(pattern: str) -> list[Any]:
 
 
 def generator_config(options: Mapping[str, Any], *, reverse: bool = False) -> GeneratorConfig:
-    """The generator of `netG`; `reverse` swaps its channels (from target to source)."""
+    """Return the generator of `netG`; `reverse` swaps its channels (from target to source)."""
     source, target = options["input_nc"], options["output_nc"]
     kind, size = options["netG"].split("_")
     return GeneratorConfig(
@@ -44,7 +44,7 @@ def generator_config(options: Mapping[str, Any], *, reverse: bool = False) -> Ge
 
 
 def discriminator_config(options: Mapping[str, Any], in_channels: int) -> DiscriminatorConfig:
-    """The discriminator of `netD`; `basic` ignores `n_layers_D`."""
+    """Return the discriminator of `netD`; `basic` ignores `n_layers_D`."""
     return DiscriminatorConfig(
         kind="pixel" if options["netD"] == "pixel" else "patch",
         in_channels=in_channels,
@@ -55,7 +55,7 @@ def discriminator_config(options: Mapping[str, Any], in_channels: int) -> Discri
 
 
 def fill(network: nn.Module, salt: float) -> None:
-    """The formula of `formula_filled.json`, in place: smooth, different in every tensor, and free of any RNG."""
+    """Fill in place by the formula of `formula_filled.json`: smooth, different in every tensor, and free of any RNG."""
     for index, (name, tensor) in enumerate(network.state_dict().items()):
         if not tensor.is_floating_point():
             continue
@@ -69,5 +69,5 @@ def fill(network: nn.Module, salt: float) -> None:
 
 
 def wave_image(*shape: int, salt: float) -> Tensor:
-    """The formula's input picture, float32."""
+    """Return the formula's input image, float32."""
     return torch.sin(0.013 * torch.arange(math.prod(shape), dtype=torch.float64) + salt).view(shape).float()

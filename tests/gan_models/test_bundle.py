@@ -1,4 +1,4 @@
-"""Bundles: what is written can be read back exactly; what does not fit is one clear line."""
+"""Bundles: they are read back exactly as written; what does not fit is refused in one clear line."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def change_config(files: Files, **changes: Any) -> None:
 def test_a_bundle_comes_back_as_it_was() -> None:
     files: Files = {}
     network = build_generator(UNET)
-    network(torch.randn(2, 3, 16, 16))  # the running statistics are weights, too
+    network(torch.randn(2, 3, 16, 16))  # running statistics are weights, too
     sha256 = save_bundle(
         files.__setitem__,
         objective="pix2pix",
@@ -217,7 +217,7 @@ def test_a_pillow_image_is_translated_as_the_network_does_it(files: Files) -> No
     translated = torch.tensor(list(bundle(image).tobytes())).view(8, 16, 3)
 
     expected = (output[0].permute(1, 2, 0) + 1) / 2 * 255
-    assert (translated - expected.floor()).abs().max() <= 1  # where rounding decides the integer
+    assert (translated - expected.floor()).abs().max() <= 1  # rounding decides the integer there
     assert (translated == expected.floor()).float().mean() > 0.99
 
 

@@ -37,7 +37,7 @@ def test_parameters_and_arithmetic_of_the_generators(config: GeneratorConfig, pa
 def test_the_receptive_field_is_as_far_as_a_gradient_reaches(config: GeneratorConfig | DiscriminatorConfig) -> None:
     network = build_network(config).double()
     for parameter in network.parameters():
-        torch.nn.init.uniform_(parameter, 0.1, 1)  # all positive, so that no ReLU cuts a way
+        torch.nn.init.uniform_(parameter, 0.1, 1)  # all positive, so that no ReLU cuts a path
     image = torch.rand(1, 3, 256, 256, dtype=torch.float64, requires_grad=True)
     logits = without_tanh(network)(image)
 
@@ -52,7 +52,7 @@ def test_the_receptive_field_is_as_far_as_a_gradient_reaches(config: GeneratorCo
 
 
 def without_tanh(network: torch.nn.Module) -> torch.nn.Module:
-    """The last layer's derivative would be 0 in floating point."""
+    """Remove the last tanh, whose derivative would be 0 in floating point."""
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, torch.nn.Tanh):

@@ -35,7 +35,7 @@ SWEEP = [
     pytest.param(*each, id="-".join(each), marks=[] if each in PUBLISHED else pytest.mark.long)
     for each in product(("unet", "resnet"), ("batch", "instance", "layer", "group", "none"))
 ]
-# Batch, and height and width in multiples beyond the smallest; none is the tracer's example. The smallest U-Net picture
+# Batch, and height and width in multiples beyond the smallest; none is the tracer's example. The smallest U-Net image
 # has an innermost one of a single pixel, as a U-Net 256 has at 256².
 SHAPES = [(1, 0, 0), (3, 0, 0), (2, 0, 3), (1, 4, 1), (5, 2, 2)]
 
@@ -47,7 +47,7 @@ def config_of(kind: str = "unet", norm: str = "batch", **options: Any) -> Genera
 
 
 def trained(config: GeneratorConfig) -> nn.Module:
-    """A generator in training mode with louder weights, biases and scales of its own, and running statistics."""
+    """Return a generator in training mode with large weights, biases and scales of its own, and running statistics."""
     network = build_generator(config)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -106,7 +106,7 @@ def test_a_program_comes_back_from_its_file_and_gives_the_same_bits(kind: str, n
 
 @pytest.mark.parametrize("kind", ["unet", "resnet"])
 def test_a_program_that_was_never_in_a_file_takes_every_size_too(kind: str) -> None:
-    """None of its checks may take a size of one multiple for an impossible one."""
+    """None of the program's checks may take a size of one multiple for an impossible one."""
     config = config_of(kind)
     network = trained(config)
     program = export_program(network, config).module()
@@ -140,7 +140,7 @@ def test_a_program_refuses_a_size_that_the_generator_does_not_take(kind: str, si
 def test_channels_last_images_are_as_exact_as_others() -> None:
     config = config_of(norm="instance")
     network = trained(config)
-    image = 1e-3 * torch.randn(2, 3, 64, 64) + 0.9  # E[x²] − E[x]² would lose what there is
+    image = 1e-3 * torch.randn(2, 3, 64, 64) + 0.9  # E[x²] − E[x]² would lose the variance
     expected = translations(network, [image])[0]
 
     found = export_program(network, config).module()(image.contiguous(memory_format=torch.channels_last))

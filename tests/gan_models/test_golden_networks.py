@@ -1,4 +1,4 @@
-"""Every network agrees with the reference: names and shapes of its weights, and its output."""
+"""Networks agree with the reference: names and shapes of the weights, and output."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.gan_models import golden
 
 
 def build(name: str, norm: str, width: int, channels: int) -> nn.Module:
-    """The network that the reference calls `name` (netG or netD)."""
+    """Build the network that the reference calls `name` (netG or netD)."""
     options = {"input_nc": channels, "output_nc": 3, "netG": name, "netD": name, "norm": norm, "ngf": width}
     options |= {"ndf": width, "no_dropout": True, "n_layers_D": 3}
     if name in ("basic", "n_layers", "pixel"):
@@ -55,10 +55,10 @@ def test_golden_full_width_output(path: Path, mode: str) -> None:
         channels, height, side = map(int, shape.split("x"))
         network = build(name, norm, int(width[3:]), channels)
         golden.fill(network, salt=0)
-        # In training mode at batch 1, a batch norm takes the image's own statistics: that is our translation mode.
+        # In training mode at batch 1, a batch norm takes the image's own statistics, as our translation mode does.
         network = network.eval() if mode == "eval" else translation_mode(network)
         image = golden.wave_image(1, channels, height, side, salt=0)
-        # Two fp32 results differ by what the machines' sums round, so the exact result is compared with the golden.
+        # Two machines round fp32 sums differently, so the exact result is compared with the golden.
         # The formula makes a ResNet's channels almost alike, and nine instance-normalised blocks magnify rounding: the
         # golden's own is 0.021 in a pixel there, and 1e-3 in the means.
         magnifies = name.startswith("resnet") and norm == "instance"

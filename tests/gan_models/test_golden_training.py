@@ -36,7 +36,7 @@ PIX2PIX_LOSSES = {"G_GAN": "g_gan", "G_L1": "g_l1", "D_real": "d_real", "D_fake"
 
 
 def build(options: Mapping[str, Any]) -> tuple[Objective, dict[str, str], dict[str, str]]:
-    """The objective of the reference's `options`, with the reference's names of its networks and losses."""
+    """Return the objective of the reference's `options`, with the reference's names of its networks and losses."""
     # The reference never applies its gradient penalty.
     common = {"gan_loss": options["gan_mode"], "pool_size": options["pool_size"], "gradient_penalty": 0}
     generator = golden.generator_config(options)
@@ -61,7 +61,7 @@ def adam(objective: Objective, options: Mapping[str, Any]) -> dict[str, Optimize
 
 
 class RecordedPools:
-    """Pools that take the decisions of a recording, which lists none while a pool fills."""
+    """Pools that follow the decisions of a recording, which lists none while a pool fills."""
 
     def __init__(self, size: int) -> None:
         self.pools = {"A": ImagePool(size), "B": ImagePool(size)}
@@ -139,8 +139,8 @@ FORMULA_RUNS = {
 }
 
 # Adam's first step moves each weight by the sign of its gradient, and under instance norm the formula's weights are so
-# badly conditioned that one sign which rounding decides changes a loss by 6e-4, and the step after that by 3e-2. So
-# only the first step of that run is a number to agree with; float64 agrees above.
+# badly conditioned that one sign decided by rounding changes a loss by 6e-4, and by 3e-2 in the step after that. So
+# only the first step of that run must agree; float64 agrees above.
 FORMULA_TOLERANCE = {"cyclegan": (1e-5, 2e-3, 0.1), "pix2pix": (1e-5, 1e-5, 1e-5)}
 
 

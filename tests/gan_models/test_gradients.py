@@ -42,7 +42,7 @@ def test_compiled_norm_gradient_agrees_with_float64(layout: torch.memory_format,
     x = torch.randn(batch, 8, 12, 10) * 3 + 2
     gradient = torch.randn_like(x)
 
-    @torch.compile  # all of them in one graph, which compiles faster than one by one
+    @torch.compile  # all share one graph, which compiles faster than one by one
     def compiled(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {norm: layers[norm](value) for norm, value in values.items()}
 
@@ -95,7 +95,7 @@ def compare_gradients(network: nn.Module, batches: tuple[int, ...], layout: torc
         expected = parameter_gradients(exact, x.double(), gradient.double())
         x = x.to(memory_format=layout)
         if len(batches) > 1:
-            torch._dynamo.maybe_mark_dynamic(x, 0)  # one compilation for all of them
+            torch._dynamo.maybe_mark_dynamic(x, 0)  # one compilation serves all of them
         actual = parameter_gradients(network, x, gradient.to(memory_format=layout))
 
         cosine = torch.nn.functional.cosine_similarity(actual.double(), expected, dim=0)
@@ -104,7 +104,7 @@ def compare_gradients(network: nn.Module, batches: tuple[int, ...], layout: torc
 
 
 def by_definition(norm: str) -> nn.Module:
-    """The normalisation as its article writes it, for width 8 and two groups, at its initial scale and shift."""
+    """Return the normalisation as its article defines it, for width 8, two groups, and the initial scale and shift."""
     dimensions = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
 
     def normalise(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The image pool does what it is told, and what it is told depends on seed, step and position alone."""
+"""Image pool: it follows its decisions, which depend on seed, step and position alone."""
 
 import pytest
 import torch
@@ -110,7 +110,7 @@ def test_decisions_are_a_function_of_seed_step_direction_and_position() -> None:
 
 
 def test_decisions_do_not_change_between_versions() -> None:
-    """A resumed run must decide as the one that it continues."""
+    """A resumed run must decide as the run that it continues."""
     swapped = [PoolDecision(False, slot) for slot in (29, 18, 49)]
 
     assert pool_decisions(1, 2, "A", 4, 50) == [*swapped[:2], KEEP, swapped[2]]

@@ -1,4 +1,4 @@
-"""The smallest picture that each network can be trained on: it works, and anything smaller does not."""
+"""Smallest image that each network can be trained on: it works, and anything smaller does not."""
 
 from __future__ import annotations
 

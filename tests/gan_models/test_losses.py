@@ -54,7 +54,7 @@ def test_the_penalty_of_a_linear_critic_is_known() -> None:
 
 
 def test_the_penalty_is_of_the_mean_over_patches() -> None:
-    """A critic that gives the same logit for each of 900 patches is the critic that gives it once."""
+    """A critic that gives the same logit for each of 900 patches equals the critic that gives it once."""
     weight = torch.randn(3, 4, 4)
     real, fake = torch.randn(2, 1, 3, 4, 4)
 
@@ -71,7 +71,7 @@ def test_the_penalty_is_taken_between_real_and_fake() -> None:
     gradient_penalty(lambda x: seen.append(x) or x.square(), real, fake)
 
     (between,) = seen
-    assert (between.amin((1, 2, 3)) == between.amax((1, 2, 3))).all()  # one place a sample
+    assert (between.amin((1, 2, 3)) == between.amax((1, 2, 3))).all()  # one position per sample
     assert between.min() >= 0
     assert between.max() <= 1
     assert len(between.unique()) > 32

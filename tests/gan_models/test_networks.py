@@ -76,11 +76,11 @@ def test_every_generator_keeps_the_size_and_learns(kind: str, norm: str, dropout
             in_channels=source,
             out_channels=target,
         )
-        least = max(config.size_multiple, 8)  # a reflection of 3 pixels, and a norm's need of more than one value
+        least = max(config.size_multiple, 8)  # reflection takes 3 pixels, and a norm more than one value
         network = build_generator(config)
         for height, width in ((least, least), (least, 2 * least), (3 * least, least)):
             if norm == "batch" and batch == height * width // least**2 == 1:
-                continue  # a batch norm cannot train on one value a channel, which a U-Net's innermost picture is
+                continue  # a batch norm cannot train on one value per channel, as in a U-Net's innermost image
             output = network(torch.rand(batch, source, height, width) * 2 - 1)
             network.zero_grad()
             output.square().sum().backward()

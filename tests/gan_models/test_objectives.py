@@ -68,7 +68,7 @@ def weights(objective: Objective) -> list[Tensor]:
 
 
 class Counted(nn.Module):
-    """A network that counts the images and passes that go through it."""
+    """Network that counts the images and passes that go through it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ def test_a_shared_forward_changes_nothing(
 def test_micro_batches_do_what_the_batch_does(
     build: Callable[..., Objective], accumulate: int, gan_loss: GanLoss
 ) -> None:
-    """Uneven ones and pools that swap included."""
+    """This includes uneven micro-batches and pools that swap."""
     batches = [pair(5, torch.float64) for _ in range(4)]
     runs, states, pools = [], [], []
     for count in (1, accumulate):
@@ -253,7 +253,7 @@ def test_micro_batches_go_through_the_networks_one_by_one(build: Callable[..., O
 
     passes = {name: network.passes for name, network in counted.items()}
     if build is small_pix2pix:
-        # Once for the discriminator, and once more for the generator's own graph.
+        # Images pass once for the discriminator, and once more for the generator's own graph.
         assert (passes, asked) == ({"g": [2, 1, 2, 1], "d": [4, 2]}, [3])
     else:
         assert (passes["g_AB"], passes["d_B"], asked) == ([4, 2, 2, 1], [4, 2], [3, 3])
@@ -274,7 +274,7 @@ def test_the_generators_step_goes_through_the_bare_discriminators() -> None:
     objective.step(*pair(), optimizers=optimizers_of(objective))
 
     passes = {name: network.passes for name, network in counted.items()}
-    # A and the identity's B share a pass; then comes the cycle. Real and fake share one.
+    # A and the identity's B share a pass; then comes the cycle. Real and fake share a pass.
     assert passes == {"g_AB": [2, 1], "g_BA": [2, 1], "d_A": [2], "d_B": [2]}
 
 
@@ -323,7 +323,7 @@ def test_every_gan_loss_trains_every_network(build: Callable[..., Objective], ga
 
 @OBJECTIVES
 def test_the_gradient_penalty_is_applied(build: Callable[..., Objective]) -> None:
-    """With the penalty the critic's gradient has to grow; the same run without it ends elsewhere."""
+    """The penalty makes the critic's gradient grow; the same run without it ends elsewhere."""
     runs = {}
     for weight in (0.0, 10.0):
         torch.manual_seed(1)
@@ -431,7 +431,7 @@ def test_autocast_is_around_forwards_and_not_around_updates(build: Callable[[], 
 
     losses = objective.step(*pair(), optimizers=optimizers_of(objective), update=update, autocast=autocast)
 
-    # pix2pix's fake comes before both updates, those of CycleGAN in the first.
+    # pix2pix makes its fake before both updates, CycleGAN makes its own in the first.
     assert entered == (3 if build is small_pix2pix else 2)
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
 

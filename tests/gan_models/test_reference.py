@@ -36,7 +36,7 @@ NORMS: list[dict[str, Any]] = [
 
 
 def state_of(config: Config) -> State:
-    """Random weights, those of the norms too, so that a norm left out changes the output."""
+    """Return random weights, also in the norms, so that a norm left out changes the output."""
     network = build_generator(config) if isinstance(config, GeneratorConfig) else build_discriminator(config)
     state = network.state_dict()
     for name, tensor in state.items():
@@ -49,13 +49,13 @@ def state_of(config: Config) -> State:
 
 
 def norms_of(config: Config) -> dict[str, int]:
-    """The places of the norms, with their channels."""
+    """Return the names of the norms, with their channels."""
     with_scale = state_of(replace(config, norm="batch", affine=False))
     return {name[: -len(".running_mean")]: len(t) for name, t in with_scale.items() if name.endswith("running_mean")}
 
 
 def tracked(config: Config, *, counter: bool = True) -> State:
-    """Entries that an old file has under each instance norm."""
+    """Return the entries that an old file has under each instance norm."""
     state: State = {}
     for name, channels in norms_of(config).items():
         state |= {f"{name}.running_mean": torch.randn(channels), f"{name}.running_var": torch.rand(channels)}
@@ -223,7 +223,7 @@ def test_one_counter_that_is_missing_is_missed() -> None:
 
 
 class ForkBlock(nn.Module):
-    """A residual block as forks have it: `block`, with torch's own affine instance norm."""
+    """Residual block as forks have it: `block`, with torch's own affine instance norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -274,7 +274,7 @@ def test_the_fork_with_affine_instance_norm_translates_as_it_did() -> None:
         bare = {n: t for n, t in recognised.state.items() if n in state_of(RESNET)}
         without_norms = network_with(RESNET, bare)(image)
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
-    assert (without_norms - expected).abs().max() > 0.1  # what a lenient loading would have made
+    assert (without_norms - expected).abs().max() > 0.1  # a lenient loading would have made this
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -323,7 +323,7 @@ def test_both_spellings_of_a_block_are_refused() -> None:
 
 
 def test_another_padding_than_the_reference_s_default_is_refused() -> None:
-    """Zeros instead of reflections leave out a layer of the block, so the names are others."""
+    """Zeros instead of reflections leave out a layer of the block, so the names differ."""
     moved = {"conv_block.1.": "conv_block.0.", "conv_block.5.": "conv_block.3."}
     state = state_of(RESNET)
     for old, new in moved.items():
@@ -332,7 +332,7 @@ def test_another_padding_than_the_reference_s_default_is_refused() -> None:
 
 
 def test_an_absurd_name_is_refused_like_any_other() -> None:
-    """It must not build an absurd network either, which would take all memory or all of the stack."""
+    """The import must not build an absurd network either, which would use up the memory or the stack."""
     deep = f"model.model.1.model{'.3.model' * 5000}.1.weight"
     assert "recognised a PatchGAN" in refusal(state_of(PATCH) | {"model.999999999.weight": torch.zeros(1)})
     assert "recognised a U-Net" in refusal(state_of(UNET) | {deep: torch.zeros(1)})
@@ -349,7 +349,7 @@ def test_a_network_of_another_kind_is_named_by_its_first_tensors() -> None:
 
 
 class Malicious:
-    """Creates a file when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -385,7 +385,7 @@ def test_a_malicious_file_is_refused_and_not_run(zipped: bool, tmp_path: Path) -
     assert "nothing of it was run" in said
     assert not trap.exists()
     torch.load(io.BytesIO(data), weights_only=False)
-    assert trap.exists()  # so it would have run
+    assert trap.exists()  # loaded without the guard, it runs
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -1,4 +1,4 @@
-"""The learning rate's tables: the published one, and those of torch's own schedulers."""
+"""Tables of the learning rate: the published one, and those of torch's own schedulers."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def test_epochs_count_from_one() -> None:
 
 
 def of_torch(make: Callable[[SGD], Any], steps: int, *metrics: float) -> list[float]:
-    """The rate in each of `steps` steps of a scheduler that begins with 1."""
+    """Return the rate in each of `steps` steps of a scheduler that begins with 1."""
     optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler: LRScheduler = make(optimizer)
     found = []

@@ -1,4 +1,4 @@
-"""Translation mode: no image's result depends on its neighbours, and batch norm is the image's own or the running."""
+"""Translation mode: no result depends on other images; batch norm takes the image's own or running statistics."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ NORMS = ["batch", "layer", "instance", "group", "none"]
 
 
 def trained(config: GeneratorConfig) -> nn.Module:
-    """A generator in training mode, whose batch norms have seen something and whose biases are not zero."""
+    """Return a generator in training mode whose batch norms have seen data and whose biases are not zero."""
     torch.manual_seed(3)
     network = build_generator(config)
     with torch.no_grad():

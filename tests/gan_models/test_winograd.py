@@ -1,4 +1,4 @@
-"""Winograd's filtering gives what the direct convolution gives, within a stated error, at any size and batch."""
+"""Winograd's filtering agrees with direct convolution, within a stated error, at any size and batch."""
 
 from collections.abc import Callable
 
@@ -23,17 +23,17 @@ RESNET = GeneratorConfig(kind="resnet", depth=2, width=8, norm="instance")
 
 
 def relative_error(actual: Tensor, exact: Tensor) -> float:
-    """Root mean square of the difference over that of the exact values."""
+    """Return the root mean square of the difference over that of the exact values."""
     return ((actual - exact).square().mean().sqrt() / exact.square().mean().sqrt()).item()
 
 
 def relative_distance(actual: Tensor, exact: Tensor) -> float:
-    """The largest difference over the largest of the exact values."""
+    """Return the largest difference over the largest of the exact values."""
     return ((actual - exact).abs().max() / exact.abs().max()).item()
 
 
 def value_and_gradients(layer: nn.Module, x: Tensor, gradient: Tensor) -> list[Tensor]:
-    """The output, and the gradients of the input and of every parameter."""
+    """Return the output, and the gradients of the input and of every parameter."""
     x = x.detach().requires_grad_()
     y = layer(x)
     return [y.detach(), *torch.autograd.grad(y, [x, *layer.parameters()], gradient)]
@@ -139,7 +139,7 @@ def test_training_steps_are_those_of_the_direct_convolution_in_float64(batch: in
 
 
 def train(model: CycleGAN, batch: int) -> dict[str, float]:
-    """Three steps by plain descent, which has no small numbers to divide by; returns the last losses."""
+    """Train three steps by plain descent, which divides by no small numbers, and return the last losses."""
     optimizers = {
         "generators": torch.optim.SGD(model.parameters(model.generator_names), lr=1e-2),
         "discriminators": torch.optim.SGD(model.parameters(model.discriminator_names), lr=1e-2),
@@ -185,7 +185,7 @@ def test_a_translation_by_it_differs_in_few_values_and_by_one() -> None:
     generator = build_generator(GeneratorConfig(kind="resnet", depth=9, width=16, norm="instance"))
     with torch.no_grad():
         for parameter in generator.parameters():
-            parameter.mul_(5)  # so that a whole range of values comes out
+            parameter.mul_(5)  # spreads the output over the whole range of values
         image = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8) * 2 - 1, size=128, mode="bicubic")
         translator = translation_mode(generator)
         winograd = to_uint8(with_winograd_trunk(translator)(image))

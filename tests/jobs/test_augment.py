@@ -1,4 +1,4 @@
-"""jobs.augment through its command line, in the plain loop: slots, draws, what is kept and what is said."""
+"""Tests of jobs.augment through its command line, in the plain loop: slots, draws, kept data and messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DAYS = ["2026-10-01", "2026-10-02", "2026-10-03"]
 
 
 class Ground:
-    """A source that grows by a folder of pictures a day, and a configuration with two translators."""
+    """Source that grows by a folder of images a day, and a configuration with two translators."""
 
     def __init__(self, prefix: str, scratch: Path) -> None:
         self.source, self.output = storage.join(prefix, "in"), storage.join(prefix, "out")
@@ -61,7 +61,7 @@ class Ground:
         return augment.main(["--config", str(self.file), "--slot", slot, "--local", *options])
 
     def plan(self, slot: str, *options: str) -> None:
-        """The slot's run, ended as soon as there is its plan."""
+        """Run a slot, but end as soon as its plan is there."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(failpoints, "point", lambda name: self._end() if name == "after plan" else None)
             assert self.run(slot, *options) == 1
@@ -70,7 +70,7 @@ class Ground:
         raise RuntimeError("ended")
 
     def slots(self) -> dict[str, set[str]]:
-        """The sources of every slot, from its plan."""
+        """Return the sources of every slot, from its plan."""
         output = Output(self.output)
         found: dict[str, set[str]] = {}
         for segment in load_segments(output):
@@ -142,11 +142,11 @@ def test_a_slot_takes_what_is_in_no_slot_yet(ground: Ground, capsys: pytest.Capt
     assert ground.run(DAYS[0]) == 0
     before = corpus.contents(ground.output)
     second = ground.grow(DAYS[2], 3)
-    assert ground.run(DAYS[0]) == 0  # again: it has its inputs
+    assert ground.run(DAYS[0]) == 0  # run again: it has its inputs
     assert "was complete already, nothing to do" in capsys.readouterr().out
     assert corpus.contents(ground.output) == before
     assert ground.run(DAYS[2]) == 0
-    assert ground.run(DAYS[1]) == 0  # missed, run later: it gets what is left, which is nothing
+    assert ground.run(DAYS[1]) == 0  # missed and run later: it gets what is left, which is nothing
     assert ground.slots() == {DAYS[0]: set(first), DAYS[2]: set(second), DAYS[1]: set()}
     third = ground.grow("late", 1)
     assert ground.run(DAYS[1]) == 0
@@ -195,7 +195,7 @@ def test_an_unfinished_slot_is_finished_by_the_next_of_the_same_settings(
 ) -> None:
     first = ground.grow(DAYS[0], 6)
     storage.replace(storage.join(ground.source, "x.png"), b"no picture")
-    assert ground.run(DAYS[0], "--budget.count", "0") == 3  # stopped by its budget
+    assert ground.run(DAYS[0], "--budget.count", "0") == 3  # its budget stopped it
     assert not storage.exists(storage.join(ground.output, "_SUCCESS"))
     capsys.readouterr()
     assert ground.run("", "--status") == 0
@@ -498,7 +498,7 @@ def test_two_sources_keep_their_common_columns(ground: Ground, capsys: pytest.Ca
 
 
 class TestWhatCannotBeUsedIsRefusedInOneLine:
-    """Exit code 2, one line, and nothing written."""
+    """Each case ends with exit code 2 and one line, and writes nothing."""
 
     def check(self, ground: Ground, capsys: pytest.CaptureFixture[str], words: str, *options: str) -> None:
         assert ground.run(DAYS[0], *options) == 2
@@ -610,7 +610,7 @@ def test_a_source_at_another_place_may_not_hide_other_pictures(
     assert "1 files of known names are others" in said
     assert names[0] in said
     (moved / names[0]).write_bytes(same)
-    assert ground.run(DAYS[1]) == 0  # the same pictures: nothing is new
+    assert ground.run(DAYS[1]) == 0  # the same images: nothing is new
     assert ground.slots()[DAYS[1]] == set()
 
 

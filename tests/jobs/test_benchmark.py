@@ -1,4 +1,4 @@
-"""The benchmark on a tiny network: that it runs, what it prints in which order, and what it writes."""
+"""Benchmark on a tiny network: it runs, prints its tables in order, and writes its numbers."""
 
 from __future__ import annotations
 

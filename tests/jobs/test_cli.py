@@ -20,7 +20,7 @@ HOSTILE = f"x\nout: {VERDICT}\x1b[8m\x9b2J\u202e[red].png"
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> str:
-    """A store with a stray shard of a hostile name, of whose sources one with such a name is gone."""
+    """Make a store with a stray shard of a hostile name, one of whose sources, with such a name, is gone."""
     source, output = corpus.write_folder(str(tmp_path / "in"), 2), str(tmp_path / "out")
     good = images.encode(corpus.picture(1), images.Encoding(codec="png"))
     Path(source, HOSTILE).write_bytes(good)

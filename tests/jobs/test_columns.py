@@ -34,7 +34,7 @@ def picture(seed: int) -> dict[str, Any]:
 
 
 def labelled(path: Path, start: int, *, good: bool = True, features: datasets.Features = FEATURES) -> None:
-    """A shard of two rows as `datasets` writes it."""
+    """Write a shard of two rows as `datasets` does."""
     rows = [
         {
             "key": f"{start + i}",

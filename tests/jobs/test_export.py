@@ -1,4 +1,4 @@
-"""jobs.export through its command line: from a bundle to a file that gives the same, and what is said otherwise."""
+"""Tests of jobs.export through its command line: a bundle becomes a file that gives the same, or a clear message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def expected(bundle: str, image: torch.Tensor) -> torch.Tensor:
 
 
 def refused(capfd: pytest.CaptureFixture[str], text: str) -> None:
-    """One line on stderr, with `text` in it, and nothing else."""
+    """Check that stderr has one line, with `text` in it, and nothing else."""
     said = capfd.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1

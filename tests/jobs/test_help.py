@@ -1,4 +1,4 @@
-"""The help of every job: text that flows, one screen of common options, and all of them on demand."""
+"""Help of every job: text that flows, one screen of common options, and all options on demand."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shown(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], mo
 
 
 def hard_breaks(lines: list[str]) -> list[str]:
-    """The first words of lines that would have fitted at the end of the line before."""
+    """Return the lines whose first word would have fitted at the end of the line before."""
     found = []
     rows = [line.removeprefix("│ ").removesuffix("│").rstrip() for line in lines]
     for before, row in itertools.pairwise(rows):

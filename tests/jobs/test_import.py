@@ -1,4 +1,4 @@
-"""jobs.import: checkpoint files of the reference implementation become a bundle that translates as they did."""
+"""Tests of jobs.import: checkpoints of the reference implementation become a bundle that translates as they did."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def state_of(config: Config) -> dict[str, Tensor]:
 
 
 def write(prefix: str, files: Mapping[str, Config | Mapping[str, Any]]) -> dict[str, Any]:
-    """The files, by name, of a configuration (with random weights) or of what is given; returns what they hold."""
+    """Write files by name, from a configuration (with random weights) or a state; return what they hold."""
     states = {}
     for name, held in files.items():
         states[name] = state_of(held) if isinstance(held, Config) else held
@@ -57,7 +57,7 @@ def imported(source: str, output: str, *options: str) -> Bundle:
 
 
 def refused(capsys: pytest.CaptureFixture[str], source: str, output: str, *options: str) -> str:
-    """The one line that is said about what cannot become a bundle."""
+    """Return the one line that is printed about what cannot become a bundle."""
     capsys.readouterr()
     assert job.main(["--input", source, "--output", output, *options]) == 2
     said = capsys.readouterr()
@@ -91,7 +91,7 @@ def test_golden_network_comes_through_the_bundle(path: Path, source: str, output
         write(source, {"latest_net_G.pth": held["state_dict"]})
         network = imported(source, output).generator()
     else:
-        # It sees six channels, as that of pix2pix does; a bundle needs a generator beside it.
+        # It sees six channels, as pix2pix's discriminator does; a bundle needs a generator with it.
         write(source, {"latest_net_G.pth": UNET, "latest_net_D.pth": held["state_dict"]})
         network = imported(source, output).discriminators["a_to_b"]
 

@@ -1,4 +1,4 @@
-"""A whole job on a real S3 server behind a network that loses answers, damages bodies and refuses at random."""
+"""Whole jobs on a real S3 server behind a network that loses answers, damages bodies and refuses at random."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 class _Weather:
-    """One request in `one_in` meets a fault that fits it, the same for the same seed and order."""
+    """Weather in which one request in `one_in` meets a fault that fits it, the same for the same seed and order."""
 
     def __init__(self, seed: int, one_in: int) -> None:
         self._random, self._one_in, self._lock = random.Random(seed), one_in, threading.Lock()

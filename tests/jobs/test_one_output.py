@@ -1,4 +1,4 @@
-"""One output is of one job and one source, whatever is given to it later; and it says so before any work."""
+"""Outputs belong to one job and one source, whatever is given to them later, and say so before any work."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class TestAForeignPrefix:
 
 
 def end_at(point: str, times: int = 1) -> Callable[[str], None]:
-    """A crash point that raises, the first `times` that it is reached."""
+    """Return a failpoint that raises the first `times` that it is reached."""
     left = iter(range(times))
 
     def end(name: str) -> None:
@@ -248,7 +248,7 @@ class TestAdoption:
             record
         ).encode()
         url.write_bytes(harmed)
-        expected = 0 if harm == "other counts" else 1  # which only the shard itself contradicts
+        expected = 0 if harm == "other counts" else 1  # only the shard itself contradicts these counts
         assert run_pack(source, output) == expected
         if expected:
             assert str(url) in last_line(capsys)
@@ -269,7 +269,7 @@ class TestTheMark:
         with monkeypatch.context() as patch:
             patch.setattr(failpoints, "point", end_at("after plan"))
             assert run_pack(source, output) == 1
-        (output / "_SUCCESS").write_bytes(mark)  # as a run leaves it that is killed just after it wrote its mark
+        (output / "_SUCCESS").write_bytes(mark)  # a run that is killed just after it wrote its mark leaves it like this
         with pytest.raises(UserError, match="has not finished"):
             open_store(str(output))
         assert verify.main(["--input", str(output)]) == 1
@@ -310,7 +310,7 @@ class TestTheBudget:
     ) -> None:
         strict = ("--budget.after_rows", "1", "--budget.share", "0.4")
         output = tmp_path / "out"
-        for i in range(40):  # bad ones that come first, good ones after them
+        for i in range(40):  # bad ones come first, good ones after them
             (source / f"a{i:02d}.jpg").write_bytes(b"no picture")
         assert run_pack(source, output, *strict) == 3
         left = len(list((output / "_transdomain/commits").iterdir()))
@@ -331,7 +331,7 @@ def images_type() -> pa.DataType:
 
 
 class TestWhatIsDerived:
-    """Never stands between the work and its being called complete."""
+    """Derived objects never keep finished work from being called complete."""
 
     @pytest.mark.parametrize("cell", [None, {"bytes": None, "path": None}, {"bytes": b"broken", "path": None}])
     def test_a_carried_picture_that_cannot_be_shown(self, tmp_path: Path, cell: Any) -> None:

@@ -1,4 +1,4 @@
-"""pack and translate through their command lines, in the plain loop: what comes out, and what is said."""
+"""Tests of pack and translate through their command lines, in the plain loop: outputs and messages."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_public_readers_see_each_image_once(tmp_path: Path) -> None:
 
 
 class TestBadInput:
-    """One clear line and exit code 2 where it is found before the work."""
+    """Bad input ends with one clear line, and exit code 2 where it is found before the work."""
 
     @pytest.fixture
     def bundle(self, tmp_path: Path) -> str:
@@ -311,7 +311,7 @@ def test_a_file_that_is_gone_after_its_verdict_is_as_it_was_published(
 ) -> None:
     source = corpus.write_folder(str(tmp_path / "in"), 4)
     bundle = corpus.write_bundle(str(tmp_path / "bundle"))
-    # All in one unit: with several, their order is drawn.
+    # All are in one unit, since several would come in a drawn order.
     options = ["--form", "folder", "--limits.rows", "8", "--on_changed", "set_aside"]
     ends = iter([False, False, True])
 

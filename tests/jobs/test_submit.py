@@ -1,4 +1,4 @@
-"""jobs.submit without a cluster: what is submitted, what becomes of a name, and what is refused in one line."""
+"""Tests of jobs.submit without a cluster: what is submitted, what becomes of a name, what is refused in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def attempt(number: int, status: str, *, line: str = LINE, exit_code: int | None
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The one line that is said about an unusable command line."""
+    """Return the one line that is printed about an unusable command line."""
     assert submit.main(argv) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -128,7 +128,7 @@ def test_the_exit_code_is_the_jobs_own(status: str, driver: int | None, expected
 
 
 class FakeClient:
-    """Ray's client, on whose cluster somebody else makes the first attempt in the moment before we do."""
+    """Stand-in for Ray's client, on whose cluster somebody else makes the first attempt just before we do."""
 
     def __init__(self) -> None:
         self.jobs: list[Any] = []

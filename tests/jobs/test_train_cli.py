@@ -1,4 +1,4 @@
-"""jobs.train from its command line, as far as it needs no Ray: what is refused, and what is left to do."""
+"""Tests of jobs.train through its command line, as far as it needs no Ray: refusals, and work that is left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> str:
 
 
 def flags(config: TrainConfig) -> list[str]:
-    """The command line of the small run of pix2pix."""
+    """Return the command line of the small run of pix2pix."""
     return [
         "--input", config.input, "--output", config.output, "--generator.width", "4", "--generator.depth", "5",
         "--discriminator.width", "4", "--discriminator.layers", "2", "--global_batch", "3",
@@ -32,7 +32,7 @@ def flags(config: TrainConfig) -> list[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The one line that is said about an unusable command line."""
+    """Return the one line that is printed about an unusable command line."""
     assert train.main(argv) == 2
     said = capsys.readouterr()
     assert said.out == ""

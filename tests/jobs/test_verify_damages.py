@@ -1,4 +1,4 @@
-"""Every kind of damage to an output is found, named, and mended as far as it can be; what is sound is not touched."""
+"""Damage of every kind to an output is found, named, and mended as far as possible; sound objects are not touched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMIT = "_transdomain/commits/000000-000001.json"
 
 
 def edit(**changes: object) -> Callable[[Path], None]:
-    """Changes to fields of a JSON file."""
+    """Return a harm that changes fields of a JSON file."""
 
     def harm(path: Path) -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | changes, indent=1, sort_keys=True))
@@ -76,10 +76,10 @@ def append(path: Path) -> None:
 
 class Damage(NamedTuple):
     name: str
-    """The object that is damaged, and that is to be named."""
+    """Name of the object that is damaged, and that must be named."""
     harm: Callable[[Path], None]
     mended: bool = True
-    """Return True where `--repair` and the job's next run bring the output back."""
+    """True where `--repair` and the job's next run bring the output back."""
 
 
 SHARD, ASIDE = "data/000000-000001.parquet", "_quarantine/000000-000000.parquet"
@@ -144,7 +144,7 @@ HARMLESS = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source, and two outputs made from it: shards and a folder. 9 inputs in 3 units, the first with bad ones."""
+    """Make a source and two outputs of it, shards and a folder: 9 inputs in 3 units, the first with bad ones."""
     root = tmp_path_factory.mktemp("made")
     source = corpus.write_folder(str(root / "in"), 6)
     for bad in corpus.BROKEN:  # all in the first unit
@@ -161,7 +161,7 @@ def run_again(made: Path, output: Path) -> int:
 
 
 def snapshot(output: Path) -> dict[str, tuple[int, bytes]]:
-    """Inode and content of each file: what is written again has another inode."""
+    """Return inode and content of each file: a file that is written again has another inode."""
     files = [path for path in output.rglob("*") if path.is_file()]
     return {str(path.relative_to(output)): (path.stat().st_ino, path.read_bytes()) for path in files}
 
@@ -233,7 +233,7 @@ def test_what_readers_leave_out_is_no_fault(made: Path, tmp_path: Path, name: st
     HARMLESS[name](output / name)
     assert verify.main(["--input", str(output)]) == 0
     assert run_again(made, output) == 0
-    # A budget that is exceeded stays that, whatever stands first in the quarantine.
+    # An exceeded budget stays exceeded, whatever comes first in the quarantine.
     options = ["--input", str(made / "in"), "--output", str(output), "--local", "--limits.rows", "4"]
     assert pack.main([*options, "--budget.count", "1"]) == 3
 
@@ -279,7 +279,7 @@ def test_a_plan_that_has_lost_its_end_costs_no_record(tmp_path: Path, capsys: py
     assert verify.main(["--input", str(output), "--repair"]) == 1
     assert "plan/000001.parquet is missing" in capsys.readouterr().out
     put(images.encode(corpus.picture(8), images.Encoding()))(tmp_path / "in/newer.jpg")
-    assert pack.main(options) == 2  # and its units are not taken for those that were made
+    assert pack.main(options) == 2  # its units are not taken for those that were made
     assert "000001.parquet is missing" in capsys.readouterr().err
     assert snapshot(output) == before
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.recipe import Change, differences, fingerprint
 
-# Names without a dot: a dot separates the levels.
+# Names have no dot, since a dot separates the levels.
 recipes = st.recursive(
     st.none() | st.booleans() | st.integers(0, 3) | st.sampled_from(["x", "y"]),
     lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),

@@ -17,7 +17,7 @@ SHOWN = r"a\nout: whole\x1b[8m\x1b]0;title\x07\r\x9b2J\u202e[red]:skull:\ud800.p
 
 
 class Terminal(io.TextIOWrapper):
-    """A terminal of some encoding that remembers what it was sent."""
+    """Terminal of some encoding that remembers what it was sent."""
 
     def __init__(self, encoding: str = "utf-8") -> None:
         super().__init__(io.BytesIO(), encoding=encoding, errors="strict", newline="")
@@ -31,7 +31,7 @@ class Terminal(io.TextIOWrapper):
 
 
 def attach(monkeypatch: pytest.MonkeyPatch, encoding: str = "utf-8") -> Terminal:
-    """Done in the test and not before it, since pytest puts its own streams there as the test begins."""
+    """Attach the terminal in the test and not before it, since pytest sets its own streams when the test begins."""
     made = Terminal(encoding)
     monkeypatch.setattr(sys, "stdout", made)
     monkeypatch.setattr(sys, "stderr", made)

@@ -14,7 +14,7 @@ from tests.infra import driver
 
 
 class Fake:
-    """A metric of Ray that keeps what it is told, and refuses what Ray's refuses."""
+    """Metric of Ray that keeps what is reported, and refuses what Ray's refuses."""
 
     told: dict[str, float]
 

@@ -83,7 +83,7 @@ def test_outlines_stay_inside_their_box() -> None:
 
 
 def test_the_map_tells_more_of_the_photograph_than_the_mean_photograph_does(pairs: list[np.ndarray]) -> None:
-    """The colour of each label, learned on 40 pairs, is nearer to the other 20 photographs."""
+    """The colour of each label, learned on 40 pairs, is closer to the other 20 photographs."""
     codes = PALETTE.astype(int) @ (65536, 256, 1)
     photographs = np.stack([photograph(pair) for pair in pairs]).astype(float)
     labels = np.stack([label_map(pair) for pair in pairs]).astype(int) @ (65536, 256, 1)

@@ -1,4 +1,4 @@
-"""The pure parts of the engine, and the adoption of what was there first."""
+"""Pure parts of the engine, and the adoption of what was there first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""jobs.evaluate over a small translated store."""
+"""Evaluation of a small translated store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.pipeline.training import small
 
 
 def evaluate(folder: Path, name: str, change: int) -> tuple[str, dict[str, dict[str, float]]]:
-    """The report and the scores of translations that are darker than their targets by so much."""
+    """Return the report and the scores of translations that are darker than their targets by `change`."""
     targets = [picture(i, 40, 40) // 2 + 60 for i in range(4)]
     url = small.write_store(str(folder / name), image=[t - change for t in targets], image_b=targets)
     said = job.evaluate(EvaluateConfig(input=url, output=str(folder / f"{name}-report")))

@@ -1,4 +1,4 @@
-"""Files of images, put together by hand where no writer at hand makes such."""
+"""Files of images, put together by hand where no available writer makes such files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(width: int, depth: int, colour_type: int, rows: Sequence[bytes], *extra: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these rows; `extra` chunks stand before the pixels."""
+    """Return a PNG of these rows; `extra` chunks come before the pixels."""
     header = struct.pack(">IIBBBBB", width, len(rows), depth, colour_type, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
     chunks = [(b"IHDR", header), *extra, (b"IDAT", pixels), (b"IEND", b"")]
@@ -35,13 +35,13 @@ def png(width: int, depth: int, colour_type: int, rows: Sequence[bytes], *extra:
 
 
 Tags = Mapping[int, tuple[str, Sequence[int]]]
-"""Tag to the struct code of its type and its values."""
+"""Mapping from a tag to the struct code of its type and its values."""
 
 _KINDS = {"B": 1, "s": 2, "H": 3, "I": 4, "f": 11}
 
 
 def tiff(*pages: tuple[np.ndarray, Tags], order: str = "<") -> bytes:
-    """A TIFF of uncompressed pages [height, width, channels] with these tags, over those of a plain picture."""
+    """Return a TIFF of uncompressed pages [height, width, channels], whose tags override those of a plain image."""
     file = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
     pointer = 4
     for pixels, tags in pages:
@@ -58,14 +58,14 @@ def tiff(*pages: tuple[np.ndarray, Tags], order: str = "<") -> bytes:
 
 
 def exif(tags: Tags) -> bytes:
-    """The body of an EXIF segment."""
+    """Return the body of an EXIF segment."""
     file = bytearray(b"II*\0" + bytes(4))
     _directory(file, tags, "<", 4)
     return bytes(file)
 
 
 def _directory(file: bytearray, tags: Tags, order: str, pointer: int) -> int:
-    """Append a directory to which `pointer` then points, and give the place of its own pointer to the next."""
+    """Append a directory to which `pointer` then points, and return the position of its own pointer to the next."""
     entries = b""
     for tag, (code, values) in sorted(tags.items()):
         body = bytes(values) if code == "s" else struct.pack(f"{order}{len(values)}{code}", *values)

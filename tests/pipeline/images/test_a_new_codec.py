@@ -1,4 +1,4 @@
-"""A codec is an entry of one table: a folder is translated into its files, and verified."""
+"""New codec: one entry of one table suffices to translate a folder into its files, and to verify them."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PROGRESSIVE = saved(Image.fromarray(picture(200, 300)), "JPEG", quality=90, prog
 
 
 def with_sampling(*factors: int) -> bytes:
-    """The file with other sampling factors in its header: a picture of noise, but a whole one."""
+    """Return the file with other sampling factors in its header: an image of noise, but a whole one."""
     data, frame = bytearray(PLAIN), PLAIN.index(b"\xff\xc0")
     for i, factor in enumerate(factors):
         data[frame + 11 + 3 * i] = factor

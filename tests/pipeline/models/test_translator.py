@@ -16,7 +16,7 @@ FRAMES = [np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30, 40, 50, 
 
 
 class Failing(nn.Module):
-    """The identity, after `fault` was asked about each batch."""
+    """Identity that first asks `fault` about each batch."""
 
     def __init__(self, fault: Callable[[torch.Tensor, int], None]) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from pipeline.report.curves import HEIGHT, WIDTH, curves
 
 
 def drawn(html: str) -> list[list[tuple[float, float]]]:
-    """The corners of each curve."""
+    """Return the corners of each curve."""
     root = ElementTree.fromstring(f"<div>{html}</div>")
     return [
         [tuple(map(float, corner.split(","))) for corner in line.get("points", "").split()]  # type: ignore[misc]

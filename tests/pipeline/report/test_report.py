@@ -25,13 +25,13 @@ def opened(png: bytes) -> np.ndarray:
 
 
 def box_of(sheet: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Left, top, width and height of all pixels that have a colour."""
+    """Return left, top, width and height of all pixels that have a colour."""
     rows, columns = np.nonzero(np.all(sheet == colour, axis=2))
     return columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
 
 
 class Contents(HTMLParser):
-    """The names of all tags, and the text outside the style."""
+    """Parser that collects the names of all tags, and the text outside the style."""
 
     def __init__(self, document: str) -> None:
         super().__init__()

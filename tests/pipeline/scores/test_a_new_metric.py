@@ -1,4 +1,4 @@
-"""A metric is an entry of one table: validation and evaluation measure it, and its report shows it."""
+"""New metric: with one entry of one table, validation and evaluation measure it, and its report shows it."""
 
 from __future__ import annotations
 

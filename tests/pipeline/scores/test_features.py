@@ -32,7 +32,7 @@ def test_kid_is_about_zero_for_one_kind_of_picture_and_larger_for_two(lite0: fea
 
 
 def test_kid_agrees_with_its_definition() -> None:
-    """The unbiased estimate with the kernel (x·y / d + 1)³."""
+    """The definition is the unbiased estimate with the kernel (x·y / d + 1)³."""
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(6, 5)), generator.normal(size=(6, 5)) + 1
 

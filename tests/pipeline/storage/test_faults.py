@@ -77,7 +77,7 @@ def test_a_server_that_ignores_the_condition_is_refused(proxy: Proxy, prefix: st
 
 @pytest.mark.parametrize("size", [10, 106_000_000])
 def test_a_create_whose_answer_is_lost_is_one_whole_object(proxy: Proxy, prefix: str, size: int) -> None:
-    """The larger body is one that s3fs sends in parts, whose completion not every server makes conditional."""
+    """s3fs sends the larger body in parts, whose completion not every server makes conditional."""
     url, data = f"{prefix}/x", os.urandom(1000) * (size // 1000) or b"0123456789"
     proxy.when("PUT POST", "x", faults.drop_answer)
     assert not storage.create(url, data)
@@ -288,7 +288,7 @@ def test_a_body_that_stops_on_the_way_ends_its_attempt(
 
 
 def _continue(listening: socket.socket) -> None:
-    """Ask for the body and take nothing of it."""
+    """Ask for the body and read nothing of it."""
     connection, _ = listening.accept()
     connection.recv(9)
     connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")

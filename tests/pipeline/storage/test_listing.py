@@ -1,4 +1,4 @@
-"""Listings: whole or an error, links followed once, and what is passed over counted."""
+"""Listings: they are whole or an error, follow links once, and count what they pass over."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_a_file_whose_name_is_no_text_is_read_under_an_escaped_key(tmp_path: Pat
 
 
 def planned(store: Store) -> list[Unit]:
-    """The units of a store, as their plan has them."""
+    """Return the units of a store, as their plan has them."""
     units = list(plan_units(store.ranges, Limits()))
     return decode_units(io.BytesIO(encode_segment(units, number=0, job="pack", recipe={}, sources={})))
 

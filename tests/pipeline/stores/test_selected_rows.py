@@ -1,4 +1,4 @@
-"""Rows that are wanted of a store: the same as all of them filtered, without ever holding all of them."""
+"""Selected rows of a store: the same as filtering all of them, without ever holding all of them."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ def test_what_is_not_wanted_is_never_held_all_at_once(tmp_path: Path, monkeypatc
     monkeypatch.setattr(parquet, "_PIECE_BYTES", 20_000)
     assert read_rows([whole], wants=selection.wants).to_pylist() == expected
     assert len(read) > 5
-    assert max(read) < 22_000  # by a row more, where rows do not come out even
+    assert max(read) < 22_000  # by one row more, where rows do not divide evenly

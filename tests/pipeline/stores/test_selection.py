@@ -1,4 +1,4 @@
-"""Which keys are wanted: shares, independence and sameness."""
+"""Selection of keys: shares, independence and repeatability."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_stages_that_fit_side_by_side_are_accepted() -> None:
     [
         [{"CPU": 2.0, "GPU": 1.0}],
         [{"CPU": 8.0}],
-        [{"CPU": 0.5, "GPU": 1.0}, {"CPU": 16.0}],  # enough of everything, but never on one node
+        [{"CPU": 0.5, "GPU": 1.0}, {"CPU": 16.0}],  # there is enough of everything, but never on one node
         [],
     ],
 )
@@ -56,7 +56,7 @@ def test_a_gpu_that_no_node_has_is_no_matter_of_cpus() -> None:
 
 
 def test_actors_may_be_put_where_they_are_in_the_way() -> None:
-    """Packed tightly all would fit; spread over both nodes the actors leave half a CPU on each."""
+    """Packed tightly, everything would fit; spread over both nodes, the actors leave half a CPU on each."""
     spread = [Demand(name="large", cpus=1.0), Demand(name="pool", cpus=0.5, actors=2)]
     nodes = [{"CPU": 1.0}, {"CPU": 1.0}]
     homeless = without_place(spread, nodes)

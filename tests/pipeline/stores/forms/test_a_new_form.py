@@ -1,4 +1,4 @@
-"""A store form is a class and an entry of one table: whatever reads a store reads it."""
+"""New form of a store: a class and an entry of one table suffice for all readers of stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests import corpus
 
 
 class Lines(StoreForm):
-    """Text files with an image a line: its key, a space, and its bytes in base64."""
+    """Text files with one image per line: its key, a space, and its bytes in base64."""
 
     name, title, one = "lines", "text files of images", "text file of images"
 

@@ -21,7 +21,7 @@ SIZE = footer(3).serialized_size
 
 
 class Reads:
-    """Reads of footers, counted by shard."""
+    """Counter of reads of footers, by shard."""
 
     def __init__(self) -> None:
         self.of: list[str] = []
