@@ -1,4 +1,4 @@
-"""One training step of pix2pix and CycleGAN: what is computed, in which order, and through which networks."""
+"""Training step of pix2pix and CycleGAN: what is computed, in which order, and through which networks."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""The watchdog, in processes of its own that it may end."""
+"""Watchdog, in processes of its own that it may end."""
 
 from __future__ import annotations
 
