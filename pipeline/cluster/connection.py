@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -110,7 +109,8 @@ def _join() -> None:
     if address.startswith("http"):
         raise UserError(f"RAY_ADDRESS is {address}, a dashboard; it takes jobs from: transdomain submit NAME …")
     endpoints = _endpoints(address)
-    if endpoints and not any(_answers(host, port) for host, port in endpoints):
+    # Ray itself would try for more than three minutes.
+    if endpoints and not any(liveness.answers(*each, within_s=_ANSWER_WITHIN_S) for each in endpoints):
         raise UserError(f"RAY_ADDRESS is {address}: no cluster answers there; start one, or unset it to run without")
     ray.init(log_to_driver=True, logging_level=logging.WARNING)
 
@@ -123,15 +123,6 @@ def _endpoints(address: str) -> list[tuple[str, int]]:
     # Ray may replace a loopback address with the node's own.
     hosts = {host, ray.util.get_node_ip_address()} if host in ("localhost", "127.0.0.1") else {host}
     return [(each, int(port)) for each in hosts]
-
-
-def _answers(host: str, port: int) -> bool:
-    """Return True where something listens at this address. Ray itself would try for more than three minutes."""
-    try:
-        with socket.create_connection((host, port), timeout=_ANSWER_WITHIN_S):
-            return True
-    except OSError:
-        return False
 
 
 def _embed() -> None:

@@ -94,7 +94,7 @@ def _follow_gcs(ended: threading.Event) -> None:
     patience_s = ray_internals.gcs_patience_s() * _SHARE_OF_PATIENCE
     answered, told = time.monotonic(), False
     while not ended.wait(_ASK_EVERY_S):
-        if _answers(host.strip("[]"), int(port)):
+        if answers(host.strip("[]"), int(port), within_s=_ANSWER_WITHIN_S):
             answered, told = time.monotonic(), False
             continue
         silent_s = time.monotonic() - answered
@@ -106,9 +106,10 @@ def _follow_gcs(ended: threading.Event) -> None:
             return
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int, *, within_s: float) -> bool:
+    """Return True where something listens at this address, and accepts a connection in so many seconds."""
     try:
-        with socket.create_connection((host, port), timeout=_ANSWER_WITHIN_S):
+        with socket.create_connection((host, port), timeout=within_s):
             return True
     except OSError:
         return False
