@@ -18,7 +18,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores.forms import naming, parquet
-from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, others_among
+from pipeline.stores.forms.registry import FORMS, beside, form_of, form_of_ranges, inputs_among, is_shown
 from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
 from pipeline.stores.mark import marked_segments
 from pipeline.stores.tables.ranges import Range
@@ -87,15 +87,12 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     form, inputs = inputs_among(entries, tally)
     if not inputs:
         raise _no_input(url, listing)
-    if others := others_among(entries, form):
-        log.warning(
-            "%s: %d %s, such as %s, stand beside %s and are not read",
-            url,
-            len(others),
-            form_of(others[0].name).title,  # type: ignore[union-attr]
-            others[0].name,
-            form.title,
-        )
+    for other in FORMS:
+        count, example = tally.counts.get(beside(other, form), (0, ""))
+        if count:
+            log.warning(
+                "%s: %d %s, such as %s, stand beside %s and are not read", url, count, other.title, example, form.title
+            )
     store = form.open(url, inputs, alike=alike)
     passed_over = (*storage.passed_over(tally), *store.passed_over)
     return replace(store, root=root, passed_over=passed_over, links=tally.followed)

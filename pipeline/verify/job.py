@@ -13,7 +13,7 @@ from pipeline.engine.records.units import passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
 from pipeline.recipe import fingerprint
 from pipeline.stores.forms import parquet
-from pipeline.stores.forms.folder import Folder
+from pipeline.stores.forms.registry import form_of
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.mark import Totals
 from pipeline.verify.fault import Fault
@@ -143,7 +143,7 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
         elif name.startswith("_transdomain/"):
             yield Fault(name=name, what="is nothing that a job wrote", remedy="move it away")
         elif name.startswith("data/"):
-            if files_known or not Folder().reads(name):
+            if files_known or ((form := form_of(name)) and not form.names_are_keys):
                 yield Fault(name=name, what="belongs to no committed unit", remedy="move it away")
         elif name.lower().endswith(_DATA_ENDINGS):
             yield Fault(name=name, what="stands beside data/, where readers could take it for data", remedy="move it")

@@ -48,9 +48,9 @@ def inputs_among(entries: Sequence[storage.Entry], tally: storage.Tally) -> tupl
     return form, list(_inputs(entries, form, tally))
 
 
-def others_among(entries: Iterable[storage.Entry], form: StoreForm) -> list[storage.Entry]:
-    """Return the objects that would be inputs of another form."""
-    return [e for e in entries if (other := form_of(e.name)) not in (None, form) and other and other.lists(e.name)]
+def beside(other: StoreForm, form: StoreForm) -> str:
+    """Return the reason why objects of another form are no inputs of a store."""
+    return f"{other.title} beside {form.title}"
 
 
 def _inputs(entries: Iterable[storage.Entry], form: StoreForm, tally: storage.Tally) -> Iterator[storage.Entry]:
@@ -58,6 +58,6 @@ def _inputs(entries: Iterable[storage.Entry], form: StoreForm, tally: storage.Ta
         if form.lists(entry.name):
             yield entry
         elif other := form_of(entry.name):
-            tally.add(f"{other.title} beside {form.title}" if other.lists(entry.name) else other.unlisted, entry.name)
+            tally.add(beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
         elif not naming.is_marker(entry.name):
             tally.add(naming.by_ending(entry.name, tally), entry.name)
