@@ -1,7 +1,7 @@
 """Parts that pix2pix and CycleGAN share: named networks, image pools, and the update from a loss."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -88,6 +88,9 @@ class Objective:
     learns: ClassVar[tuple[Learned, ...]]
     """Directions, the one from A to B first."""
 
+    step: Callable[..., dict[str, Tensor]]
+    """One training step, with the arguments of `Pix2Pix.step`; returns its losses by name, 0-dim and detached."""
+
     networks: dict[str, nn.Module]
     """Networks themselves, through which weights are trained, saved and moved to a device."""
 
@@ -125,20 +128,6 @@ class Objective:
         self.pools = dict(pools)
         self.pool_seed = pool_seed
         self.steps = 0
-
-    def step(
-        self,
-        real_a: Tensor,
-        real_b: Tensor,
-        *,
-        optimizers: Optimizers,
-        update: Update = plain_update,
-        autocast: Autocast = nullcontext,
-        replay: Replay | None = None,
-        accumulate: int = 1,
-    ) -> dict[str, Tensor]:
-        """Do one training step and return its losses by name, 0-dim and detached; see `Pix2Pix.step`."""
-        raise NotImplementedError
 
     def parameters(self, names: Iterable[str]) -> list[nn.Parameter]:
         """Return the parameters of the networks called `names`, for an optimiser."""
