@@ -80,13 +80,11 @@ def draw_samples(
     return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
 
 
-def translate_images(
-    generator: nn.Module, config: GeneratorConfig, images_NHWC: np.ndarray, *, batch: int = _BATCH
-) -> np.ndarray:
+def translate_images(generator: nn.Module, config: GeneratorConfig, images_NHWC: np.ndarray) -> np.ndarray:
     """Return the translations of images of one size by a generator in training, in fp32; uint8 [N, H, W, C]."""
     device = next((parameter.device for parameter in generator.parameters()), torch.device("cpu"))
     own = copy.deepcopy(generator)  # a translator may lay out weights in another way
-    return Translator.of(own, config, exact(device.type, batch=min(batch, len(images_NHWC)))).all(list(images_NHWC))
+    return Translator.of(own, config, exact(device.type, batch=min(_BATCH, len(images_NHWC)))).all(list(images_NHWC))
 
 
 def _provenance(config: TrainConfig, sources: Sources, record: Record) -> dict[str, Any]:

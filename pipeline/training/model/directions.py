@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from gan_models.bundle import OPPOSITE, Direction
+from gan_models.objective import Domain
 from pipeline.training.config.train import TrainConfig
 
 
@@ -17,6 +18,8 @@ class LearnedDirection:
     """Networks of a run that learn one direction."""
 
     direction: Direction
+    source: Domain
+    """Domain of the networks that is translated: the source side of the training is A."""
     generator: str
     """Name of the generator."""
     generator_config: GeneratorConfig
@@ -33,6 +36,7 @@ def learned_directions(config: TrainConfig) -> list[LearnedDirection]:
     return [
         LearnedDirection(
             direction=config.direction if source == "A" else OPPOSITE[config.direction],
+            source=source,
             generator=generator,
             generator_config=forward if source == "A" else backward,
             discriminator=discriminator,

@@ -180,12 +180,12 @@ class Watch:
             except (TrainingDataError, SourceChangedError) as error:
                 log.warning(f"step {step}: no samples: {error}")
                 return
-        few, objective = self._samples, self._config.objective_type
-        for learned, (source, generator, _) in zip(learned_directions(self._config), objective.learns, strict=True):
-            inputs, targets = few.a if source == "A" else few.b, few.b if objective.paired else None
-            pixels = draw_samples(networks[generator], learned.generator_config, inputs, targets)
+        few, paired = self._samples, self._config.objective_type.paired
+        for learned in learned_directions(self._config):
+            inputs, targets = few.a if learned.source == "A" else few.b, few.b if paired else None
+            pixels = draw_samples(networks[learned.generator], learned.generator_config, inputs, targets)
             for sink in self._sinks:
-                sink.picture(step, f"samples/{generator}", pixels)
+                sink.picture(step, f"samples/{learned.generator}", pixels)
 
     def _warn_of_idle_discriminators(self, step: int) -> None:
         idle = guards.idle_discriminators(self._recent)

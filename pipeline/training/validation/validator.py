@@ -22,7 +22,7 @@ from pipeline.storage.retry import preflight
 from pipeline.training.checkpoints.bundle import translate_images
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.loader import Sources, find_sources, load_images
-from pipeline.training.model.directions import learned_directions
+from pipeline.training.model.directions import LearnedDirection, learned_directions
 
 History = Sequence[Mapping[str, Any]]
 
@@ -102,8 +102,8 @@ class Validator:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         """Reads and decodes the images. Raises what `find_sources` and `load_images` raise."""
-        self._objective, self._device = config.objective_type, device
-        self._generators = [learned.generator_config for learned in learned_directions(config)]
+        self._paired, self._device = config.objective_type.paired, device
+        self._learns = learned_directions(config)
         sources = validation_sources(config)
         self._images = load_images(sources, config.crop_size, threads=torch.get_num_threads())
         self._features = load_features() if features_are_there() else None
@@ -116,22 +116,24 @@ class Validator:
         where they are not installed or a set has one image only.
         """
         real = {"A": self._images.a, "B": self._images.b}
-        learns, scores = self._objective.learns, dict[str, float]()
+        scores = dict[str, float]()
 
-        def translated_by(i: int, images_NHWC: np.ndarray) -> np.ndarray:
-            return translate_images(networks[learns[i].generator], self._generators[i], images_NHWC)
+        def translated_by(learned: LearnedDirection, images_NHWC: np.ndarray) -> np.ndarray:
+            return translate_images(networks[learned.generator], learned.generator_config, images_NHWC)
 
-        fakes = [translated_by(i, real[learned.source]) for i, learned in enumerate(learns)]
-        for metric in metrics_on("pairs" if self._objective.paired else "cycles"):
-            for i, learned in enumerate(learns):
-                if metric.on == "pairs":
-                    pairs = zip(fakes[i], real[_OTHER[learned.source]], strict=True)
-                else:
-                    pairs = zip(translated_by(1 - i, fakes[i]), real[learned.source], strict=True)
-                scores[metric.name + _ending(learned.source)] = mean_of_pairs(metric, pairs)
-        for learned, translated in zip(learns, fakes, strict=True):
+        fakes = [translated_by(learned, real[learned.source]) for learned in self._learns]
+        if self._paired:
+            compared = [(fake, real[_OTHER[each.source]]) for each, fake in zip(self._learns, fakes, strict=True)]
+        else:
+            back = self._learns[::-1]
+            cycled = [translated_by(each, fake) for each, fake in zip(back, fakes, strict=True)]
+            compared = [(cycle, real[each.source]) for each, cycle in zip(self._learns, cycled, strict=True)]
+        for metric in metrics_on("pairs" if self._paired else "cycles"):
+            for learned, pair in zip(self._learns, compared, strict=True):
+                scores[metric.name + _ending(learned.source)] = mean_of_pairs(metric, zip(*pair, strict=True))
+        for learned, fake in zip(self._learns, fakes, strict=True):
             side = _OTHER[learned.source]
-            scores |= self._kid(side, real[side], translated, _ending(learned.source))
+            scores |= self._kid(side, real[side], fake, _ending(learned.source))
         return scores
 
     def _kid(self, side: str, real: np.ndarray, fakes: np.ndarray, suffix: str) -> dict[str, float]:
