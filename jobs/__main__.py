@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import NoReturn
 
+from jobs.ending import end
 from pipeline.terminal import say, show
 
 JOBS = {
@@ -37,5 +39,10 @@ def main() -> int:
     return 2
 
 
+def command() -> NoReturn:
+    """Run the named job and end this process with its exit code."""
+    end(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
+from jobs.ending import end
 from pipeline import storage
 from pipeline.augment import slots
 from pipeline.augment.config import AugmentConfig
@@ -61,4 +61,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

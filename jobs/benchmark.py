@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jobs.cli import DONE, UNUSABLE, run_job
+from jobs.ending import end
 from pipeline import storage
 from pipeline.benchmark import forms, table, translation
 from pipeline.benchmark import ingest as ingesting
@@ -82,4 +83,4 @@ def _write(name: str, numbers: Mapping[str, Any], output: str | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

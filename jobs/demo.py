@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
+from jobs.ending import end
 from pipeline.demo.config import DemoConfig
 from pipeline.demo.job import demo
 from pipeline.terminal import show
@@ -22,4 +22,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -7,10 +7,10 @@ jobs.translate. ONNX needs `pip install 'transdomain[onnx]'`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
+from jobs.ending import end
 from pipeline.models.export_config import ExportConfig
 from pipeline.models.exporting import export
 from pipeline.terminal import tell
@@ -27,4 +27,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

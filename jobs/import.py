@@ -3,10 +3,10 @@
 # ruff: noqa: N999 (a job is called by its name, and this one's is a keyword)
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
+from jobs.ending import end
 from pipeline.models.import_config import ImportConfig
 from pipeline.models.importing import prepare
 from pipeline.terminal import tell
@@ -34,4 +34,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

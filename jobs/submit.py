@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from jobs.__main__ import JOBS
 from jobs.cli import DONE, INTERRUPTED, check_arguments, run_job, say
+from jobs.ending import end
 from pipeline.errors import UserError
 from pipeline.submit import client
 from pipeline.submit.config import SubmitConfig
@@ -98,4 +99,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 
 from jobs.cli import DONE, FAILED, run_job
+from jobs.ending import end
 from pipeline.terminal import tell
 from pipeline.verify import Verdict, clean, repair, verify
 from pipeline.verify.config import VerifyConfig
@@ -56,4 +56,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

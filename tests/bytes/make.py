@@ -6,8 +6,8 @@ It uses the jobs through their command lines alone, so it runs with any version 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
-import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -71,12 +71,8 @@ def _draw(inputs: Path) -> None:
 
 
 def _run(job: str, *arguments: str) -> None:
-    sys.argv = [job, *arguments]
-    try:
-        runpy.run_module(f"jobs.{job}", run_name="__main__")
-    except SystemExit as end:
-        if end.code != 0:
-            raise
+    if code := importlib.import_module(f"jobs.{job}").main(arguments):
+        sys.exit(f"jobs.{job} ended with {code}")
 
 
 def _sums(outputs: Path) -> dict[str, str]:
