@@ -21,6 +21,8 @@ OBJECT_STORE_BYTES = 2 * 10**9
 """Upper limit of the embedded Ray's shared memory; a third of the free memory where that is less."""
 
 _ANSWER_WITHIN_S = 10.0
+_START_WITHIN_S = 120
+"""Longest wait for each part of an embedded Ray; it takes 3 s alone, and ten times that beside other work."""
 
 _RAY_SETS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "PYTHONBREAKPOINT")
 """Variables that Ray may set in the environment of a process that joins or starts a cluster."""
@@ -79,6 +81,7 @@ def _own_settings() -> dict[str, str | None]:
         "RAY_ENABLE_K8S_TOKEN_AUTH": None,  # otherwise Ray asks Kubernetes about the token
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the same setting as `on_loopback` makes, for Ray's child processes
         "GLOO_SOCKET_IFNAME": "lo",  # the interface on which training workers connect
+        "RAY_gcs_server_port_wait_time_s": str(_START_WITHIN_S),
     }
     return own | {k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ}
 
@@ -126,7 +129,7 @@ def _endpoints(address: str) -> list[tuple[str, int]]:
 
 
 def _embed() -> None:
-    with ray_internals.on_loopback():
+    with ray_internals.on_loopback(), ray_internals.patient(_START_WITHIN_S):
         ray.init(
             address="local",
             num_cpus=hardware.available_cpus(),

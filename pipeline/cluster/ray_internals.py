@@ -7,11 +7,12 @@ import dataclasses
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ray._private import ray_constants, state, worker
+from ray._private import ray_constants, services, state, worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 
@@ -40,6 +41,31 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def patient(within_s: float) -> Iterator[None]:
+    """Give the raylet of a cluster that is started inside the block `within_s` seconds to register.
+
+    By default, Ray gives it 30 s, in a constant of a function, and gives up on a machine that is busy with other work.
+    """
+    get_node = services.get_node
+
+    def patiently(*arguments: Any) -> Any:
+        until = time.monotonic() + within_s
+        while True:
+            try:
+                return get_node(*arguments)
+            except RuntimeError:  # it has not registered yet
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.1)
+
+    services.get_node = patiently
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def one_row_a_block(rows: Any) -> Any:
