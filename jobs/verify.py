@@ -25,7 +25,7 @@ def run(config: VerifyConfig) -> int:
     total, planned = verdict.total, len(verdict.records.units)
     units = f"{total.units} units" if total.units == planned else f"{total.units} of {planned} units"
     tell(
-        f"{config.input}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} set aside"
+        f"{config.input}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} quarantined"
         f" + {total.skipped} skipped, in {units}: "
         + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
     )

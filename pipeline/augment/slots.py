@@ -105,7 +105,7 @@ def standings_table(found: Sequence[SlotStatus]) -> Table:
     """Return a table for people: one row per slot."""
     return Table(
         title="Slots",
-        columns=["slot", "inputs", "images", "set aside", "took", "state"],
+        columns=["slot", "inputs", "images", "quarantined", "took", "state"],
         rows=[
             [s.slot, f"{s.inputs:,}", f"{s.images:,}", f"{s.quarantined:,}", _duration(s.seconds), s.state]
             for s in found

@@ -76,7 +76,7 @@ def describe(outcome: Outcome) -> str:
     state = "complete" if outcome.fresh else "was complete already, nothing to do"
     if outcome.label:
         how = " (an input once for each translator)" if total.quarantined else ""
-        made = f"{total.ok} images of {outcome.inputs} inputs, {total.quarantined} set aside{how}"
+        made = f"{total.ok} images of {outcome.inputs} inputs, {total.quarantined} quarantined{how}"
         return f"{outcome.url}, slot {outcome.label}: {state}: {made}"
     skipped = f", {total.skipped} skipped" if total.skipped else ""
-    return f"{outcome.url}: {state}: {total.ok} ok, {total.quarantined} set aside{skipped} of {total.inputs} inputs"
+    return f"{outcome.url}: {state}: {total.ok} ok, {total.quarantined} quarantined{skipped} of {total.inputs} inputs"

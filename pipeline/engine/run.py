@@ -230,7 +230,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
         _call_complete(job, segments, manifest)
     if over:
         raise BudgetExceededError(
-            f"{output.url} is finished, with {total.quarantined} of {seen} images set aside: more than the error "
+            f"{output.url} is finished, with {total.quarantined} of {seen} images quarantined: more than the error "
             f"budget bears{_for_instance(output)}"
         )
     if plan.changed and not job.label and not job.set_aside_changed:
@@ -261,7 +261,7 @@ def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:
 
 def _over_budget(quarantined: int, inputs: int, output: Output) -> str:
     return (
-        f"stopped: {quarantined} of {inputs} images were set aside, more than the error budget bears"
+        f"stopped: {quarantined} of {inputs} images were quarantined, more than the error budget bears"
         f"{_for_instance(output)}; look at {output.url}/_quarantine, then run the same command again with a larger "
         "--budget.share or --budget.on_budget finish"
     )

@@ -66,8 +66,8 @@ def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segmen
     else:
         total = finish.totals(manifest)
         lines.append(
-            f"{total.inputs} inputs: {total.ok} in `data/`, {total.quarantined} set aside in `_quarantine/` with their "
-            f"reasons, {total.skipped} skipped."
+            f"{total.inputs} inputs: {total.ok} in `data/`, {total.quarantined} quarantined in `_quarantine/` with "
+            f"their reasons, {total.skipped} skipped."
         )
     if passed := passed_over(segments):
         lines += ["", "Passed over:", "", *(f"- {printable(line)}" for line in passed)]
@@ -95,7 +95,7 @@ def output_report(
         facts=[
             ("inputs", f"{total.inputs:,}"),
             ("ok", f"{total.ok:,}"),
-            ("set aside", f"{total.quarantined:,}"),
+            ("quarantined", f"{total.quarantined:,}"),
             ("skipped", f"{total.skipped:,}"),
             ("units", f"{total.units:,}"),
             ("written", f"{size / 1e6:,.1f} MB"),

@@ -76,8 +76,8 @@ def quarantine_heading(report: Report) -> str:
     """Return a line with the number of quarantined inputs, and of those shown where that is not all."""
     total, shown = report.quarantine_total, len(report.quarantine)
     if not total:
-        return "No input was set aside"
-    counted = f"{total:,} input{'s' if total > 1 else ''} set aside"
+        return "No input was quarantined"
+    counted = f"{total:,} input{'s' if total > 1 else ''} quarantined"
     return counted if shown == total else f"{counted}, {shown:,} shown"
 
 

@@ -62,7 +62,7 @@ def test_the_exit_code_is_the_jobs_own_and_its_log_is_readable(cluster: str, tmp
     secret = {**LETS_IN, "AWS_SECRET_ACCESS_KEY": "nobody-may-read-this-either", "PASSED_ON": "to-be-seen"}
     code, said = submit(cluster, tmp_path / "log", "--env", "PASSED_ON", *pack, environment=secret)
     assert code == 3, said
-    assert "pack: stopped: 3 of 12 images were set aside, more than the error budget bears" in said
+    assert "pack: stopped: 3 of 12 images were quarantined, more than the error budget bears" in said
     assert "\x1b" not in said
     assert "Traceback" not in said
     told = jobs(cluster)
@@ -104,7 +104,7 @@ def test_a_submission_is_detached_from_joined_stopped_and_made_again(cluster: st
     code, said = submit(cluster, second, *command, environment=LETS_IN | held)
     assert code == 0, said
     assert "submit: night.attempt2 submitted to" in said
-    assert f"{output}: complete: 9 ok, 3 set aside of 12 inputs" in said
+    assert f"{output}: complete: 9 ok, 3 quarantined of 12 inputs" in said
     assert submit(cluster, second, *command, environment=LETS_IN | held) == (
         0,
         "night.attempt2: has succeeded already, nothing to do\n",

@@ -14,7 +14,7 @@ from jobs import cli, pack, verify
 from pipeline import images
 from tests import corpus
 
-VERDICT = "9 inputs = 9 ok + 0 set aside + 0 skipped, in 1 units: whole"
+VERDICT = "9 inputs = 9 ok + 0 quarantined + 0 skipped, in 1 units: whole"
 HOSTILE = f"x\nout: {VERDICT}\x1b[8m\x9b2J\u202e[red].png"
 
 

@@ -302,7 +302,7 @@ class TestTheBudget:
     ) -> None:
         assert run_pack(self.paths_alone(tmp_path, 5), tmp_path / "out") == 3
         line = last_line(capsys)
-        assert "5 of 5 images were set aside" in line
+        assert "5 of 5 images were quarantined" in line
         assert "embed" in line  # the reason of one of them, and what to do
 
     def test_it_is_of_the_output_and_not_of_the_run(

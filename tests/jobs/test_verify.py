@@ -33,7 +33,7 @@ def an_object(output: str, prefix: str) -> str:
 
 
 def test_a_finished_output_is_whole(output: str, capsys: pytest.CaptureFixture[str]) -> None:
-    check(output, capsys, 0, "9 inputs = 6 ok + 3 set aside + 0 skipped, in 3 units: whole")
+    check(output, capsys, 0, "9 inputs = 6 ok + 3 quarantined + 0 skipped, in 3 units: whole")
 
 
 def test_a_harmed_object_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:

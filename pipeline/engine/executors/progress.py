@@ -52,4 +52,4 @@ def _lines(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Rece
 def _rate(ended: Sequence[Receipt], seconds: float) -> str:
     rows = sum(receipt.ok for receipt in ended)
     bad = sum(receipt.quarantined for receipt in ended)
-    return f"{rows / max(seconds, 1e-9):.1f} img/s" + (f", {bad} set aside" if bad else "")
+    return f"{rows / max(seconds, 1e-9):.1f} img/s" + (f", {bad} quarantined" if bad else "")

@@ -185,10 +185,10 @@ def test_fewer_in_quarantine_than_are_shown_is_refused() -> None:
 @pytest.mark.parametrize(
     ("shown", "total", "heading"),
     [
-        (0, 0, "No input was set aside"),
-        (1, 1, "1 input set aside"),
-        (2, 2, "2 inputs set aside"),
-        (2, 1234, "1,234 inputs set aside, 2 shown"),
+        (0, 0, "No input was quarantined"),
+        (1, 1, "1 input quarantined"),
+        (2, 2, "2 inputs quarantined"),
+        (2, 1234, "1,234 inputs quarantined, 2 shown"),
     ],
 )
 def test_the_quarantine_says_how_many_it_shows(shown: int, total: int, heading: str) -> None:
@@ -261,7 +261,7 @@ def test_text_is_aligned() -> None:
         "  model        0.08\n"
         "  mean        0.160\n"
         "\n"
-        "2 inputs set aside, 1 shown\n"
+        "2 inputs quarantined, 1 shown\n"
         "  a.jpg  decode  truncated  ends after 3 bytes"
     )
 

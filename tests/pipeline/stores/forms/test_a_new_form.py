@@ -64,7 +64,7 @@ def test_it_is_packed_and_verified(
     options = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--limits.rows", "2", "--local"]
     assert pack.main([*options, "--budget.share", "0.9"]) == 0
     assert verify.main(["--input", str(tmp_path / "out")]) == 0
-    assert "9 inputs = 6 ok + 3 set aside" in capsys.readouterr().out
+    assert "9 inputs = 6 ok + 3 quarantined" in capsys.readouterr().out
     rows = corpus.rows(str(tmp_path / "out"))
     files = {e.name: storage.read(e.url) for e in storage.list_files(folder)}
     assert {row["key"]: row["image"]["bytes"] for row in rows} == {row["key"]: files[row["key"]] for row in rows}
