@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan_models import GeneratorConfig, build_generator, save_bundle
 from pipeline import images, storage
-from pipeline.stores.forms import parquet
+from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.tables.schema import image_array
 
 _DIFFERENT_PICTURES = 64
@@ -49,7 +49,7 @@ def write_pairs(url: str, files: Sequence[bytes], count: int) -> None:
             f"image_{side}": image_array([files[(i + shift) % len(files)] for i in rows], keys)
             for side, shift in (("a", 0), ("b", 1))
         }
-        shard = parquet.encode_shard(pa.table({"key": keys} | sides), {})
+        shard = encode_shard(pa.table({"key": keys} | sides), {})
         storage.replace(storage.join(url, f"{first:06d}.parquet"), shard)
 
 

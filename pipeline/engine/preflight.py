@@ -33,8 +33,9 @@ def check_sources(job: Job, said: set[int]) -> None:
         for each in store.passed_over if id(store) not in said else ():
             log.warning("%s", each.below(store.url))
         said.add(id(store))
-    made = [job.output.shard(Unit("000000-000000", (), part_of(job.label, work.part))) for work in job.works]
-    made += [job.output.file(f"key.{work.sink.extension}") for work in job.works if work.sink.form == "folder"]
+    units = [Unit("000000-000000", (), part_of(job.label, work.part)) for work in job.works]
+    made = [job.output.data(unit, work.sink.form) for unit, work in zip(units, job.works, strict=True)]
+    made += [job.output.file(f"key.{extension}") for extension in _extensions(job)]
     for store in stores:
         if any(is_listed(url, store) for url in made):
             raise UserError(
@@ -51,7 +52,7 @@ def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Unit]
     """
     if plan.gone:
         _check_keys_of_output(job, plan, fresh)
-    extensions = {work.sink.extension for work in job.works if work.sink.form == "folder"}
+    extensions = _extensions(job)
     for store in job.sources.values():
         if id(store) in checked:
             continue
@@ -68,6 +69,11 @@ def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Unit]
                     f"{store.url}: of the keys {file!r} and {within!r} one would be a file where the other needs a "
                     "folder; rename one of them, or write --form parquet"
                 )
+
+
+def _extensions(job: Job) -> set[str]:
+    """Return the endings of the files that the job makes of single rows."""
+    return {work.sink.extension for work in job.works if work.sink.form.names_are_keys}
 
 
 def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Unit]) -> None:

@@ -31,7 +31,7 @@ from pipeline.engine.records.units import Segment, segment_of
 from pipeline.engine.segments import Planned, next_segment, plan_new_inputs
 from pipeline.errors import StorageError, UserError
 from pipeline.recipe import differences
-from pipeline.stores.forms import parquet
+from pipeline.stores.forms import shard
 from pipeline.stores.mark import Totals
 
 log = logging.getLogger("transdomain")
@@ -272,7 +272,7 @@ def _for_instance(output: Output) -> str:
     shown = [e for e in storage.list_files(output.at("_quarantine"), ".parquet") if not storage.is_hidden(e.name)]
     for entry in shown[:1]:
         try:
-            rows = parquet.read_columns(entry.url, ["key", "reason", "message"], first=1).to_pylist()
+            rows = shard.read_columns(entry.url, ["key", "reason", "message"], first=1).to_pylist()
         except StorageError as error:  # the example is optional
             log.info("%s", error)
             return ""

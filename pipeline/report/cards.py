@@ -19,7 +19,7 @@ from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
 from pipeline.stores import SourceChangedError, Store, image_columns, read_rows
-from pipeline.stores.forms import parquet
+from pipeline.stores.forms import shard
 from pipeline.stores.tables.ranges import first_rows
 
 log = logging.getLogger("transdomain")
@@ -114,7 +114,7 @@ def output_report(
 def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:
     """Yield every row of these quarantine shards, in their order."""
     for url in urls:
-        for row in parquet.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist():
+        for row in shard.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist():
             yield QuarantineLine(**row)
 
 

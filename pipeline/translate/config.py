@@ -9,6 +9,8 @@ from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.units import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
+from pipeline.stores.forms.form import FormName
+from pipeline.stores.forms.registry import writable_form
 
 SizePolicy = Literal["native", "original", "training"]
 
@@ -87,7 +89,7 @@ class _Translate:
     """Image column to translate; by default `image`, else `image_a` or `image_b` to match the direction."""
     keep_source: bool = False
     """Keep the column that was read, as source_image."""
-    form: Literal["parquet", "folder"] = "parquet"
+    form: FormName = "parquet"
     """Write Parquet shards, or a folder of image files."""
     moved: bool = False
     """Input is the store that the output was begun from, at another place."""
@@ -104,5 +106,5 @@ class TranslateConfig(TranslationOptions, _Translate):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.form == "folder" and self.keep_source:
+        if writable_form(self.form).names_are_keys and self.keep_source:
             raise UserError("a folder holds the translations alone; use --form parquet with --keep_source")

@@ -24,6 +24,7 @@ from pipeline.models.bundles import open_bundle
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import Store, image_columns, open_store
+from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.translate.stages import Arithmetic, Decode, Encode, Translate
@@ -86,11 +87,11 @@ def translate_job(config: TranslateConfig) -> Job:
         "encoding": vars(config.encoding),
         "versions": versions(),
     }
-    extension = images.CODECS[config.encoding.codec].extension
+    form = writable_form(config.form)
     decode = Decode(
         column, resized_to(config.size, model), without_changed=schema_of_lost(config, source), renames=earlier
     )
-    longest = storage.room_for_names(output.at("data")) if config.form == "folder" else None
+    longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
     work = Work(
         output=output,
@@ -102,7 +103,7 @@ def translate_job(config: TranslateConfig) -> Job:
             encode=lambda: encode,
             device=model.arithmetic.device,
         ),
-        sink=Sink(config.form, extension if config.form == "folder" else ""),
+        sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
     )
     return Job(
         kind="translate",

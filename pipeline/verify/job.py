@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from pipeline import images, storage
 from pipeline.engine.completion import finish
-from pipeline.engine.records.layout import CARD, Output
+from pipeline.engine.records.layout import CARD, VERDICTS, Output, listed_files
 from pipeline.engine.records.units import passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
 from pipeline.recipe import fingerprint
-from pipeline.stores.forms import parquet
-from pipeline.stores.forms.registry import form_of
+from pipeline.stores.forms.registry import form_of, writable_forms
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.mark import Totals
 from pipeline.verify.fault import Fault
@@ -121,16 +120,14 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
     known = {said["name"] for claim in claims for kind in ("data", "quarantine") if (said := claim.said(kind))}
     for unit in records.units:
         if unit.id not in records.commits:  # what a killed run left there still waits for its commit
-            waiting = output.shard(unit), output.verdict(unit.id), output.quarantine(unit.id)
+            waiting = [output.data(unit, form) for form in writable_forms()] + [output.quarantine(unit.id)]
             known.update(url.removeprefix(f"{output.url}/") for url in waiting)
     files_known = True
-    for name in [name for name in names if name in known and name.startswith("_transdomain/verdicts/")]:
+    for name in [name for name in names if name in known and name.startswith(VERDICTS)]:
         try:
-            made = parquet.read_columns(output.at(name), ["file_name"])["file_name"].to_pylist()
-        except (FileNotFoundError, DamagedError, KeyError):
+            known.update(f"data/{file.name}" for file in listed_files(output, name))
+        except (FileNotFoundError, DamagedError):
             files_known = False  # already reported as a fault; without its list, its files would look like strangers
-            continue
-        known.update(f"data/{file}" for file in made)
     given_up = {claim.commit["data"]["name"] for claim in claims if claim.given_up}
     for name in names:
         if name in given_up:
@@ -138,7 +135,7 @@ def _strangers(output: Output, names: Sequence[str], records: Records, claims: S
             yield Fault(name=name, what=what, remove=(name,), remedy="--repair removes it")
         if name in known or name in _OWN or name.startswith(_OWN_FOLDERS) or storage.is_hidden(name):
             continue
-        if name.startswith(("_quarantine/", "_transdomain/verdicts/")):
+        if name.startswith(("_quarantine/", VERDICTS)):
             yield Fault(name=name, what="belongs to no committed unit", remove=(name,))
         elif name.startswith("_transdomain/"):
             yield Fault(name=name, what="is nothing that a job wrote", remedy="move it away")

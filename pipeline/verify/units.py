@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import storage
-from pipeline.engine.publishing.commit import REMEDY, ConflictError, read_account
+from pipeline.engine.publishing.commit import QUARANTINE, REMEDY, ConflictError, read_account
 from pipeline.engine.records.account import CHANGED, counts
-from pipeline.engine.records.layout import Output
+from pipeline.engine.records.layout import Output, form_of_data
 from pipeline.engine.records.units import Unit
 from pipeline.errors import StorageError
 from pipeline.stores import SourceChangedError, read_unchanged_rows
-from pipeline.stores.forms.registry import form_of_ranges
+from pipeline.stores.forms.form import File, WritableForm
+from pipeline.stores.forms.registry import form_of_ranges, writable_forms
 from pipeline.verify.fault import Fault
 
-_COLUMNS = ("key", "source_key", "source_shard", "reason", "file_name", "sha256")
+_OF_QUARANTINE = ("key", "source_shard", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,8 @@ def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Faul
     unit, commit = claims.unit, claims.commit
     own = tuple(claims.said(kind)["name"] for kind in ("data", "quarantine") if claims.said(kind))  # type: ignore[index]
     record = f"_transdomain/commits/{unit.id}.json"
-    expected = output.verdict(unit.id) if commit["data"]["name"].startswith("_") else output.shard(unit)
-    if output.at(commit["data"]["name"]) != expected:
+    form = form_of_data(commit["data"]["name"])
+    if output.at(commit["data"]["name"]) != output.data(unit, form):
         yield Fault(name=record, what=f"names {commit['data']['name']} for its data", remove=(record,), unit=unit.id)
         return
     objects: dict[str, bytes] = {}
@@ -76,20 +75,19 @@ def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Faul
             yield Fault(name=said["name"], what=what, remove=remove, unit=unit.id)
     if "data" not in objects or (commit["quarantine"] is not None and "quarantine" not in objects):
         return
-    yield from _check_contents(output, claims, objects, record, own, source)
+    yield from _check_contents(output, claims, form, objects, record, own, source)
 
 
 def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str]) -> Iterator[Fault]:
     """Yield what is wrong with objects that a killed run left of an uncommitted unit: the next run would adopt them."""
-    shard, verdict, aside = (
-        url.removeprefix(f"{output.url}/")
-        for url in (output.shard(unit), output.verdict(unit.id), output.quarantine(unit.id))
-    )
+    aside = output.quarantine(unit.id).removeprefix(f"{output.url}/")
     accounts = set()
-    for name in (shard, verdict):
+    for form in writable_forms():
+        name = output.data(unit, form).removeprefix(f"{output.url}/")
         if name in names:
             try:
-                account, rows = read_account(name, storage.read(output.at(name)))
+                data = storage.read(output.at(name))
+                account, rows = read_account(name, data, form)
             except (ConflictError, FileNotFoundError) as error:
                 what = f"is harmed: {_without_remedy(error)}"
                 yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
@@ -99,11 +97,10 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
                 what = f"is not of unit {unit.id} as it was planned"
                 yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
                 return
-    if verdict in names:
-        yield from _check_waiting_files(output, unit, verdict)
+            yield from _check_waiting_files(output, unit, form.files(data))
     if aside in names:
         try:
-            account, rows = read_account(aside, storage.read(output.at(aside)))
+            account, rows = read_account(aside, storage.read(output.at(aside)), QUARANTINE)
             derived = account in accounts and rows == len(account.quarantined)
         except (ConflictError, FileNotFoundError):
             derived = False
@@ -112,10 +109,9 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
             yield Fault(name=aside, what=what, remove=(aside,), unit=unit.id)
 
 
-def _check_waiting_files(output: Output, unit: Unit, verdict: str) -> Iterator[Fault]:
-    """Yield the files of a verdict that exist but differ; those that are missing are still to come."""
-    made = _columns(storage.read(output.at(verdict)))
-    for name, expected in zip(made["file_name"].to_pylist(), made["sha256"].to_pylist(), strict=True):
+def _check_waiting_files(output: Output, unit: Unit, files: Sequence[File]) -> Iterator[Fault]:
+    """Yield the files that exist but differ; those that are missing are still to come."""
+    for _, name, expected in files:
         data = storage.read_if_there(output.file(name))
         if data is not None and hashlib.sha256(data).hexdigest() != expected:
             what = "is harmed: its sha256 is not the one of its unit"
@@ -128,12 +124,18 @@ def _without_remedy(error: Exception) -> str:
 
 
 def _check_contents(
-    output: Output, claims: Claims, objects: Mapping[str, bytes], record: str, own: tuple[str, ...], source: bool
+    output: Output,
+    claims: Claims,
+    form: WritableForm,
+    objects: Mapping[str, bytes],
+    record: str,
+    own: tuple[str, ...],
+    source: bool,
 ) -> Iterator[Fault]:
     unit, commit, name = claims.unit, claims.commit, claims.commit["data"]["name"]
     try:
-        account, rows = read_account(name, objects["data"])
-        aside_rows = read_account(name, objects["quarantine"])[1] if "quarantine" in objects else 0
+        account, rows = read_account(name, objects["data"], form)
+        aside_rows = read_account(name, objects["quarantine"], QUARANTINE)[1] if "quarantine" in objects else 0
     except ConflictError as error:
         what = f"is harmed: {_without_remedy(error)}"
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
@@ -143,12 +145,13 @@ def _check_contents(
         what = f"holds {rows} rows and the account {counts(account)} of unit {account.unit}; its commit says otherwise"
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
-    made = _columns(objects["data"])
-    if name.startswith("_transdomain/verdicts/"):
-        yield from _check_files(output, unit, made, record)
+    yield from _check_files(output, unit, form.files(objects["data"]), record)
     if source:
-        aside = _columns(objects["quarantine"]).to_pylist() if "quarantine" in objects else []
-        for why in compare_with_source(unit, made[claims.key_column], aside, commit["counts"]["skipped"]):
+        aside = list[dict[str, Any]]()
+        if "quarantine" in objects:
+            aside = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
+        keys = form.columns(objects["data"], [claims.key_column])[claims.key_column]
+        for why in compare_with_source(unit, keys, aside, commit["counts"]["skipped"]):
             yield Fault(
                 name=f"unit {unit.id}",
                 what=why,
@@ -157,14 +160,8 @@ def _check_contents(
             )
 
 
-def _columns(shard: bytes) -> pa.Table:
-    """Return a shard's rows without its images."""
-    parquet = pq.ParquetFile(io.BytesIO(shard), page_checksum_verification=True)
-    return parquet.read(columns=[name for name in _COLUMNS if name in parquet.schema_arrow.names])
-
-
-def _check_files(output: Output, unit: Unit, rows: pa.Table, record: str) -> Iterator[Fault]:
-    for name, expected in zip(rows["file_name"].to_pylist(), rows["sha256"].to_pylist(), strict=True):
+def _check_files(output: Output, unit: Unit, files: Sequence[File], record: str) -> Iterator[Fault]:
+    for _, name, expected in files:
         data = storage.read_if_there(output.file(name))
         if data is None:
             yield Fault(name=f"data/{name}", what="is missing", remove=(record,), unit=unit.id)

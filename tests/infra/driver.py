@@ -41,7 +41,7 @@ STANDING = RunProgress(
 def tell() -> Iterator[Receipt]:
     """Report every metric; pass the receipts on."""
     TrainingMetrics(OUTPUT).show(STANDING)
-    work = Work(output=Output(OUTPUT), fingerprint="", stages=(), sink=Sink("parquet"))
+    work = Work(output=Output(OUTPUT), fingerprint="", stages=(), sink=Sink())
     return counted(iter(RECEIPTS), [work], TASKS)
 
 

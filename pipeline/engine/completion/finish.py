@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
 from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
-from pipeline.engine.records.layout import CARD, Output, count_segments, unit_ids
+from pipeline.engine.records.layout import CARD, VERDICTS, Output, count_segments, form_of_data, listed_files, unit_ids
 from pipeline.engine.records.units import Segment, segment_of
 from pipeline.errors import one_line
 from pipeline.recipe import fingerprint
-from pipeline.stores.forms import parquet
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.mark import Totals, decode_mark, encode_mark
 
@@ -57,12 +56,12 @@ def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[s
     """Raise ConflictError where a commit belongs to another unit or recipe than its name and its plan say."""
     why = [f"it is of unit {record['unit']}"] if record["unit"] != unit else []
     why += ["it was made by another recipe than its plan's"] if record["fingerprint"] != made_by else []
-    places = {output.verdict(unit), output.at(f"_quarantine/{unit}.parquet")}
-    for kind in ("data", "quarantine"):
-        name = (record[kind] or {}).get("name")
-        own_shard = kind == "data" and str(name).startswith("data/") and str(name).endswith(f"/{unit}.parquet")
-        if name is not None and not own_shard and f"{output.url}/{name}" not in places:
-            why.append(f"its {kind} is {name}")
+    data, quarantine = str(record["data"]["name"]), record["quarantine"]
+    file = f"{unit}{form_of_data(data).ending}"
+    if data != f"{VERDICTS}{file}" and not (data.startswith("data/") and data.endswith(f"/{file}")):
+        why.append(f"its data is {data}")
+    if quarantine is not None and output.at(quarantine["name"]) != output.quarantine(unit):
+        why.append(f"its quarantine is {quarantine['name']}")
     if why:
         raise ConflictError(f"{output.commit(unit)} is not the commit of unit {unit}: {', '.join(why)}; {REMEDY}")
 
@@ -199,12 +198,11 @@ def strangers(output: Output, manifest: pa.Table) -> list[str]:
     listed = [entry.name for entry in storage.list_files(output.at("data"))]
     shown = {f"data/{name}" for name in listed if not storage.is_hidden(name)}
     known = {name for name in manifest["data"].to_pylist() if name.startswith("data/")}
-    folders = manifest.filter(pa.compute.starts_with(manifest["data"], "_transdomain/verdicts/"))
+    folders = manifest.filter(pa.compute.starts_with(manifest["data"], VERDICTS))
     if len(folders) and len(shown) == len(known) + sum(folders["ok"].to_pylist()):
         return []
     for row in folders.to_pylist():
-        names = parquet.read_columns(output.at(row["data"]), ["file_name"])["file_name"].to_pylist()
-        known.update(f"data/{name}" for name in names)
+        known.update(f"data/{file.name}" for file in listed_files(output, row["data"]))
     return sorted(shown - known)
 
 
@@ -244,7 +242,7 @@ def read_made(
     Raises FileNotFoundError where it is missing for another reason.
     """
     try:
-        return parquet.read_columns(output.at(row["data"]), columns, first=first)
+        return form_of_data(row["data"]).read_columns(output.at(row["data"]), columns, first=first)
     except FileNotFoundError:
         if segment_of(row["unit"]) in output.retired_segments():
             return None

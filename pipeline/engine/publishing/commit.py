@@ -6,22 +6,20 @@ which quarantine and commit are derived. So the next attempt repairs a crash bet
 
 A folder of images has no single object. There the *verdict* stands in for it: a shard without images (keys, columns and
 the sha256 of every file to come) with the account in its footer, created exclusively before the first image. An attempt
-that finds a verdict publishes exactly the files that it names, or fails the unit.
+that finds a verdict publishes exactly the files that it names, or fails the unit. The store form says which is which.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
 from pipeline.cluster.watchdog import made_progress
@@ -38,9 +36,13 @@ from pipeline.engine.records.account import (
 )
 from pipeline.engine.records.layout import Output
 from pipeline.errors import one_line
-from pipeline.stores.forms import naming, parquet
+from pipeline.stores.forms.form import WritableForm
+from pipeline.stores.forms.parquet import Parquet
+from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.mark import FORMAT_VERSION
 
+QUARANTINE = Parquet()
+"""Form of the objects with quarantined rows, whatever that of the others."""
 REMEDY = "`jobs.verify --repair` removes what is not of this output's making, and the same command then goes on"
 
 
@@ -58,12 +60,13 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class Sink:
-    """Form of a job's rows: Parquet shards, or a folder of files with this extension."""
+    """Form in which a job's rows are published."""
 
-    form: Literal["parquet", "folder"] = "parquet"
+    form: WritableForm = Parquet()
     extension: str = ""
+    """Ending of the files, without a dot, where each row is a file."""
     column: str = "image"
-    """Column whose bytes become the files of a folder."""
+    """Column whose images these files hold."""
 
 
 def publish(output: Output, sink: Sink, batch: Batch, fingerprint: str, started: float) -> Account:
@@ -74,10 +77,7 @@ def publish(output: Output, sink: Sink, batch: Batch, fingerprint: str, started:
     """
     mine = account_of(batch, fingerprint)
     failpoints.point("before data")
-    if sink.form == "parquet":
-        account, data = _publish_shard(output, batch, mine)
-    else:
-        account, data = _publish_folder(output, sink, batch, mine)
+    account, data = _publish_data(output, sink, batch, mine)
     failpoints.point("after data")
     quarantine = _publish_quarantine(output, account)
     failpoints.point("after quarantine")
@@ -86,43 +86,25 @@ def publish(output: Output, sink: Sink, batch: Batch, fingerprint: str, started:
     return account
 
 
-def _publish_shard(output: Output, batch: Batch, mine: Account) -> tuple[Account, Published]:
-    url = output.shard(batch.unit)
-    data = parquet.encode_shard(batch.rows, {FOOTER_KEY: encode_account(mine)})
-    if storage.create(url, data):
-        return mine, _published(output, url, data)
-    account, data = _adopt(url, mine)
-    return account, _published(output, url, data)
-
-
-def _publish_folder(output: Output, sink: Sink, batch: Batch, mine: Account) -> tuple[Account, Published]:
-    files = dict(
-        zip(batch.rows["key"].to_pylist(), batch.rows[sink.column].combine_chunks().field("bytes"), strict=True)
-    )
-    hashes = [hashlib.sha256(files[key].as_buffer()).hexdigest() for key in files]
-    names = [naming.file_name(key, sink.extension) for key in files]
-    for name in names:
-        output.file(name)  # refuse keys that could leave the prefix before anything is written
-    columns = batch.rows.drop_columns(sink.column)
-    columns = columns.append_column("file_name", pa.array(names, pa.string()))
-    columns = columns.append_column("sha256", pa.array(hashes, pa.string()))
-    url = output.verdict(batch.unit.id)
-    verdict = parquet.encode_shard(columns, {FOOTER_KEY: encode_account(mine)})
-    account = mine
-    if not storage.create(url, verdict):
-        account, verdict = _adopt(url, mine)
-        columns = pq.read_table(
-            io.BytesIO(verdict), columns=["key", "file_name", "sha256"], page_checksum_verification=True
-        )
-    for key, name, sha256 in zip(*(columns[c].to_pylist() for c in ("key", "file_name", "sha256")), strict=True):
+def _publish_data(output: Output, sink: Sink, batch: Batch, mine: Account) -> tuple[Account, Published]:
+    """Create the object that stands for the unit, or adopt the one that is there, and then the files that it lists."""
+    data, files = sink.form.encode(batch.rows, {FOOTER_KEY: encode_account(mine)}, sink.column, sink.extension)
+    listed = sink.form.files(data)
+    for file in listed:
+        output.file(file.name)  # refuse keys that could leave the prefix before anything is written
+    url, account = output.data(batch.unit, sink.form), mine
+    if not storage.create(url, data):
+        account, data = _adopt(url, sink.form, mine)
+        listed = sink.form.files(data)
+    for key, name, sha256 in listed:
         if key in files:
-            _publish_file(output.file(name), files[key].as_py(), sha256)
+            _publish_file(output.file(name), files[key].to_pybytes(), sha256)
             made_progress()
         elif hashlib.sha256(storage.read_if_there(output.file(name)) or b"").hexdigest() != sha256:
             raise ConflictError(
                 f"{url} says that {key} is fine, but it could not be made this time; put it back, or use another output"
             )
-    return account, _published(output, url, verdict)
+    return account, _published(output, url, data)
 
 
 def _publish_file(url: str, data: bytes, sha256: str) -> None:
@@ -133,10 +115,10 @@ def _publish_file(url: str, data: bytes, sha256: str) -> None:
     failpoints.point("after image")
 
 
-def _adopt(url: str, mine: Account) -> tuple[Account, bytes]:
-    """Read the whole shard that was there first; return its account and its bytes."""
+def _adopt(url: str, form: WritableForm, mine: Account) -> tuple[Account, bytes]:
+    """Read the whole object that was there first; return its account and its bytes."""
     data = storage.read(url)
-    theirs, rows = read_account(url, data)
+    theirs, rows = read_account(url, data, form)
     if (theirs.unit, theirs.fingerprint, theirs.inputs) != (mine.unit, mine.fingerprint, mine.inputs):
         raise ConflictError(f"{url} belongs to unit {theirs.unit} of another recipe; {REMEDY}")
     if rows != theirs.ok:
@@ -144,18 +126,16 @@ def _adopt(url: str, mine: Account) -> tuple[Account, bytes]:
     return theirs, data
 
 
-def read_account(url: str, data: bytes) -> tuple[Account, int]:
-    """Read the whole shard `data`; return the account that it carries, and its number of rows.
+def read_account(url: str, data: bytes, form: WritableForm) -> tuple[Account, int]:
+    """Read the whole object `data`; return the account that it carries, and its number of rows.
 
-    Raises ConflictError, naming `url`, where it is damaged, or is not a shard that a job wrote.
+    Raises ConflictError, naming `url`, where it is damaged, or is not an object that a job wrote.
     """
     try:
-        shard = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
-        rows = sum(len(batch) for batch in shard.iter_batches(batch_size=256))
-        text = (shard.metadata.metadata or {}).get(FOOTER_KEY.encode())
-        if text is None:
+        notes, rows = form.check(data)
+        if FOOTER_KEY not in notes:
             raise ConflictError(f"{url} is taken by a file that no job wrote; {REMEDY}")
-        return decode_account(text.decode()), rows
+        return decode_account(notes[FOOTER_KEY]), rows
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise ConflictError(f"{url} is damaged ({one_line(error)}); {REMEDY}") from error
 
@@ -164,10 +144,10 @@ def _publish_quarantine(output: Output, account: Account) -> Published | None:
     if not account.quarantined:
         return None
     url = output.quarantine(account.unit)
-    data = parquet.encode_shard(quarantine_rows(account), {FOOTER_KEY: encode_account(account)})
+    data = encode_shard(quarantine_rows(account), {FOOTER_KEY: encode_account(account)})
     if not storage.create(url, data):
         data = storage.read(url)
-        theirs, rows = read_account(url, data)
+        theirs, rows = read_account(url, data, QUARANTINE)
         if theirs != account or rows != len(account.quarantined):
             raise ConflictError(f"{url} is not the quarantine of unit {account.unit} as it is here; {REMEDY}")
     return _published(output, url, data)

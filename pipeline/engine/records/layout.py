@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,12 +24,17 @@ from pipeline.engine.records.units import (
 )
 from pipeline.errors import DamagedError, UserError, one_line
 from pipeline.storage.retry import retrying
+from pipeline.stores.forms.form import File, WritableForm
+from pipeline.stores.forms.registry import form_of, writable_forms
 from pipeline.stores.mark import FORMAT_VERSION
 
 T = TypeVar("T")
 
 CARD = "README.md"
 """File name of the dataset card, whose head tells `datasets` what is data."""
+
+VERDICTS = "_transdomain/verdicts/"
+"""Folder of the objects that stand for units whose rows are files."""
 
 _THREADS = 16
 
@@ -58,11 +63,11 @@ class Output:
     def plan(self, segment: int) -> str:
         return self.at(f"_transdomain/plan/{segment:06d}.parquet")
 
-    def shard(self, unit: Unit) -> str:
-        return self.at("/".join(filter(None, ("data", unit.part, f"{unit.id}.parquet"))))
-
-    def verdict(self, unit: str) -> str:
-        return self.at(f"_transdomain/verdicts/{unit}.parquet")
+    def data(self, unit: Unit, form: WritableForm) -> str:
+        """Return the object that stands for a unit: below data/ where it holds the unit's rows."""
+        if form.names_are_keys:
+            return self.at(f"{VERDICTS}{unit.id}{form.ending}")
+        return self.at("/".join(filter(None, ("data", unit.part, f"{unit.id}{form.ending}"))))
 
     def file(self, name: str) -> str:
         return self.at(f"data/{name}")
@@ -86,6 +91,26 @@ class Output:
         """Return the units with a commit record, from one listing."""
         entries = storage.list_files(self.at("_transdomain/commits"), ".json")
         return {e.name.removesuffix(".json") for e in entries if not storage.is_hidden(e.name)}
+
+
+def form_of_data(name: str) -> WritableForm:
+    """Return the form of the object of this name that stands for a unit; the usual one where the name is of none."""
+    forms = writable_forms()
+    if name.startswith(VERDICTS):
+        return next(form for form in forms if form.names_are_keys)
+    return next((form for form in forms if form is form_of(name)), forms[0])
+
+
+def listed_files(output: Output, name: str) -> Sequence[File]:
+    """Return the files that the data object of this name lists.
+
+    Raises FileNotFoundError where it is missing, DamagedError, naming it, where it is damaged.
+    """
+    data = storage.read(output.at(name))
+    try:
+        return form_of_data(name).files(data)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DamagedError(f"{output.at(name)} is damaged ({one_line(error)})") from error
 
 
 def ensure_job(output: Output, kind: str) -> None:

@@ -1,8 +1,13 @@
-"""Folders of image files, read recursively: each file is a shard of one row, and its relative path is its key."""
+"""Folders of image files, read recursively: each file is a shard of one row, and its relative path is its key.
+
+In an output, a *verdict* stands for the files of a unit: a Parquet shard of their keys, names and checksums, and of all
+columns but the image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -10,14 +15,15 @@ import pyarrow as pa
 from pipeline import images, storage
 from pipeline.errors import StorageError
 from pipeline.stores.forms import naming
-from pipeline.stores.forms.form import StoreForm
+from pipeline.stores.forms.form import File
+from pipeline.stores.forms.shard import ShardForm, encode_shard
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_array, require_unchanged
 
 _READ_THREADS = 16
 
 
-class Folder(StoreForm):
+class Folder(ShardForm):
     """A folder of image files."""
 
     name, title, one = "folder", "image files", f"image ({', '.join(images.EXTENSIONS)})"
@@ -61,6 +67,23 @@ class Folder(StoreForm):
 
     def has_unique_keys(self, store: Store) -> bool:
         return True
+
+    def encode(
+        self, rows: pa.Table, notes: Mapping[str, str], column: str, extension: str
+    ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
+        pictures = rows[column].combine_chunks().field("bytes")
+        files = {key: data.as_buffer() for key, data in zip(rows["key"].to_pylist(), pictures, strict=True)}
+        listed = rows.drop_columns(column)
+        for name, values in (
+            ("file_name", [naming.file_name(key, extension) for key in files]),
+            ("sha256", [hashlib.sha256(data).hexdigest() for data in files.values()]),
+        ):
+            listed = listed.append_column(name, pa.array(values, pa.string()))
+        return encode_shard(listed, notes), files
+
+    def files(self, data: bytes) -> Sequence[File]:
+        listed = self.columns(data, ["key", "file_name", "sha256"])
+        return list(map(File, *(listed[name].to_pylist() for name in ("key", "file_name", "sha256"))))
 
 
 def _read(wanted: Range) -> bytes:

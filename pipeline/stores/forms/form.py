@@ -1,4 +1,4 @@
-"""The contract of a store form: what a prefix with images and keys looks like, and how its rows are read.
+"""The contract of a store form: what a prefix with images and keys looks like, how rows are read from it and written.
 
 Names of objects say which form they are a shard of; so plans keep names only, and no other module asks for an ending.
 """
@@ -6,13 +6,17 @@ Names of objects say which form they are a shard of; so plans keep names only, a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
 from pipeline import storage
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import Store
+
+FormName = Literal["parquet", "folder"]
+"""Names of the forms that outputs can have."""
 
 
 class StoreForm(ABC):
@@ -71,3 +75,52 @@ class StoreForm(ABC):
     @abstractmethod
     def has_unique_keys(self, store: Store) -> bool:
         """Return True where no two keys of a store can be equal, so that nobody has to look."""
+
+
+class File(NamedTuple):
+    """File of an output in which each row is a file."""
+
+    key: str
+    name: str
+    """Name below data/."""
+    sha256: str
+
+
+class WritableForm(StoreForm):
+    """A form that outputs can have, too. Its name is one of `FormName`.
+
+    One object stands for a unit: it holds the unit's rows, or lists the files that hold them. It is created exclusively
+    and before any file, and carries notes: texts by name.
+    """
+
+    ending: str
+    """Ending of that object's name, with the dot."""
+
+    @abstractmethod
+    def encode(
+        self, rows: pa.Table, notes: Mapping[str, str], column: str, extension: str
+    ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
+        """Return the object that stands for `rows`, and the files that it lists: their content by key.
+
+        Where `names_are_keys`, each row is a file that holds its image in `column` and has the ending `extension`;
+        else there are no files. The same rows give the same bytes.
+        """
+
+    @abstractmethod
+    def files(self, data: bytes) -> Sequence[File]:
+        """Return the files that an object lists; none where it holds the rows itself."""
+
+    @abstractmethod
+    def check(self, data: bytes) -> tuple[Mapping[str, str], int]:
+        """Read an object whole; return its notes and its number of rows.
+
+        Raises an ArrowException, OSError or ValueError where it is damaged, or not of this form.
+        """
+
+    @abstractmethod
+    def columns(self, data: bytes, names: Sequence[str]) -> pa.Table:
+        """Return those of the named columns that an object has."""
+
+    @abstractmethod
+    def read_columns(self, url: str, names: Sequence[str], *, first: int | None = None) -> pa.Table:
+        """Return those of the named columns that the object at `url` has, for all rows or for the `first` ones."""

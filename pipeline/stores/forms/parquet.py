@@ -1,8 +1,7 @@
-"""Parquet shards: planned from their footers, read by row ranges, and written in memory with the unit's account."""
+"""Parquet shards: planned from their footers, and read by row ranges."""
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,8 +16,9 @@ from pipeline.errors import DamagedError, UserError
 from pipeline.storage.retry import BadBody, retrying
 from pipeline.stores.forms import hive, naming
 from pipeline.stores.forms.footers import Footers
-from pipeline.stores.forms.form import StoreForm
-from pipeline.stores.tables.features import differing_classes, features_of, features_of_shard, united, with_features
+from pipeline.stores.forms.form import File
+from pipeline.stores.forms.shard import ShardForm, encode_shard
+from pipeline.stores.tables.features import differing_classes, features_of, united, with_features
 from pipeline.stores.tables.ranges import Range, cut_range, joined
 from pipeline.stores.tables.schema import (
     NO_KEY,
@@ -28,7 +28,6 @@ from pipeline.stores.tables.schema import (
     as_read,
     check_columns,
     features_as_read,
-    image_columns,
     require_unchanged,
     together,
     without_keyless,
@@ -36,7 +35,6 @@ from pipeline.stores.tables.schema import (
 
 log = logging.getLogger("transdomain")
 
-ROW_GROUP_BYTES = 4_000_000
 _FOOTER_THREADS = 16
 _KEYS = 65_536
 """Keys that one thread reads at a time."""
@@ -47,7 +45,7 @@ _footers = Footers(64_000_000)
 """Cache, for this process, of the footers of shards that are read by ranges: enough for more than a thousand shards."""
 
 
-class Parquet(StoreForm):
+class Parquet(ShardForm):
     """Parquet shards, in folders that may name columns."""
 
     name, title, one = "parquet", "Parquet shards", "Parquet shard"
@@ -96,6 +94,14 @@ class Parquet(StoreForm):
 
     def has_unique_keys(self, store: Store) -> bool:
         return "key" not in store.schema.names
+
+    def encode(
+        self, rows: pa.Table, notes: Mapping[str, str], column: str, extension: str
+    ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
+        return encode_shard(rows, notes), {}
+
+    def files(self, data: bytes) -> Sequence[File]:
+        return ()
 
 
 def _own_keys(piece: Range) -> list[str]:
@@ -251,56 +257,6 @@ def _of_shard(rows: pa.Table, of: Range) -> pa.Table:
     return rows.append_column(SHARD, pa.array([of.shard] * len(rows), pa.string()))
 
 
-def encode_shard(rows: pa.Table, footer: Mapping[str, str]) -> bytes:
-    """Encode `rows` as one Parquet file, with `footer` in its metadata; the same rows give the same bytes.
-
-    Without rows, the file has no row group at all: some readers do not accept an empty row group.
-    """
-    pictures = image_columns(rows.schema)
-    schema = with_features(rows.schema, features_of_shard(rows.schema, pictures))
-    binary = [f"{name}.bytes" for name in pictures]
-    leaves = _leaves(schema)
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(
-        buffer,
-        schema,
-        compression={leaf: "NONE" if leaf in binary else "ZSTD" for leaf in leaves},
-        use_dictionary=[leaf for leaf in leaves if leaf not in binary],
-        write_statistics=[leaf for leaf in leaves if leaf not in binary],
-        write_page_checksum=True,
-    ) as writer:
-        if len(rows):
-            per_group = max(1, ROW_GROUP_BYTES * len(rows) // max(rows.nbytes, 1))
-            writer.write_table(rows.replace_schema_metadata(schema.metadata), row_group_size=per_group)
-        writer.add_key_value_metadata(dict(footer))
-    return buffer.getvalue()
-
-
-def read_footer(url: str, key: str) -> tuple[str | None, int]:
-    """Return a shard's footer value for `key`, and its number of rows. Raises UserError where it is not Parquet."""
-    footer = _footer(storage.Entry(url, url, 0, ""))
-    value = (footer.metadata or {}).get(key.encode())
-    return (value.decode() if value is not None else None), footer.num_rows
-
-
-def read_columns(url: str, columns: Sequence[str], *, first: int | None = None) -> pa.Table:
-    """Return those of the columns that a shard has, for all rows or for the `first` ones."""
-
-    def fetch() -> pa.Table:
-        with storage.open_read(url) as file:
-            parquet = pq.ParquetFile(file, pre_buffer=True, page_checksum_verification=True)
-            names = [c for c in columns if c in parquet.schema_arrow.names]
-            if first is None:
-                return parquet.read(columns=names)
-            groups, rows = list[int](), 0
-            while rows < first and len(groups) < parquet.metadata.num_row_groups:
-                rows += parquet.metadata.row_group(len(groups)).num_rows
-                groups.append(len(groups))
-            return parquet.read_row_groups(groups, columns=names).slice(0, first)
-
-    return retrying(fetch, url)
-
-
 def _footer(entry: storage.Entry) -> pq.FileMetaData:
     try:
         return _read_footer(entry)
@@ -316,14 +272,6 @@ def _read_footer(entry: storage.Entry) -> pq.FileMetaData:
             return pq.read_metadata(file)
 
     return retrying(fetch, entry.url)
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Return the dotted paths of the leaf columns as Parquet names them."""
-    buffer = io.BytesIO()
-    pq.ParquetWriter(buffer, schema).close()
-    parquet_schema = pq.read_schema(buffer) and pq.ParquetFile(buffer).schema
-    return [parquet_schema.column(i).path for i in range(len(parquet_schema))]
 
 
 def _difference(expected: pa.Schema, found: pa.Schema) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pipeline import storage
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.folder import Folder
-from pipeline.stores.forms.form import StoreForm
+from pipeline.stores.forms.form import StoreForm, WritableForm
 from pipeline.stores.forms.parquet import Parquet
 from pipeline.stores.tables.ranges import Range
 
@@ -23,6 +23,16 @@ def form_of(name: str) -> StoreForm | None:
 def form_named(name: str) -> StoreForm:
     """Return the form of this name."""
     return next(form for form in FORMS if form.name == name)
+
+
+def writable_forms() -> list[WritableForm]:
+    """Return the forms that outputs can have."""
+    return [form for form in FORMS if isinstance(form, WritableForm)]
+
+
+def writable_form(name: str) -> WritableForm:
+    """Return the form of this name, which outputs can have."""
+    return next(form for form in writable_forms() if form.name == name)
 
 
 def form_of_ranges(ranges: Sequence[Range]) -> StoreForm:

@@ -16,6 +16,10 @@ from pipeline.engine.records.account import Account, Batch, Quarantined, decode_
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.recipe import fingerprint
+from pipeline.stores.forms.folder import Folder
+from pipeline.stores.forms.parquet import Parquet
+from pipeline.stores.forms.registry import writable_form
+from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import image_array
@@ -74,7 +78,7 @@ def batch(picture: bytes, *, good: bool = True) -> Batch:
 
 @pytest.mark.parametrize("form", ["parquet", "folder"])
 def test_who_comes_second_adopts_the_first_ones_account(any_prefix: str, form: str) -> None:
-    output, sink = Output(any_prefix), Sink(form, "png" if form == "folder" else "")  # type: ignore[arg-type]
+    output, sink = Output(any_prefix), Sink(writable_form(form), "png" if form == "folder" else "")
     first = publish(output, sink, batch(b"picture", good=False), "f", 0.0)
     before = {e.name: e.version for e in storage.list_files(any_prefix)}
     # the second attempt sees two good rows where the first one saw a good and a bad one
@@ -99,16 +103,14 @@ def test_an_object_of_another_recipe_is_not_adopted(any_prefix: str) -> None:
 
 
 def test_a_strangers_object_is_not_adopted(any_prefix: str) -> None:
-    from pipeline.stores.forms.parquet import encode_shard
-
     output = Output(any_prefix)
-    storage.create(output.shard(batch(b"x").unit), encode_shard(batch(b"x").rows, {}))
+    storage.create(output.data(batch(b"x").unit, Parquet()), encode_shard(batch(b"x").rows, {}))
     with pytest.raises(ConflictError, match="taken by a file that no job wrote"):
         publish(output, Sink(), batch(b"picture"), "f", 0.0)
 
 
 def test_a_picture_that_comes_out_differently_fails_the_unit_of_a_folder(any_prefix: str) -> None:
-    output, sink = Output(any_prefix), Sink("folder", "png")
+    output, sink = Output(any_prefix), Sink(Folder(), "png")
     publish(output, sink, batch(b"picture"), "f", 0.0)
     with pytest.raises(ConflictError, match="came out differently"):
         publish(output, sink, batch(b"other"), "f", 0.0)
@@ -118,5 +120,5 @@ def test_a_key_cannot_leave_the_output(any_prefix: str) -> None:
     unit = Unit("000000-000000", (Range("a", "u/a", "v", 0, 1, 9),))
     rows = pa.table({"key": ["../../escaped"], "image": image_array([b"x"], ["x"])})
     with pytest.raises(ValueError, match="is not a path below"):
-        publish(Output(any_prefix), Sink("folder", "png"), Batch(unit, rows), "f", 0.0)
+        publish(Output(any_prefix), Sink(Folder(), "png"), Batch(unit, rows), "f", 0.0)
     assert storage.list_files(any_prefix) == []

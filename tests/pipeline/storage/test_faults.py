@@ -28,6 +28,7 @@ from pipeline.storage import client, retry, s3
 from pipeline.storage.retry import Fault, Patience
 from pipeline.stores import open_store, read_rows
 from pipeline.stores.forms import parquet
+from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.tables.schema import image_array
 from tests import proxy as faults
 from tests import seaweed
@@ -178,7 +179,7 @@ def _shard(rows: int = 40) -> tuple[pa.Table, bytes]:
     random = np.random.default_rng(0)
     data = [random.bytes(20_000) for _ in range(rows)]
     table = pa.table({"key": [f"{i:03d}" for i in range(rows)], "image": image_array(data, ["x"] * rows)})
-    return table, parquet.encode_shard(table, {"account": "a" * 100})
+    return table, encode_shard(table, {"account": "a" * 100})
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "no ranges"])
@@ -196,7 +197,8 @@ def test_a_footer_that_comes_damaged_is_read_again(proxy: Proxy, prefix: str, at
     _, data = _shard(2)
     storage.create(f"{prefix}/s.parquet", data)
     proxy.when("GET", "s.parquet", faults.flip(at), times=1)
-    assert parquet.read_footer(f"{prefix}/s.parquet", "account") == ("a" * 100, 2)
+    footer = parquet._footer(storage.Entry("s.parquet", f"{prefix}/s.parquet", 0, ""))
+    assert (footer.num_rows, footer.metadata[b"account"]) == (2, b"a" * 100)
 
 
 def test_a_shard_that_is_damaged_itself_fails_by_name_and_gives_no_pixels(

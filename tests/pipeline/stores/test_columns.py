@@ -16,7 +16,8 @@ from pipeline.engine.records.units import Limits, Unit, plan_units
 from pipeline.errors import UserError
 from pipeline.storage import PassedOver
 from pipeline.stores import SHARD, Store, open_store, read_rows
-from pipeline.stores.forms.parquet import encode_shard, no_rows
+from pipeline.stores.forms.parquet import no_rows
+from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import features_of
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import images, storage
-from pipeline.stores.forms import parquet
+from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import image_array
 from pipeline.training import loop
@@ -42,7 +42,7 @@ def write_store(url: str, *, shards: int = 1, **columns: list[np.ndarray | bytes
     keys = [f"{i:03d}" for i in range(len(next(iter(data.values()))))]
     table = pa.table({"key": keys} | {name: image_array(column, keys) for name, column in data.items()})
     for number, rows in enumerate(np.array_split(np.arange(len(keys)), shards)):
-        shard = parquet.encode_shard(table.take(pa.array(rows)), {})
+        shard = encode_shard(table.take(pa.array(rows)), {})
         storage.replace(storage.join(url, f"{number:06d}.parquet"), shard)
     return url
 
