@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gan_models.config import GeneratorConfig
-from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
+from gan_models.pixels import from_pixels, pad_by_reflection, to_pixels
 from gan_models.translation import translation_mode
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def translate_picture(generator: nn.Module, config: GeneratorConfig, image: Imag
     pixels_CHW = pixels.view(source.height, source.width, config.in_channels).permute(2, 0, 1)
     first = next(generator.parameters())
     with torch.inference_mode():
-        padded_NCHW = pad_by_reflection(from_uint8(pixels_CHW[None]), config.size_multiple, config.least_size)
+        padded_NCHW = pad_by_reflection(from_pixels(pixels_CHW[None]), config.size_multiple, config.least_size)
         output_NCHW = translation_mode(generator)(padded_NCHW.to(first.device, first.dtype))
-        output_HWC = to_uint8(output_NCHW[0, :, : source.height, : source.width]).permute(1, 2, 0).cpu()
+        output_HWC = to_pixels(output_NCHW[0, :, : source.height, : source.width]).permute(1, 2, 0).cpu()
     data = bytearray(output_HWC.numel())
     torch.frombuffer(data, dtype=torch.uint8).view(output_HWC.shape).copy_(output_HWC)
     return PillowImage.frombytes(_MODES[config.out_channels], source.size, bytes(data))

@@ -4,14 +4,15 @@ import torch
 from torch import Tensor
 
 
-def from_uint8(pixels: Tensor) -> Tensor:
-    """Convert integers 0 to 255 to fp32 in [-1, 1], in any shape."""
-    return pixels.float().div(255).sub(0.5).div(0.5)
+def from_pixels(pixels: Tensor) -> Tensor:
+    """Convert unsigned integers, 0 to the largest of their type, to fp32 in [-1, 1], in any shape."""
+    return pixels.float().div(torch.iinfo(pixels.dtype).max).sub(0.5).div(0.5)
 
 
-def to_uint8(values: Tensor) -> Tensor:
-    """Convert [-1, 1] to integers 0 to 255, truncated rather than rounded, like the published results."""
-    return values.float().add(1).div(2).mul(255).clamp(0, 255).to(torch.uint8)
+def to_pixels(values: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
+    """Convert [-1, 1] to unsigned integers, truncated rather than rounded, like the published results."""
+    peak = torch.iinfo(dtype).max
+    return values.float().add(1).div(2).mul(peak).clamp(0, peak).to(dtype)
 
 
 def pad_by_reflection(images_NCHW: Tensor, multiple: int, least: int = 1) -> Tensor:

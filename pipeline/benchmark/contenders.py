@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gan_models.pixels import from_uint8, to_uint8
+from gan_models.pixels import from_pixels, to_pixels
 from pipeline import images
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Arithmetic
@@ -53,8 +53,8 @@ class PlainLoop:
             for name in names:
                 pixels = torch.from_numpy(np.array(Image.open(name).convert("RGB")))
                 with torch.no_grad():
-                    output = network(from_uint8(pixels.permute(2, 0, 1)[None].to(self.device)))
-                translated = to_uint8(output[0]).permute(1, 2, 0).cpu().numpy()
+                    output = network(from_pixels(pixels.permute(2, 0, 1)[None].to(self.device)))
+                translated = to_pixels(output[0]).permute(1, 2, 0).cpu().numpy()
                 Image.fromarray(translated).save(io.BytesIO(), "PNG")
             return len(names)
 

@@ -17,17 +17,20 @@ of an odd type, stray bytes between segments or after the end) never condemns it
 from pipeline.images.blame import BadImage
 from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, encoded_in
 from pipeline.images.encoding import CODECS, Codec, CodecName, Encoding, codec_versions, encode, misfit, resize
+from pipeline.images.pixel_type import RGB, PixelType
 
 __all__ = [
     "CODECS",
     "EXTENSIONS",
     "FORMATS",
     "MAX_PIXELS",
+    "RGB",
     "BadImage",
     "Codec",
     "CodecName",
     "Decoded",
     "Encoding",
+    "PixelType",
     "codec_versions",
     "decode",
     "encode",

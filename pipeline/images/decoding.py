@@ -47,7 +47,7 @@ class Decoded(NamedTuple):
     """Decoded image, with what its file said about it."""
 
     pixels: np.ndarray
-    """RGB values, uint8 [height, width, 3], after orientation."""
+    """Pixels [height, width, 3] of the type RGB, after orientation."""
     orientation: int
     """EXIF orientation that was applied, 1 (none) to 8."""
 
@@ -181,7 +181,7 @@ def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
 
 
 def _pixels(image: ImageFile.ImageFile, data: bytes, kind: str) -> np.ndarray:
-    """Return RGB values as stored, uint8 [height, width, 3], before orientation."""
+    """Return pixels of the type RGB as stored, before orientation."""
     if kind == "JPEG" and image.mode in ("L", "RGB"):
         pixels = jpeg.decode(data)
         if pixels is not None:

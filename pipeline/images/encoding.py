@@ -13,6 +13,7 @@ import simplejpeg
 from PIL import Image
 
 from pipeline.errors import check_range
+from pipeline.images.pixel_type import RGB, PixelType
 
 CodecName = Literal["jpeg", "png", "webp"]
 
@@ -38,7 +39,9 @@ class Codec:
     most_a_side: int
     """Largest width and height that it can write, in pixels."""
     write: Callable[[np.ndarray, Encoding], bytes]
-    """From RGB values, uint8 [height, width, 3], to a file; the same values give the same bytes."""
+    """From pixels to a file; the same pixels give the same bytes."""
+    pixel_types: tuple[PixelType, ...] = (RGB,)
+    """Types of pixels that it can write."""
 
 
 def _jpeg(pixels: np.ndarray, encoding: Encoding) -> bytes:
@@ -67,10 +70,11 @@ CODECS: dict[str, Codec] = {
 
 
 def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
-    """Encode RGB values, uint8 [height, width, 3], as a file. Raises ValueError for any other array."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise ValueError(f"expected uint8 [height, width, 3], got {pixels.dtype} {list(pixels.shape)}")
-    return CODECS[encoding.codec].write(pixels, encoding)
+    """Encode pixels [height, width, channels] as a file. Raises ValueError where the codec cannot write their type."""
+    codec, found = CODECS[encoding.codec], PixelType.of(pixels)
+    if found not in codec.pixel_types:
+        raise ValueError(f"{encoding.codec} takes {' or '.join(map(str, codec.pixel_types))}, not {found}")
+    return codec.write(pixels, encoding)
 
 
 def misfit(width: int, height: int, codec: str) -> str | None:
@@ -82,7 +86,7 @@ def misfit(width: int, height: int, codec: str) -> str | None:
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize uint8 [height, width, 3] by antialiased bicubic interpolation, ignoring the aspect ratio."""
+    """Resize pixels of the type RGB by antialiased bicubic interpolation, ignoring the aspect ratio."""
     if pixels.shape[:2] == (height, width):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))

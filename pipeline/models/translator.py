@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
-from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
+from gan_models.pixels import from_pixels, pad_by_reflection, to_pixels
 from pipeline.cluster.hardware import Trunk
 from pipeline.cluster.watchdog import made_progress
+from pipeline.images import RGB, PixelType
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
 """Messages, in lower case, of allocators that have no exception of their own."""
@@ -54,6 +55,11 @@ def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     return torch.compile(network, dynamic=False) if arithmetic.compile else network  # type: ignore[return-value]
 
 
+def pixel_types(config: GeneratorConfig) -> tuple[PixelType, PixelType]:
+    """Return the types of the pixels that a generator of this architecture takes and gives."""
+    return PixelType(config.in_channels), PixelType(config.out_channels)
+
+
 @dataclass(frozen=True)
 class Translator:
     """A generator that translates frames: the one way from pixels to pixels, in every job and in training."""
@@ -65,14 +71,19 @@ class Translator:
     """Height and width that the network takes are multiples of it, in pixels."""
     least: int = 1
     """Smallest height and width that the network takes, in pixels."""
+    takes: PixelType = RGB
+    """Type of the frames' pixels."""
+    gives: PixelType = RGB
+    """Type of the translations' pixels."""
 
     @classmethod
     def of(cls, generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic) -> Translator:
         """Return the translator of a generator of this architecture."""
-        return cls(prepare(generator, arithmetic), arithmetic, config.size_multiple, config.least_size)
+        network, (takes, gives) = prepare(generator, arithmetic), pixel_types(config)
+        return cls(network, arithmetic, config.size_multiple, config.least_size, takes, gives)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
-        """Translate frames (uint8 [height, width, 3], any sizes); return translations and faults by position.
+        """Translate frames ([height, width, channels], any sizes); return translations and faults by position.
 
         Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is
         padded), so that no image's pixels depend on the other images. Mirroring grows each frame to a `multiple`, and
@@ -83,7 +94,11 @@ class Translator:
         another image of the same size has a finite one. All other errors are the machine's, and are raised.
         MemoryError names the shape, and is raised where a group does not fit even after all unused memory was freed.
         The group is never made smaller, because that could change its pixels.
+
+        Raises TypeError where a frame's pixels are not of the type that the network takes.
         """
+        if other := {found for frame in frames if (found := PixelType.of(frame)) != self.takes}:
+            raise TypeError(f"the network takes {self.takes}, not {' or '.join(map(str, other))}")
         translated: dict[int, np.ndarray] = {}
         faults: dict[int, str] = {}
 
@@ -112,7 +127,7 @@ class Translator:
         return translated, faults
 
     def all(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the translations of frames of one size, uint8 [N, H, W, C]. Raises RuntimeError where one fails."""
+        """Return the translations of frames of one size, [N, H, W, C]. Raises RuntimeError where one fails."""
         translated, faults = self(frames)
         if faults:
             raise RuntimeError(f"image {min(faults)} cannot be translated: {faults[min(faults)]}")
@@ -158,7 +173,7 @@ def _as_memory_error(shape: tuple[int, ...], arithmetic: Arithmetic) -> Iterator
 
 def _prove_network(translator: Translator, shape: tuple[int, ...]) -> None:
     """Raise ArithmeticError where the network gives no finite numbers for an ordinary image of this shape either."""
-    ramp = np.linspace(0, 255, int(np.prod(shape))).astype(np.uint8).reshape(shape)
+    ramp = np.linspace(0, translator.takes.peak, int(np.prod(shape))).astype(translator.takes.dtype).reshape(shape)
     if _with_memory(translator, [ramp])[0] is None:
         raise ArithmeticError(f"{_NOT_FINITE}, whatever the image: the model or the device is at fault")
 
@@ -170,9 +185,10 @@ def _forward(translator: Translator, frames: Sequence[np.ndarray]) -> list[np.nd
     pixels_NCHW = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2)
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
     with torch.inference_mode():
-        pixels = from_uint8(pixels_NCHW.to(arithmetic.device))
+        pixels = from_pixels(pixels_NCHW.to(arithmetic.device))
         input_NCHW = pad_by_reflection(pixels, translator.multiple, translator.least).to(dtype)
         output_NCHW = translator.network(input_NCHW)[: len(frames), :, :height, :width].float()
         finite_N = output_NCHW.isfinite().flatten(1).all(1)
-        output_NHWC = to_uint8(output_NCHW).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        output_NCHW = to_pixels(output_NCHW, getattr(torch, translator.gives.dtype.name))
+        output_NHWC = output_NCHW.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return [frame if finite else None for frame, finite in zip(output_NHWC, finite_N.tolist(), strict=True)]

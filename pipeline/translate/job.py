@@ -21,6 +21,7 @@ from pipeline.engine.records.layout import Output, load_segments
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
 from pipeline.models.bundles import open_bundle
+from pipeline.models.translator import pixel_types
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import Store, image_columns, open_store
@@ -62,11 +63,9 @@ def open_model(
     if direction not in bundle.directions:
         raise UserError(f"{url}: has no generator {direction}; it has {', '.join(bundle.directions)}")
     architecture = bundle.generator_configs[direction]
-    if (architecture.in_channels, architecture.out_channels) != (3, 3):
-        raise UserError(
-            f"{url}: its generator takes {architecture.in_channels} channels and gives "
-            f"{architecture.out_channels}; images are translated from RGB to RGB"
-        )
+    takes, gives = pixel_types(architecture)
+    if takes != images.RGB or gives != images.RGB:
+        raise UserError(f"{url}: its generator takes {takes} and gives {gives}; both must be {images.RGB}")
     arithmetic = choose_arithmetic(options, architecture, recorded, output)
     return Model(url=storage.absolute(url), bundle=bundle, direction=direction, arithmetic=arithmetic)
 

@@ -84,7 +84,7 @@ class Translate:
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
 
     def __call__(self, batch: Batch) -> Batch:
-        frames = list(frames_of(batch.rows))
+        frames = list(frames_of(batch.rows, self.translator.takes))
         translated, faults = self.translator(frames)
         batch = _without(batch, faults, "translate", "failed")
         return replace(batch, rows=with_frames(batch.rows, [translated[i] for i in sorted(translated)]))
@@ -109,7 +109,7 @@ class Encode:
             batch = with_file_names(batch, extension, self.longest_file_name)
         batch = self._with_sizes_that_fit(batch)
         rows = batch.rows
-        frames: Sequence[np.ndarray] = list(frames_of(rows))
+        frames: Sequence[np.ndarray] = list(frames_of(rows, images.RGB))
         if self.size == "original":
             sizes = zip(rows["source_width"].to_pylist(), rows["source_height"].to_pylist(), strict=True)
             frames = [images.resize(f, width, height) for f, (width, height) in zip(frames, sizes, strict=True)]

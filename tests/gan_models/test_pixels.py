@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from gan_models.pixels import from_uint8, pad_by_reflection, to_uint8
+from gan_models.pixels import from_pixels, pad_by_reflection, to_pixels
 
 
 def test_every_pixel_value_comes_back_or_is_cut_off_by_one() -> None:
     pixels = torch.arange(256, dtype=torch.uint8)
-    values = from_uint8(pixels)
+    values = from_pixels(pixels)
 
     assert (values.min(), values.max()) == (-1, 1)
-    assert (pixels.int() - to_uint8(values).int()).unique().tolist() in ([0], [0, 1])
+    assert (pixels.int() - to_pixels(values).int()).unique().tolist() in ([0], [0, 1])
 
 
 def test_values_are_cut_off_not_rounded() -> None:
-    assert to_uint8(torch.tensor([-1.5, -1.0, 0.0, 0.9999, 1.0, 1.5])).tolist() == [0, 0, 127, 254, 255, 255]
+    assert to_pixels(torch.tensor([-1.5, -1.0, 0.0, 0.9999, 1.0, 1.5])).tolist() == [0, 0, 127, 254, 255, 255]
 
 
 @pytest.mark.parametrize(("height", "width", "multiple"), [(5, 7, 4), (8, 8, 4), (30, 17, 32)])

@@ -16,7 +16,7 @@ from gan_models import (
     translation_mode,
     with_winograd_trunk,
 )
-from gan_models.pixels import to_uint8
+from gan_models.pixels import to_pixels
 from gan_models.winograd import FixedWinogradConv2d, WinogradConv2d
 
 RESNET = GeneratorConfig(kind="resnet", depth=2, width=8, norm="instance")
@@ -188,8 +188,8 @@ def test_a_translation_by_it_differs_in_few_values_and_by_one() -> None:
             parameter.mul_(5)  # spreads the output over the whole range of values
         image = torch.nn.functional.interpolate(torch.rand(1, 3, 8, 8) * 2 - 1, size=128, mode="bicubic")
         translator = translation_mode(generator)
-        winograd = to_uint8(with_winograd_trunk(translator)(image))
-        exact = to_uint8(translation_mode(generator.double())(image.double()))
+        winograd = to_pixels(with_winograd_trunk(translator)(image))
+        exact = to_pixels(translation_mode(generator.double())(image.double()))
 
     assert exact.unique().numel() > 200
     difference = (winograd.int() - exact.int()).abs()

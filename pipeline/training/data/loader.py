@@ -16,9 +16,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gan_models.pixels import from_uint8
+from gan_models.pixels import from_pixels
 from pipeline import images, storage
 from pipeline.errors import UserError
+from pipeline.images import RGB, PixelType
 from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
 from pipeline.stores.tables.ranges import Range, append_range, first_rows
 from pipeline.training.config.train import TrainConfig
@@ -27,7 +28,7 @@ from pipeline.training.data.order import Augmentation
 _CHUNK_BYTES = 16_000_000
 """Number of encoded bytes that one thread reads at a time."""
 
-_FLOAT_VALUES = from_uint8(torch.arange(256, dtype=torch.uint8)).numpy()
+_FLOAT_VALUES = from_pixels(torch.arange(256, dtype=torch.uint8)).numpy()
 
 
 class TrainingDataError(ValueError):
@@ -41,10 +42,16 @@ class Source:
     url: str
     column: str
     ranges: Sequence[Range]
+    pixel_type: PixelType = RGB
+    """Type of the decoded images' pixels."""
 
     @property
     def images(self) -> int:
         return sum(r.rows for r in self.ranges)
+
+    def shape(self, load_size: int) -> tuple[int, ...]:
+        """Return the shape of all its images, decoded to this size."""
+        return self.images, *self.pixel_type.shape(load_size, load_size)
 
     def first(self, count: int) -> Source:
         """Return a source of the first `count` images, or of all where there are fewer."""
@@ -60,12 +67,12 @@ class Sources:
 
     def decoded_bytes(self, load_size: int) -> int:
         """Return the memory that the decoded set takes, in bytes."""
-        return (self.a.images + self.b.images) * load_size * load_size * 3
+        return sum(side.images * side.pixel_type.bytes for side in (self.a, self.b)) * load_size**2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Decoded images of a run, uint8 [N, S, S, 3]."""
+    """Decoded images of a run, [N, S, S, channels]."""
 
     a: np.ndarray
     """Images of the source domain."""
@@ -109,7 +116,7 @@ def load_images(sources: Sources, load_size: int, threads: int) -> ImageSet:
     Raises TrainingDataError naming an image that cannot be decoded (packing quarantines such images), and what reading
     raises.
     """
-    a_NSSC, b_NSSC = (np.empty((n, load_size, load_size, 3), np.uint8) for n in (sources.a.images, sources.b.images))
+    a_NSSC, b_NSSC = (np.empty(side.shape(load_size), side.pixel_type.dtype) for side in (sources.a, sources.b))
     with ThreadPoolExecutor(threads) as pool:
         digests = list(pool.map(lambda chunk: decode_chunk(chunk, a_NSSC, b_NSSC), chunks_of(sources)))
     return ImageSet(a=a_NSSC, b=b_NSSC, fingerprint=fingerprint_of(sources, digests))
@@ -165,7 +172,7 @@ def fingerprint_of(sources: Sources, digests: Sequence[Sequence[bytes]]) -> str:
 
 
 def decode_image(data: bytes, load_size: int, where: tuple[str, str, str]) -> np.ndarray:
-    """Decode an image and resize it to uint8 [S, S, 3].
+    """Decode an image and resize it to [S, S, 3].
 
     Raises TrainingDataError naming `where`: the shard's URL, column and key.
     """
@@ -175,18 +182,18 @@ def decode_image(data: bytes, load_size: int, where: tuple[str, str, str]) -> np
         shard, column, key = where
         raise TrainingDataError(
             f"{shard}: {column} of {key!r} cannot be decoded ({error.reason}: {error}); "
-            "pack the images anew with jobs.pack, which sets such images aside"
+            "pack the images anew with jobs.pack, which quarantines such images"
         ) from error
 
 
 def cut(images_nSSC: Sequence[np.ndarray] | np.ndarray, augmentation: Augmentation, crop_size: int) -> Tensor:
-    """Return the crops of the samples, uint8 [n, 3, C, C]; one black image where there is no sample."""
+    """Return the crops of the samples, [n, channels, C, C]; one black image where there is no sample."""
     crops = [
         image[top : top + crop_size, left : left + crop_size][:, :: -1 if flip else 1]
         for image, top, left, flip in zip(
             images_nSSC, augmentation.top, augmentation.left, augmentation.flip, strict=True
         )
-    ] or [np.zeros((crop_size, crop_size, 3), np.uint8)]
+    ] or [np.zeros(RGB.shape(crop_size, crop_size), RGB.dtype)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
@@ -206,8 +213,8 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def to_input(pixels_nCHW: Tensor, device: torch.device, memory_format: torch.memory_format) -> Tensor:
-    """Convert uint8 crops to the input of the networks: fp32 in [-1, 1], on `device`."""
-    return from_uint8(pixels_nCHW.to(device)).contiguous(memory_format=memory_format)
+    """Convert crops to the input of the networks: fp32 in [-1, 1], on `device`."""
+    return from_pixels(pixels_nCHW.to(device)).contiguous(memory_format=memory_format)
 
 
 def to_input_on_one_thread(pixels_nCHW: Tensor, memory_format: torch.memory_format) -> Tensor:

@@ -97,8 +97,8 @@ def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *,
     """
     nodes = group.gather(group.node)
     ranks = [rank for rank, node in enumerate(nodes) if node == group.node]
-    shapes = [(side.images, load_size, load_size, 3) for side in (sources.a, sources.b)]
-    sizes = [int(np.prod(shape)) for shape in shapes]
+    sides = (sources.a, sources.b)
+    sizes = [side.images * load_size**2 * side.pixel_type.bytes for side in sides]
     memory = None
     try:
         with group.agreeing():
@@ -106,7 +106,10 @@ def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *,
                 memory = _allocate_or_raise(sum(sizes))
         paths = group.gather(memory.path if memory else "")
         shared = attach(paths[ranks[0]], sum(sizes))
-        a_NSSC, b_NSSC = (part.reshape(shape) for part, shape in zip(np.split(shared, sizes[:1]), shapes, strict=True))
+        a_NSSC, b_NSSC = (
+            part.view(side.pixel_type.dtype).reshape(side.shape(load_size))
+            for part, side in zip(np.split(shared, sizes[:1]), sides, strict=True)
+        )
         chunks = loader.chunks_of(sources)
         own_chunks = range(ranks.index(group.rank), len(chunks), len(ranks))
         with group.agreeing(ValueError, SourceChangedError):

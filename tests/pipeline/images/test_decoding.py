@@ -84,5 +84,5 @@ def test_damage_is_found_or_harmless_never_another_error(noise: bytes, at: int, 
 
 
 def test_encode_refuses_what_is_no_picture() -> None:
-    with pytest.raises(ValueError, match="expected uint8"):
+    with pytest.raises(ValueError, match="no pixels of 8 or 16 bits"):
         encode(np.zeros((4, 4, 3), np.float32), Encoding())

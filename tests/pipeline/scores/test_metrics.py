@@ -61,9 +61,9 @@ def test_scores_are_symmetric_and_bounded(a: np.ndarray, b: np.ndarray) -> None:
 def test_what_cannot_be_compared_is_refused(metric) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=r"\(4, 5, 3\) and \(4, 5, 1\)"):
         metric(black, black[..., :1])
-    with pytest.raises(ValueError, match="uint8 and float64"):
+    with pytest.raises(ValueError, match=r"no pixels of 8 or 16 bits .*float64"):
         metric(black, black.astype(float))
-    with pytest.raises(ValueError, match="no pixels"):
+    with pytest.raises(ValueError, match="have no pixels"):
         metric(black[:0], black[:0])
 
 

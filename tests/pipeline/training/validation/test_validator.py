@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gan_models import translation_mode
-from gan_models.pixels import from_uint8, to_uint8
+from gan_models.pixels import from_pixels, to_pixels
 from pipeline.errors import UserError
 from pipeline.scores.features import FeatureSet, kid, load_features
 from pipeline.training.config.validation import Validation
@@ -78,7 +78,7 @@ def test_pairs_are_measured_as_by_hand() -> None:
         a = picture(i, 32, 32)
         pixels = torch.from_numpy(a.copy()).permute(2, 0, 1)[None]
         with torch.inference_mode():
-            output = to_uint8(translation_mode(objective.networks["g"])(from_uint8(pixels)))
+            output = to_pixels(translation_mode(objective.networks["g"])(from_pixels(pixels)))
         fakes.append(output[0].permute(1, 2, 0).numpy())
         differences.append(np.abs(fakes[-1].astype(float) - (255 - a)).mean() / 255)
     assert found["l1"] == pytest.approx(np.mean(differences), abs=1e-4)
