@@ -1,4 +1,4 @@
-"""From a checkpoint to a model bundle."""
+"""Export of a checkpoint as a model bundle, and translations by a generator that is still in training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _BATCH = 8
 def export_bundle(
     config: TrainConfig, sources: Sources, record: Record, parts: Mapping[str, State], *, name: str = "bundle"
 ) -> str:
-    """Write RUN/NAME from the `parts` of a checkpoint: `networks` and, where it is there, `ema`; returns its URL.
+    """Write the bundle RUN/NAME from the `parts` of a checkpoint, `networks` and perhaps `ema`; return its URL.
 
-    The card's pictures are made with what a reader of the bundle gets first, the moving average where there is one.
-    config.json is written last.
+    The generator that a reader of the bundle gets first, the moving average where there is one, makes the samples on
+    its card. config.json is written last, so that a kill leaves no bundle that looks whole.
     """
     url = storage.join(config.output, name)
     networks, averages, ours = parts["networks"], parts.get("ema", {}), learned_directions(config)
@@ -52,20 +52,23 @@ def export_bundle(
 
 
 def remove_bundle(run: str, name: str) -> None:
-    """Remove RUN/NAME, if it is there; config.json first, so that what a kill leaves is no bundle."""
+    """Remove RUN/NAME if it is there; config.json first, so that a kill leaves no bundle that looks whole."""
     files = storage.list_files(storage.join(run, name))
     for file in sorted(files, key=lambda file: file.name != "config.json"):
         storage.delete(file.url)
 
 
 def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> np.ndarray:
-    """A row for each of the first few images: input, translation and, for pairs, target. uint8 [height, width, 3]."""
+    """Draw a row for each of the first few images: input, translation and, for pairs, target.
+
+    Returns pixels [height, width, 3].
+    """
     few = sample_images(config, sources)
     return draw_samples(generator, config.generator, few.a, few.b if config.objective_type.paired else None)
 
 
 def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
-    """The first few images of each side, at the size of the crops."""
+    """Return the first few images of each side, at the size of the crops."""
     few = Sources(a=sources.a.first(_SAMPLES), b=sources.b.first(_SAMPLES))
     return load_images(few, config.crop_size, threads=1)
 
@@ -73,7 +76,7 @@ def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
 def draw_samples(
     generator: nn.Module, config: GeneratorConfig, inputs_NHWC: np.ndarray, targets_NHWC: np.ndarray | None
 ) -> np.ndarray:
-    """A row for each input: input, translation and, where there are any, target. uint8 [height, width, 3]."""
+    """Draw a row for each input: input, translation and, where there are any, target; pixels [height, width, 3]."""
     columns = [inputs_NHWC, translate_images(generator, config, inputs_NHWC)]
     if targets_NHWC is not None:
         columns.append(targets_NHWC)
@@ -81,7 +84,7 @@ def draw_samples(
 
 
 def translate_images(generator: nn.Module, config: GeneratorConfig, images_NHWC: np.ndarray) -> np.ndarray:
-    """Return the translations of images of one size by a generator in training, in fp32; uint8 [N, H, W, C]."""
+    """Return the translations of images of one size by a generator in training, in fp32; [N, H, W, C]."""
     device = next((parameter.device for parameter in generator.parameters()), torch.device("cpu"))
     own = copy.deepcopy(generator)  # a translator may lay out weights in another way
     return Translator.of(own, config, exact(device.type, batch=min(_BATCH, len(images_NHWC)))).all(list(images_NHWC))

@@ -1,4 +1,4 @@
-"""A training run: its options, and whether they fit together."""
+"""Configuration of `jobs.train`: all options of a run, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 from gan_models import OBJECTIVES, DiscriminatorConfig, Objective
 from pipeline.errors import UserError, check_range
+from pipeline.images import RGB
 from pipeline.training.config.sections import Cadence, Length, Paths, Recipe, Resources, Streaming
 
-_IMAGE_CHANNELS = 3
 _AT_LEAST_ONE = (
     "global_batch", "accumulate", "workers", "crop_size", "checkpoint_every", "keep_checkpoints", "log_every",
     "shuffle_buffer",
 )  # fmt: skip
 
 
-# The options of the last base come first.
+# Options of the last base come first.
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
-    """A training run."""
+    """Options of a training run. Raises UserError, saying what to change, where they do not fit together."""
 
     COMMON = (  # what --help shows
         "input", "input_b", "output", "objective", "direction", "global_batch", "epochs", "steps", "start_from",
@@ -51,25 +51,25 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
 
     @property
     def objective_type(self) -> type[Objective]:
-        """Class of the objective."""
+        """Return the class of the objective."""
         return OBJECTIVES[self.objective]
 
     def model(self) -> Any:
-        """Networks and losses, as the objective's `config_type`. Raises ValueError where they do not fit together."""
+        """Return networks and losses as the objective's `config_type`. Raises ValueError where they do not fit."""
         kind = self.objective_type.config_type
         return kind(**{option.name: getattr(self, option.name) for option in dataclasses.fields(kind)})
 
     def recipe(self) -> dict[str, Any]:
-        """Return all that decides what is learnt, as plain data: what must not change when a run goes on.
+        """Return the options that decide what is learnt, as plain data. They must not change when a run goes on.
 
-        Streaming, which has an order of its own, belongs to it where the set is streamed.
+        Streaming, which has an order of its own, is among them where the set is streamed.
         """
         sections = (Recipe, Streaming) if self.streaming == "stream" else (Recipe,)
         names = [option.name for section in sections for option in dataclasses.fields(section)]
         return {name: value for name, value in dataclasses.asdict(self).items() if name in names}
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """The steps of the whole run."""
+        """Return the number of steps of the whole run."""
         whole = (self.epochs + self.decay_epochs) * steps_per_epoch
         return whole if self.steps is None else min(self.steps, whole)
 
@@ -111,9 +111,9 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
                     f"raise crop_size{fewer}"
                 )
         for side, channels in (("in", self.generator.in_channels), ("out", self.generator.out_channels)):
-            if channels != _IMAGE_CHANNELS:
+            if channels != RGB.channels:
                 raise UserError(
-                    f"generator.{side}_channels is {channels}: images are read as RGB; leave it at {_IMAGE_CHANNELS}"
+                    f"generator.{side}_channels is {channels}: images are read as RGB; leave it at {RGB.channels}"
                 )
 
     def _check_losses(self) -> None:
@@ -134,8 +134,3 @@ def _options_of(*objectives: type[Objective]) -> set[str]:
     """Return the names of the options that any of these objectives uses."""
     found = {option.name for each in objectives for option in dataclasses.fields(each.config_type)}
     return found if all(each.paired for each in objectives) else found | {"input_b"}
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"{name} is {value}: it must be at least {least}")

@@ -1,7 +1,7 @@
-"""Validation: a run measured on held-out images, which checkpoint is best, and when to stop.
+"""Scores of a run on held-out images, the choice of the best checkpoint, and early stopping.
 
-A history is plain data, one entry a validation, oldest first: {"step": 1000, "l1": 0.12, …}. It is kept in the
-checkpoints, so a resumed run decides as one that went through. With other images it begins anew.
+A history is plain data, one entry a validation, oldest first: {"step": 1000, "l1": 0.12, …}. Checkpoints keep it, so a
+resumed run decides as one that was never stopped. With other images it begins anew.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _OTHER = {"A": "B", "B": "A"}
 
 
 def validated_on(config: TrainConfig) -> list[Any] | None:
-    """Which images a history is of, for the record beside it; None without validation."""
+    """Return what identifies the images of a history, for the record beside it; None without validation."""
     return [config.validation.input, config.validation.images] if config.validation.input else None
 
 
 def history_of(config: TrainConfig, about: Mapping[str, Any]) -> History:
-    """The history in a checkpoint's record; empty where it is of other images, whose numbers do not compare."""
+    """Return the history in a checkpoint's record; empty where it is of other images, since scores do not compare."""
     before, now = about.get("validated_on"), validated_on(config)
     return about.get("validation", []) if now is None or before in (None, now) else []
 
 
 def choose_metric(entry: Mapping[str, Any], metric: str = "") -> str | None:
-    """The name in `entry` that `metric` means; without one the first there is in the order of METRICS."""
+    """Return the name in `entry` of `metric`; without one the first that is there, in the order of METRICS."""
     for wanted in [metric] if metric else [each.name for each in metrics_on()]:
         kind, back = metric_named(wanted), wanted.endswith(BACK)
         for name in entry:
@@ -53,9 +53,9 @@ def choose_metric(entry: Mapping[str, Any], metric: str = "") -> str | None:
 
 
 def best_step(history: History, metric: str = "", among: Collection[int] | None = None) -> int | None:
-    """The step that was best by `metric`, the earlier where two are; of those `among` which there is a choice.
+    """Return the step with the best score by `metric`, the earlier of two equal ones; only steps `among` those given.
 
-    None where nothing was measured, or not this metric. What is no number is never best.
+    None where this metric was never measured. A score that is no finite number is never the best.
     """
     scored = [
         (score, entry["step"]) for entry, score in _scores(history, metric) if among is None or entry["step"] in among
@@ -64,7 +64,7 @@ def best_step(history: History, metric: str = "", among: Collection[int] | None 
 
 
 def stopped_early(history: History, metric: str = "", patience: int | None = None) -> str:
-    """Why training should end here: no better validation for `patience` of them. Empty where it should go on."""
+    """Return why training should end: none of the last `patience` validations was better. Empty to go on."""
     best = best_step(history, metric)
     if patience is None or best is None or (since := _since(history, best)) < patience:
         return ""
@@ -78,7 +78,7 @@ def _since(history: History, best: int) -> int:
 
 
 def _scores(history: History, metric: str) -> Iterator[tuple[Mapping[str, Any], float]]:
-    """Each entry that has the metric, and its score; less is better."""
+    """Yield each entry that has the metric, and its score, of which less is better."""
     name = _common_name(history, metric)
     kind = metric_named(name)
     higher = kind is not None and kind.higher_is_better
@@ -94,14 +94,14 @@ def _common_name(history: History, metric: str) -> str:
 
 
 class Validator:
-    """Measures networks on the first images of the validation store, resized to the crop size. For one rank.
+    """Measures networks on the first images of the validation store, resized to the crop size; used by one rank.
 
-    Each image is translated by itself in translation mode, in fp32; nothing random is used, and nothing in the
-    networks changes.
+    Translations are made in fp32 and in translation mode, do not depend on each other, use no random numbers, and
+    change nothing in the networks.
     """
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        """Reads and decodes the images. Raises what `find_sources` and `load_images` raise."""
+        """Read and decode the images. Raises what `find_sources` and `load_images` raise."""
         self._paired, self._device = config.objective_type.paired, device
         self._learns = learned_directions(config)
         sources = validation_sources(config)
@@ -152,7 +152,7 @@ class Validator:
 
 
 def check_validation(config: TrainConfig) -> None:
-    """Raises UserError where the validation store does not fit, or the metric of the best checkpoint is not there."""
+    """Raise UserError where the validation store does not fit, or its metric cannot be measured."""
     url, metric = config.validation.input, config.validation.metric
     if storage.is_memory(url):
         raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others")
@@ -168,7 +168,7 @@ def check_validation(config: TrainConfig) -> None:
 
 
 def validation_sources(config: TrainConfig) -> Sources:
-    """The images that are validated on. Raises UserError where the store lacks what the objective needs."""
+    """Return the images to validate on. Raises UserError where the store lacks those that the objective needs."""
     found = find_sources(dataclasses.replace(config, input=config.validation.input, input_b=""))
     return Sources(a=found.a.first(config.validation.images), b=found.b.first(config.validation.images))
 
