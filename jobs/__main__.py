@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from jobs.ending import end
-from pipeline.terminal import say, show
+from pipeline.terminal import print_lines, print_notice
 
 JOBS = {
     "pack": "image folders or Parquet stores into a sharded store",
@@ -33,9 +33,9 @@ def main() -> int:
     lines = [f"  {job:<{width}}  {what}" for job, what in JOBS.items()]
     text = "\n".join(["usage: transdomain JOB [OPTIONS]   (transdomain JOB --help says more)", "", *lines])
     if name in ("-h", "--help"):
-        show(text)
+        print_lines(text)
         return 0
-    say(f"transdomain: there is no job {name!r}; {', '.join(JOBS)} are known")
+    print_notice(f"transdomain: there is no job {name!r}; {', '.join(JOBS)} are known")
     return 2
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.report.content import Report
 from pipeline.report.text import render_text
 from pipeline.storage.retry import preflight
-from pipeline.terminal import show, tell
+from pipeline.terminal import print_line, print_lines
 
 STATUS_SLOTS = 10
 TRANSLATORS = """Translators are named in a file, each with its bundle, direction and probability:
@@ -39,7 +39,7 @@ def augment(config: AugmentConfig) -> int:
     launch.run_engine([job], config, reads=[translator.bundle for translator in config.translators.values()])
     if config.keep_slots is not None and not config.dry_run:
         for gone in slots.retire(output, config.keep_slots, slot):
-            tell(f"{output.url}, slot {gone}: data deleted")
+            print_line(f"{output.url}, slot {gone}: data deleted")
     return DONE
 
 
@@ -52,7 +52,7 @@ def _show_status(output: Output) -> int:
     unfinished = [standing.slot for standing in found if standing.done < standing.units]
     status = f"{', '.join(unfinished)} to be run again" if unfinished else "complete"
     table = slots.standings_table(found)
-    show(render_text(Report(title=output.url, status=status, tables=[table], quarantine_total=None)))
+    print_lines(render_text(Report(title=output.url, status=status, tables=[table], quarantine_total=None)))
     return DONE
 
 

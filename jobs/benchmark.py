@@ -21,7 +21,7 @@ from pipeline.benchmark.config import (
     TranslateBenchmarkConfig,
 )
 from pipeline.config import HELP, HELP_ALL
-from pipeline.terminal import console, say, tell
+from pipeline.terminal import console, print_line, print_notice
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] not in BENCHMARKS:
         asked_for_help = bool(arguments) and arguments[0] in (*HELP, *HELP_ALL)
         line = f"benchmark: name one of {', '.join(BENCHMARKS)}, as in: python -m jobs.benchmark translate --help"
-        (tell if asked_for_help else say)(line)
+        (print_line if asked_for_help else print_notice)(line)
         return DONE if asked_for_help else UNUSABLE
     config, function = BENCHMARKS[arguments[0]]
     return run_job(
@@ -78,7 +78,7 @@ def _write(name: str, numbers: Mapping[str, Any], output: str | None) -> int:
     if output is not None:
         url = storage.join(storage.absolute(output), f"benchmark_{name}.json")
         storage.replace(url, json.dumps(numbers, indent=2).encode() + b"\n")
-        tell(f"numbers: {url}")
+        print_line(f"numbers: {url}")
     return DONE
 
 

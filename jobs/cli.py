@@ -19,13 +19,13 @@ from pipeline.config import parse
 from pipeline.engine.completion.budget import BudgetExceededError
 from pipeline.errors import UserError, one_line, printable
 from pipeline.storage.retry import first_answer_soon
-from pipeline.terminal import say
+from pipeline.terminal import print_notice
 
 C = TypeVar("C")
 
 DONE, FAILED, UNUSABLE, OVER_BUDGET, INTERRUPTED = 0, 1, 2, 3, 130
 
-_only_parsing: contextvars.ContextVar[bool] = contextvars.ContextVar("only_parsing", default=False)
+_parse_only: contextvars.ContextVar[bool] = contextvars.ContextVar("only_parsing", default=False)
 
 
 def run_job(
@@ -46,8 +46,8 @@ def run_job(
     arguments = [a for a in arguments if a != "--debug"]
     logging.basicConfig(handlers=[terminal.LineHandler()], level=logging.WARNING)
     logging.getLogger("transdomain").setLevel(logging.INFO)
-    for wish in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(wish, _interrupt)
+    for stop_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop_signal, _interrupt)
     with terminal.guarded():
         return _run(config, function, arguments, name=name, description=description, debug=debug)
 
@@ -60,9 +60,9 @@ def _run(
     try:
         with first_answer_soon():
             parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
-            return DONE if _only_parsing.get() else function(parsed)
+            return DONE if _parse_only.get() else function(parsed)
     except KeyboardInterrupt:
-        say(f"{name}: interrupted; {goes_on}")
+        print_notice(f"{name}: interrupted; {goes_on}")
         return INTERRUPTED
     except loss.ClusterLostError as error:
         return _failed(name, error, debug, FAILED, then=f"; {goes_on}")
@@ -78,23 +78,23 @@ def _run(
 
 def check_arguments(name: str, arguments: Sequence[str]) -> int:
     """Return the exit code with which a job refuses its command line, after printing why; 0 where it accepts it."""
-    token = _only_parsing.set(True)
+    token = _parse_only.set(True)
     try:
         return importlib.import_module(f"jobs.{name}").main(arguments)
     finally:
-        _only_parsing.reset(token)
+        _parse_only.reset(token)
 
 
 def _failed(name: str, error: Exception, debug: bool, code: int, then: str = "") -> int:
     if debug:
         logging.getLogger("transdomain").error("", exc_info=error)
-    say(f"{name}: {one_line(error, kind=False)}{then}")
+    print_notice(f"{name}: {one_line(error, kind=False)}{then}")
     return code
 
 
 def _ending(name: str, goes_on: str) -> Callable[[str], NoReturn]:
     def end(what: str) -> NoReturn:
-        say(f"{name}: {what}; {goes_on}")
+        print_notice(f"{name}: {what}; {goes_on}")
         os._exit(FAILED)  # without the main thread, which may wait forever for what was lost
 
     return end
@@ -115,6 +115,6 @@ def _quoted(argument: str) -> str:
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     """Unwind and say how to go on at the first Ctrl-C or stop request (SIGTERM); end at once at the second."""
-    for wish in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(wish, lambda *_: os._exit(INTERRUPTED))
+    for stop_signal in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop_signal, lambda *_: os._exit(INTERRUPTED))
     raise KeyboardInterrupt

@@ -8,12 +8,12 @@ from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import evaluate
-from pipeline.terminal import show
+from pipeline.terminal import print_lines
 
 
 def run(config: EvaluateConfig) -> int:
     """Evaluate and print the report."""
-    show(evaluate(config))
+    print_lines(evaluate(config))
     return DONE
 
 

@@ -13,12 +13,12 @@ from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline.models.export_config import ExportConfig
 from pipeline.models.exporting import export
-from pipeline.terminal import tell
+from pipeline.terminal import print_line
 
 
 def run(config: ExportConfig) -> int:
     """Export and print what was written."""
-    tell(export(config))
+    print_line(export(config))
     return DONE
 
 

@@ -9,23 +9,23 @@ from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline.models.import_config import ImportConfig
 from pipeline.models.importing import prepare
-from pipeline.terminal import tell
+from pipeline.terminal import print_line
 
 
 def run(config: ImportConfig) -> int:
     """Print what was recognised, write the bundle, and print its fingerprint."""
     plan = prepare(config)
     for checkpoint in plan.checkpoints:
-        tell(str(checkpoint))
+        print_line(str(checkpoint))
         for note in checkpoint.recognised.notes:
-            tell(f"  {note}")
+            print_line(f"  {note}")
     if plan.is_there:
-        tell(f"{plan}: there already, nothing to do")
+        print_line(f"{plan}: there already, nothing to do")
     elif config.dry_run:
-        tell(f"{plan}: a dry run, nothing written")
+        print_line(f"{plan}: a dry run, nothing written")
     else:
         plan.write()
-        tell(f"{plan}: written")
+        print_line(f"{plan}: written")
     return DONE
 
 

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Sequence
 
 from jobs.__main__ import JOBS
-from jobs.cli import DONE, INTERRUPTED, check_arguments, run_job, say
+from jobs.cli import DONE, INTERRUPTED, check_arguments, print_notice, run_job
 from jobs.ending import end
 from pipeline.errors import UserError
 from pipeline.submit import client
 from pipeline.submit.config import SubmitConfig
-from pipeline.terminal import pass_on, tell
+from pipeline.terminal import print_line, print_part
 
 _WITHOUT_VALUE = {"wait", "no_wait", "debug", "help", "help_all", "h"}
 SUBMITTABLE = tuple(name for name in JOBS if name != "submit")
@@ -58,13 +58,15 @@ def submit(config: SubmitConfig, job: Sequence[str]) -> int:
         cluster = client.connect(config, os.environ)
         attempt, fresh = client.submit(cluster, config, line, os.environ)
     except KeyboardInterrupt:
-        say("submit: interrupted while submitting; `ray job list` shows whether the job has got there")
+        print_notice("submit: interrupted while submitting; `ray job list` shows whether the job has got there")
         return INTERRUPTED
     if attempt.status == "SUCCEEDED":
-        tell(f"{attempt.id}: has succeeded already, nothing to do")
+        print_line(f"{attempt.id}: has succeeded already, nothing to do")
         return DONE
     stop = f"ray job stop {attempt.id} --address {cluster.address}"
-    say(f"submit: {attempt.id} {'submitted to' if fresh else 'runs already on'} {cluster.address}; to stop it: {stop}")
+    print_notice(
+        f"submit: {attempt.id} {'submitted to' if fresh else 'runs already on'} {cluster.address}; to stop it: {stop}"
+    )
     if not config.wait:
         return DONE
     return _follow(cluster, attempt.id, stop)
@@ -72,9 +74,9 @@ def submit(config: SubmitConfig, job: Sequence[str]) -> int:
 
 def _follow(cluster: client.Cluster, job: str, stop: str) -> int:
     try:
-        ended = client.follow(cluster, job, pass_on)
+        ended = client.follow(cluster, job, print_part)
     except KeyboardInterrupt:
-        say(
+        print_notice(
             f"submit: detached, {job} goes on; to follow it: ray job logs --follow {job} --address {cluster.address}; "
             f"to stop it: {stop}"
         )
@@ -82,7 +84,7 @@ def _follow(cluster: client.Cluster, job: str, stop: str) -> int:
     code = client.exit_code(ended)
     unexplained = ended.status == "FAILED" and ended.exit_code is None
     why = f": {' '.join(ended.message.split())[:500]}" if unexplained else ""
-    say(f"submit: {job} {ended.status.lower()}, exit code {code}{why}")
+    print_notice(f"submit: {job} {ended.status.lower()}, exit code {code}{why}")
     return code
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
 from jobs.ending import end
-from pipeline.terminal import tell
+from pipeline.terminal import print_line
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.run import prepare, run
 
@@ -14,13 +14,13 @@ from pipeline.training.run import prepare, run
 def train(config: TrainConfig) -> int:
     """Run the job and print where its model is."""
     if config.dry_run:
-        tell(f"would train {prepare(config)}")
+        print_line(f"would train {prepare(config)}")
         return DONE
     result = run(config)
     state = "trained" if result.fresh else "was trained already, nothing to do"
-    tell(f"{result.run}: {state}: {result.steps} steps; model bundle: {result.bundle}")
+    print_line(f"{result.run}: {state}: {result.steps} steps; model bundle: {result.bundle}")
     if result.best_bundle:
-        tell(f"best by validation: {result.best_bundle}")
+        print_line(f"best by validation: {result.best_bundle}")
     return DONE
 
 

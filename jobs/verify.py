@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, FAILED, run_job
 from jobs.ending import end
-from pipeline.terminal import tell
+from pipeline.terminal import print_line
 from pipeline.verify import Verdict, clean, repair, verify
 from pipeline.verify.config import VerifyConfig
 
@@ -24,13 +24,13 @@ def run(config: VerifyConfig) -> int:
     _list("left behind by a kill, in nobody's way", left)
     total, planned = verdict.total, len(verdict.records.units)
     units = f"{total.units} units" if total.units == planned else f"{total.units} of {planned} units"
-    tell(
+    print_line(
         f"{config.input}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} quarantined"
         f" + {total.skipped} skipped, in {units}: "
         + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
     )
     if config.clean:
-        tell(f"removed {clean(verdict, time.time())} of {len(left)} leftovers")
+        print_line(f"removed {clean(verdict, time.time())} of {len(left)} leftovers")
     if config.repair:
         _repair(verdict)
     return FAILED if verdict.faults else DONE
@@ -41,14 +41,14 @@ def _repair(verdict: Verdict) -> None:
     _list("removed", done.removed)
     _list("left as it is", [f"{fault}; {remedy}" for fault, remedy in done.left])
     if done.removed:
-        tell("now run the job's command again: it makes anew what was removed, and nothing else")
+        print_line("now run the job's command again: it makes anew what was removed, and nothing else")
 
 
 def _list(title: str, lines: Sequence[str]) -> None:
     for line in lines[:MOST_LINES]:
-        tell(f"{title}: {line}")
+        print_line(f"{title}: {line}")
     if len(lines) > MOST_LINES:
-        tell(f"… and {len(lines) - MOST_LINES} more ({title})")
+        print_line(f"… and {len(lines) - MOST_LINES} more ({title})")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

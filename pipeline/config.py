@@ -21,7 +21,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.errors import UserError, check_secret_free, one_line
-from pipeline.terminal import show
+from pipeline.terminal import print_lines
 
 C = TypeVar("C")
 
@@ -85,7 +85,7 @@ def _show_help(config: type, prog: str, description: str, *, everything: bool) -
         hidden = len(list(_flag_names(config))) - len(list(_flag_names(config, common=True)))
         more = f"{hidden} more options, and more about each" if hidden else "More about each option"
         lines.append(f"{more}: --help_all")
-    show("\n".join(lines))
+    print_lines("\n".join(lines))
     sys.exit(0)
 
 

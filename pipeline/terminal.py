@@ -3,8 +3,8 @@
 Text from inputs (file names, decoder messages, column names) may hold line ends, escape sequences, characters that
 reverse the direction of a line, or bytes that are not text. Two barriers protect against this:
 
-- Jobs write lines only through `tell` and `say`. `show` writes several lines whose parts were escaped when they were
-  made, and `LineFormatter` formats every log record. In each of them, one line stays one line.
+- Jobs write lines only through `print_line` and `print_notice`. `print_lines` writes several lines whose parts were
+  escaped when they were made, and `LineFormatter` formats every log record. In each of them, one line stays one line.
 - Whatever else writes to stdout and stderr within `guarded` (libraries, Ray's copies of its workers' logs, the command
   line parser) can only output text and line ends. To such writers, the streams are not terminals.
 """
@@ -22,22 +22,22 @@ from rich.console import Console
 from pipeline.errors import printable, redact
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """Write a line of the job's output to stdout."""
     print(escaped(line), flush=True)
 
 
-def say(line: str) -> None:
+def print_notice(line: str) -> None:
     """Write a line for the user to stderr, apart from the job's output."""
     print(escaped(line), file=sys.stderr, flush=True)
 
 
-def show(text: str) -> None:
+def print_lines(text: str) -> None:
     """Write lines whose parts are escaped already, such as those of `report.text.render_text`, to stdout."""
     print(_passed(text), flush=True)
 
 
-def pass_on(text: str) -> None:
+def print_part(text: str) -> None:
     """Write a piece of another job's log to stdout as it arrives, with its line ends."""
     sys.stdout.write(_passed(text))
     sys.stdout.flush()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -107,3 +109,10 @@ def test_ray_is_imported_where_the_document_says() -> None:
 def test_the_networks_know_nothing_of_the_rest(package: str) -> None:
     others = [other for module, found in ARROWS.items() if module.split(".")[0] == package for other in found]
     assert {other.split(".")[0] for other in others} == {package}
+
+
+def test_only_processes_that_compute_import_torch() -> None:
+    """Each import takes seconds of CPU and some 200 MB in every worker that reads, decodes, encodes or writes."""
+    modules = ["pipeline.engine.executors.ray_data", "pipeline.pack.job", "pipeline.translate.stages", "jobs.verify"]
+    script = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0

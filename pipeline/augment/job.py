@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.augment.config import ORIGINAL, AugmentConfig
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
-from pipeline.engine.publishing.steps import Stage, Work
+from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, load_segments
 from pipeline.engine.records.units import Unit
@@ -82,20 +82,20 @@ def augment_job(config: AugmentConfig, slot: str) -> Job:
     read = functools.partial(
         Decode, column, columns=labels, without_changed=schema_of_lost(config, next(iter(sources.values())))
     )
-    works = [
+    workloads = [
         make(name, _stages(config, name, model, read), config.translators[name].probability)
         for name, model in models.items()
     ]
     if config.keep_originals:
         device = next((model.arithmetic.device for model in models.values()), "cpu")
-        works.append(make(ORIGINAL, _untouched(config, column, read(None), device), 1.0))
+        workloads.append(make(ORIGINAL, _untouched(config, column, read(None), device), 1.0))
     return Job(
         kind="augment",
         output=output,
         sources=sources,
         recipe=recipe,
         limits=config.limits,
-        works=works,
+        workloads=workloads,
         label=slot,
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards("Augmented images", list(sources.values()), output, input_column=column),
@@ -150,8 +150,8 @@ class Keep:
         return replace(batch, rows=laid_out(batch.rows, self.column, pictures, shapes, None))
 
 
-def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share: float) -> Work:
-    return Work(output=output, fingerprint=made_by, stages=of, sink=Sink(), part=f"translator={name}", share=share)
+def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share: float) -> Workload:
+    return Workload(output=output, fingerprint=made_by, stages=of, sink=Sink(), part=f"translator={name}", share=share)
 
 
 def _stages(config: AugmentConfig, name: str, model: Model, read: Callable[..., Decode]) -> tuple[Stage, ...]:

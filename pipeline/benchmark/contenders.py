@@ -19,8 +19,8 @@ from PIL import Image
 
 from gan_models.pixels import from_pixels, to_pixels
 from pipeline import images
+from pipeline.models.arithmetic import Arithmetic
 from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import Arithmetic
 from pipeline.translate.stages import Translate
 
 

@@ -16,9 +16,9 @@ from gan_models.complexity import flop_of
 from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.config import GeneratorBenchmarkConfig
 from pipeline.benchmark.limits import MachineLimits, in_turn, machine
-from pipeline.cluster import hardware
+from pipeline.cluster import hardware, host
 from pipeline.cluster.hardware import Trunk
-from pipeline.models.translator import Arithmetic
+from pipeline.models.arithmetic import Arithmetic
 
 log = logging.getLogger("transdomain")
 
@@ -57,7 +57,7 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
         for form in forms:
             log.info("preparing %s", name(form))
             contender = contenders.ModelAlone(folder, bundle, form, config.images)
-            rates[form] = stack.enter_context(contenders.running(contender, hardware.MALLOC_ENVIRONMENT))
+            rates[form] = stack.enter_context(contenders.running(contender, host.MALLOC_ENVIRONMENT))
         found = in_turn({**limits.measurements(), **rates}, config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}
     flop = flop_of(architecture, config.size)
@@ -72,7 +72,7 @@ def name(form: Arithmetic) -> str:
 
 def _forms(device: str, precisions: Sequence[str], batch: int) -> Iterator[Arithmetic]:
     """Yield the forms of this machine, the plain one first."""
-    threads = hardware.available_cpus() if device == "cpu" else None
+    threads = host.available_cpus() if device == "cpu" else None
     for precision, trunk, compiled in itertools.product(precisions, get_args(Trunk), (False, True)):
         if trunk == "direct" or (device, precision) == ("cpu", "fp32"):
             yield Arithmetic(

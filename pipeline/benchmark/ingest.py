@@ -19,7 +19,7 @@ from pipeline import images
 from pipeline.benchmark import inputs
 from pipeline.benchmark.config import IngestBenchmarkConfig
 from pipeline.benchmark.limits import in_turn, machine
-from pipeline.cluster import hardware
+from pipeline.cluster import hardware, host
 from pipeline.demo import job
 from pipeline.demo.config import DemoConfig
 from pipeline.training.config.train import TrainConfig
@@ -62,7 +62,7 @@ def measure(config: IngestBenchmarkConfig) -> MeasuredIngest:
     """Measure in turn, as often as `config` says, all in this process."""
     device = torch.device(hardware.default_device())
     config = config.resolved("cuda" if device.type == "cuda" else "cpu")
-    about, threads = machine(device.type), hardware.available_cpus()
+    about, threads = machine(device.type), host.available_cpus()
     torch.set_num_threads(threads)
     precision = hardware.choose_precision("auto", device.type)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, contextlib.ExitStack() as stack:

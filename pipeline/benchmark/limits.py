@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from pipeline.cluster import hardware
+from pipeline.cluster import hardware, host
 
 log = logging.getLogger("transdomain")
 
@@ -28,7 +28,7 @@ def machine(device: str) -> dict[str, Any]:
     """Return a description of the machine; call this before the benchmark itself loads the machine."""
     return {
         "device": hardware.describe(device),
-        "cores": hardware.available_cpus(),
+        "cores": host.available_cpus(),
         "torch": torch.__version__,
         "load": os.getloadavg()[0],
         "cpu_capability": hardware.cpu_capability(),

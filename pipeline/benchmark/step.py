@@ -15,7 +15,7 @@ import torch
 
 from pipeline.benchmark.config import StepBenchmarkConfig
 from pipeline.benchmark.limits import MachineLimits, in_turn, machine
-from pipeline.cluster import hardware
+from pipeline.cluster import hardware, host
 from pipeline.cluster.hardware import Trunk
 from pipeline.config import parse
 from pipeline.stores.tables.ranges import Range
@@ -67,7 +67,7 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     if config.quick:
         recipe = _small(recipe)
     batch = config.global_batch or recipe.global_batch
-    torch.set_num_threads(hardware.available_cpus())
+    torch.set_num_threads(host.available_cpus())
     precisions = hardware.supported_precisions(device) if config.precision == "all" else ("fp32",)
     forms = list(_forms(device, precisions, recipe.generator.kind))
     if config.quick or not config.compile:

@@ -16,15 +16,15 @@ from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.config import TranslateBenchmarkConfig
 from pipeline.benchmark.contenders import ModelAlone, PlainLoop
 from pipeline.benchmark.limits import MachineLimits, machine
-from pipeline.cluster import hardware
+from pipeline.cluster import hardware, host
 from pipeline.engine import launch
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import local
-from pipeline.engine.publishing.steps import Receipt, Task, Work
+from pipeline.engine.publishing.steps import Receipt, Task, Workload
 from pipeline.engine.records import units
 from pipeline.engine.run import run
 from pipeline.errors import UserError
-from pipeline.models.translator import Arithmetic
+from pipeline.models.arithmetic import Arithmetic
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
 from pipeline.translate.config import TranslateConfig
@@ -98,7 +98,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         limits = MachineLimits(device, precisions)
         with (
             contenders.running(plain, {}) as plain_rate,
-            contenders.running(model, hardware.MALLOC_ENVIRONMENT) as model_rate,
+            contenders.running(model, host.MALLOC_ENVIRONMENT) as model_rate,
         ):
             repetitions = []
             for i, job in enumerate(jobs):
@@ -135,8 +135,8 @@ def pipeline_times(config: TranslateConfig) -> PipelineTimes:
     """Run `jobs.translate` and time its receipts."""
     arrived: list[tuple[float, Receipt]] = []
 
-    def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
-        for receipt in launch.on_ray_cluster(works, tasks):
+    def execute(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Receipt]:
+        for receipt in launch.on_ray_cluster(workloads, tasks):
             arrived.append((time.perf_counter(), receipt))
             yield receipt
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import ray
 
-from pipeline.cluster import hardware, liveness, loss, ray_internals
+from pipeline.cluster import host, liveness, loss, ray_internals
 from pipeline.errors import UserError
+
+log = logging.getLogger("transdomain")
 
 OBJECT_STORE_BYTES = 2 * 10**9
 """Upper limit of the embedded Ray's shared memory; a third of the free memory where that is less."""
@@ -23,6 +25,8 @@ OBJECT_STORE_BYTES = 2 * 10**9
 _ANSWER_WITHIN_S = 10.0
 _START_WITHIN_S = 120
 """Longest wait for each part of an embedded Ray; it takes 3 s alone, and ten times that beside other work."""
+_STARTS = 4
+"""Attempts to start an embedded Ray."""
 
 _RAY_SETS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "PYTHONBREAKPOINT")
 """Variables that Ray may set in the environment of a process that joins or starts a cluster."""
@@ -83,7 +87,7 @@ def _own_settings() -> dict[str, str | None]:
         "GLOO_SOCKET_IFNAME": "lo",  # the interface on which training workers connect
         "RAY_gcs_server_port_wait_time_s": str(_START_WITHIN_S),
     }
-    return own | {k: v for k, v in hardware.MALLOC_ENVIRONMENT.items() if k not in os.environ}
+    return own | {k: v for k, v in host.MALLOC_ENVIRONMENT.items() if k not in os.environ}
 
 
 @contextlib.contextmanager
@@ -129,16 +133,28 @@ def _endpoints(address: str) -> list[tuple[str, int]]:
 
 
 def _embed() -> None:
-    with ray_internals.on_loopback(), ray_internals.patient(_START_WITHIN_S):
-        ray.init(
-            address="local",
-            num_cpus=hardware.available_cpus(),
-            object_store_memory=min(OBJECT_STORE_BYTES, _free_memory() // 3),
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            log_to_driver=True,
-            logging_level=logging.WARNING,
-        )
+    for left in reversed(range(_STARTS)):
+        try:
+            with ray_internals.on_loopback(), ray_internals.startup(_START_WITHIN_S):
+                _start()
+            return
+        except ray_internals.StartError as error:
+            ray.shutdown()
+            if not left:
+                raise RuntimeError(f"Ray did not start in {_STARTS} attempts: {error}") from error
+            log.warning("Ray did not start: %s; it is started again", error)
+
+
+def _start() -> None:
+    ray.init(
+        address="local",
+        num_cpus=host.available_cpus(),
+        object_store_memory=min(OBJECT_STORE_BYTES, _free_memory() // 3),
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=True,
+        logging_level=logging.WARNING,
+    )
 
 
 def free() -> list[dict[str, float]]:

@@ -1,22 +1,16 @@
-"""Device, precision and thread count that this machine computes with. Workers import it; it does not import Ray."""
+"""Device and precision that this machine computes with."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from pipeline.cluster.host import available_cpus
+
 Trunk = Literal["direct", "winograd"]
 """Way in which a ResNet's residual blocks convolve."""
-
-MALLOC_ENVIRONMENT = {
-    # By default glibc returns large blocks to the kernel at every free; keeping them is up to 1.5 × faster on a CPU.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
 
 
 def default_device() -> str:
@@ -82,11 +76,6 @@ def cpu_capability() -> str:
     if torch.cpu._is_avx512_bf16_supported():
         return "avx512_bf16"
     return torch.backends.cpu.get_cpu_capability().lower()
-
-
-def available_cpus() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def set_up_torch(device: torch.device, threads: int) -> None:

@@ -92,14 +92,14 @@ def _follow_gcs(ended: threading.Event) -> None:
     address = ray.get_runtime_context().gcs_address
     host, _, port = address.rpartition(":")
     patience_s = ray_internals.gcs_patience_s() * _SHARE_OF_PATIENCE
-    answered, told = time.monotonic(), False
+    answered, warned = time.monotonic(), False
     while not ended.wait(_ASK_EVERY_S):
         if answers(host.strip("[]"), int(port), within_s=_ANSWER_WITHIN_S):
-            answered, told = time.monotonic(), False
+            answered, warned = time.monotonic(), False
             continue
         silent_s = time.monotonic() - answered
-        if not told and silent_s > 2 * _ASK_EVERY_S:
-            told = True
+        if not warned and silent_s > 2 * _ASK_EVERY_S:
+            warned = True
             _log.warning(f"the cluster's GCS at {address} does not answer; waiting {patience_s:.0f} s for it")
         if silent_s > patience_s:
             loss.report_loss(f"the cluster's GCS at {address} has not answered for {silent_s:.0f} s")

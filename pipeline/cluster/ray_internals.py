@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import struct
 import time
@@ -43,29 +44,54 @@ def on_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+class StartError(Exception):
+    """A cluster that was to start inside this process did not."""
+
+
 @contextlib.contextmanager
-def patient(within_s: float) -> Iterator[None]:
-    """Give the raylet of a cluster that is started inside the block `within_s` seconds to register.
+def startup(within_s: float) -> Iterator[None]:
+    """Watch the start of a cluster inside the block; on StartError, end the processes that did start.
 
-    By default, Ray gives it 30 s, in a constant of a function, and gives up on a machine that is busy with other work.
+    Raises StartError as soon as the raylet has ended, or after `within_s` seconds. A raylet ends where its agents take
+    more than 15 s to start, as they do on a busy machine (https://github.com/ray-project/ray/issues/65983). By default,
+    Ray does not notice, waits for 30 s, and leaves the other processes running.
     """
-    get_node = services.get_node
+    get_node, before = services.get_node, _children()
 
-    def patiently(*arguments: Any) -> Any:
+    def get_node_while_alive(*arguments: Any) -> Any:
         until = time.monotonic() + within_s
         while True:
             try:
                 return get_node(*arguments)
-            except RuntimeError:  # it has not registered yet
+            except RuntimeError as error:  # the raylet has not registered yet
+                if "raylet" not in _children().values():
+                    raise StartError("its raylet ended, as it does where its agents need more than 15 s") from error
                 if time.monotonic() > until:
-                    raise
+                    raise StartError(f"its raylet did not register in {within_s:.0f} s") from error
             time.sleep(0.1)
 
-    services.get_node = patiently
+    services.get_node = get_node_while_alive
     try:
         yield
+    except StartError:
+        for pid in _children().keys() - before.keys():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        raise
     finally:
         services.get_node = get_node
+
+
+def _children() -> dict[int, str]:
+    """Return the processes that this one has started and that have not ended, each with its name."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended in the meantime
+            name, _, fields = (folder / "stat").read_text().partition("(")[2].rpartition(") ")
+            state, parent = fields.split()[:2]
+            if int(parent) == os.getpid() and state != "Z":
+                found[int(folder.name)] = name
+    return found
 
 
 def one_row_a_block(rows: Any) -> Any:

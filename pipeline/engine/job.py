@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.engine.completion import finish
-from pipeline.engine.publishing.steps import Work
+from pipeline.engine.publishing.steps import Workload
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Limits, PlannedSource, Segment, Unit, part_of, plan_units
 from pipeline.engine.segments import Request
@@ -28,7 +28,7 @@ class Job:
     """Stores by the name that their ranges have; without a name where there is one store."""
     recipe: Mapping[str, Any]
     limits: Limits
-    works: Sequence[Work]
+    workloads: Sequence[Workload]
     """One for each part of the output; all have the same stages, with the same names and resources."""
     label: str = ""
     """Label of the segment that this run is about; without one it is about all segments."""
@@ -57,13 +57,13 @@ class Job:
 
     def inputs(self, rows: int) -> int:
         """Return how many inputs so many planned rows are: each is planned once for every part."""
-        return rows // len(self.works)
+        return rows // len(self.workloads)
 
     def cut(self, fresh: Sequence[Range], number: int) -> list[Unit]:
         """Cut ranges into the units of segment `number`: one part and one source each, so that a unit's keys are
         unique."""
         units = list[Unit]()
-        for work in self.works:
+        for work in self.workloads:
             limits, part = self.limits.widened(work.share), part_of(self.label, work.part)
             for _, ranges in itertools.groupby(fresh, key=lambda piece: piece.source):
                 units += plan_units(ranges, limits, number, first=len(units), part=part)

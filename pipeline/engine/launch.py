@@ -10,10 +10,10 @@ from pipeline.cluster.reach import check_reach
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import local
 from pipeline.engine.job import Job
-from pipeline.engine.publishing.steps import Receipt, Task, Work
+from pipeline.engine.publishing.steps import Receipt, Task, Workload
 from pipeline.engine.run import Outcome, plan_only, run
 from pipeline.errors import UserError
-from pipeline.terminal import tell
+from pipeline.terminal import print_line
 
 
 class EngineOptions(Protocol):
@@ -38,7 +38,7 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str]
     """
     if options.dry_run:
         for url, inputs, units in plan_only(jobs):
-            tell(f"would write {url}: {inputs} inputs in {units} units")
+            print_line(f"would write {url}: {inputs} inputs in {units} units")
         return []
     if options.local:
         outcomes = run(jobs, local.execute, options.budget)
@@ -56,18 +56,18 @@ def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str]
         check_reach(urls, shared_disk=options.shared_disk)
         outcomes = run(jobs, on_ray_cluster, options.budget)
     for outcome in outcomes:
-        tell(describe(outcome))
+        print_line(describe(outcome))
     return outcomes
 
 
-def on_ray_cluster(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+def on_ray_cluster(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Run the engine on Ray Data, on a cluster that is joined or started for it."""
     # Imported here: a plain loop, and a run that has nothing left to do, need no Ray, whose import alone takes seconds.
     from pipeline.cluster import connection
     from pipeline.engine.executors import ray_data
 
     with connection.connect():
-        yield from ray_data.execute(works, tasks)
+        yield from ray_data.execute(workloads, tasks)
 
 
 def describe(outcome: Outcome) -> str:

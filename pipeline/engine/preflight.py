@@ -33,8 +33,8 @@ def check_sources(job: Job, said: set[int]) -> None:
         for each in store.passed_over if id(store) not in said else ():
             log.warning("%s", each.below(store.url))
         said.add(id(store))
-    units = [Unit("000000-000000", (), part_of(job.label, work.part)) for work in job.works]
-    made = [job.output.data(unit, work.sink.form) for unit, work in zip(units, job.works, strict=True)]
+    units = [Unit("000000-000000", (), part_of(job.label, work.part)) for work in job.workloads]
+    made = [job.output.data(unit, work.sink.form) for unit, work in zip(units, job.workloads, strict=True)]
     made += [job.output.file(f"key.{extension}") for extension in _extensions(job)]
     for store in stores:
         if any(is_listed(url, store) for url in made):
@@ -73,7 +73,7 @@ def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Unit]
 
 def _extensions(job: Job) -> set[str]:
     """Return the endings of the files that the job makes of single rows."""
-    return {work.sink.extension for work in job.works if work.sink.form.names_are_keys}
+    return {work.sink.extension for work in job.workloads if work.sink.form.names_are_keys}
 
 
 def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Unit]) -> None:

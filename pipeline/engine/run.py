@@ -17,7 +17,7 @@ from pipeline.engine.completion.tally import Tally
 from pipeline.engine.executors import progress
 from pipeline.engine.job import Job
 from pipeline.engine.preflight import check_keys, check_sources
-from pipeline.engine.publishing.steps import Receipt, Task, Work
+from pipeline.engine.publishing.steps import Receipt, Task, Workload
 from pipeline.engine.records.layout import (
     Output,
     check_job,
@@ -39,7 +39,7 @@ log = logging.getLogger("transdomain")
 MAX_FAILED_UNITS = 10
 """Number of failed units at which a run ends: something is wrong that the next unit would not escape either."""
 
-Executor = Callable[[Sequence[Work], Sequence[Task]], Iterator[Receipt]]
+Executor = Callable[[Sequence[Workload], Sequence[Task]], Iterator[Receipt]]
 
 
 class IncompleteError(Exception):
@@ -77,7 +77,7 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
     for job, of_job, complete in zip(jobs, segments, marked, strict=True):
         committed = job.output.committed() if complete is None else set[str]()
         if complete is None:
-            first = sum(len(other.works) for other in jobs[: len(tallies)])
+            first = sum(len(other.workloads) for other in jobs[: len(tallies)])
             tasks += [task._replace(work=first + task.work) for task in _pending(job, of_job, committed)]
         own = [segment for segment in _own(job, of_job) if complete is None]
         tallies.append(Tally(job.output, own, committed))
@@ -171,9 +171,9 @@ def _left(job: Job, segment: Segment, committed: set[str]) -> list[Task]:
 
 def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
     """Return, for each of these units of a segment, the position of the work that makes it."""
-    if len(job.works) == 1 or not which:
+    if len(job.workloads) == 1 or not which:
         return [0] * len(which)
-    number = {work.part: i for i, work in enumerate(job.works)}
+    number = {work.part: i for i, work in enumerate(job.workloads)}
     units = load_units(job.output, segment.number)
     return [number[units[i].part.rsplit("/", 1)[-1]] for i in which]
 
@@ -185,11 +185,11 @@ def _carry_out(
 
     Units that a labelled run takes over from earlier segments may fail without failing the run.
     """
-    works = [work for job in jobs for work in job.works]
-    tally_of = [tally for job, tally in zip(jobs, tallies, strict=True) for _ in job.works]
+    workloads = [work for job in jobs for work in job.workloads]
+    tally_of = [tally for job, tally in zip(jobs, tallies, strict=True) for _ in job.workloads]
     failures: list[str] = []
     title = " + ".join(dict.fromkeys(job.kind for job in jobs))
-    for receipt in progress.shown(execute(works, tasks), title, len(tasks)):
+    for receipt in progress.shown(execute(workloads, tasks), title, len(tasks)):
         tally = tally_of[receipt.task.work]
         if segment_of(receipt.task.unit) not in tally.segments:
             if receipt.status == "failed":

@@ -16,8 +16,9 @@ from pipeline.cluster import hardware
 from pipeline.engine.records.layout import Output
 from pipeline.errors import UserError, printable
 from pipeline.evaluate.config import EvaluateConfig
+from pipeline.models.arithmetic import exact
 from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import Translator, exact
+from pipeline.models.translator import Translator
 from pipeline.report.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import Report, Table
@@ -148,7 +149,9 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     rows = [[name, *(cell for metric in on_pairs for cell in _cells(metric, s))] for name, s in summary.items()]
     kid_name = evaluation.features.kid_name if evaluation.features else ""
     kids = [[name, f"{s[kid_name]:.4f}"] for name, s in summary.items() if kid_name in s]
-    aside = list(quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet")))
+    quarantined = list(
+        quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet"))
+    )
     report = Report(
         title="Evaluation of a translated store",
         status="complete",
@@ -163,8 +166,8 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
             *_kid_table(evaluation.features, kids),
         ],
         sheet_png=sheet,
-        quarantine=aside[:MOST_QUARANTINE_LINES],
-        quarantine_total=len(aside),
+        quarantine=quarantined[:MOST_QUARANTINE_LINES],
+        quarantine_total=len(quarantined),
     )
     output = storage.absolute(config.output)
     storage.replace(storage.join(output, "scores.json"), json.dumps(summary, indent=1).encode())

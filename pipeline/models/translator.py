@@ -14,34 +14,14 @@ from torch import nn
 
 from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
 from gan_models.pixels import from_pixels, pad_by_reflection, to_pixels
-from pipeline.cluster.hardware import Trunk
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import RGB, PixelType
+from pipeline.models.arithmetic import Arithmetic
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
 """Messages, in lower case, of allocators that have no exception of their own."""
 
 _NOT_FINITE = "the translation has values that are no finite numbers"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arithmetic:
-    """Settings that decide, together with the weights, which pixels come out. Fixed before the first unit."""
-
-    device: str
-    precision: str
-    threads: int | None
-    """Number of CPU threads, which decides the order of some sums, and so a last bit; None on a GPU."""
-    compile: bool
-    trunk: Trunk
-    """Way in which a ResNet's residual blocks convolve."""
-    batch: int
-    """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
-
-
-def exact(device: str, *, batch: int) -> Arithmetic:
-    """Return the arithmetic without shortcuts, in fp32; for what is measured or looked at, not for archives."""
-    return Arithmetic(device=device, precision="fp32", threads=None, compile=False, trunk="direct", batch=batch)
 
 
 def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:

@@ -13,7 +13,7 @@ from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.reading import read_unit
-from pipeline.engine.publishing.steps import Stage, Work
+from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch, Quarantined
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
@@ -75,14 +75,14 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
     stage = Stage(
         name=_STAGE, make=make, cpus=config.cpus, stall_s=config.limits.stall_minutes * 60, cpus_option="--cpus"
     )
-    work = Work(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
+    work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
     return Job(
         kind="pack",
         output=output,
         sources={"": source},
         recipe=recipe,
         limits=config.limits,
-        works=[work],
+        workloads=[work],
         moved=config.moved,
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards("Packed image store", [source], output),

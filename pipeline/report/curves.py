@@ -58,11 +58,11 @@ def curves(series: Mapping[str, Points]) -> str:
     return "".join(svg) + f'<p class="legend">{" ".join(legend)}</p>'
 
 
-def _curve(places: Points, colour: str) -> str:
-    if len(places) == 1:
-        ((x, y),) = places
+def _curve(points: Points, colour: str) -> str:
+    if len(points) == 1:
+        ((x, y),) = points
         return f'<circle r="3" fill="{colour}" cx="{x}" cy="{y}"/>'
-    corners = " ".join(f"{x},{y}" for x, y in places)
+    corners = " ".join(f"{x},{y}" for x, y in points)
     return f'<polyline fill="none" stroke="{colour}" stroke-width="1.6" points="{corners}"/>'
 
 

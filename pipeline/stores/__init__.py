@@ -18,7 +18,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores.forms import naming, parquet
-from pipeline.stores.forms.registry import FORMS, beside, form_of, form_of_ranges, inputs_among, is_shown
+from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
 from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
 from pipeline.stores.mark import marked_segments
 from pipeline.stores.tables.ranges import Range
@@ -88,7 +88,7 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     if not inputs:
         raise _no_input(url, listing)
     for other in FORMS:
-        count, example = tally.counts.get(beside(other, form), (0, ""))
+        count, example = tally.counts.get(passed_over_beside(other, form), (0, ""))
         if count:
             log.warning(
                 "%s: %d %s, such as %s, stand beside %s and are not read", url, count, other.title, example, form.title

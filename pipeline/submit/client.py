@@ -213,17 +213,17 @@ def follow(cluster: Cluster, job: str, write: Callable[[str], object]) -> Attemp
     """
     import aiohttp
 
-    log, heard = Passage(write), time.monotonic()
+    log, last_received_s = LogTail(write), time.monotonic()
     while True:
         try:
             asyncio.run(_tail(cluster.client, job, log))
             attempt = _attempt(job, 1, cluster.client.get_job_info(job))
-            heard = time.monotonic()
+            last_received_s = time.monotonic()
             if attempt.status in _ENDED:
                 return attempt
         except (OSError, RuntimeError, aiohttp.ClientError) as error:
-            heard = max(heard, log.heard)
-            if time.monotonic() - heard > _PATIENCE_S:
+            last_received_s = max(last_received_s, log.last_received_s)
+            if time.monotonic() - last_received_s > _PATIENCE_S:
                 raise LostError(
                     f"{cluster.address} has not answered for {_PATIENCE_S:.0f} s ({_first_line(error)}); the job may "
                     f"go on: ray job status {job} --address {cluster.address}"
@@ -231,12 +231,12 @@ def follow(cluster: Cluster, job: str, write: Callable[[str], object]) -> Attemp
         time.sleep(_AGAIN_AFTER_S)
 
 
-class Passage:
+class LogTail:
     """Log that may be sent again from its beginning, but of which each part is written once."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write, self._written, self._position = write, 0, 0
-        self.heard = time.monotonic()
+        self.last_received_s = time.monotonic()
         """Time at which the last part came, in seconds of the monotonic clock."""
 
     def restart(self) -> None:
@@ -245,7 +245,7 @@ class Passage:
 
     def add(self, text: str) -> None:
         """Write what is new in `text`."""
-        self.heard = time.monotonic()
+        self.last_received_s = time.monotonic()
         new = text[max(0, self._written - self._position) :]
         self._position += len(text)
         self._written = max(self._written, self._position)
@@ -253,7 +253,7 @@ class Passage:
             self._write(new)
 
 
-async def _tail(client: JobSubmissionClient, job: str, log: Passage) -> None:
+async def _tail(client: JobSubmissionClient, job: str, log: LogTail) -> None:
     log.restart()
     async with contextlib.aclosing(client.tail_job_logs(job)) as parts:  # type: ignore[type-var]
         async for part in parts:

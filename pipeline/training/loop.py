@@ -148,17 +148,17 @@ class _Steps:
                 warned = self.preempted()
                 line = self._line(done - 1, losses) | pace.read()
                 with pace.paused():
-                    watch.look(line, self.replica.objective.networks)
+                    watch.check(line, self.replica.objective.networks)
             with pace.paused():
                 signal = leader.after_step(done, losses, warned=warned) if leader else Signal.GO_ON
             with pace.waiting():
                 failure = self.feed.failure(done, 1 + agreement.delay)
             agreed = agreement.exchange(max(signal, Signal.STOP if failure else Signal.GO_ON))
-        agreed = max(agreed, agreement.settle())
+        agreed = max(agreed, agreement.finish())
         if reason := watch.stops(done):
             log.info(f"step {done}: {reason}: stopping early")
         try:
-            with group.agreeing(CheckpointError):
+            with group.raise_on_all_ranks(CheckpointError):
                 if leader:
                     leader.end(done, agreed)
                 if failure and not reason:
@@ -259,10 +259,10 @@ class _Leader:
 def _agree_on_arithmetic(context: Context) -> tuple[str, Trunk]:
     """Return the best precision that every rank has, and the trunk that goes with it."""
     config, group, device = context.config, context.group, context.device.type
-    with group.agreeing(ValueError):
+    with group.raise_on_all_ranks(ValueError):
         precision = hardware.choose_precision(config.precision, device)
     precision = min(group.gather(precision), key=("fp32", "fp16", "bf16").index)
-    with group.agreeing(ValueError):
+    with group.raise_on_all_ranks(ValueError):
         trunk = hardware.choose_trunk(config.trunk, kind=config.generator.kind, device=device, precision=precision)
     return precision, trunk
 
@@ -270,7 +270,7 @@ def _agree_on_arithmetic(context: Context) -> tuple[str, Trunk]:
 def _newest_checkpoint(context: Context) -> tuple[Record | None, Mapping[str, checkpoint.State]]:
     """Return the newest complete checkpoint and its parts; the same checkpoint on every rank."""
     run, group, found = context.config.output, context.group, None
-    with group.agreeing(checkpoint.UnknownFormatError):
+    with group.raise_on_all_ranks(checkpoint.UnknownFormatError):
         if group.leads:
             found = checkpoint.newest(run)
     record = group.from_leader(found[0] if found else None)

@@ -25,11 +25,11 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster import connection, hardware
+from pipeline.cluster import connection, host
 from pipeline.errors import one_line
-from pipeline.terminal import say
+from pipeline.terminal import print_notice
 from pipeline.training.distributed.group import Group
-from pipeline.training.distributed.placement import Placement, held_by_others, place
+from pipeline.training.distributed.placement import Placement, place, waiting_line
 from pipeline.training.distributed.rendezvous import MeetAtFile
 from pipeline.training.loop import TrainingOutcome, TrainingTask, train
 from pipeline.training.monitor.console import RunProgress, Screen
@@ -45,7 +45,7 @@ _POLL_S, _LAST_POLL_TIMEOUT_S = 0.3, 5.0
 _PLACEMENT_TIMEOUT_S = 30.0
 """Seconds to wait for the workers before checking whether other jobs hold their resources."""
 
-_WORKER_ENVIRONMENT = hardware.MALLOC_ENVIRONMENT | {
+_WORKER_ENVIRONMENT = host.MALLOC_ENVIRONMENT | {
     "TORCH_CPP_LOG_LEVEL": "ERROR",  # hides DDP's warning about find_unused_parameters, which is on for another reason
 }
 
@@ -97,7 +97,7 @@ def fit(task: TrainingTask, screen: Screen) -> TrainingOutcome:
     if outcome.failure:
         raise TrainingError(outcome.failure)
     if outcome.stopped:
-        screen.say(f"stopped with a checkpoint of step {outcome.step}")
+        screen.print_line(f"stopped with a checkpoint of step {outcome.step}")
         raise KeyboardInterrupt
     return outcome
 
@@ -145,7 +145,7 @@ def _forwarding_signals(stop: Any) -> Iterator[None]:
     def first(signum: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, lambda *_: os._exit(128 + signum))
-        say(STOPPING)
+        print_notice(STOPPING)
         asked.set()
 
     # The handler itself may interrupt Ray at any point, so a thread passes the request on.
@@ -188,7 +188,7 @@ def _train_on_worker(options: dict[str, Any]) -> TrainingOutcome:
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size(), node=context.get_node_rank())
     stop_request = None
     if group.leads:
-        options["board"].settle.remote()
+        options["board"].note_placed.remote()
         stop_request = options["stop"].wait.remote()
 
     def stop_asked() -> bool:
@@ -206,7 +206,7 @@ def _train_on_worker(options: dict[str, Any]) -> TrainingOutcome:
             options["task"],
             group,
             get_device(),
-            show=options["board"].show.remote,
+            show=options["board"].update.remote,
             stop_asked=stop_asked,
             preempted=_preempted,
         )
@@ -233,7 +233,7 @@ class _BoardHandler(logging.Handler):
         self._board, self._prefix = board, "" if group.leads else f"worker {group.rank}: "
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._board.say.remote(self._prefix + record.getMessage())
+        self._board.print_line.remote(self._prefix + record.getMessage())
 
 
 class _Board:
@@ -246,21 +246,21 @@ class _Board:
         self._lines: list[str | RunProgress] = []
         self._settled = False
 
-    def settle(self) -> None:
+    def note_placed(self) -> None:
         """Note that the workers have been placed."""
         self._settled = True
 
-    def settled(self) -> bool:
+    def placed(self) -> bool:
         return self._settled
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         self._lines.append(line)
 
-    def show(self, standing: RunProgress) -> None:
+    def update(self, progress: RunProgress) -> None:
         """Add progress; it replaces unseen older progress, unless that has a line of metrics."""
         if self._lines and isinstance(last := self._lines[-1], RunProgress) and last.line is None:
             self._lines.pop()
-        self._lines.append(standing)
+        self._lines.append(progress)
 
     def take(self) -> list[str | RunProgress]:
         """Return everything added since the last call."""
@@ -279,10 +279,10 @@ def _shown(board: Any, screen: Screen, prometheus: TrainingMetrics, placement: P
     def show() -> None:
         for item in ray.get(board.take.remote()):
             if isinstance(item, str):
-                screen.say(item)
+                screen.print_line(item)
             else:
-                screen.show(item)
-                prometheus.show(item)
+                screen.update(item)
+                prometheus.update(item)
 
     def follow() -> None:
         asked = time.monotonic()
@@ -291,9 +291,9 @@ def _shown(board: Any, screen: Screen, prometheus: TrainingMetrics, placement: P
                 show()
                 if time.monotonic() - asked >= _PLACEMENT_TIMEOUT_S:
                     asked = time.monotonic()
-                    line = held_by_others(placement, connection.nodes(), connection.free())
-                    if line and not ray.get(board.settled.remote()):
-                        screen.say(line)
+                    line = waiting_line(placement, connection.nodes(), connection.free())
+                    if line and not ray.get(board.placed.remote()):
+                        screen.print_line(line)
             show()
 
     thread = threading.Thread(target=follow, name="screen", daemon=True)

@@ -12,14 +12,15 @@ import torch
 
 from gan_models import Bundle, GeneratorConfig
 from pipeline import images, storage
-from pipeline.cluster import hardware
+from pipeline.cluster import hardware, host
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
-from pipeline.engine.publishing.steps import Stage, Work
+from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, load_segments
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
+from pipeline.models.arithmetic import Arithmetic
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import pixel_types
 from pipeline.recipe import fingerprint
@@ -28,7 +29,7 @@ from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
-from pipeline.translate.stages import Arithmetic, Decode, Encode, Translate
+from pipeline.translate.stages import Decode, Encode, Translate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def translate_job(config: TranslateConfig) -> Job:
     )
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
-    work = Work(
+    work = Workload(
         output=output,
         fingerprint=fingerprint(recipe),
         stages=stages(
@@ -110,7 +111,7 @@ def translate_job(config: TranslateConfig) -> Job:
         sources={"": source},
         recipe=recipe,
         limits=config.limits,
-        works=[work],
+        workloads=[work],
         moved=config.moved,
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
@@ -173,7 +174,7 @@ def choose_arithmetic(
     batch = options.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
     threads = None
     if device == "cpu":
-        threads = options.resources.threads or recorded.get("threads") or hardware.available_cpus()
+        threads = options.resources.threads or recorded.get("threads") or host.available_cpus()
     return Arithmetic(
         device=device,
         precision=precision,

@@ -1,4 +1,7 @@
-"""Stages of a translation: three callables from a unit to a batch that can be published. They do not import Ray."""
+"""Stages of a translation: three callables from a unit to a batch that can be published.
+
+They do not import Ray, and of their processes only those that hold a model import torch.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from pipeline import images, storage
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Quarantined
 from pipeline.engine.records.units import Unit
-from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import Arithmetic, Translator
+from pipeline.models.arithmetic import Arithmetic
 from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
@@ -76,6 +77,11 @@ class Translate:
 
     def __init__(self, bundle: str, direction: str | None, arithmetic: Arithmetic) -> None:
         """Load the model from a bundle's URL."""
+        import torch
+
+        from pipeline.models.bundles import open_bundle
+        from pipeline.models.translator import Translator
+
         if arithmetic.threads is not None:
             torch.set_num_threads(arithmetic.threads)
         loaded = open_bundle(bundle, direction=direction)

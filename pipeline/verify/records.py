@@ -198,10 +198,10 @@ def _check_card(output: Output, sha256: str | None) -> list[Fault]:
         return [Fault(name=CARD, what="is missing", remove=(_MARK,))]
     try:
         head = yaml.safe_load(data.decode().split("---")[1])
-        works = head["configs"][0]["data_files"][0]["path"].startswith("data/")
+        names_data = head["configs"][0]["data_files"][0]["path"].startswith("data/")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, yaml.YAMLError):
-        works = False
-    if not works:
+        names_data = False
+    if not names_data:
         return [Fault(name=CARD, what="is harmed: its head does not name data/ for readers", remove=(CARD, _MARK))]
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         return [Fault(name=CARD, what="is not as the job wrote it", remove=(CARD, _MARK))]

@@ -80,7 +80,7 @@ def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Faul
 
 def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str]) -> Iterator[Fault]:
     """Yield what is wrong with objects that a killed run left of an uncommitted unit: the next run would adopt them."""
-    aside = output.quarantine(unit.id).removeprefix(f"{output.url}/")
+    quarantined = output.quarantine(unit.id).removeprefix(f"{output.url}/")
     accounts = set()
     for form in writable_forms():
         name = output.data(unit, form).removeprefix(f"{output.url}/")
@@ -90,23 +90,23 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
                 account, rows = read_account(name, data, form)
             except (ConflictError, FileNotFoundError) as error:
                 what = f"is harmed: {_without_remedy(error)}"
-                yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
+                yield Fault(name=name, what=what, remove=(name, quarantined), unit=unit.id)
                 return
             accounts.add(account)
             if (account.unit, account.fingerprint, account.inputs, account.ok) != (unit.id, made_by, unit.rows, rows):
                 what = f"is not of unit {unit.id} as it was planned"
-                yield Fault(name=name, what=what, remove=(name, aside), unit=unit.id)
+                yield Fault(name=name, what=what, remove=(name, quarantined), unit=unit.id)
                 return
             yield from _check_waiting_files(output, unit, form.files(data))
-    if aside in names:
+    if quarantined in names:
         try:
-            account, rows = read_account(aside, storage.read(output.at(aside)), QUARANTINE)
+            account, rows = read_account(quarantined, storage.read(output.at(quarantined)), QUARANTINE)
             derived = account in accounts and rows == len(account.quarantined)
         except (ConflictError, FileNotFoundError):
             derived = False
         if not derived:
             what = "is not derived from the account of its unit"
-            yield Fault(name=aside, what=what, remove=(aside,), unit=unit.id)
+            yield Fault(name=quarantined, what=what, remove=(quarantined,), unit=unit.id)
 
 
 def _check_waiting_files(output: Output, unit: Unit, files: Sequence[File]) -> Iterator[Fault]:
@@ -135,23 +135,23 @@ def _check_contents(
     unit, commit, name = claims.unit, claims.commit, claims.commit["data"]["name"]
     try:
         account, rows = read_account(name, objects["data"], form)
-        aside_rows = read_account(name, objects["quarantine"], QUARANTINE)[1] if "quarantine" in objects else 0
+        quarantined_rows = read_account(name, objects["quarantine"], QUARANTINE)[1] if "quarantine" in objects else 0
     except ConflictError as error:
         what = f"is harmed: {_without_remedy(error)}"
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
-    found = (account.unit, account.fingerprint, counts(account), rows, aside_rows)
+    found = (account.unit, account.fingerprint, counts(account), rows, quarantined_rows)
     if found != (unit.id, commit["fingerprint"], commit["counts"], account.ok, len(account.quarantined)):
         what = f"holds {rows} rows and the account {counts(account)} of unit {account.unit}; its commit says otherwise"
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
     yield from _check_files(output, unit, form.files(objects["data"]), record)
     if source:
-        aside = list[dict[str, Any]]()
+        quarantined = list[dict[str, Any]]()
         if "quarantine" in objects:
-            aside = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
+            quarantined = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
         keys = form.columns(objects["data"], [claims.key_column])[claims.key_column]
-        for why in compare_with_source(unit, keys, aside, commit["counts"]["skipped"]):
+        for why in compare_with_source(unit, keys, quarantined, commit["counts"]["skipped"]):
             yield Fault(
                 name=f"unit {unit.id}",
                 what=why,
@@ -171,21 +171,21 @@ def _check_files(output: Output, unit: Unit, files: Sequence[File], record: str)
 
 
 def compare_with_source(
-    unit: Unit, keys: pa.ChunkedArray, aside: Sequence[Mapping[str, Any]], skipped: int
+    unit: Unit, keys: pa.ChunkedArray, quarantined: Sequence[Mapping[str, Any]], skipped: int
 ) -> Iterator[str]:
     """Yield why the source keys of a unit's rows and quarantined rows are not the inputs that its source has.
 
     `aside` are the rows of its quarantine. Inputs quarantined because they had changed are left out of the comparison;
     changed files that this output did not want do not matter.
     """
-    gone = {row["source_shard"] for row in aside if row["reason"] == CHANGED}
+    gone = {row["source_shard"] for row in quarantined if row["reason"] == CHANGED}
     ranges = [planned for planned in unit.ranges if planned.shard not in gone]
     try:
         left, changed = read_unchanged_rows(ranges, pa.schema([]), [])
     except (SourceChangedError, StorageError, OSError) as error:
         yield f"cannot be compared with its source: {error}"
         return
-    accounted = Counter(keys.to_pylist() + [row["key"] for row in aside if row["reason"] != CHANGED])
+    accounted = Counter(keys.to_pylist() + [row["key"] for row in quarantined if row["reason"] != CHANGED])
     for key, planned, why in changed:
         if key in accounted or not form_of_ranges([planned]).names_are_keys:
             yield f"cannot be compared with its source: {why}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.cluster import connection
 from pipeline.engine.executors.metrics import counted
 from pipeline.engine.publishing.commit import Sink
-from pipeline.engine.publishing.steps import Receipt, Task, Work
+from pipeline.engine.publishing.steps import Receipt, Task, Workload
 from pipeline.engine.records.layout import Output
 from pipeline.training.monitor.console import RunProgress
 from pipeline.training.monitor.telemetry import TrainingMetrics
@@ -40,8 +40,8 @@ STANDING = RunProgress(
 
 def tell() -> Iterator[Receipt]:
     """Report every metric; pass the receipts on."""
-    TrainingMetrics(OUTPUT).show(STANDING)
-    work = Work(output=Output(OUTPUT), fingerprint="", stages=(), sink=Sink())
+    TrainingMetrics(OUTPUT).update(STANDING)
+    work = Workload(output=Output(OUTPUT), fingerprint="", stages=(), sink=Sink())
     return counted(iter(RECEIPTS), [work], TASKS)
 
 

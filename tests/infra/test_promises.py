@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cluster import hardware
+from pipeline.cluster import host
 from tests.infra.manifests import (
     INFRA,
     OVERLAYS,
@@ -144,7 +144,7 @@ def test_every_run_ends_and_leaves_no_cluster(overlay: Path) -> None:
         assert spec["shutdownAfterJobFinishes"] is True
         assert spec["ttlSecondsAfterFinished"] > 0
         assert spec["activeDeadlineSeconds"] > spec["preRunningDeadlineSeconds"]
-        assert yaml.safe_load(spec["runtimeEnvYAML"]) == {"env_vars": hardware.MALLOC_ENVIRONMENT}
+        assert yaml.safe_load(spec["runtimeEnvYAML"]) == {"env_vars": host.MALLOC_ENVIRONMENT}
 
 
 @overlays

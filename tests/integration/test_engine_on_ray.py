@@ -82,7 +82,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
             resources=Resources(threads=1, decode_cpus=0.5, actor_cpus=0.5, encode_cpus=0.5),
         )
         job = translate_job(config)  # its stages ask for the same resources
-        dataset = ray_data.build(job.works, [Task(0, "000000-000000")])
+        dataset = ray_data.build(job.workloads, [Task(0, "000000-000000")])
         assert plan_only([job]) == [(job.output.url, 12, 3)]
         stats = dataset.materialize().stats()
         for name in ("MapBatches(decode)", "MapBatches(translate)", "MapBatches(encode)"):
@@ -135,13 +135,13 @@ def test_a_unit_that_ends_or_hangs_its_process_costs_a_unit(tmp_path: Path) -> N
     job = translate_job(config)
     good = [r.shard for r in job.request.ranges if r.shard not in corpus.BROKEN]
     dead, hung = good[1], good[9]
-    decode, model, encode = job.works[0].stages
+    decode, model, encode = job.workloads[0].stages
     decode = replace(decode, make=lambda: Harmful(decode_made(), dead, lambda: os.kill(os.getpid(), signal.SIGSEGV)))
     model = replace(model, make=lambda: Harmful(model_made(), hung, lambda: time.sleep(3600)), stall_s=10.0)
-    decode_made, model_made, _ = (stage.make for stage in job.works[0].stages)
-    work = replace(job.works[0], stages=(decode, model, encode))
+    decode_made, model_made, _ = (stage.make for stage in job.workloads[0].stages)
+    work = replace(job.workloads[0], stages=(decode, model, encode))
     with connection.connect(), pytest.raises(IncompleteError, match="2 of 3 units failed") as failed:
-        run([replace(job, works=[work])], on_ray_cluster, Budget(share=1.0))
+        run([replace(job, workloads=[work])], on_ray_cluster, Budget(share=1.0))
     assert "FatalUnitError: 5 processes ended or hung in it" in str(failed.value)
     units = {unit.id: {r.shard for r in unit.ranges} for unit in layout.load_units(job.output, 0)}
     assert job.output.committed() == {name for name, keys in units.items() if not keys & {dead, hung}}

@@ -245,7 +245,11 @@ class TestBadInput:
     def test_bundle_that_does_not_fit(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         source = corpus.write_folder(str(tmp_path / "in"), 1)
         grey = corpus.write_bundle(str(tmp_path / "grey"), in_channels=1)
-        self.check(run_translate(source, str(tmp_path / "out"), grey), capsys, "takes 1 channels")
+        self.check(
+            run_translate(source, str(tmp_path / "out"), grey),
+            capsys,
+            "its generator takes grey of 8 bits and gives RGB of 8 bits",
+        )
 
     def test_other_settings_on_one_output(
         self, tmp_path: Path, bundle: str, capsys: pytest.CaptureFixture[str]

@@ -169,7 +169,7 @@ def test_a_head_that_has_only_just_started_is_waited_for(monkeypatch: pytest.Mon
 @given(st.lists(st.text(), max_size=6), st.integers(0, 20))
 def test_a_log_that_is_told_again_is_written_once(parts: list[str], broken_after: int) -> None:
     written: list[str] = []
-    passage = client.Passage(written.append)
+    passage = client.LogTail(written.append)
     passage.restart()
     for part in parts[:broken_after]:
         passage.add(part)

@@ -40,8 +40,8 @@ def attach(monkeypatch: pytest.MonkeyPatch, encoding: str = "utf-8") -> Terminal
 
 def test_a_line_stays_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = attach(monkeypatch)
-    terminal.tell(HOSTILE)
-    terminal.say(HOSTILE)
+    terminal.print_line(HOSTILE)
+    terminal.print_notice(HOSTILE)
     assert screen.sent() == f"{SHOWN}\n{SHOWN}\n"
 
 
@@ -80,7 +80,7 @@ def test_the_guard_says_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_encoding_that_lacks_a_character_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     made = attach(monkeypatch, "ascii")
     with terminal.guarded():
-        terminal.tell("grün 東京\ud800")
+        terminal.print_line("grün 東京\ud800")
     assert made.sent() == "gr\\xfcn \\u6771\\u4eac\\ud800\n"
 
 

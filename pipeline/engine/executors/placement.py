@@ -85,7 +85,7 @@ def without_place(demands: Sequence[Demand], nodes: Nodes) -> Demand | None:
     return None
 
 
-def held_by_others(demands: Sequence[Demand], nodes: Nodes, free: Nodes) -> str | None:
+def waiting_line(demands: Sequence[Demand], nodes: Nodes, free: Nodes) -> str | None:
     """Return a line about a stage that does not fit into what is `free` of `nodes`; None where every stage would.
 
     For a run in which nothing is at work: its own pools leave room for its tasks.

@@ -27,8 +27,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster import connection, ray_internals, watchdog
 from pipeline.engine.executors.metrics import counted
-from pipeline.engine.executors.placement import Demand, check_placement, held_by_others
-from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Work, make_step, unguarded
+from pipeline.engine.executors.placement import Demand, check_placement, waiting_line
+from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Workload, make_step, unguarded
 from pipeline.engine.records.account import Batch, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.stores.tables.ranges import Range
@@ -41,12 +41,12 @@ _IDLE_S = 30.0
 _log = logging.getLogger("transdomain")
 
 
-def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
+def execute(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Receipt]:
     """Carry every task through every stage on the connected cluster; yield a receipt as each unit ends.
 
     Raises UserError where the pools, and next to them a task of every other stage, may not find their resources.
     """
-    demands = [demand_of(stage) for stage in works[0].stages]
+    demands = [demand_of(stage) for stage in workloads[0].stages]
     check_placement(demands, connection.nodes())
     # On the driver's node: if that is lost, everything else is lost, too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -54,8 +54,8 @@ def execute(works: Sequence[Work], tasks: Sequence[Task]) -> Iterator[Receipt]:
     deaths: Any = ray.remote(_Deaths).options(**lasting, scheduling_strategy=here).remote()
     try:
         with _told_of_waiting(demands, deaths):
-            dataset = build(works, tasks, _guard(deaths), settled=lambda: deaths.settle.remote())
-            yield from counted(_receipts(dataset), works, tasks)
+            dataset = build(workloads, tasks, _guard(deaths), placed=lambda: deaths.note_placed.remote())
+            yield from counted(_receipts(dataset), workloads, tasks)
     finally:
         ray.kill(deaths)
 
@@ -68,9 +68,9 @@ def _told_of_waiting(demands: Sequence[Demand], deaths: Any) -> Iterator[None]:
     def look() -> None:
         while not over.wait(_IDLE_S):
             with contextlib.suppress(ray.exceptions.RayError):  # the run itself reports the loss
-                idle_s, settled = ray.get(deaths.idle.remote())
-                wanted = [demand for demand in demands if not (demand.actors and settled)]
-                line = held_by_others(wanted, connection.nodes(), connection.free())
+                idle_s, placed = ray.get(deaths.idle.remote())
+                wanted = [demand for demand in demands if not (demand.actors and placed)]
+                line = waiting_line(wanted, connection.nodes(), connection.free())
                 if idle_s >= _IDLE_S and line:
                     _log.warning(line)
 
@@ -97,7 +97,7 @@ class _Deaths:
         self._last = time.monotonic()
         """Time of the last begin or end."""
 
-    def settle(self) -> None:
+    def note_placed(self) -> None:
         """Note that an actor of a pool has its resources."""
         self._settled = True
 
@@ -140,13 +140,13 @@ def _guard(deaths: Any) -> Guard:
 
 
 def build(
-    works: Sequence[Work],
+    workloads: Sequence[Workload],
     tasks: Sequence[Task],
     guard: Guard = unguarded,
     *,
-    settled: Callable[[], object] = lambda: None,
+    placed: Callable[[], object] = lambda: None,
 ) -> ray.data.Dataset:
-    """Build the lazy dataset whose blocks are the receipts. Pool actors call `settled` before they load anything."""
+    """Build the lazy dataset whose blocks are the receipts. Pool actors call `placed` before they load anything."""
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = None  # otherwise a unit of more than 128 MB would be split
     context.enable_progress_bars = False
@@ -156,8 +156,10 @@ def build(
     blocks = -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
     items = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=blocks)
     dataset: ray.data.Dataset = ray_internals.one_row_a_block(items)
-    for i, stage in enumerate(works[0].stages):
-        mapped = _function(list(works), i, guard) if stage.actors is None else _actor(list(works), i, guard, settled)
+    for i, stage in enumerate(workloads[0].stages):
+        mapped = (
+            _function(list(workloads), i, guard) if stage.actors is None else _actor(list(workloads), i, guard, placed)
+        )
         dataset = _map(dataset, stage, i, _named(stage.name, mapped))
     return dataset
 
@@ -180,20 +182,20 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
     return dataset.map_batches(mapped, compute=pool, **options)
 
 
-def _function(works: list[Work], index: int, guard: Guard) -> Callable[[pa.Table], pa.Table]:
+def _function(workloads: list[Workload], index: int, guard: Guard) -> Callable[[pa.Table], pa.Table]:
     def run(table: pa.Table) -> pa.Table:
-        return _run_step(make_step(works, index, guard), table)
+        return _run_step(make_step(workloads, index, guard), table)
 
     return run
 
 
-def _actor(works: list[Work], index: int, guard: Guard, settled: Callable[[], object]) -> type:
+def _actor(workloads: list[Workload], index: int, guard: Guard, placed: Callable[[], object]) -> type:
     # The class carries `works`: a constructor's argument could be lost from the object store, and an actor that died
     # could then not be restarted.
     class Actor:
         def __init__(self) -> None:
-            settled()
-            self.step = make_step(works, index, guard)
+            placed()
+            self.step = make_step(workloads, index, guard)
 
         def __call__(self, table: pa.Table) -> pa.Table:
             return _run_step(self.step, table)

@@ -43,7 +43,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class Workload:
     """All that a worker must know to carry units of one output, or of one part of it, through their stages."""
 
     output: Output
@@ -60,7 +60,7 @@ class Task(NamedTuple):
     """One unit of one work of the run."""
 
     work: int
-    """Position in the run's list of `Work`."""
+    """Position in the run's list of workloads."""
     unit: str
 
 
@@ -97,7 +97,7 @@ def unguarded(task: Task, stage: Stage) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
+def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded) -> Step:
     """Return step number `index` of a run: `Task | InFlight | Receipt -> InFlight | Receipt`.
 
     All works of a run have the same number of stages. A stage's `make` is called once for each work, when the work's
@@ -109,7 +109,7 @@ def make_step(works: list[Work], index: int, guard: Guard = unguarded) -> Step:
         if isinstance(item, Receipt):
             return item
         task = item.task if isinstance(item, InFlight) else item
-        work = works[task.work]
+        work = workloads[task.work]
         stage = work.stages[index]
         try:
             with guard(task, stage):

@@ -58,7 +58,7 @@ def inputs_among(entries: Sequence[storage.Entry], tally: storage.Tally) -> tupl
     return form, list(_inputs(entries, form, tally))
 
 
-def beside(other: StoreForm, form: StoreForm) -> str:
+def passed_over_beside(other: StoreForm, form: StoreForm) -> str:
     """Return the reason why objects of another form are no inputs of a store."""
     return f"{other.title} beside {form.title}"
 
@@ -68,6 +68,6 @@ def _inputs(entries: Iterable[storage.Entry], form: StoreForm, tally: storage.Ta
         if form.lists(entry.name):
             yield entry
         elif other := form_of(entry.name):
-            tally.add(beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
+            tally.add(passed_over_beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
         elif not naming.is_marker(entry.name):
             tally.add(naming.by_ending(entry.name, tally), entry.name)

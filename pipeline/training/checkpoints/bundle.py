@@ -12,7 +12,8 @@ from torch import nn
 
 from gan_models import GeneratorConfig, save_bundle
 from pipeline import images, storage
-from pipeline.models.translator import Translator, exact
+from pipeline.models.arithmetic import exact
+from pipeline.models.translator import Translator
 from pipeline.training.checkpoints.checkpoint import Record, State
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.loader import ImageSet, Sources, load_images

@@ -58,12 +58,12 @@ class CheckpointWriter:
         checkpoints of the steps in `also` are kept, however old; `about` goes into this record only. Raises
         CheckpointError where the previous checkpoint was the last of several in a row that failed.
         """
-        self.settle()
+        self.wait()
         self._saved_s = time.monotonic()
         copies = {name: copied(part) for name, part in state.items()}
         self._writing = (done, self._thread.submit(self._write, done, copies, first, also, dict(about or {})))
 
-    def settle(self, *, allowed: int = MOST_FAILURES - 1) -> None:
+    def wait(self, *, allowed: int = MOST_FAILURES - 1) -> None:
         """Wait until nothing is being written. Raises CheckpointError after more than `allowed` failures in a row."""
         if self._writing is None:
             return
@@ -84,7 +84,7 @@ class CheckpointWriter:
     def finish(self) -> None:
         """Wait for the last checkpoint. Raises CheckpointError where it could not be written."""
         try:
-            self.settle(allowed=0)
+            self.wait(allowed=0)
         finally:
             self._thread.shutdown()
 

@@ -28,7 +28,7 @@ from pipeline.training.data.context import Context
 from pipeline.training.data.loader import ImageSet, TrainingDataError
 from pipeline.training.data.order import Order, Samples, Side
 from pipeline.training.data.reads import ReadMonitor
-from pipeline.training.data.stream import Pictures, Stream
+from pipeline.training.data.stream import StepImages, Stream
 from pipeline.training.distributed.group import Group
 
 log = logging.getLogger("transdomain")
@@ -47,7 +47,7 @@ class Data(Protocol):
         """Fingerprint of the images and of their order in the store."""
         ...
 
-    def pictures(self, start: int, stop: int) -> Generator[Pictures]:
+    def pictures(self, start: int, stop: int) -> Generator[StepImages]:
         """Yield the images of each step from `start` to before `stop`."""
         ...
 
@@ -65,12 +65,12 @@ class InMemory:
         """Fingerprint of keys and encoded bytes."""
         return self.images.fingerprint
 
-    def pictures(self, start: int, stop: int) -> Generator[Pictures]:
+    def pictures(self, start: int, stop: int) -> Generator[StepImages]:
         """Yield views, without copying."""
         for step in range(start, stop):
             whole = ordering.global_batch(self.order, step)
             mine = whole.part(ordering.share(len(whole), self.group.rank, self.group.workers))
-            yield Pictures(whole, mine, [self.images.a[i] for i in mine.a], [self.images.b[i] for i in mine.b])
+            yield StepImages(whole, mine, [self.images.a[i] for i in mine.a], [self.images.b[i] for i in mine.b])
 
 
 def open_data(context: Context, reads: ReadMonitor) -> Data:
@@ -179,7 +179,7 @@ class _Cropper:
         self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def prepare(self, pictures: Pictures) -> _Prepared:
+    def prepare(self, pictures: StepImages) -> _Prepared:
         """Crop on a CPU, or copy to a GPU and crop there. Runs in the prefetch thread."""
         if self._stream is None:
             crops = [loader.cut(*self._to_augment(pictures, side), self._crop_size) for side in ("a", "b")]
@@ -199,11 +199,11 @@ class _Cropper:
         whole = prepared.whole
         return StepBatch(epoch=whole.epoch, samples=len(whole), real_a=prepared.a, real_b=prepared.b)
 
-    def _to_augment(self, pictures: Pictures, side: Side) -> tuple[list[np.ndarray], ordering.Augmentation]:
+    def _to_augment(self, pictures: StepImages, side: Side) -> tuple[list[np.ndarray], ordering.Augmentation]:
         augmentation = ordering.augmentation(self._order, pictures.mine, side, room=self._max_offset, flip=self._flip)
         return (pictures.a if side == "a" else pictures.b), augmentation
 
-    def _to_gpu(self, pictures: Pictures, side: Side) -> Tensor:
+    def _to_gpu(self, pictures: StepImages, side: Side) -> Tensor:
         images, augmentation = self._to_augment(pictures, side)
         if images:
             images_nSSC = loader.to_device(torch.from_numpy(np.stack(images)), self._device)

@@ -101,7 +101,7 @@ def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *,
     sizes = [side.images * load_size**2 * side.pixel_type.bytes for side in sides]
     memory = None
     try:
-        with group.agreeing():
+        with group.raise_on_all_ranks():
             if group.rank == ranks[0]:
                 memory = _allocate_or_raise(sum(sizes))
         paths = group.gather(memory.path if memory else "")
@@ -112,7 +112,7 @@ def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *,
         )
         chunks = loader.chunks_of(sources)
         own_chunks = range(ranks.index(group.rank), len(chunks), len(ranks))
-        with group.agreeing(ValueError, SourceChangedError):
+        with group.raise_on_all_ranks(ValueError, SourceChangedError):
             digests = _decode([chunks[i] for i in own_chunks], a_NSSC, b_NSSC, threads, reads)
         # The ranks of one node decode all chunks between them.
         digests_by_rank = group.gather(dict(zip(own_chunks, digests, strict=True)) if nodes[0] == group.node else {})

@@ -35,7 +35,7 @@ _DECODE_AHEAD = 32
 """Number of images to decode ahead, over both sides; those of one step at least."""
 
 
-class Pictures(NamedTuple):
+class StepImages(NamedTuple):
     """Images that a rank needs for a step."""
 
     whole: Samples
@@ -96,7 +96,7 @@ class Stream:
             f"about {self._held_bytes() / 1e6:.0f} MB of encoded images in each worker"
         )
 
-    def pictures(self, start: int, stop: int) -> Generator[Pictures]:
+    def pictures(self, start: int, stop: int) -> Generator[StepImages]:
         """Yield the images of each step from `start` to before `stop`.
 
         Raises what reading raises, and TrainingDataError.
@@ -125,7 +125,7 @@ class Stream:
                     held[key].wanted -= 1
                     if not held[key].wanted:
                         del held[key]
-                yield Pictures(plan.whole, plan.mine, pixels[: len(plan.mine)], pixels[len(plan.mine) :])
+                yield StepImages(plan.whole, plan.mine, pixels[: len(plan.mine)], pixels[len(plan.mine) :])
 
     def _plan(self, step: int) -> _Plan:
         whole = laning.global_batch(self.lanes, step)

@@ -65,7 +65,7 @@ class Group:
         return values[0]
 
     @contextlib.contextmanager
-    def agreeing(self, *lasting: type[Exception]) -> Iterator[None]:
+    def raise_on_all_ranks(self, *lasting: type[Exception]) -> Iterator[None]:
         """Raise on every rank what any rank raises in the block, so that no rank waits for one that has failed.
 
         Every rank enters and leaves the block at the same time, and exchanges nothing inside. RunError and the error
@@ -124,7 +124,7 @@ class Agreement:
 
     def at_once(self, signal: Signal) -> Signal:
         """Return the largest signal that any rank gives now. Every rank must call this together, before the steps."""
-        return max(self.exchange(signal), self.settle())
+        return max(self.exchange(signal), self.finish())
 
     def exchange(self, signal: Signal) -> Signal:
         """Return the largest signal given after the previous step. Every rank must call this after every step."""
@@ -134,7 +134,7 @@ class Agreement:
         self._pending = (dist.all_reduce(value, op=dist.ReduceOp.MAX, group=self._group, async_op=True), value)
         return Signal.GO_ON if before is None else _received(before)
 
-    def settle(self) -> Signal:
+    def finish(self) -> Signal:
         """Return the largest signal given after the last step. Every rank must call this once, at the end."""
         before, self._pending = self._pending, None
         return Signal.GO_ON if before is None else _received(before)

@@ -61,7 +61,7 @@ def place(config: TrainConfig, nodes: Nodes) -> Placement:
     return placement
 
 
-def held_by_others(placement: Placement, nodes: Nodes, free: Nodes) -> str | None:
+def waiting_line(placement: Placement, nodes: Nodes, free: Nodes) -> str | None:
     """Return a line about workers that do not fit in what is `free` of `nodes`; None where they fit."""
     room = _room(free, placement.demand)
     if room >= placement.least:

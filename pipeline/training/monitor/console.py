@@ -35,7 +35,7 @@ class RunProgress:
 Show = Callable[[RunProgress], None]
 
 
-def show_nothing(standing: RunProgress) -> None:
+def show_nothing(progress: RunProgress) -> None:
     """Show nothing."""
 
 
@@ -85,9 +85,9 @@ class Screen(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def say(self, line: str) -> None: ...
+    def print_line(self, line: str) -> None: ...
 
-    def show(self, standing: RunProgress) -> None: ...
+    def update(self, progress: RunProgress) -> None: ...
 
 
 def open_screen(run: str, stream: TextIO | None = None) -> Screen:
@@ -107,13 +107,13 @@ class Lines:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         self._stream.write(f"{terminal.escaped(line)}\n")
         self._stream.flush()
 
-    def show(self, standing: RunProgress) -> None:
-        if standing.line:
-            self.say(describe(standing.line, standing.total))
+    def update(self, progress: RunProgress) -> None:
+        if progress.line:
+            self.print_line(describe(progress.line, progress.total))
 
 
 class Bar:
@@ -140,19 +140,19 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         self._bar.console.print(terminal.escaped(line), highlight=False, soft_wrap=True)
 
-    def show(self, standing: RunProgress) -> None:
-        if standing.line:
-            self._losses = _numbers("losses", standing.line["losses"])
-            if scores := standing.line.get("validation"):
-                self._validation = _numbers(f"validation at step {standing.step}", scores)
+    def update(self, progress: RunProgress) -> None:
+        if progress.line:
+            self._losses = _numbers("losses", progress.line["losses"])
+            if scores := progress.line.get("validation"):
+                self._validation = _numbers(f"validation at step {progress.step}", scores)
         self._bar.below = [line for line in (self._losses, self._validation, self._log) if line]
-        pace = f"epoch {standing.epoch}/{standing.epochs}  {standing.images_per_s:.1f} images/s"
+        pace = f"epoch {progress.epoch}/{progress.epochs}  {progress.images_per_s:.1f} images/s"
         if self._task is None:  # created late: only this start's steps count for the time left
-            self._task = self._bar.add_task("train", total=standing.total, completed=standing.step, pace=pace)
-        self._bar.update(self._task, completed=standing.step, pace=pace)
+            self._task = self._bar.add_task("train", total=progress.total, completed=progress.step, pace=pace)
+        self._bar.update(self._task, completed=progress.step, pace=pace)
 
 
 class _BarWithLines(Progress):

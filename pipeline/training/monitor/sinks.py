@@ -73,9 +73,9 @@ def open_sinks(
     check_sinks(config)
     sinks: list[Dashboard] = [TensorBoard(run, step=step)] if config.tensorboard else []
     if config.mlflow:
-        sinks.append(Apart("MLflow", lambda: MLflow(config.mlflow, run, recipe)))
+        sinks.append(BackgroundDashboard("MLflow", lambda: MLflow(config.mlflow, run, recipe)))
     if config.wandb:
-        sinks.append(Apart("Weights & Biases", lambda: WeightsAndBiases(config.wandb, run, recipe)))
+        sinks.append(BackgroundDashboard("Weights & Biases", lambda: WeightsAndBiases(config.wandb, run, recipe)))
     return sinks
 
 
@@ -283,7 +283,7 @@ def _identity(folder: str) -> str:
     return hashlib.sha256(folder.encode()).hexdigest()[:16]
 
 
-class Apart:
+class BackgroundDashboard:
     """Sink that a separate thread creates and writes; if it fails, it logs a warning and takes no more values."""
 
     def __init__(self, name: str, make: Callable[[], Dashboard]) -> None:

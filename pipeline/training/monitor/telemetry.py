@@ -12,12 +12,12 @@ class TrainingMetrics:
     def __init__(self, output: str) -> None:
         self._metrics = Metrics(output)
 
-    def show(self, standing: RunProgress) -> None:
+    def update(self, progress: RunProgress) -> None:
         """Publish the new progress; the line of metrics only where there is one."""
-        metrics, line = self._metrics, standing.line
-        metrics.set("transdomain_train_step", standing.step)
-        metrics.set("transdomain_train_steps_planned", standing.total)
-        metrics.set("transdomain_train_images_per_second", standing.images_per_s)
+        metrics, line = self._metrics, progress.line
+        metrics.set("transdomain_train_step", progress.step)
+        metrics.set("transdomain_train_steps_planned", progress.total)
+        metrics.set("transdomain_train_images_per_second", progress.images_per_s)
         if line is None:
             return
         metrics.set("transdomain_train_data_wait_ratio", line["data_wait"])

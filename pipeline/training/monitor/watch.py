@@ -77,7 +77,7 @@ class Watch:
 
     def prepare(self) -> None:
         """Read the images to validate on. Every rank must call this before the steps. Raises RunError on failure."""
-        with self._group.agreeing(ValueError, UserError, SourceChangedError):
+        with self._group.raise_on_all_ranks(ValueError, UserError, SourceChangedError):
             if self._group.leads and self._config.validation.input:
                 self._validator = Validator(self._config, self._replica.device)
 
@@ -94,7 +94,7 @@ class Watch:
         if self._ticker:
             self._ticker.step(step, images)
 
-    def look(self, line: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
+    def check(self, line: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
         """Complete the line of metrics of a log step and report it; validate and draw samples where they are due.
 
         Every rank must call this after the step. `networks`, named as in the objective, are validated and drawn with.

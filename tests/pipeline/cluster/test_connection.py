@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-import time
+import os
+import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -23,26 +25,34 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch: pytest.M
         pass
 
 
-@pytest.mark.long
-def test_an_embedded_ray_may_start_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    get_node, begun = services.get_node, time.monotonic()
+def test_a_raylet_that_ends_while_it_starts_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    get_node, killed, before = services.get_node, list[int](), ray_internals._children()
 
-    def slow(*arguments: Any) -> Any:
-        if time.monotonic() - begun < 33:
+    def kill_the_first(*arguments: Any) -> Any:
+        if not killed:
+            killed.extend(pid for pid, name in ray_internals._children().items() if name == "raylet")
+            os.kill(killed[0], signal.SIGKILL)
             raise RuntimeError("not registered yet")
         return get_node(*arguments)
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(services, "get_node", slow)
-    with connect():
-        assert ray.is_initialized()
-    assert services.get_node is slow
+    monkeypatch.setattr(services, "get_node", kill_the_first)
+    with caplog.at_level("WARNING", "transdomain"), connect():
+        assert ray.get(ray.put(1)) == 1
+        names = Counter(name for pid, name in ray_internals._children().items() if pid not in before)
+        assert (names["raylet"], names["gcs_server"]) == (1, 1)  # nothing of the first start is left
+    assert services.get_node is kill_the_first
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("Ray did not start: its raylet ended")
 
 
-def test_an_embedded_ray_that_never_starts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_never_starts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: Any) -> Any:
         raise RuntimeError("not registered")
 
     monkeypatch.setattr(services, "get_node", never)
-    with ray_internals.patient(0.3), pytest.raises(RuntimeError, match="not registered"):
+    monkeypatch.setattr(ray_internals, "_children", lambda: {1: "raylet"})
+    with pytest.raises(ray_internals.StartError, match="did not register in 0 s"), ray_internals.startup(0.3):
         services.get_node("127.0.0.1:1", "node")

@@ -60,9 +60,9 @@ def test_all_that_is_named_is_told_and_nothing_else(told: dict[str, float]) -> N
 
 def test_between_two_lines_only_the_speed_changes(told: dict[str, float]) -> None:
     training = TrainingMetrics(driver.OUTPUT)
-    training.show(driver.STANDING)
+    training.update(driver.STANDING)
     before: dict[str, Any] = dict(told)
-    training.show(dataclasses.replace(driver.STANDING, step=31, images_per_s=5.0, line=None))
+    training.update(dataclasses.replace(driver.STANDING, step=31, images_per_s=5.0, line=None))
     assert told == before | {"transdomain_train_step": 31, "transdomain_train_images_per_second": 5.0}
 
 
@@ -78,6 +78,6 @@ def test_credentials_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry.metrics, "Gauge", Spy)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-long-secret")
     standing = RunProgress(step=1, total=2, epoch=1, epochs=1, images_per_s=1.0)
-    TrainingMetrics("https://key:a-long-secret@host/out").show(standing)
+    TrainingMetrics("https://key:a-long-secret@host/out").update(standing)
     assert seen
     assert not any("a-long-secret" in output for output in seen)

@@ -10,7 +10,8 @@ import torch
 from pipeline import images
 from pipeline.images import RGB, PixelType
 from pipeline.images.encoding import CODECS, Codec
-from pipeline.models.translator import Translator, exact
+from pipeline.models.arithmetic import exact
+from pipeline.models.translator import Translator
 from pipeline.scores.metrics import l1, mean_image, psnr, ssim
 from pipeline.stores.tables.ranges import Range
 from pipeline.training.data.loader import Source, Sources

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.executors.placement import Demand, advise, check_placement, held_by_others, without_place
+from pipeline.engine.executors.placement import Demand, advise, check_placement, waiting_line, without_place
 from pipeline.errors import UserError
 
 
@@ -116,7 +116,7 @@ def test_a_node_of_one_cpu_is_enough_for_what_is_advised_for_it(stages: list[Dem
 def test_places_that_others_hold_are_told() -> None:
     nodes = [{"CPU": 2.0}, {"CPU": 2.0}]
     stages = demands(0.5, 1, 0.5)
-    assert held_by_others(stages, nodes, [{"CPU": 0.0}, {"CPU": 1.0}]) is None
-    line = held_by_others(stages, nodes, [{}, {"CPU": 0.75}])
+    assert waiting_line(stages, nodes, [{"CPU": 0.0}, {"CPU": 1.0}]) is None
+    line = waiting_line(stages, nodes, [{}, {"CPU": 0.75}])
     assert line is not None
     assert "stage translate (1 CPU): of 4 CPU on 2 node(s) 0.75 CPU is free now" in line

@@ -70,10 +70,10 @@ def test_a_failed_write_is_said_and_the_last_good_one_stays(said: list[str], ful
     run = "memory://writer/full"
     writer = writer_of(run)
     writer.save(1, {})
-    writer.settle()
+    writer.wait()
     full_disk.append(True)
     writer.save(2, {})
-    writer.settle()
+    writer.wait()
     full_disk.clear()
     writer.save(3, {})
     writer.finish()
@@ -90,7 +90,7 @@ def test_several_failures_in_a_row_end_the_run(said: list[str], full_disk: list[
     for step in (1, 2, 3):
         writer.save(step, {})
     with pytest.raises(CheckpointError, match=r"step 3 .* there is none yet: make room or mend the storage"):
-        writer.settle()
+        writer.wait()
     assert len(said) == 2
 
 

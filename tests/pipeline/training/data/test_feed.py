@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline.errors import StorageError
-from pipeline.stores.forms import parquet
+from pipeline.stores.forms import shard
 from pipeline.training import loop
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.train import TrainConfig
@@ -222,7 +222,7 @@ def test_streaming_reads_each_byte_about_once_an_epoch_over_all_workers(
 
     The tolerance covers one more row group for each border between two workers' lanes.
     """
-    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1_000_000)
+    monkeypatch.setattr(shard, "ROW_GROUP_BYTES", 1_000_000)
     count, size, local = (250 if objective == "pix2pix" else 490), 100_000, counting.removeprefix("counting://")
     pictures = [padded(i, size) for i in range(count)]
     if objective == "pix2pix":
@@ -255,7 +255,7 @@ def test_streaming_reads_each_footer_once_whatever_the_number_of_row_groups_and_
     objective: str, counting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight threads read at once; besides footers there is at most one request for each row group and epoch."""
-    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 200_000)
+    monkeypatch.setattr(shard, "ROW_GROUP_BYTES", 200_000)
     local = counting.removeprefix("counting://")
     pictures = [padded(i, 50_000) for i in range(60)]
     if objective == "pix2pix":

@@ -14,13 +14,13 @@ from pipeline.training.distributed.group import Group, RunError
 
 def test_alone_what_lasts_ends_the_run_and_anything_else_is_raised_as_it_is() -> None:
     group = Group()
-    with group.agreeing(ValueError):
+    with group.raise_on_all_ranks(ValueError):
         pass
-    with pytest.raises(RunError, match="no such image"), group.agreeing(ValueError):
+    with pytest.raises(RunError, match="no such image"), group.raise_on_all_ranks(ValueError):
         raise ValueError("no such image")
-    with pytest.raises(OSError, match="timed out"), group.agreeing(ValueError):
+    with pytest.raises(OSError, match="timed out"), group.raise_on_all_ranks(ValueError):
         raise OSError("timed out")
-    with pytest.raises(RunError, match="as it is"), group.agreeing():
+    with pytest.raises(RunError, match="as it is"), group.raise_on_all_ranks():
         raise RunError("as it is")
 
 
@@ -38,7 +38,7 @@ def _rank(rank: int, folder: str) -> None:
     group, found = Group(rank=rank, workers=2), []
     for case in CASES:
         try:
-            with group.agreeing(ValueError):
+            with group.raise_on_all_ranks(ValueError):
                 if rank in case:
                     raise case[rank]
             found.append("")

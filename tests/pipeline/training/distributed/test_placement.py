@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.training.config.train import TrainConfig
-from pipeline.training.distributed.placement import Nodes, Placement, held_by_others, place
+from pipeline.training.distributed.placement import Nodes, Placement, place, waiting_line
 
 
 def config(workers: int, **changes: object) -> TrainConfig:
@@ -70,7 +70,7 @@ def test_a_chosen_share_is_the_largest_that_fits(workers: int, cpus: list[int]) 
 def test_places_that_others_hold_are_told() -> None:
     placement = Placement(workers=3, least=2, cpus=1.0, gpus=0)
     nodes = [{"CPU": 2.0}, {"CPU": 2.0}]
-    assert held_by_others(placement, nodes, [{"CPU": 1.0}, {"CPU": 1.0}]) is None
-    line = held_by_others(placement, nodes, [{"CPU": 1.5}, {}])
+    assert waiting_line(placement, nodes, [{"CPU": 1.0}, {"CPU": 1.0}]) is None
+    line = waiting_line(placement, nodes, [{"CPU": 1.5}, {}])
     assert line is not None
     assert "2 worker(s), each takes 1 CPU: of 4 CPU, 0 GPU on 2 node(s) there is room for 1 now" in line

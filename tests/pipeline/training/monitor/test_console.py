@@ -38,9 +38,9 @@ def test_a_terminal_gets_a_bar_and_the_log_says_where_it_is(monkeypatch: pytest.
     stream = Terminal()
     with open_screen("s3://bucket/run", stream) as shown:
         assert isinstance(shown, Bar)
-        shown.say("batch norm: [each] worker")
-        shown.show(standing(50, LINE))
-        shown.show(standing(60))
+        shown.print_line("batch norm: [each] worker")
+        shown.update(standing(50, LINE))
+        shown.update(standing(60))
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
     assert "batch norm: [each] worker" in text
     last = text[text.rindex("60/200") :]
@@ -54,9 +54,9 @@ def test_elsewhere_there_is_a_line_for_each_line_of_metrics() -> None:
     stream = io.StringIO()
     with open_screen("run", stream) as shown:
         assert isinstance(shown, Lines)
-        shown.say("resuming")
-        shown.show(standing(40))
-        shown.show(standing(50, LINE))
+        shown.print_line("resuming")
+        shown.update(standing(40))
+        shown.update(standing(50, LINE))
     assert stream.getvalue().splitlines() == [
         "resuming",
         "step 50/200  epoch 2  g_l1 12.5  lr 0.0002  8.0 images/s  data wait 25%  validation: l1 0.125",
@@ -80,10 +80,10 @@ def test_the_board_keeps_every_line_and_the_newest_standing() -> None:
     from pipeline.training.ray_train import _Board
 
     board = _Board()
-    board.say("a")
+    board.print_line("a")
     for step in (1, 2):
-        board.show(standing(step))
-    board.show(standing(50, LINE))
-    board.show(standing(51))
+        board.update(standing(step))
+    board.update(standing(50, LINE))
+    board.update(standing(51))
     assert board.take() == ["a", standing(50, LINE), standing(51)]
     assert board.take() == []

@@ -17,7 +17,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.training.config.monitor import WatchConfig
 from pipeline.training.monitor import sinks
-from pipeline.training.monitor.sinks import Apart, MLflow, TensorBoard, WeightsAndBiases
+from pipeline.training.monitor.sinks import BackgroundDashboard, MLflow, TensorBoard, WeightsAndBiases
 from tests.corpus import picture
 
 RECIPE = {"objective": "pix2pix", "generator": {"width": 64}}
@@ -141,7 +141,7 @@ class Fragile:
 
 def test_a_sink_apart_gets_all_and_is_closed(said: list[str]) -> None:
     sink = Fragile(9)
-    apart = Apart("Dashboard", lambda: sink)
+    apart = BackgroundDashboard("Dashboard", lambda: sink)
     for step in range(9):
         apart.scalars(step, {})
     apart.close()
@@ -150,7 +150,7 @@ def test_a_sink_apart_gets_all_and_is_closed(said: list[str]) -> None:
 
 def test_a_sink_apart_that_fails_is_one_line_and_training_goes_on(said: list[str]) -> None:
     sink = Fragile(2)
-    apart = Apart("Dashboard", lambda: sink)
+    apart = BackgroundDashboard("Dashboard", lambda: sink)
     for step in range(9):
         apart.scalars(step, {})
     apart.close()
@@ -161,7 +161,7 @@ def test_a_sink_apart_that_fails_is_one_line_and_training_goes_on(said: list[str
 
 def test_a_sink_apart_never_holds_up_the_step(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sinks, "_CLOSE_TIMEOUT_S", 0.1)
-    apart = Apart("Dashboard", lambda: time.sleep(60))  # type: ignore[arg-type, return-value]
+    apart = BackgroundDashboard("Dashboard", lambda: time.sleep(60))  # type: ignore[arg-type, return-value]
     began_s = time.monotonic()
     apart.scalars(1, {})
     apart.write()
