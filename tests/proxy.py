@@ -33,7 +33,8 @@ class Request(NamedTuple):
 
     @property
     def key(self) -> str:
-        return self.path.partition("?")[0].split("/", 2)[-1]
+        """Key of an object; empty for a request about the bucket, such as a listing."""
+        return "/".join(self.path.partition("?")[0].split("/")[2:])
 
 
 class Answer(NamedTuple):
