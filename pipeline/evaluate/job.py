@@ -137,7 +137,7 @@ def _decoded(store: Store, row: Mapping[str, Any], column: str) -> np.ndarray:
     except images.BadImage as bad:
         raise UserError(
             f"{store.url}: {column} of {row['key']!r} cannot be decoded ({bad.reason}: {bad}); "
-            "pack the images anew with jobs.pack, which sets such images aside"
+            "pack the images anew with jobs.pack, which quarantines such images"
         ) from bad
 
 

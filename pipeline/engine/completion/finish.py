@@ -60,7 +60,7 @@ def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[s
     file = f"{unit}{form_of_data(data).ending}"
     if data != f"{VERDICTS}{file}" and not (data.startswith("data/") and data.endswith(f"/{file}")):
         why.append(f"its data is {data}")
-    if quarantine is not None and output.at(quarantine["name"]) != output.quarantine(unit):
+    if quarantine is not None and f"{output.url}/{quarantine['name']}" != output.quarantine(unit):
         why.append(f"its quarantine is {quarantine['name']}")
     if why:
         raise ConflictError(f"{output.commit(unit)} is not the commit of unit {unit}: {', '.join(why)}; {REMEDY}")

@@ -53,6 +53,10 @@ class Source:
         """Return the shape of all its images, decoded to this size."""
         return self.images, *self.pixel_type.shape(load_size, load_size)
 
+    def decoded_bytes(self, load_size: int) -> int:
+        """Return the memory that all its images take, decoded to this size, in bytes."""
+        return self.images * load_size**2 * self.pixel_type.bytes
+
     def first(self, count: int) -> Source:
         """Return a source of the first `count` images, or of all where there are fewer."""
         return replace(self, ranges=first_rows(self.ranges, count))
@@ -67,7 +71,7 @@ class Sources:
 
     def decoded_bytes(self, load_size: int) -> int:
         """Return the memory that the decoded set takes, in bytes."""
-        return sum(side.images * side.pixel_type.bytes for side in (self.a, self.b)) * load_size**2
+        return self.a.decoded_bytes(load_size) + self.b.decoded_bytes(load_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ def load_shared(sources: Sources, load_size: int, group: Group, threads: int, *,
     nodes = group.gather(group.node)
     ranks = [rank for rank, node in enumerate(nodes) if node == group.node]
     sides = (sources.a, sources.b)
-    sizes = [side.images * load_size**2 * side.pixel_type.bytes for side in sides]
+    sizes = [side.decoded_bytes(load_size) for side in sides]
     memory = None
     try:
         with group.raise_on_all_ranks():
