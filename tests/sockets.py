@@ -14,7 +14,14 @@ _LISTEN = "0A"
 
 
 def listening(pid: int) -> set[Address]:
-    """Return host and TCP port of every socket on which a process of this user listens."""
+    """Return host and TCP port of every socket on which a process of this user listens; none where it has ended."""
+    try:
+        return _listening(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
+
+
+def _listening(pid: int) -> set[Address]:
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         try:

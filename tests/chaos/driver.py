@@ -128,6 +128,14 @@ def _processes() -> Iterator[_Process]:
                     yield _Process(int(entry.name), int(fields[19]), int(fields[1]))
 
 
+def command_line(pid: int) -> str:
+    """Return the words of a process's command; none where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def _is_marked(pid: int, mark: str) -> bool:
     try:
         return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()

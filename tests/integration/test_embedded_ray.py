@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.training.checkpoints import checkpoint
 from tests import sockets
-from tests.chaos.driver import Driver
+from tests.chaos.driver import Driver, command_line
 from tests.chaos.ground import Ground, crash_at
 from tests.jobs.test_train_cli import flags
 from tests.pipeline.training import small
@@ -38,10 +38,6 @@ class Held(NamedTuple):
     def process(self, title: str) -> int:
         """Return the first process with `title` in its command line."""
         return next(pid for pid in self.driver.alive() if title in command_line(pid))
-
-
-def command_line(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
 def hold(folder: Path) -> Iterator[Held]:

@@ -18,7 +18,7 @@ from pipeline import storage
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.monitor import metrics
-from tests.chaos.driver import Driver
+from tests.chaos.driver import Driver, command_line
 from tests.conftest import new_prefix
 from tests.jobs.test_train_cli import flags
 from tests.pipeline.training import small
@@ -55,7 +55,7 @@ def finish(config: TrainConfig, log: Path) -> str:
 
 def workers(driver: Driver) -> list[int]:
     """Return the processes that train."""
-    return [pid for pid in driver.alive() if b"RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in driver.alive() if "RayTrainWorker" in command_line(pid)]
 
 
 def uninterrupted(config: TrainConfig, folder: Path) -> str:
