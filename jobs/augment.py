@@ -12,6 +12,7 @@ from pipeline.augment import slots
 from pipeline.augment.config import AugmentConfig
 from pipeline.augment.job import augment_job
 from pipeline.engine import launch
+from pipeline.engine.job import Job
 from pipeline.engine.records.layout import Output, check_job
 from pipeline.errors import UserError
 from pipeline.report.content import Report
@@ -34,9 +35,14 @@ def augment(config: AugmentConfig) -> int:
     if config.status:
         return _show_status(output)
     slot = slots.choose_slot(config.slot, config.schedule, datetime.datetime.now(datetime.UTC))
-    with preflight(output.url):
-        job = augment_job(config, slot)
-    launch.run_engine([job], config, reads=[translator.bundle for translator in config.translators.values()])
+    bundles = [translator.bundle for translator in config.translators.values()]
+    with launch.Computing(config, [output.url, *config.sources.values(), *bundles]) as compute:
+
+        def jobs() -> list[Job]:
+            with preflight(output.url):
+                return [augment_job(config, slot, compute)]
+
+        launch.run_engine(jobs, config, reads=bundles)
     if config.keep_slots is not None and not config.dry_run:
         for gone in slots.retire(output, config.keep_slots, slot):
             print_line(f"{output.url}, slot {gone}: data deleted")

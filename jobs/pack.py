@@ -16,7 +16,7 @@ def pack(config: PackConfig) -> int:
     """Run the job and print how each store stands."""
     with preflight(config.input):
         jobs = pack_jobs(config)
-    launch.run_engine(jobs, config)
+    launch.run_engine(lambda: jobs, config)
     return DONE
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline.engine import launch
+from pipeline.engine.job import Job
 from pipeline.storage.retry import preflight
 from pipeline.translate.config import TranslateConfig
 from pipeline.translate.job import translate_job
@@ -14,9 +15,13 @@ from pipeline.translate.job import translate_job
 
 def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
-    with preflight(config.input):
-        job = translate_job(config)
-    launch.run_engine([job], config, reads=[config.bundle])
+    with launch.Computing(config, [config.input, config.output, config.bundle]) as compute:
+
+        def jobs() -> list[Job]:
+            with preflight(config.input):
+                return [translate_job(config, compute)]
+
+        launch.run_engine(jobs, config, reads=[config.bundle])
     return DONE
 
 

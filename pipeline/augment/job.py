@@ -19,19 +19,22 @@ from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
-from pipeline.engine.records.layout import Output, load_segments
+from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
+from pipeline.models.arithmetic import Arithmetic
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import differing_classes, features_of
 from pipeline.stores.tables.schema import image_array
+from pipeline.translate.arithmetic import Compute, here
 from pipeline.translate.columns import check_columns
 from pipeline.translate.frames import without_frames
 from pipeline.translate.job import (
     Model,
+    arithmetic_for,
     choose_column,
     open_model,
     resized_to,
@@ -46,18 +49,14 @@ OWN_COLUMNS = ("source", "translator")
 """Names of the columns that this job adds to those of a translation."""
 
 
-def augment_job(config: AugmentConfig, slot: str) -> Job:
-    """Return the job of one slot.
+def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Job:
+    """Return the job of one slot; `compute` times the models where the slot has not begun.
 
     Raises UserError that names what does not fit: a source that is not there, sources whose columns differ, a model
     that is missing or takes other channels.
     """
     output = Output(storage.absolute(config.output))
-    recorded = _recorded(output, slot)
-    models = {
-        name: open_model(wanted.bundle, wanted.direction, config, recorded.get(name, {}), output)
-        for name, wanted in config.translators.items()
-    }
+    models = {name: open_model(wanted.bundle, wanted.direction) for name, wanted in config.translators.items()}
     directions = {model.direction for model in models.values()} or {"a_to_b"}
     sources = {name: _open_source(name, url, config) for name, url in config.sources.items()}
     columns = {choose_column(s, config.input_column, d) for s in sources.values() for d in directions}
@@ -65,9 +64,15 @@ def augment_job(config: AugmentConfig, slot: str) -> Job:
         raise UserError(f"columns {', '.join(sorted(columns))} could be translated; choose with --input_column")
     column = columns.pop()
     labels = _labels(config, sources, column)
+    check_job(output, "augment")
+    recorded = _recorded(output, slot)
+    chosen = {
+        name: arithmetic_for(model, config, recorded.get(name, {}), output, compute) for name, model in models.items()
+    }
+    arithmetics = {name: arithmetic for name, (arithmetic, _) in chosen.items()}
     recipe = {
         "translators": {
-            name: model.recipe() | {"probability": config.translators[name].probability}
+            name: model.recipe(arithmetics[name]) | {"probability": config.translators[name].probability}
             for name, model in models.items()
         },
         "keep_originals": config.keep_originals,
@@ -83,17 +88,18 @@ def augment_job(config: AugmentConfig, slot: str) -> Job:
         Decode, column, columns=labels, without_changed=schema_of_lost(config, next(iter(sources.values())))
     )
     workloads = [
-        make(name, _stages(config, name, model, read), config.translators[name].probability)
+        make(name, _stages(config, name, model, arithmetics[name], read), config.translators[name].probability)
         for name, model in models.items()
     ]
     if config.keep_originals:
-        device = next((model.arithmetic.device for model in models.values()), "cpu")
+        device = next((arithmetic.device for arithmetic in arithmetics.values()), "cpu")
         workloads.append(make(ORIGINAL, _untouched(config, column, read(None), device), 1.0))
     return Job(
         kind="augment",
         output=output,
         sources=sources,
         recipe=recipe,
+        measured={name: figures.record() for name, (_, figures) in chosen.items() if figures.seconds},
         limits=config.limits,
         workloads=workloads,
         label=slot,
@@ -154,18 +160,19 @@ def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share:
     return Workload(output=output, fingerprint=made_by, stages=of, sink=Sink(), part=f"translator={name}", share=share)
 
 
-def _stages(config: AugmentConfig, name: str, model: Model, read: Callable[..., Decode]) -> tuple[Stage, ...]:
+def _stages(
+    config: AugmentConfig, name: str, model: Model, arithmetic: Arithmetic, read: Callable[..., Decode]
+) -> tuple[Stage, ...]:
     """Return a translator's stages; `read` makes the first one from a size and a selection."""
     selection = draw(config.seed, name, config.translators[name].probability)
     decode = read(resized_to(config.size, model), selection=selection)
     encode = Label(Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256), name)
-    translate = translating(model)
     return stages(
         config,
         decode=lambda: decode,
-        translate=translate,
+        translate=translating(model, arithmetic),
         encode=lambda: encode,
-        device=model.arithmetic.device,
+        device=arithmetic.device,
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
@@ -17,7 +16,7 @@ from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.config import GeneratorBenchmarkConfig
 from pipeline.benchmark.limits import MachineLimits, in_turn, machine
 from pipeline.cluster import hardware, host
-from pipeline.cluster.hardware import Trunk
+from pipeline.models import measuring
 from pipeline.models.arithmetic import Arithmetic
 
 log = logging.getLogger("transdomain")
@@ -45,9 +44,12 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
     about = machine(device)
     architecture = GeneratorConfig(kind="resnet", width=config.width, depth=config.blocks, norm="instance")
     precisions = hardware.supported_precisions(device)
-    forms = list(_forms(device, precisions, config.batch))
-    if config.quick:
-        forms = [form for form in forms if not form.compile]
+    threads = host.available_cpus() if device == "cpu" else None
+    forms = [
+        Arithmetic(device=device, threads=threads, batch=config.batch, **vars(form))
+        for form in measuring.forms_and_compiled(device, architecture.kind)
+        if not (config.quick and form.compile)
+    ]
     limits = MachineLimits(device, precisions)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, ExitStack() as stack:
         folder, bundle = f"{scratch}/jpeg", f"{scratch}/bundle"
@@ -55,26 +57,10 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
         inputs.write_pictures(folder, config.images, config.size)
         rates: dict[Arithmetic, Callable[[], float]] = {}
         for form in forms:
-            log.info("preparing %s", name(form))
+            log.info("preparing %s", form.form)
             contender = contenders.ModelAlone(folder, bundle, form, config.images)
             rates[form] = stack.enter_context(contenders.running(contender, host.MALLOC_ENVIRONMENT))
         found = in_turn({**limits.measurements(), **rates}, config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}
     flop = flop_of(architecture, config.size)
     return MeasuredForms(config, about, flop, medians, forms, [found[form] for form in forms])
-
-
-def name(form: Arithmetic) -> str:
-    """Return a form in words."""
-    trunk = ", Winograd" if form.trunk == "winograd" else ""
-    return f"{form.precision}{trunk}, {'compiled' if form.compile else 'eager'}"
-
-
-def _forms(device: str, precisions: Sequence[str], batch: int) -> Iterator[Arithmetic]:
-    """Yield the forms of this machine, the plain one first."""
-    threads = host.available_cpus() if device == "cpu" else None
-    for precision, trunk, compiled in itertools.product(precisions, get_args(Trunk), (False, True)):
-        if trunk == "direct" or (device, precision) == ("cpu", "fp32"):
-            yield Arithmetic(
-                device=device, precision=precision, threads=threads, compile=compiled, trunk=trunk, batch=batch
-            )

@@ -64,7 +64,7 @@ def measure(config: IngestBenchmarkConfig) -> MeasuredIngest:
     config = config.resolved("cuda" if device.type == "cuda" else "cpu")
     about, threads = machine(device.type), host.available_cpus()
     torch.set_num_threads(threads)
-    precision = hardware.choose_precision("auto", device.type)
+    precision = hardware.supported_precisions(device.type)[-1]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, contextlib.ExitStack() as stack:
         assert config.pairs
         pictures = inputs.pictures(min(2 * config.pairs, 64), config.source_size)

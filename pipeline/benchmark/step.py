@@ -7,17 +7,18 @@ import itertools
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 from pipeline.benchmark.config import StepBenchmarkConfig
 from pipeline.benchmark.limits import MachineLimits, in_turn, machine
 from pipeline.cluster import hardware, host
-from pipeline.cluster.hardware import Trunk
 from pipeline.config import parse
+from pipeline.models import measuring
+from pipeline.models.arithmetic import Form
 from pipeline.stores.tables.ranges import Range
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import Context
@@ -26,19 +27,6 @@ from pipeline.training.distributed.group import Group
 from pipeline.training.model.replica import Replica
 
 log = logging.getLogger("transdomain")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepForm:
-    """Arithmetic of a step; images are NHWC where it is compiled or on a GPU, since that is faster there."""
-
-    precision: Literal["fp32", "bf16"]
-    trunk: Trunk
-    compile: bool
-
-    def __str__(self) -> str:
-        trunk = ", Winograd" if self.trunk == "winograd" else ""
-        return f"{self.precision}{trunk}, {'compiled' if self.compile else 'eager'}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class MeasuredSteps:
     objective: str
     crop_size: int
     matmul_flops: Mapping[str, float]
-    forms: Sequence[StepForm]
+    forms: Sequence[Form]
     seconds: Sequence[Sequence[float]]
 
 
@@ -69,10 +57,12 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     batch = config.global_batch or recipe.global_batch
     torch.set_num_threads(host.available_cpus())
     precisions = hardware.supported_precisions(device) if config.precision == "all" else ("fp32",)
-    forms = list(_forms(device, precisions, recipe.generator.kind))
-    if config.quick or not config.compile:
-        forms = [form for form in forms if not form.compile]
-    steps: dict[StepForm, Callable[[], float]] = {}
+    forms = [
+        form
+        for form in measuring.forms_and_compiled(device, recipe.generator.kind)
+        if form.precision in precisions and not (form.compile and (config.quick or not config.compile))
+    ]
+    steps: dict[Form, Callable[[], float]] = {}
     for form in forms:
         log.info("preparing %s", form)
         steps[form] = _prepare(recipe, form, batch, device)
@@ -83,14 +73,7 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     return MeasuredSteps(config, about, recipe.objective, recipe.crop_size, medians, forms, seconds)
 
 
-def _forms(device: str, precisions: Sequence[str], kind: str) -> Iterator[StepForm]:
-    """Yield the forms of this machine, the plain one first."""
-    for precision, trunk, compiled in itertools.product(precisions, get_args(Trunk), (False, True)):
-        if trunk in ("direct", hardware.choose_trunk("auto", kind=kind, device=device, precision=precision)):
-            yield StepForm(precision="bf16" if precision == "bf16" else "fp32", trunk=trunk, compile=compiled)
-
-
-def _prepare(recipe: TrainConfig, form: StepForm, batch: int, device: str) -> Callable[[], float]:
+def _prepare(recipe: TrainConfig, form: Form, batch: int, device: str) -> Callable[[], float]:
     """Run a step with its own networks twice, and return a function that runs it again and returns the seconds."""
     nhwc = form.compile or device == "cuda"
     recipe = dataclasses.replace(recipe, compile=form.compile, channels_last=nhwc, global_batch=batch)

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.benchmark import forms
 from pipeline.benchmark.forms import MeasuredForms
 from pipeline.benchmark.ingest import MeasuredIngest
 from pipeline.benchmark.step import MeasuredSteps
@@ -36,7 +35,7 @@ def show_forms(measured: MeasuredForms, console: Console) -> None:
         rate = statistics.median(rates)
         share = rate * measured.flop / measured.matmul_flops[form.precision]
         table.add_row(
-            forms.name(form),
+            str(form.form),
             f"{rate:.2f}",
             f"{max(rates):.2f}",
             f"{share:.2f} {form.precision}",
@@ -91,7 +90,7 @@ def _tables(measured: Measured) -> Iterator[Table]:
 
     network = f"ResNet-{config.blocks}, width {config.width}, {config.size}², {measured.flop / 1e9:.1f} GFLOP an image"
     table = _table(f"Translation: {network}", "", "img/s", "best", "GFLOP/s", "of dense")
-    ours = f"{forms.name(arithmetic)}, batch {arithmetic.batch}"
+    ours = f"{arithmetic.form}, batch {arithmetic.batch}"
     rows = (
         ("plain loop: fp32, batch 1, eager", measured.plain, measured.best["plain"], "fp32"),
         (f"model alone: {ours}", measured.model, measured.best["model"], arithmetic.precision),

@@ -1,16 +1,12 @@
-"""Device and precision that this machine computes with."""
+"""Device that this machine computes with, and the precisions that it has in hardware."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from pipeline.cluster.host import available_cpus
-
-Trunk = Literal["direct", "winograd"]
-"""Way in which a ResNet's residual blocks convolve."""
 
 
 def default_device() -> str:
@@ -26,40 +22,6 @@ def supported_precisions(device: str) -> tuple[str, ...]:
     if device == "cuda":
         return ("fp32", "bf16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp32",)
     return ("fp32", "bf16") if _cpu_has_bf16() else ("fp32",)
-
-
-def choose_precision(requested: str, device: str) -> str:
-    """Resolve `auto` to bf16 where the hardware has it, else fp32.
-
-    fp16 must be requested, and needs a GPU: its range is too small for gradients that are not scaled. Raises ValueError
-    where the device lacks the requested precision.
-    """
-    supported = supported_precisions(device)
-    if requested == "auto":
-        return supported[-1]
-    if requested == "fp16" and device == "cuda":
-        return requested
-    if requested not in supported:
-        raise ValueError(
-            f"precision {requested} is not in the hardware of this {device} ({describe(device)}); "
-            f"use {' or '.join(supported)}"
-        )
-    return requested
-
-
-def choose_trunk(requested: Literal["auto"] | Trunk, *, kind: str, device: str, precision: str) -> Trunk:
-    """Resolve `auto` to winograd where a CPU runs a `kind` of generator, a resnet, in fp32; else to direct.
-
-    Raises ValueError where winograd is requested in any other case: a quarter of the multiplications pays off only
-    where they are expensive, and the transforms need fp32.
-    """
-    pays = (kind, device, precision) == ("resnet", "cpu", "fp32")
-    if requested == "winograd" and not pays:
-        raise ValueError(
-            f"trunk winograd is for a resnet on a CPU in fp32, and this is a {kind} on {device} in {precision}; "
-            f"set trunk to auto{' or precision to fp32' if device == 'cpu' else ''}"
-        )
-    return "winograd" if pays and requested != "direct" else "direct"
 
 
 def describe(device: str) -> str:

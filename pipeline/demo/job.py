@@ -41,7 +41,7 @@ def demo(config: DemoConfig) -> str:
             seed=config.seed,
             limits=_UNIT,
         )
-        _timed("pack", lambda: launch.run_engine(pack_jobs(pack), pack))
+        _timed("pack", lambda: launch.run_engine(lambda: pack_jobs(pack), pack))
         _timed("train", lambda: train(train_config(config, output)))
         translate = TranslateConfig(
             input=f"{output}/store/test",
@@ -51,7 +51,8 @@ def demo(config: DemoConfig) -> str:
             keep_source=True,
             limits=_UNIT,
         )
-        _timed("translate", lambda: launch.run_engine([translate_job(translate)], translate))
+        with launch.Computing(translate, [translate.bundle]) as compute:
+            _timed("translate", lambda: launch.run_engine(lambda: [translate_job(translate, compute)], translate))
     verdict = verify(translate.output)
     if verdict.faults:
         raise RuntimeError(f"{translate.output} is not whole: {verdict.faults[0]}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,8 @@ class Job:
     sources: Mapping[str, Store]
     """Stores by the name that their ranges have; without a name where there is one store."""
     recipe: Mapping[str, Any]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Figures by which a part of the recipe was chosen, for the record; no part of the recipe themselves."""
     limits: Limits
     workloads: Sequence[Workload]
     """One for each part of the output; all have the same stages, with the same names and resources."""
@@ -50,6 +52,7 @@ class Job:
                 for name, store in self.sources.items()
             },
             recipe=self.recipe,
+            measured=self.measured,
             cut=self.cut,
             label=self.label,
             moved=self.moved,

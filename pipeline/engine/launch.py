@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from pipeline import storage
 from pipeline.cluster.reach import check_reach
@@ -11,9 +13,14 @@ from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import local
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
-from pipeline.engine.run import Outcome, plan_only, run
+from pipeline.engine.run import Executor, Outcome, plan_only, run
+from pipeline.engine.segments import OtherRecipeError
 from pipeline.errors import UserError
 from pipeline.terminal import print_line
+
+log = logging.getLogger("transdomain")
+
+T = TypeVar("T")
 
 
 class EngineOptions(Protocol):
@@ -29,35 +36,77 @@ class EngineOptions(Protocol):
     def shared_disk(self) -> bool: ...
 
 
-def run_engine(jobs: Sequence[Job], options: EngineOptions, reads: Sequence[str] = ()) -> list[Outcome]:
-    """Run `jobs` to their end, on Ray or in this process, and print a line for each output.
+class Computing:
+    """Processes like those in which the stages of a job run, for what has to be found out before it is planned.
 
-    `reads` are URLs that the stages read besides the sources, such as a model's.
+    Leave it (it is a context) once the job has run: Ray stays started, or joined, from the first use on.
+    """
+
+    def __init__(self, options: EngineOptions, urls: Sequence[str]) -> None:
+        """Take the options of the job, and the URLs that its processes have to reach."""
+        self._options, self._urls, self._connected = options, urls, contextlib.ExitStack()
+
+    def __enter__(self) -> Computing:
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._connected.__exit__(*error)
+
+    def __call__(self, function: Callable[[], T], *, device: str, cpus: float, gpus: float | None) -> T:
+        """Call `function` where the translating actors will run: in this process, or in a task on Ray.
+
+        The task books what an actor books: `cpus`, and `gpus` (None for one where there are any and `device` is not
+        cpu). Raises what `function` raises.
+        """
+        if self._options.local:
+            return function()
+        check_urls(self._urls, self._options)
+        from pipeline.cluster import connection
+        from pipeline.engine.executors import ray_task
+
+        self._connected.enter_context(connection.connect())
+        return ray_task.call(function, device=device, cpus=cpus, gpus=gpus)
+
+
+def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads: Sequence[str] = ()) -> list[Outcome]:
+    """Run the jobs that `make` returns to their end, on Ray or in this process, and print a line for each output.
+
+    `reads` are URLs that the stages read besides the sources, such as a model's. `make` is called again where another
+    run has begun an output since it was called: what it measured then gives way to what that run has recorded.
 
     Raises what `pipeline.engine.run.run` raises, and UserError where Ray's workers cannot see one of the URLs.
     """
+    jobs = make()
     if options.dry_run:
         for url, inputs, units in plan_only(jobs):
             print_line(f"would write {url}: {inputs} inputs in {units} units")
         return []
-    if options.local:
-        outcomes = run(jobs, local.execute, options.budget)
-    else:
-        urls = (
-            [job.output.url for job in jobs]
-            + [store.url for job in jobs for store in job.sources.values()]
-            + list(reads)
-        )
-        for url in urls:
-            if storage.is_memory(url):
-                raise UserError(
-                    f"{url}: memory:// is seen by one process alone, and Ray's workers are others; add --local"
-                )
-        check_reach(urls, shared_disk=options.shared_disk)
-        outcomes = run(jobs, on_ray_cluster, options.budget)
+    execute: Executor = local.execute
+    if not options.local:
+        sources = [store.url for job in jobs for store in job.sources.values()]
+        check_urls([job.output.url for job in jobs] + sources + list(reads), options)
+        execute = on_ray_cluster
+    while True:
+        try:
+            outcomes = run(jobs, execute, options.budget)
+            break
+        except OtherRecipeError as error:
+            again = make()
+            if [job.recipe for job in again] == [job.recipe for job in jobs]:
+                raise
+            log.info("another run has begun it meanwhile: %s; going on with what that one recorded", error)
+            jobs = again
     for outcome in outcomes:
         print_line(describe(outcome))
     return outcomes
+
+
+def check_urls(urls: Sequence[str], options: EngineOptions) -> None:
+    """Raise UserError where Ray's workers cannot see one of the URLs."""
+    for url in urls:
+        if storage.is_memory(url):
+            raise UserError(f"{url}: memory:// is seen by one process alone, and Ray's workers are others; add --local")
+    check_reach(urls, shared_disk=options.shared_disk)
 
 
 def on_ray_cluster(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Receipt]:

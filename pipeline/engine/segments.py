@@ -47,11 +47,17 @@ class Request:
     """All ranges of the sources, planned or not."""
     sources: Mapping[str, PlannedSource]
     recipe: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    """Figures by which a part of the recipe was chosen."""
     cut: Cut
     label: str = ""
     """Label of the one segment that the run is about; without one it is about all segments."""
     moved: bool = False
     """True where the user says that the sources are the recorded ones, at another place."""
+
+
+class OtherRecipeError(UserError):
+    """Output, or slot, that was begun with another recipe."""
 
 
 class Planned(NamedTuple):
@@ -72,7 +78,8 @@ def plan_new_inputs(
     Each segment is created exclusively; the run that loses the race for a number reads the winner's segment and plans
     again with what is left. A label names exactly one segment. It has all inputs that were new when it was created,
     even if there were none. `found` is what `next_segment` returned just now, where it was called; the plan is not read
-    again for it. Raises UserError where the recipe or the sources that this output, or this label, records are others.
+    again for it. Raises OtherRecipeError where this output, or this label, was begun with another recipe, and UserError
+    where it was begun from other sources.
     """
     created = False
     while True:
@@ -88,7 +95,13 @@ def plan_new_inputs(
         number = len(segments)
         failpoints.point("before plan")
         data = encode_segment(
-            units, number=number, job=wanted.job, recipe=wanted.recipe, sources=wanted.sources, label=wanted.label
+            units,
+            number=number,
+            job=wanted.job,
+            recipe=wanted.recipe,
+            measured=wanted.measured,
+            sources=wanted.sources,
+            label=wanted.label,
         )
         created = storage.create(output.plan(number), data)
         failpoints.point("after plan")
@@ -188,7 +201,7 @@ def _require_same_recipe(output: Output, bound: Sequence[Segment], wanted: Reque
             if is_finished(segment, committed):
                 continue
         if changes:
-            raise UserError(_other_recipe(output, segment, changes))
+            raise OtherRecipeError(_other_recipe(output, segment, changes))
 
 
 def _other_recipe(output: Output, segment: Segment, changes: Sequence[Change]) -> str:

@@ -1,12 +1,31 @@
-"""Settings of a translator's arithmetic, as plain data: the record of a job holds them. Does not import torch."""
+"""Arithmetic of a network, as plain data: the record of a job or a run holds it. Does not import torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
 
-if TYPE_CHECKING:
-    from pipeline.cluster.hardware import Trunk
+Trunk = Literal["direct", "winograd"]
+"""Way in which a ResNet's residual blocks convolve."""
+
+TIE = 0.05
+"""Share by which a form must be faster than a simpler one; less may be chance."""
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """Way to compute one network, of those among which a machine has its fastest."""
+
+    precision: str
+    trunk: Trunk = "direct"
+    compile: bool = False
+
+    def __str__(self) -> str:
+        trunk = ", Winograd" if self.trunk == "winograd" else ""
+        return f"{self.precision}{trunk}, {'compiled' if self.compile else 'eager'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +38,57 @@ class Arithmetic:
     """Number of CPU threads, which decides the order of some sums, and so a last bit; None on a GPU."""
     compile: bool
     trunk: Trunk
-    """Way in which a ResNet's residual blocks convolve."""
     batch: int
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
+
+    def __str__(self) -> str:
+        where = self.device if self.threads is None else f"{self.device} with {self.threads} thread(s)"
+        return f"{self.form}, batch {self.batch}, {where}"
+
+    @property
+    def form(self) -> Form:
+        """Return the part of it that is measured."""
+        return Form(precision=self.precision, trunk=self.trunk, compile=self.compile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Measurement by which a form was chosen."""
+
+    machine: str = ""
+    """Line about the device that was measured."""
+    side: int = 0
+    """Side of the square images that it was measured with, in pixels."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds an image in each form, by the form in words; empty where there was no choice."""
+
+    def __str__(self) -> str:
+        """Return all figures in one line, the fastest first."""
+        found = sorted(self.seconds.items(), key=lambda each: each[1])
+        each = "; ".join(f"{name} {_duration(seconds)}" for name, seconds in found)
+        return f"{each} an image of {self.side}², on {self.machine}"
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as the record of a job or a run holds them; empty where nothing was measured."""
+        return asdict(self) if self.seconds else {}
 
 
 def exact(device: str, *, batch: int) -> Arithmetic:
     """Return the arithmetic without shortcuts, in fp32; for what is measured or looked at, not for archives."""
     return Arithmetic(device=device, precision="fp32", threads=None, compile=False, trunk="direct", batch=batch)
+
+
+def fastest(seconds: Mapping[K, float]) -> K:
+    """Return the fastest of the forms, which come simplest first; of those that nearly tie with it, the simplest."""
+    least = min(seconds.values())
+    return next(form for form, each in seconds.items() if each <= least * (1 + TIE))
+
+
+def slowest_rank(of_ranks: Sequence[Mapping[K, float]]) -> dict[K, float]:
+    """Return, for each form that every rank has measured, the seconds of the rank that takes longest."""
+    common = [form for form in of_ranks[0] if all(form in each for each in of_ranks)]
+    return {form: max(each[form] for each in of_ranks) for form in common}
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

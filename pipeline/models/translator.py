@@ -114,6 +114,17 @@ class Translator:
         return np.stack([translated[i] for i in range(len(frames))])
 
 
+def noise_pass(
+    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, side: int
+) -> Callable[[], np.ndarray]:
+    """Return a function that translates one batch of square images of noise, `side` pixels wide, to be timed."""
+    translator = Translator.of(generator, config, arithmetic)
+    takes, random = translator.takes, np.random.default_rng(0)
+    shape = (arithmetic.batch, side, side, takes.channels)
+    frames = list(random.integers(0, takes.peak, shape, takes.dtype, endpoint=True))
+    return lambda: translator.all(frames)
+
+
 def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
     """Yield the positions of frames of equal shape, at most `size` at a time, in order."""
     order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))

@@ -15,6 +15,7 @@ from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import CARD, Output, load_unit
 from pipeline.engine.records.units import Segment, passed_over, segment_of
 from pipeline.errors import StorageError, printable
+from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.report.contact_sheet import contact_sheet
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
@@ -100,6 +101,7 @@ def output_report(
             ("units", f"{total.units:,}"),
             ("written", f"{size / 1e6:,.1f} MB"),
             ("source", ", ".join(source.url for source in sources)),
+            *_arithmetic(segments[-1]),
             *(("passed over", line) for line in passed_over(segments)),
         ],
         tables=[Table(title="Why", columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
@@ -109,6 +111,18 @@ def output_report(
         quarantine=lines[:MOST_QUARANTINE_LINES],
         quarantine_total=total.quarantined,
     )
+
+
+def _arithmetic(segment: Segment) -> Iterator[tuple[str, str]]:
+    """Yield the arithmetic of each model of a segment in words, and the figures by which it was chosen."""
+    recipe, measured = segment.recipe, segment.measured
+    models = {f" of {name}": made["arithmetic"] for name, made in recipe.get("translators", {}).items()}
+    models |= {"": recipe["arithmetic"]} if "arithmetic" in recipe else {}
+    for of, fields in models.items():
+        arithmetic = Arithmetic(**fields)
+        yield f"arithmetic{of}", str(arithmetic)
+        if figures := measured.get(of.removeprefix(" of "), {}) if of else measured:
+            yield f"measured{of}", str(Figures(**figures))
 
 
 def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:

@@ -9,7 +9,7 @@ step that needs it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.cluster import hardware
-from pipeline.cluster.hardware import Trunk
+from pipeline.training import arithmetic
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.checkpoints.checkpoint import CheckpointError, Record
 from pipeline.training.checkpoints.writer import CheckpointWriter
@@ -91,21 +91,21 @@ def _train(
     context: Context, show: Show, stop_asked: Callable[[], bool], preempted: Callable[[], bool]
 ) -> TrainingOutcome:
     reads = ReadMonitor()
-    precision, trunk = _agree_on_arithmetic(context)
-    data = open_data(context, reads)
     record, parts = _newest_checkpoint(context)
+    form = arithmetic.choose(context, record)
+    data = open_data(context, reads)
     _check_images(context, record, data.fingerprint)
-    for line in _opening_lines(context, precision, trunk):
+    for line in arithmetic.opening_lines(context, form):
         log.info(line)
-    replica = Replica(context, precision, trunk)
-    arithmetic = _arithmetic(context, precision, trunk)
+    replica = Replica(context, form.precision, form.trunk)
+    now = arithmetic.described(context, form)
     if record:
-        log.info(_resuming_line(record, arithmetic))
+        log.info(_resuming_line(record, now))
         if left_out := record.about.get("validating"):  # earlier versions validated in another process
             log.info(f"the scores of step {left_out} had not come when the run ended: that validation is left out")
     about = {
         "fingerprint": data.fingerprint,
-        "arithmetic": arithmetic,
+        "arithmetic": now,
         "start": _load(replica, record, parts),
         "validated_on": validated_on(context.config) or (record.about.get("validated_on") if record else None),
     }
@@ -256,17 +256,6 @@ class _Leader:
         )
 
 
-def _agree_on_arithmetic(context: Context) -> tuple[str, Trunk]:
-    """Return the best precision that every rank has, and the trunk that goes with it."""
-    config, group, device = context.config, context.group, context.device.type
-    with group.raise_on_all_ranks(ValueError):
-        precision = hardware.choose_precision(config.precision, device)
-    precision = min(group.gather(precision), key=("fp32", "fp16", "bf16").index)
-    with group.raise_on_all_ranks(ValueError):
-        trunk = hardware.choose_trunk(config.trunk, kind=config.generator.kind, device=device, precision=precision)
-    return precision, trunk
-
-
 def _newest_checkpoint(context: Context) -> tuple[Record | None, Mapping[str, checkpoint.State]]:
     """Return the newest complete checkpoint and its parts; the same checkpoint on every rank."""
     run, group, found = context.config.output, context.group, None
@@ -299,41 +288,6 @@ def _load(replica: Replica, record: Record | None, parts: Mapping[str, checkpoin
     log.info(f"beginning with {start}")
     replica.load_networks(start.networks)
     return start.identity
-
-
-def _arithmetic(context: Context, precision: str, trunk: Trunk) -> dict[str, Any]:
-    """Return what decides the last bits of the weights, apart from recipe and data."""
-    device = context.device
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else hardware.cpu_capability(),
-        "precision": precision,
-        "trunk": trunk,
-        "threads": context.threads,
-        "workers": context.group.workers,
-        "accumulate": context.config.accumulate,
-        "torch": torch.__version__,
-    }
-
-
-def _opening_lines(context: Context, precision: str, trunk: Trunk) -> Iterator[str]:
-    """Yield lines for the start: what is trained on what, and which results depend on the number of workers."""
-    config, order, group = context.config, context.order, context.group
-    yield (
-        f"{config.objective}, {config.direction.replace('_', ' ')}: {order.samples_per_epoch} samples in "
-        f"{order.steps_per_epoch} steps an epoch, {context.total_steps} steps in all; "
-        f"{group.workers} worker(s) with {context.threads} thread(s), {precision} on "
-        f"{hardware.describe(context.device.type)}"
-    )
-    if trunk == "winograd":
-        yield "trunk winograd: residual blocks convolve with a quarter of the multiplications, and round otherwise"
-    if group.workers > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
-        yield "batch norm: each worker normalises with its own samples, so the number of workers changes the result"
-    if config.accumulate > 1 and "batch" in (config.generator.norm, config.discriminator.norm):
-        yield "batch norm: each micro-batch is normalised by itself, so their number changes the result"
-    if group.workers > 1 and config.generator.dropout:
-        yield "dropout: its masks depend on the number of workers, and so does the result"
-    if group.workers > 1 and config.gan_loss == "wgangp":
-        yield "gradient penalty: its points are drawn by each worker, so the number of workers changes the result"
 
 
 def _resuming_line(record: Record, now: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Records of a run in its folder: run.json from its first start on, result.json once it has ended."""
+"""Records of a run in its folder: run.json and arithmetic.json from its first start on, result.json at its end."""
 
 from __future__ import annotations
 
@@ -84,6 +84,28 @@ def begin(config: TrainConfig, start: StartIdentity | None = None) -> None:
     document = {"format_version": FORMAT_VERSION, "recipe": _recipe(config, start)}
     storage.create(_url(config, "run.json"), (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
     check_recipe(config, start)
+
+
+def kept_arithmetic(config: TrainConfig) -> Mapping[str, Any] | None:
+    """Return the arithmetic that the run has recorded; None where it has not. Raises ValueError where it is damaged."""
+    url = _url(config, "arithmetic.json")
+    data = storage.read_if_there(url)
+    if data is None:
+        return None
+    try:
+        document = json.loads(data)
+        return {"precision": document["precision"], "trunk": document["trunk"]}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{url} is damaged; put it back from a copy, or begin another run") from None
+
+
+def keep_arithmetic(config: TrainConfig, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Record the arithmetic before the first step; return the one that is there, which another start may have made."""
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    storage.create(_url(config, "arithmetic.json"), text.encode())
+    kept = kept_arithmetic(config)
+    assert kept is not None
+    return kept
 
 
 def finish(config: TrainConfig, result: TrainResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,23 +9,23 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from gan_models import Bundle, GeneratorConfig
+from gan_models import Bundle
 from pipeline import images, storage
-from pipeline.cluster import hardware, host
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
-from pipeline.engine.records.layout import Output, load_segments
+from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
-from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import pixel_types
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
+from pipeline.translate.arithmetic import Compute, choose_arithmetic, here
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.translate.stages import Decode, Encode, Translate
@@ -34,52 +33,63 @@ from pipeline.translate.stages import Decode, Encode, Translate
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Generator that was found to be there, and its arithmetic."""
+    """Generator that was found to be there."""
 
     url: str
     bundle: Bundle
     direction: str
-    arithmetic: Arithmetic
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self, arithmetic: Arithmetic) -> dict[str, Any]:
         """Return all settings of the model that change a pixel."""
         return {
             "model": self.bundle.sha256,
             "direction": self.direction,
             "training_size": self.bundle.training_size,
-            "arithmetic": vars(self.arithmetic),
+            "arithmetic": vars(arithmetic),
         }
 
 
-def open_model(
-    url: str, direction: str | None, options: TranslationOptions, recorded: Mapping[str, Any], output: Output
-) -> Model:
-    """Open the bundle at `url` for one direction. `recorded` is the arithmetic that the output began with.
+def open_model(url: str, direction: str | None) -> Model:
+    """Open the bundle at `url` for one direction.
 
     Raises UserError that names what does not fit: a missing bundle or direction, channels that the generator does not
-    take, a precision that this machine does not have.
+    take.
     """
     bundle = open_bundle(storage.absolute(url))
     direction = direction or bundle.directions[0]
     if direction not in bundle.directions:
         raise UserError(f"{url}: has no generator {direction}; it has {', '.join(bundle.directions)}")
-    architecture = bundle.generator_configs[direction]
-    takes, gives = pixel_types(architecture)
+    takes, gives = pixel_types(bundle.generator_configs[direction])
     if takes != images.RGB or gives != images.RGB:
         raise UserError(f"{url}: its generator takes {takes} and gives {gives}; both must be {images.RGB}")
-    arithmetic = choose_arithmetic(options, architecture, recorded, output)
-    return Model(url=storage.absolute(url), bundle=bundle, direction=direction, arithmetic=arithmetic)
+    return Model(url=storage.absolute(url), bundle=bundle, direction=direction)
 
 
-def translate_job(config: TranslateConfig) -> Job:
-    """Return the job that `config` describes. Raises UserError where store, column or model do not fit."""
+def arithmetic_for(
+    model: Model, options: TranslationOptions, recorded: Mapping[str, Any], output: Output, compute: Compute
+) -> tuple[Arithmetic, Figures]:
+    """Return the arithmetic to translate with, and the figures by which it was chosen; see `choose_arithmetic`."""
+    kind = model.bundle.generator_configs[model.direction].kind
+    try:
+        return choose_arithmetic(model.url, model.direction, kind, options, recorded, compute)
+    except UserError as error:
+        raise UserError(f"{output.url}: {error}") from error
+
+
+def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
+    """Return the job that `config` describes; `compute` times the model where the output has not begun.
+
+    Raises UserError where store, column, model or output do not fit.
+    """
     source = open_store(config.input)
     output = Output(storage.absolute(config.output))
-    model = open_model(config.bundle, config.direction, config, _recorded(output), output)
+    model = open_model(config.bundle, config.direction)
     column = choose_column(source, config.input_column, model.direction)
     earlier = earlier_names(source.schema, column)
     check_columns(source, set(source.schema.names) - earlier.keys(), column)
-    recipe = model.recipe() | {
+    check_job(output, "translate")
+    arithmetic, figures = arithmetic_for(model, config, _recorded(output), output, compute)
+    recipe = model.recipe(arithmetic) | {
         "input_column": column,
         "keep_source": config.keep_source,
         "size": config.size,
@@ -99,9 +109,9 @@ def translate_job(config: TranslateConfig) -> Job:
         stages=stages(
             config,
             decode=lambda: decode,
-            translate=translating(model),
+            translate=translating(model, arithmetic),
             encode=lambda: encode,
-            device=model.arithmetic.device,
+            device=arithmetic.device,
         ),
         sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
     )
@@ -110,6 +120,7 @@ def translate_job(config: TranslateConfig) -> Job:
         output=output,
         sources={"": source},
         recipe=recipe,
+        measured=figures.record(),
         limits=config.limits,
         workloads=[work],
         moved=config.moved,
@@ -146,53 +157,14 @@ def choose_column(source: Store, wanted: str, direction: str) -> str:
     return column
 
 
-def choose_arithmetic(
-    options: TranslationOptions, architecture: GeneratorConfig, recorded: Mapping[str, Any], output: Output
-) -> Arithmetic:
-    """Return the recorded arithmetic, with this machine's best for settings that are neither recorded nor requested.
-
-    The driver of a cluster may have no GPU while the workers have one: then device and precision are taken as recorded
-    or requested. Raises UserError where this machine lacks them, or where the driver cannot determine a precision.
-    """
-    device = options.device if options.device != "auto" else recorded.get("device") or hardware.default_device()
-    precision = options.precision if options.precision != "auto" else recorded.get("precision") or "auto"
-    if device == "cuda" and not torch.cuda.is_available():
-        if options.local or not os.environ.get("RAY_ADDRESS"):
-            raise UserError(
-                f"{output.url} needs a GPU (device cuda), and this machine has none; run it where there is one"
-            )
-        if precision == "auto":
-            raise UserError(
-                f"{output.url}: this driver has no GPU and cannot see what those of the cluster compute in; add "
-                "--precision bf16 where they have it (compute capability 8.0 and more), else --precision fp32"
-            )
-    else:
-        try:
-            precision = hardware.choose_precision(precision, device)
-        except ValueError as error:
-            raise UserError(f"{output.url}: {error}") from error
-    batch = options.batch or recorded.get("batch") or (16 if device == "cuda" else 1)
-    threads = None
-    if device == "cpu":
-        threads = options.resources.threads or recorded.get("threads") or host.available_cpus()
-    return Arithmetic(
-        device=device,
-        precision=precision,
-        threads=threads,
-        compile=options.compile,
-        trunk=hardware.choose_trunk("auto", kind=architecture.kind, device=device, precision=precision),
-        batch=batch,
-    )
-
-
 def _recorded(output: Output) -> Mapping[str, Any]:
     segments = load_segments(output)
     return segments[-1].recipe.get("arithmetic", {}) if segments else {}
 
 
-def translating(model: Model) -> Callable[[], Translate]:
+def translating(model: Model, arithmetic: Arithmetic) -> Callable[[], Translate]:
     """Return a function that loads the model in the process that is to translate."""
-    url, direction, arithmetic = model.url, model.direction, model.arithmetic  # without the weights
+    url, direction = model.url, model.direction  # without the weights
     return lambda: Translate(url, direction, arithmetic)
 
 

@@ -76,9 +76,10 @@ class Translate:
     """Stage that runs a bundle's generator on the frames of a unit."""
 
     def __init__(self, bundle: str, direction: str | None, arithmetic: Arithmetic) -> None:
-        """Load the model from a bundle's URL."""
+        """Load the model from a bundle's URL. Raises ValueError where this device lacks a part of the arithmetic."""
         import torch
 
+        from pipeline.models import measuring
         from pipeline.models.bundles import open_bundle
         from pipeline.models.translator import Translator
 
@@ -87,6 +88,9 @@ class Translate:
         loaded = open_bundle(bundle, direction=direction)
         chosen = direction or loaded.directions[0]
         config = loaded.generator_configs[chosen]
+        measuring.forms(
+            arithmetic.device, kind=config.kind, precision=arithmetic.precision, trunk=arithmetic.trunk
+        )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
 
     def __call__(self, batch: Batch) -> Batch:

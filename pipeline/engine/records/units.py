@@ -10,7 +10,8 @@ import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
@@ -86,6 +87,8 @@ class Segment:
     """Sources by the name that ranges give their store; one without a name where a job reads one store."""
     label: str = ""
     """Name of a slot; empty where the segments of an output have no names."""
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """Figures by which a part of the recipe was chosen."""
 
 
 def unit_id(segment: int, number: int) -> str:
@@ -167,6 +170,7 @@ def encode_segment(
     job: str,
     recipe: Mapping[str, Any],
     sources: Mapping[str, PlannedSource],
+    measured: Mapping[str, Any] = MappingProxyType({}),
     label: str = "",
 ) -> bytes:
     """Encode a segment as a Parquet file: one row per unit; recipe, sources and counts in the footer."""
@@ -179,6 +183,7 @@ def encode_segment(
         "units": len(units),
         "rows": sum(unit.rows for unit in units),
         "recipe": recipe,
+        "measured": dict(measured),
     }
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd", write_page_checksum=True) as writer:
@@ -208,6 +213,7 @@ def decode_segment(file: Any, source: str) -> Segment:
         rows=head["rows"],
         sources={name: _source(fields) for name, fields in head["sources"].items()},
         label=head["label"],
+        measured=head.get("measured", {}),  # older plans have none
     )
 
 

@@ -112,13 +112,13 @@ class Recipe:
     """Decides initial weights, order, crops, flips, dropout and pools."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of the forward passes; auto is bf16 where the hardware has it, else fp32. Weights are fp32 always.
-    fp16, with scaled losses, is for GPUs without bf16."""
+    """Precision of the forward passes; auto is the fastest of those in the hardware, measured before the first step.
+    Weights are fp32 always. fp16, with scaled losses, is for GPUs without bf16."""
 
-    trunk: Literal["auto", "direct", "winograd"] = "direct"
+    trunk: Literal["auto", "direct", "winograd"] = "auto"
     """Convolution in a ResNet's residual blocks. winograd needs a quarter of the multiplications, in fp32 on a CPU, and
-    rounds otherwise; weights and checkpoints are the same. auto is winograd there and direct elsewhere. A step of the
-    published CycleGAN takes 4.0 GB with it and 3.3 GB without."""
+    rounds otherwise; weights and checkpoints are the same. auto is the faster one, measured before the first step. A
+    step of the published CycleGAN takes 4.0 GB with winograd and 3.3 GB with direct."""
 
     compile: bool = False
     """Compile the networks: half a minute at the start, faster steps on hardware with bf16."""

@@ -30,7 +30,7 @@ from torch.optim import Adam, Optimizer
 
 from gan_models import Objective, pool_decisions, train_winograd_trunk
 from gan_models.objective import Domain, Losses, Replay
-from pipeline.cluster.hardware import Trunk
+from pipeline.models.arithmetic import Trunk
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import Context
 from pipeline.training.data.order import shares, step_seed
@@ -65,7 +65,7 @@ class Replica:
             name: torch.amp.GradScaler(device.type, enabled=precision == "fp16") for name in self.optimizers
         }
         self._epoch_losses = rate.EpochLosses(context.order.steps_per_epoch, device)
-        self._autocast = _autocast(device, precision)
+        self._autocast = autocast(device, precision)
         self._wrap_networks()
         self._begin_average()
 
@@ -226,7 +226,8 @@ def memory_format_of(config: TrainConfig) -> torch.memory_format:
     return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
-def _autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:
+    """Return the context of a forward pass in `precision`."""
     types = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision in types:
         return functools.partial(torch.autocast, device.type, dtype=types[precision])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import storage
 from pipeline.cluster import hardware
+from pipeline.models import measuring
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.train import TrainConfig
@@ -119,30 +121,53 @@ def test_the_learning_rate_is_that_of_the_recipe(pairs: str) -> None:
     ]  # fmt: skip
 
 
-def test_the_trunk_is_chosen_said_and_recorded(unpaired: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that chooses differently continues from the same checkpoint, and logs what that changes."""
-    run = "memory://loop/trunk"
-    small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=1))
+def test_a_run_keeps_the_form_that_it_measured(unpaired: str, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the run's record before the first step, and no later start measures again."""
+    run = "memory://loop/form"
+    with monkeypatch.context() as patch:
+        patch.setattr(measuring, "measure", lambda forms, *_, **__: dict(zip(forms, (2.0, 1.0), strict=True)))
+        small.train_here(small.cyclegan(unpaired, run, steps=1))
+    assert any(line.startswith("fp32, Winograd, eager is the fastest here, forward and backward: ") for line in said)
     assert any(line.startswith("trunk winograd: ") for line in said)
     assert checkpoint.read_record(run, 1).about["arithmetic"]["trunk"] == "winograd"
+    kept = json.loads(storage.read(f"{run}/arithmetic.json"))
+    assert (kept["precision"], kept["trunk"]) == ("fp32", "winograd")
+    assert kept["figures"]["seconds"] == {"fp32, Winograd, eager": 1.0, "fp32, eager": 2.0}
 
-    monkeypatch.setattr(hardware, "choose_trunk", lambda requested, **where: "direct")
-    said.clear()
-    assert small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=2)).step == 2
-    assert "resuming from the checkpoint of step 1; not bit for bit as before, since trunk winograd → direct" in said
-    assert not any(line.startswith("trunk winograd: ") for line in said)
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: pytest.fail("measured again"))
+    assert small.train_here(small.cyclegan(unpaired, run, steps=2)).step == 2
+    assert "resuming from the checkpoint of step 1" in said
 
 
-def test_winograd_in_another_precision_ends_before_the_first_step(
+def test_a_run_of_an_earlier_version_keeps_what_its_checkpoint_says(
     unpaired: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "supported_precisions", lambda device: ("fp32", "bf16"))
-    outcome = small.train_here(small.cyclegan(unpaired, "memory://loop/bf16", trunk="winograd", precision="auto"))
-    assert (outcome.step, outcome.failure) == (
-        0,
-        "trunk winograd is for a resnet on a CPU in fp32, and this is a resnet on cpu in bf16; "
-        "set trunk to auto or precision to fp32",
+    run = "memory://loop/older"
+    small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=1))
+    storage.delete(f"{run}/arithmetic.json")
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: pytest.fail("measured again"))
+    assert small.train_here(small.cyclegan(unpaired, run, trunk="auto", steps=2)).step == 2
+
+
+def test_a_machine_that_lacks_the_form_of_a_run_is_refused(unpaired: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = "memory://loop/lacking"
+    with monkeypatch.context() as patch:
+        patch.setattr(hardware, "supported_precisions", lambda device: ("fp32", "bf16"))
+        patch.setattr(measuring, "measure", lambda forms, *_, **__: {form: 9.0 - i for i, form in enumerate(forms)})
+        small.train_here(small.cyclegan(unpaired, run, precision="auto", steps=1))
+    monkeypatch.setattr(hardware, "supported_precisions", lambda device: ("fp32",))
+    outcome = small.train_here(small.cyclegan(unpaired, run, precision="auto", steps=2))
+    assert outcome.failure.startswith(
+        f"{run}: this run began in bf16, eager, and precision bf16 is not in the hardware of this cpu ("
     )
+    assert outcome.failure.endswith("; go on with it on machines that have it, or begin another run")
+
+
+def test_a_record_that_is_damaged_ends_before_the_first_step(unpaired: str) -> None:
+    run = "memory://loop/damaged-form"
+    storage.create(f"{run}/arithmetic.json", b"{")
+    outcome = small.train_here(small.cyclegan(unpaired, run))
+    assert outcome.failure == f"{run}/arithmetic.json is damaged; put it back from a copy, or begin another run"
 
 
 def test_old_checkpoints_go_and_the_last_step_has_one(pairs: str) -> None:

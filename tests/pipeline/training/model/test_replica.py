@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.cluster import hardware
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.model.replica import Replica
 from tests.pipeline.training import small
@@ -90,39 +88,6 @@ def test_micro_batches_are_reduced_once_for_each_optimisers_step(
 
 def test_fp32_has_no_scale() -> None:
     assert "scalers" not in replica(small.pix2pix("in", "out"), "fp32").state()
-
-
-def test_a_cpu_refuses_fp16_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"precision fp16 is not in the hardware of this cpu .*; use fp32"):
-        hardware.choose_precision("fp16", "cpu")
-
-
-def test_fp16_is_never_chosen_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
-    assert hardware.choose_precision("auto", "cuda") == "fp32"
-    assert hardware.choose_precision("fp16", "cuda") == "fp16"
-
-
-@pytest.mark.parametrize(
-    ("requested", "where", "expected"),
-    [
-        ("auto", ("resnet", "cpu", "fp32"), "winograd"),
-        ("direct", ("resnet", "cpu", "fp32"), "direct"),
-        ("auto", ("resnet", "cpu", "bf16"), "direct"),
-        ("auto", ("resnet", "cuda", "fp32"), "direct"),
-        ("auto", ("unet", "cpu", "fp32"), "direct"),
-    ],
-)
-def test_the_trunk_is_chosen_by_network_device_and_precision(
-    requested: Literal["auto", "direct"], where: tuple[str, str, str], expected: str
-) -> None:
-    kind, device, precision = where
-    assert hardware.choose_trunk(requested, kind=kind, device=device, precision=precision) == expected
-
-
-def test_winograd_on_a_gpu_is_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"this is a resnet on cuda in fp32; set trunk to auto$"):
-        hardware.choose_trunk("winograd", kind="resnet", device="cuda", precision="fp32")
 
 
 def test_a_run_that_asks_for_fp16_on_a_cpu_ends_before_its_first_step() -> None:

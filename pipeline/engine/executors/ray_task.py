@@ -1,0 +1,45 @@
+"""One function on Ray, in a process like those of the pool that will compute."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import ray
+
+from pipeline.cluster import connection
+from pipeline.engine.executors.placement import Demand, waiting_line
+
+_WAIT_S = 30.0
+"""Seconds without a result, after which the log says what holds the places."""
+
+log = logging.getLogger("transdomain")
+
+T = TypeVar("T")
+
+
+def call(function: Callable[[], T], *, device: str, cpus: float, gpus: float | None) -> T:
+    """Return what `function` returns in a task of the connected cluster; raise what it raises.
+
+    The task books `cpus`, or as many as the largest node has, and, unless `device` is cpu, `gpus`: by default one where
+    there are any.
+    """
+    nodes = connection.nodes()
+    cpus = min(cpus, max(node.get("CPU", 0.0) for node in nodes))  # what does not fit is refused before the first unit
+    if gpus is None:
+        gpus = float(device != "cpu" and any(node.get("GPU", 0) for node in nodes))
+    demand = Demand(name="translate", cpus=cpus, gpus=gpus)
+
+    @ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)
+    def task() -> T:
+        return function()
+
+    result = task.remote()
+    while not ray.wait([result], timeout=_WAIT_S)[0]:
+        if line := waiting_line([demand], connection.nodes(), connection.free()):
+            log.warning(line)
+    try:
+        return ray.get(result)
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause or error) from None

@@ -1,0 +1,169 @@
+"""Choice of the fastest form of a network on this machine: those that its hardware computes, timed one beside another.
+
+What a CPU names among its features says little about its speed: there are some whose bf16 takes twice as long as their
+fp32, and some on which it takes half as long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple, get_args
+
+import torch
+
+from pipeline.cluster import hardware
+from pipeline.models.arithmetic import Figures, Form, Trunk
+
+PASS_S = 1.0
+"""Longest pass in the simplest form, in seconds; where one takes longer, smaller images are measured."""
+_SMALL_S = 0.01
+"""Seconds an image on one core, below which no choice is made on a CPU: decoding and encoding take as long."""
+_CALLS = 3
+
+Clock = Callable[[], float]
+Pass = Callable[[], object]
+"""Pass of a batch through a network, to its end: it returns once the device has finished."""
+
+
+def forms(
+    device: str,
+    *,
+    kind: str,
+    precision: str = "auto",
+    trunk: Literal["auto"] | Trunk = "auto",
+    compile: bool = False,
+) -> list[Form]:
+    """Return the forms in which `device` computes a `kind` of generator in hardware, the simplest first.
+
+    `precision` and `trunk` leave those that are asked for. fp16 has to be asked for, and needs a GPU: its range is too
+    small for gradients that are not scaled. Winograd's trunk is for a resnet in fp32 on a CPU: a quarter of the
+    multiplications pays only where they are expensive, and the transforms need fp32. Raises ValueError where none is
+    left.
+    """
+    supported = hardware.supported_precisions(device)
+    precisions = supported if precision == "auto" else (precision,)
+    if precision not in ("auto", *supported) and (precision, device) != ("fp16", "cuda"):
+        raise ValueError(
+            f"precision {precision} is not in the hardware of this {device} ({hardware.describe(device)}); "
+            f"use {' or '.join(supported)}"
+        )
+    found = [
+        Form(precision=each, trunk=way, compile=compile)
+        for each in precisions
+        for way in get_args(Trunk)
+        if trunk in ("auto", way) and (way == "direct" or (kind, device, each) == ("resnet", "cpu", "fp32"))
+    ]
+    if not found:
+        raise ValueError(
+            f"trunk winograd is for a resnet on a CPU in fp32, and this is a {kind} on {device} in "
+            f"{' or '.join(precisions)}; set trunk to auto{' or precision to fp32' if device == 'cpu' else ''}"
+        )
+    return found
+
+
+def forms_and_compiled(device: str, kind: str) -> list[Form]:
+    """Return the forms of `forms`, each eager and then compiled."""
+    return [replace(form, compile=compiled) for form in forms(device, kind=kind) for compiled in (False, True)]
+
+
+class Clocks(NamedTuple):
+    """Ways to time a device."""
+
+    all_threads: Clock
+    """Clock for passes with all threads."""
+    one_thread: Clock
+    """Clock for passes with one thread, which other programs on the machine hardly disturb."""
+    threads: int | None
+    """Number of threads of a CPU's passes; None where the device is a GPU."""
+    small_s: float
+    """Seconds an image with one thread in the simplest form, below which no other form is tried."""
+
+
+def clocks_of(device: str, threads: int | None) -> Clocks:
+    """Return the clocks to time `device` with.
+
+    On a CPU they count this process's CPU time over its threads, so that what else the machine does is left out.
+    """
+    if device == "cuda" or threads is None:
+        return Clocks(time.perf_counter, time.perf_counter, None, 0.0)
+    return Clocks(lambda: time.process_time() / threads, time.thread_time, threads, _SMALL_S)
+
+
+def measure(
+    candidates: Sequence[Form],
+    make: Callable[[Form, int], Pass],
+    sides: Sequence[int],
+    *,
+    images: int,
+    clocks: Clocks,
+) -> dict[Form, float]:
+    """Return the seconds an image of `sides[0]` in each candidate; one candidate needs no measurement and has none.
+
+    `make(form, side)` prepares passes of `images` square images. `sides` go from the wanted one down to the smallest
+    that will do. Where a pass of the wanted side would take more than `PASS_S`, the largest side that takes less is
+    measured instead, and the figures are scaled by the number of pixels, so all takes a few seconds. Where an image
+    takes less than `clocks.small_s` in the simplest form, no other is tried. The least of some passes counts, since
+    what else a machine does only ever adds to them.
+    """
+    if len(candidates) == 1:
+        return {}
+    wanted, smallest, simplest = sides[0], sides[-1], candidates[0]
+
+    def alone(side: int) -> float:
+        """Return the seconds of a pass in the simplest form with one thread."""
+        with _threads(clocks.threads and 1):
+            return _timed({simplest: make(simplest, side)}, _CALLS, clocks.one_thread)[simplest]
+
+    def scaled(seconds: float, side: int) -> float:
+        """Return the seconds an image of the wanted side, from those of a pass."""
+        return seconds * (wanted / side) ** 2 / images
+
+    quick_s = alone(smallest)
+    # A small network's time is not in its pixels, so it is not scaled by their number.
+    if quick_s / images < clocks.small_s and (alone_s := alone(wanted) / images) < clocks.small_s:
+        return {simplest: alone_s}
+    expected_s = quick_s / (clocks.threads or 1)
+    side = next((s for s in sides if expected_s * (s / smallest) ** 2 <= PASS_S), smallest)
+    with _threads(clocks.threads):
+        found = _timed({form: make(form, side) for form in candidates}, _CALLS, clocks.all_threads)
+    return {form: scaled(seconds, side) for form, seconds in found.items()}
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads in the block; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def figures(seconds: dict[Form, float], side: int, device: str) -> Figures:
+    """Return measured seconds as the record holds them."""
+    return Figures(
+        machine=hardware.describe(device), side=side, seconds={str(form): round(s, 6) for form, s in seconds.items()}
+    )
+
+
+def sides(wanted: int, multiple: int, least: int) -> list[int]:
+    """Return the sides to measure with, in pixels, as the network takes them: the wanted one, half and a quarter."""
+    smaller = (max(least, side // multiple * multiple) for side in (wanted, wanted // 2, wanted // 4))
+    return sorted(set(smaller), reverse=True)
+
+
+def _timed(passes: dict[Form, Pass], calls: int, clock: Clock) -> dict[Form, float]:
+    """Return the least seconds of each pass, all taken in turn, after one that warms up."""
+    for each in passes.values():
+        each()
+    found = dict.fromkeys(passes, float("inf"))
+    for _ in range(calls):
+        for form, each in passes.items():
+            started = clock()
+            each()
+            found[form] = min(found[form], clock() - started)
+    return found

@@ -1,0 +1,176 @@
+"""Arithmetic of a translation: measured where it will be computed, before anything is planned, and then kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs import translate, verify
+from pipeline import images
+from pipeline.cluster import hardware
+from pipeline.engine.records import layout
+from pipeline.errors import UserError
+from pipeline.models import measuring
+from pipeline.models.arithmetic import Arithmetic, Figures, Form
+from pipeline.translate import arithmetic
+from pipeline.translate.arithmetic import choose_arithmetic
+from pipeline.translate.config import TranslateConfig
+from tests import corpus
+
+RECORDED = {"device": "cuda", "precision": "fp32", "trunk": "direct", "batch": 8}
+
+
+def choose(recorded: dict[str, Any] | None = None, compute: Any = arithmetic.here, **options: Any) -> Arithmetic:
+    config = TranslateConfig(input="in", output="out", bundle="bundle", **options)
+    return choose_arithmetic("bundle", "a_to_b", "resnet", config, recorded or {}, compute)[0]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    return corpus.write_folder(str(tmp_path / "in"), 6)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> str:
+    return corpus.write_bundle(str(tmp_path / "bundle"))
+
+
+def seconds(monkeypatch: pytest.MonkeyPatch, **of: float) -> list[str]:
+    """Let each precision or trunk take so many seconds an image; return the list of what was measured."""
+    measured = list[str]()
+
+    def measure(forms: list[Form], *_: Any, **__: Any) -> dict[Form, float]:
+        measured.extend(map(str, forms))
+        return {form: of[form.trunk if form.precision == "fp32" else form.precision] for form in forms}
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    return measured
+
+
+def run(source: str, bundle: str, output: Path, *options: str) -> int:
+    return translate.main(["--input", source, "--bundle", bundle, "--output", str(output), "--local", *options])
+
+
+def record(output: Path) -> Any:
+    return layout.load_segments(layout.Output(str(output)))[0]
+
+
+class TestOnACluster:
+    @pytest.fixture(autouse=True)
+    def no_gpu_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+
+    def test_it_is_measured_where_it_will_be_computed(self) -> None:
+        asked = []
+
+        def compute(function: Callable[[], Any], **where: Any) -> Any:
+            asked.append(where)
+            return Arithmetic(**RECORDED, compile=False, threads=None), Figures()  # type: ignore[arg-type]
+
+        assert choose(compute=compute).device == "cuda"
+        assert asked == [{"device": "auto", "cpus": 1.0, "gpus": None}]
+
+    def test_a_driver_without_gpu_takes_the_record_at_its_word(self) -> None:
+        found = choose(RECORDED, compute=lambda *_, **__: pytest.fail("measured again"))
+        assert (found.device, found.precision, found.batch, found.threads) == ("cuda", "fp32", 8, None)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_without_a_cluster_a_gpu_must_be_here(monkeypatch: pytest.MonkeyPatch, local: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if local:
+        monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with pytest.raises(UserError, match="this machine has none"):
+        choose(device="cuda", precision="bf16", local=local)
+
+
+def test_a_plain_run_measures_the_bundle_itself(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No part of it is replaced: even the smallest network is timed, where small ones are not left out."""
+    monkeypatch.setattr(measuring, "_SMALL_S", 0.0)
+    config = TranslateConfig(input="in", output="out", bundle=bundle, local=True)
+    chosen, figures = choose_arithmetic(bundle, "a_to_b", "resnet", config, {}, arithmetic.here)
+    assert list(figures.seconds) == [str(form) for form in measuring.forms("cpu", kind="resnet")]
+    assert min(figures.seconds.values()) > 0
+    assert str(chosen.form) in figures.seconds
+    assert figures.side == 24
+
+
+def test_the_record_has_choice_figures_and_machine_and_is_kept(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    measured = seconds(monkeypatch, direct=0.5, winograd=0.25, bf16=0.75)
+    assert run(source, bundle, tmp_path / "out") == 0
+    segment = record(tmp_path / "out")
+    assert segment.recipe["arithmetic"]["trunk"] == "winograd"
+    assert segment.measured["seconds"]["fp32, Winograd, eager"] == 0.25
+    assert segment.measured["machine"] == hardware.describe("cpu")
+    assert "fp32, Winograd, eager is the fastest here: fp32, Winograd, eager 250 ms; fp32, eager 500 ms" in caplog.text
+
+    measured = seconds(monkeypatch, direct=0.25, winograd=0.5, bf16=0.75)
+    (Path(source) / "new.png").write_bytes(images.encode(corpus.picture(6), images.Encoding()))
+    assert run(source, bundle, tmp_path / "out") == 0
+    assert len(layout.load_segments(layout.Output(str(tmp_path / "out")))) == 2
+    assert measured == []
+    assert verify.main(["--input", str(tmp_path / "out")]) == 0
+
+
+def test_a_dry_run_measures_nothing(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(source, bundle, tmp_path / "out", "--dry_run") == 0
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: pytest.fail("measured"))
+    assert run(source, bundle, tmp_path / "out", "--dry_run") == 0
+    assert "would write" in capsys.readouterr().out
+
+
+def test_who_asks_for_all_of_it_waits_for_no_measurement(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = seconds(monkeypatch, direct=1.0)
+    assert run(source, bundle, tmp_path / "out", "--precision", "fp32", "--trunk", "direct") == 0
+    assert measured == []
+    assert record(tmp_path / "out").measured == {}
+
+
+def test_whoever_begins_first_decides_for_both(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another run begins and ends while this one measures, and finds another form the fastest."""
+    output = tmp_path / "out"
+
+    def measure(forms: list[Form], *_: Any, **__: Any) -> dict[Form, float]:
+        seconds(monkeypatch, direct=1.0, winograd=0.5, bf16=2.0)
+        assert run(source, bundle, output) == 0
+        return {form: float(i) for i, form in enumerate(forms)}
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    assert run(source, bundle, output) == 0
+    assert record(output).recipe["arithmetic"]["trunk"] == "winograd"
+    assert "was complete already" in capsys.readouterr().out
+    assert verify.main(["--input", str(output)]) == 0
+
+
+def test_what_the_user_asks_otherwise_is_still_refused(
+    source: str, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(source, bundle, tmp_path / "out", "--trunk", "direct") == 0
+    assert run(source, bundle, tmp_path / "out", "--trunk", "winograd") == 2
+    assert "arithmetic.trunk: direct there, winograd now" in capsys.readouterr().err
+
+
+def test_a_machine_that_lacks_it_is_refused(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(hardware, "supported_precisions", lambda device: ("fp32", "bf16"))
+        assert run(source, bundle, tmp_path / "out", "--precision", "bf16") == 0
+    monkeypatch.setattr(hardware, "supported_precisions", lambda device: ("fp32",))
+    assert run(source, bundle, tmp_path / "out") == 2
+    assert "precision bf16 is not in the hardware of this cpu (" in capsys.readouterr().err
