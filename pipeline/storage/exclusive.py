@@ -11,13 +11,19 @@ import errno
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError
 
 _TAKES_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+_ATTEMPTS = 5
+"""Times to make a folder that others remove."""
+
+T = TypeVar("T")
 
 _memory_lock = threading.Lock()
 
@@ -38,6 +44,22 @@ def on_disk(url: str, remedy: str = "free some space, or give another output") -
         raise
 
 
+def in_folder(path: str, write: Callable[[], T]) -> T:
+    """Make the folder of `path` and return what `write` returns.
+
+    Both are done again where the folder vanishes in between: a run that is only about to begin removes those that it
+    has made and found empty.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            return write()
+        except FileNotFoundError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
 def create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:
     """Create the object with no other thread of this process in between; return False where the name is taken."""
     with _memory_lock:
@@ -50,7 +72,6 @@ def create_in_memory(fs: MemoryFileSystem, path: str, data: bytes) -> bool:
 def create_local(path: str, data: bytes) -> bool:
     """Sync an unnamed temporary file and link it, or a named one where the disk has none; False where it is taken."""
     directory = os.path.dirname(path)
-    os.makedirs(directory, exist_ok=True)
     try:
         descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o644)
     except OSError as error:

@@ -17,6 +17,7 @@ from pipeline.storage import client, s3
 from pipeline.storage.exclusive import (
     create_in_memory,
     create_local,
+    in_folder,
     on_disk,
     sync_directory,
     temporary_name,
@@ -85,7 +86,7 @@ def create(url: str, data: bytes) -> bool:
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
         with on_disk(url):
-            return create_local(path, data)
+            return in_folder(path, lambda: create_local(path, data))
     if isinstance(fs, MemoryFileSystem):
         return create_in_memory(fs, path, data)
     try:
@@ -100,7 +101,7 @@ def replace(url: str, data: bytes) -> None:
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
         with on_disk(url):
-            _replace_local(path, data)
+            in_folder(path, lambda: _replace_local(path, data))
     elif client.is_s3(fs):
         s3.put(fs, path, url, data, exclusive=False)
     else:
@@ -108,7 +109,6 @@ def replace(url: str, data: bytes) -> None:
 
 
 def _replace_local(path: str, data: bytes) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     temporary = temporary_name(path)
     try:
         write_synced(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), data)
@@ -131,8 +131,8 @@ def grow(url: str, data: bytes, published: int) -> None:
     if not isinstance(fs, LocalFileSystem):
         return replace(url, data)
     with on_disk(url):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
+        descriptor = in_folder(path, lambda: os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
+        with open(descriptor, "wb") as file:
             start = published if os.fstat(file.fileno()).st_size >= published else 0
             file.seek(start)
             file.write(data[start:])

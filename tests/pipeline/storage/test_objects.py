@@ -3,7 +3,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +119,35 @@ def test_a_disk_without_unnamed_files_is_exclusive_too(tmp_path: Path) -> None:
     assert exclusive.create_local_named(path, b"1")
     assert not exclusive.create_local_named(path, b"2")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("write", [storage.create, storage.replace])
+def test_a_folder_that_another_run_removes_is_made_again(
+    write: Callable[[str, bytes], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that begins removes the folders that it made and found empty, and this one may just have entered them."""
+    folder, opened, removals = tmp_path / "out/_transdomain", os.open, [None] * 2
+
+    def remove_first(path: Any, *arguments: Any, **settings: Any) -> int:
+        if removals and Path(path) != folder.parent and folder.exists():
+            removals.pop()
+            folder.rmdir()
+        return opened(path, *arguments, **settings)
+
+    monkeypatch.setattr(os, "open", remove_first)
+    write(str(folder / "job.json"), b"job")
+    assert not removals
+    assert storage.read(str(folder / "job.json")) == b"job"
+
+
+def test_runs_that_begin_at_once_are_in_nobodys_way(tmp_path: Path) -> None:
+    def begin(output: str) -> bool:
+        storage.check_output(output)
+        return storage.create(f"{output}/_transdomain/job.json", b"job")
+
+    with ThreadPoolExecutor(4) as threads:
+        for i in range(30):
+            assert sum(threads.map(begin, [str(tmp_path / f"out{i}")] * 4)) == 1
 
 
 def test_files_are_readable_by_others(tmp_path: Path) -> None:
