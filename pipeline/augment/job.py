@@ -22,7 +22,7 @@ from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
-from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
@@ -43,6 +43,7 @@ from pipeline.translate.job import (
     translating,
     versions,
 )
+from pipeline.translate.sizing import fitted_limits
 from pipeline.translate.stages import Decode, Encode, laid_out
 
 OWN_COLUMNS = ("source", "translator")
@@ -67,7 +68,8 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
     check_job(output, "augment")
     recorded = _recorded(output, slot)
     chosen = {
-        name: arithmetic_for(model, config, recorded.get(name, {}), output, compute) for name, model in models.items()
+        name: arithmetic_for(model, config, recorded.get(name, ({}, Figures())), output, compute)
+        for name, model in models.items()
     }
     arithmetics = {name: arithmetic for name, (arithmetic, _) in chosen.items()}
     recipe = {
@@ -100,7 +102,10 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         sources=sources,
         recipe=recipe,
         measured={name: figures.record() for name, (_, figures) in chosen.items() if figures.seconds},
-        limits=config.limits,
+        cut_by_rate=config.dry_run
+        and config.limits.rows is None
+        and not all(figures.seconds for _, figures in chosen.values()),
+        limits=fitted_limits(config, next(iter(sources.values())), list(chosen.values()), column),
         workloads=workloads,
         label=slot,
         set_aside_changed=config.on_changed == "set_aside",
@@ -236,9 +241,12 @@ def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> st
     return f"sources {', '.join(sources)} have different columns ({how}); name those to keep with --labels"
 
 
-def _recorded(output: Output, slot: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return the arithmetic of each translator, where the slot has begun."""
+def _recorded(output: Output, slot: str) -> Mapping[str, tuple[Mapping[str, Any], Figures]]:
+    """Return the arithmetic of each translator, and its figures, where the slot has begun."""
     for segment in load_segments(output):
         if segment.label == slot:
-            return {name: made["arithmetic"] for name, made in segment.recipe["translators"].items()}
+            return {
+                name: (made["arithmetic"], Figures(**segment.measured.get(name, {})))
+                for name, made in segment.recipe["translators"].items()
+            }
     return {}

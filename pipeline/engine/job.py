@@ -30,6 +30,8 @@ class Job:
     measured: Mapping[str, Any] = field(default_factory=dict)
     """Figures by which a part of the recipe was chosen, for the record; no part of the recipe themselves."""
     limits: Limits
+    cut_by_rate: bool = False
+    """True where units will be smaller than `limits`, by a rate that a dry run does not measure."""
     workloads: Sequence[Workload]
     """One for each part of the output; all have the same stages, with the same names and resources."""
     label: str = ""

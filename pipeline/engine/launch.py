@@ -78,8 +78,9 @@ def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads:
     """
     jobs = make()
     if options.dry_run:
-        for url, inputs, units in plan_only(jobs):
-            print_line(f"would write {url}: {inputs} inputs in {units} units")
+        for job, (url, inputs, units) in zip(jobs, plan_only(jobs), strict=True):
+            how = " or more, by the speed of the model, which is measured first" if job.cut_by_rate else ""
+            print_line(f"would write {url}: {inputs} inputs in {units} units{how}")
         return []
     execute: Executor = local.execute
     if not options.local:

@@ -68,6 +68,14 @@ class Figures:
         each = "; ".join(f"{name} {_duration(seconds)}" for name, seconds in found)
         return f"{each} an image of {self.side}², on {self.machine}"
 
+    def seconds_of(self, form: Form, pixels: float | None = None) -> float | None:
+        """Return the seconds an image in this form, of so many pixels or of the size that was measured.
+
+        None where nothing was measured.
+        """
+        found = self.seconds.get(str(form))
+        return found if found is None or pixels is None else found * pixels / self.side**2
+
     def record(self) -> dict[str, Any]:
         """Return the fields as the record of a job or a run holds them; empty where nothing was measured."""
         return asdict(self) if self.seconds else {}

@@ -100,7 +100,7 @@ def measure(
     images: int,
     clocks: Clocks,
 ) -> dict[Form, float]:
-    """Return the seconds an image of `sides[0]` in each candidate; one candidate needs no measurement and has none.
+    """Return the seconds an image of `sides[0]` in each candidate.
 
     `make(form, side)` prepares passes of `images` square images. `sides` go from the wanted one down to the smallest
     that will do. Where a pass of the wanted side would take more than `PASS_S`, the largest side that takes less is
@@ -108,8 +108,6 @@ def measure(
     takes less than `clocks.small_s` in the simplest form, no other is tried. The least of some passes counts, since
     what else a machine does only ever adds to them.
     """
-    if len(candidates) == 1:
-        return {}
     wanted, smallest, simplest = sides[0], sides[-1], candidates[0]
 
     def alone(side: int) -> float:

@@ -56,8 +56,9 @@ def choose_arithmetic(
     """Return the arithmetic for a bundle's generator, of this `kind`, and the figures by which it was chosen.
 
     `recorded` is the arithmetic that the output, or the slot, began with; its settings are kept, and nothing is
-    measured. Otherwise the forms that are not excluded by what the user asks for are timed by `compute`. A dry run
-    takes the simplest one, since it makes nothing.
+    measured. Otherwise the forms that are not excluded by what the user asks for are timed by `compute`; a single one,
+    too, unless the user gives the rows of a unit, since the units are cut by its rate. A dry run takes the simplest
+    one, since it makes nothing.
 
     Raises UserError where the device that is to compute lacks what is recorded or asked for.
     """
@@ -68,7 +69,7 @@ def choose_arithmetic(
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
     if not elsewhere:
         candidates = _candidates(wanted, kind)
-        if recorded or options.dry_run or len(candidates) == 1:
+        if recorded or options.dry_run or (len(candidates) == 1 and options.limits.rows is not None):
             return next(iter(candidates.values())), Figures()
     resources = options.resources
     arithmetic, figures = compute(
@@ -77,8 +78,8 @@ def choose_arithmetic(
         cpus=resources.actor_cpus,
         gpus=resources.actor_gpus,
     )
-    if figures.seconds:
-        log.info("%s is the fastest here: %s", arithmetic.form, figures)
+    how = " is the fastest here" if len(figures.seconds) > 1 else ""
+    log.info("%s%s: %s", arithmetic.form, how, figures)
     return arithmetic, figures
 
 
@@ -141,6 +142,4 @@ def _measured(url: str, direction: str, wanted: Wanted) -> tuple[Arithmetic, Fig
         images=simplest.batch,
         clocks=measuring.clocks_of(simplest.device, simplest.threads),
     )
-    if not seconds:
-        return simplest, Figures()
     return candidates[fastest(seconds)], measuring.figures(seconds, sides[0], simplest.device)

@@ -28,6 +28,7 @@ from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.arithmetic import Compute, choose_arithmetic, here
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
+from pipeline.translate.sizing import fitted_limits
 from pipeline.translate.stages import Decode, Encode, Translate
 
 
@@ -66,14 +67,22 @@ def open_model(url: str, direction: str | None) -> Model:
 
 
 def arithmetic_for(
-    model: Model, options: TranslationOptions, recorded: Mapping[str, Any], output: Output, compute: Compute
+    model: Model,
+    options: TranslationOptions,
+    recorded: tuple[Mapping[str, Any], Figures],
+    output: Output,
+    compute: Compute,
 ) -> tuple[Arithmetic, Figures]:
-    """Return the arithmetic to translate with, and the figures by which it was chosen; see `choose_arithmetic`."""
-    kind = model.bundle.generator_configs[model.direction].kind
+    """Return the arithmetic to translate with, and the figures by which it was chosen; see `choose_arithmetic`.
+
+    `recorded` are those that the output began with.
+    """
+    kind, (begun, before) = model.bundle.generator_configs[model.direction].kind, recorded
     try:
-        return choose_arithmetic(model.url, model.direction, kind, options, recorded, compute)
+        arithmetic, figures = choose_arithmetic(model.url, model.direction, kind, options, begun, compute)
     except UserError as error:
         raise UserError(f"{output.url}: {error}") from error
+    return arithmetic, figures if figures.seconds else before
 
 
 def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
@@ -121,7 +130,8 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         sources={"": source},
         recipe=recipe,
         measured=figures.record(),
-        limits=config.limits,
+        cut_by_rate=config.dry_run and config.limits.rows is None and not figures.seconds,
+        limits=fitted_limits(config, source, [(arithmetic, figures)], column),
         workloads=[work],
         moved=config.moved,
         set_aside_changed=config.on_changed == "set_aside",
@@ -157,9 +167,12 @@ def choose_column(source: Store, wanted: str, direction: str) -> str:
     return column
 
 
-def _recorded(output: Output) -> Mapping[str, Any]:
+def _recorded(output: Output) -> tuple[Mapping[str, Any], Figures]:
+    """Return the arithmetic that an output began with, and its figures; nothing where it has not begun."""
     segments = load_segments(output)
-    return segments[-1].recipe.get("arithmetic", {}) if segments else {}
+    if not segments:
+        return {}, Figures()
+    return segments[-1].recipe.get("arithmetic", {}), Figures(**segments[-1].measured)
 
 
 def translating(model: Model, arithmetic: Arithmetic) -> Callable[[], Translate]:

@@ -23,6 +23,14 @@ from pipeline.stores.mark import FORMAT_VERSION
 from pipeline.stores.tables.ranges import Range, append_range, cut_range
 
 UNITS_PER_ROW_GROUP = 64
+MOST_ROWS = 2048
+"""Rows of a unit where nothing else bounds it."""
+UNIT_S = 40.0
+"""Longest time of a device for a unit, in seconds; rounded down to a power of two of rows, half a minute on average."""
+LEAST_UNIT_S = 4.0
+"""Shortest time of a device for a unit that is cut small so that all actors have some, in seconds; likewise rounded."""
+UNITS_EACH = 4
+"""Units for each actor, where the corpus is large enough."""
 _FOOTER_KEY = b"transdomain"
 
 
@@ -47,7 +55,9 @@ class Unit(NamedTuple):
 class Limits:
     """Bounds of one unit, whichever is reached first. A single row larger than them is a unit of its own."""
 
-    rows: int = 2048
+    rows: int | None = None
+    """Rows of one unit; by default 2048, or as many fewer as take a device about half a minute and leave several units
+    for each actor of a pool."""
     size_mb: float = 128.0
     """Encoded megabytes (10⁶ bytes)."""
     stall_minutes: float = 60.0
@@ -55,7 +65,24 @@ class Limits:
 
     def widened(self, share: float) -> Limits:
         """Return limits for units of which only a `share` (in (0, 1]) of the rows is wanted: as many are then left."""
-        return replace(self, rows=math.ceil(self.rows / share), size_mb=self.size_mb / share)
+        return replace(self, rows=math.ceil(self.most_rows / share), size_mb=self.size_mb / share)
+
+    @property
+    def most_rows(self) -> int:
+        """Return the bound in rows."""
+        return self.rows or MOST_ROWS
+
+    def fitted(self, rows: int, *, seconds: float | None, actors: int) -> Limits:
+        """Return these limits with a bound in rows, where they have none, for a corpus of so many `rows`.
+
+        `seconds` are those that a device takes for a row, and None where nobody has measured it. A unit takes the
+        device about `UNIT_S`, and a small corpus has `UNITS_EACH` units for each of `actors`, but no unit takes less
+        than `LEAST_UNIT_S`: below that its overhead shows. The bound is a power of two, so that layouts stay few.
+        """
+        if self.rows is not None or not seconds:
+            return self
+        most = min(UNIT_S / seconds, max(rows / (UNITS_EACH * actors), LEAST_UNIT_S / seconds))
+        return replace(self, rows=min(MOST_ROWS, 2 ** max(0, math.floor(math.log2(max(most, 1))))))
 
     def __post_init__(self) -> None:
         check_range("limits.rows", self.rows, least=1)
@@ -126,8 +153,8 @@ def plan_units(
     max_bytes = int(limits.size_mb * 1e6)
     number, held, rows, size = first, list[Range](), 0, 0
     for whole in ranges:
-        for piece in cut_range(whole, limits.rows, max_bytes):
-            if held and (rows + piece.rows > limits.rows or size + piece.size > max_bytes):
+        for piece in cut_range(whole, limits.most_rows, max_bytes):
+            if held and (rows + piece.rows > limits.most_rows or size + piece.size > max_bytes):
                 yield Unit(unit_id(segment, number), tuple(held), part)
                 number, held, rows, size = number + 1, [], 0, 0
             append_range(held, piece)

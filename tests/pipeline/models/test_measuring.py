@@ -72,12 +72,6 @@ def test_a_network_that_takes_no_time_is_left_alone() -> None:
     assert small.measure(small_s=0.01) == pytest.approx({FP32: 0.009})
 
 
-def test_one_form_is_not_measured() -> None:
-    alone = Machine({FP32: 9.0})
-    assert alone.measure() == {}
-    assert alone.now == 0
-
-
 def test_the_slowest_rank_decides() -> None:
     assert slowest_rank([{FP32: 2.0, BF16: 1.0}, {FP32: 2.5, BF16: 4.0}]) == {FP32: 2.5, BF16: 4.0}
     assert slowest_rank([{FP32: 0.1}, {FP32: 0.2, BF16: 4.0}]) == {FP32: 0.2}

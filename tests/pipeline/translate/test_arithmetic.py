@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -127,16 +128,43 @@ def test_a_dry_run_measures_nothing(
     assert run(source, bundle, tmp_path / "out", "--dry_run") == 0
     monkeypatch.setattr(measuring, "measure", lambda *_, **__: pytest.fail("measured"))
     assert run(source, bundle, tmp_path / "out", "--dry_run") == 0
-    assert "would write" in capsys.readouterr().out
+    said = "9 inputs in 1 units or more, by the speed of the model, which is measured first"
+    assert said in capsys.readouterr().out
 
 
 def test_who_asks_for_all_of_it_waits_for_no_measurement(
     source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = seconds(monkeypatch, direct=1.0)
-    assert run(source, bundle, tmp_path / "out", "--precision", "fp32", "--trunk", "direct") == 0
+    asked = ("--precision", "fp32", "--trunk", "direct", "--limits.rows", "4")
+    assert run(source, bundle, tmp_path / "out", *asked) == 0
     assert measured == []
     assert record(tmp_path / "out").measured == {}
+
+
+def test_units_are_cut_by_the_rate(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stay so for inputs that come later, on whatever machine."""
+    seconds(monkeypatch, direct=20.0, winograd=11.0, bf16=90.0)
+    assert run(source, bundle, tmp_path / "out") == 0
+    assert [unit.rows for unit in layout.load_units(layout.Output(str(tmp_path / "out")), 0)] == [2, 2, 2, 2, 1]
+    seconds(monkeypatch, direct=1e-3, winograd=1e-3, bf16=1e-3)
+    for i in range(5):
+        (Path(source) / f"new{i}.png").write_bytes(images.encode(corpus.picture(i), images.Encoding()))
+    assert run(source, bundle, tmp_path / "out", "--dry_run") == 0
+    assert "14 inputs in 8 units\n" in capsys.readouterr().out
+
+
+def test_units_of_larger_images_have_fewer_rows(bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds(monkeypatch, direct=1.0, winograd=1.0, bf16=1.0)
+    (tmp_path / "large").mkdir()
+    for i in range(64):
+        picture = np.zeros((48, 48, 3), np.uint8)
+        (tmp_path / "large" / f"{i}.png").write_bytes(images.encode(picture, images.Encoding()))
+    for size, rows in (("native", 8), ("training", 16)):
+        assert run(str(tmp_path / "large"), bundle, tmp_path / size, "--size", size) == 0
+        assert layout.load_units(layout.Output(str(tmp_path / size)), 0)[0].rows == rows
 
 
 def test_whoever_begins_first_decides_for_both(

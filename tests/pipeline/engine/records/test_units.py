@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.records.units import (
+    UNIT_S,
     UNITS_PER_ROW_GROUP,
     Limits,
     PlannedSource,
@@ -44,9 +45,37 @@ def test_every_row_is_in_exactly_one_unit_in_order(source: list[Range], limits: 
 def test_units_stay_within_their_limits(source: list[Range], limits: Limits) -> None:
     for unit in plan_units(source, limits):
         size = sum(r.size for r in unit.ranges)
-        assert unit.rows <= limits.rows
+        assert unit.rows <= limits.most_rows
         # a cut range rounds its bytes to rows: one row's worth of slack
         assert unit.rows == 1 or size <= limits.size_mb * 1e6 + max(r.size / r.rows for r in unit.ranges)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "actors", "expected"),
+    [
+        (1_000_000, 0.4, 1, 64),  # 26 s a unit on two cores of a CPU
+        (1_000_000, 0.0003, 8, 2048),  # a GPU
+        (160, 0.4, 1, 32),  # several units for one actor
+        (160, 0.4, 2, 16),
+        (160, 0.4, 16, 8),  # but none of less than some seconds
+        (8, 0.001, 1, 2048),
+        (3, 0.4, 4, 8),
+        (1_000_000, 90.0, 1, 1),  # one image takes longer than a unit should
+        (1_000_000, None, 1, 2048),
+    ],
+)
+def test_a_unit_takes_its_device_half_a_minute_and_every_actor_has_some(
+    rows: int, seconds: float | None, actors: int, expected: int
+) -> None:
+    assert Limits().fitted(rows, seconds=seconds, actors=actors).most_rows == expected
+    assert Limits(rows=7).fitted(rows, seconds=seconds, actors=actors).rows == 7
+
+
+@given(st.integers(1, 10**9), st.floats(1e-5, 1e4), st.integers(1, 1000))
+def test_layouts_stay_few(rows: int, seconds: float, actors: int) -> None:
+    fitted = Limits().fitted(rows, seconds=seconds, actors=actors).most_rows
+    assert fitted in {2**i for i in range(12)}
+    assert fitted == 1 or fitted * seconds <= UNIT_S
 
 
 @given(ranges, limits, st.integers(0, 999_999))
