@@ -20,6 +20,7 @@ from pipeline.cluster import hardware, host
 from pipeline.engine import launch
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import local
+from pipeline.engine.executors.progress import Meter
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
 from pipeline.engine.records import units
 from pipeline.engine.run import run
@@ -135,8 +136,8 @@ def pipeline_times(config: TranslateConfig) -> PipelineTimes:
     """Run `jobs.translate` and time its receipts."""
     arrived: list[tuple[float, Receipt]] = []
 
-    def execute(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Receipt]:
-        for receipt in launch.on_ray_cluster(workloads, tasks):
+    def execute(workloads: Sequence[Workload], tasks: Sequence[Task], meter: Meter) -> Iterator[Receipt]:
+        for receipt in launch.on_ray_cluster(workloads, tasks, meter):
             arrived.append((time.perf_counter(), receipt))
             yield receipt
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 MAX_DEATHS = 5
 """Number of processes that a unit may end in one stage of a run before it fails; a lost node counts, too."""
@@ -19,12 +19,22 @@ class FatalUnitError(Exception):
     """Failure of a unit that has ended too many processes."""
 
 
+REPORT_EVERY_S = 0.5
+"""Shortest time between two reports of the rows that are done."""
+
+Report = Callable[[int], object]
+
+
 class _Watch:
-    """Watchdog of this process, which handles one unit after the other."""
+    """Watchdog and counter of this process, which handles one unit after the other."""
 
     stall_s: float | None = None
     wound_s = 0.0
     """Time of the last reset, in seconds of time.monotonic()."""
+    rows = 0
+    """Rows done since the unit began."""
+    report: Report | None = None
+    reported_s = 0.0
 
 
 @contextlib.contextmanager
@@ -39,8 +49,22 @@ def watched(stall_s: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def made_progress() -> None:
-    """Reset the watchdog. A stage calls this after each row, or every few rows."""
+@contextlib.contextmanager
+def counted(report: Report) -> Iterator[Callable[[], int]]:
+    """Call `report` now and then with the number of rows done in the block; yield a function that returns it."""
+    _Watch.rows, _Watch.report, _Watch.reported_s = 0, report, 0.0
+    try:
+        yield lambda: _Watch.rows
+    finally:
+        _Watch.report = None
+
+
+def made_progress(rows: int = 1) -> None:
+    """Reset the watchdog, and count rows that are done. A stage calls this after each row, or every few rows."""
+    _Watch.rows += rows
+    if _Watch.report and time.monotonic() - _Watch.reported_s > REPORT_EVERY_S:
+        _Watch.reported_s = time.monotonic()
+        _Watch.report(_Watch.rows)
     if _Watch.stall_s is not None and time.monotonic() - _Watch.wound_s > min(1.0, _Watch.stall_s / 4):
         _wind()
 

@@ -11,6 +11,7 @@ from pipeline import storage
 from pipeline.cluster.reach import check_reach
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import local
+from pipeline.engine.executors.progress import Meter
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
 from pipeline.engine.run import Executor, Outcome, plan_only, run
@@ -110,14 +111,14 @@ def check_urls(urls: Sequence[str], options: EngineOptions) -> None:
     check_reach(urls, shared_disk=options.shared_disk)
 
 
-def on_ray_cluster(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Receipt]:
+def on_ray_cluster(workloads: Sequence[Workload], tasks: Sequence[Task], meter: Meter) -> Iterator[Receipt]:
     """Run the engine on Ray Data, on a cluster that is joined or started for it."""
     # Imported here: a plain loop, and a run that has nothing left to do, need no Ray, whose import alone takes seconds.
     from pipeline.cluster import connection
     from pipeline.engine.executors import ray_data
 
     with connection.connect():
-        yield from ray_data.execute(workloads, tasks)
+        yield from ray_data.execute(workloads, tasks, meter)
 
 
 def describe(outcome: Outcome) -> str:

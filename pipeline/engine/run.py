@@ -15,6 +15,7 @@ from pipeline.engine.completion import finish
 from pipeline.engine.completion.budget import Budget, BudgetExceededError, exceeded
 from pipeline.engine.completion.tally import Tally
 from pipeline.engine.executors import progress
+from pipeline.engine.executors.progress import Meter
 from pipeline.engine.job import Job
 from pipeline.engine.preflight import check_keys, check_sources
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
@@ -39,7 +40,7 @@ log = logging.getLogger("transdomain")
 MAX_FAILED_UNITS = 10
 """Number of failed units at which a run ends: something is wrong that the next unit would not escape either."""
 
-Executor = Callable[[Sequence[Workload], Sequence[Task]], Iterator[Receipt]]
+Executor = Callable[[Sequence[Workload], Sequence[Task], Meter], Iterator[Receipt]]
 
 
 class IncompleteError(Exception):
@@ -189,7 +190,9 @@ def _carry_out(
     tally_of = [tally for job, tally in zip(jobs, tallies, strict=True) for _ in job.workloads]
     failures: list[str] = []
     title = " + ".join(dict.fromkeys(job.kind for job in jobs))
-    for receipt in progress.shown(execute(workloads, tasks), title, len(tasks)):
+    planned = sum(tally.rows for tally in tallies)
+    meter = Meter(title, workloads[0].stages, planned, lambda: _committed(tallies))
+    for receipt in progress.shown(execute(workloads, tasks, meter), meter):
         tally = tally_of[receipt.task.work]
         if segment_of(receipt.task.unit) not in tally.segments:
             if receipt.status == "failed":
@@ -210,6 +213,12 @@ def _carry_out(
             f"{len(failures)} of {len(tasks)} units failed, first: {failures[0]}; "
             "what is committed stays: run the same command again to go on"
         )
+
+
+def _committed(tallies: Sequence[Tally]) -> tuple[int, int]:
+    """Return how many rows are in commits, as far as they are read, and how many of them are quarantined."""
+    found = [tally.committed for tally in tallies]
+    return sum(rows for rows, _ in found), sum(quarantined for _, quarantined in found)
 
 
 def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, tally: Tally) -> Outcome:

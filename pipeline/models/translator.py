@@ -100,7 +100,7 @@ class Translator:
                     faults[i] = _NOT_FINITE
                 else:
                     translated[i] = result
-            made_progress()
+            made_progress(len(group))
 
         for group in _groups([f.shape for f in frames], self.arithmetic.batch):
             attempt(group)

@@ -24,8 +24,10 @@ class Tally:
     def __init__(self, output: Output, segments: Sequence[Segment], committed: Collection[str]) -> None:
         self.output = output
         self.segments = {segment.number for segment in segments}
+        self.rows = sum(segment.rows for segment in segments)
+        """Planned rows."""
         units = [unit for segment in segments for unit in unit_ids(segment) if unit in committed]
-        self._inputs = self._quarantined = 0
+        self._inputs = self._quarantined = self._skipped = 0
         self._stopped = Event()
         self._thread = ThreadPoolExecutor(1)
         self._before: Future[tuple[pa.Table, Totals]] = self._thread.submit(self._read, segments, units)
@@ -43,6 +45,16 @@ class Tally:
         """Add the result of one unit."""
         self._inputs += receipt.inputs - receipt.skipped
         self._quarantined += receipt.quarantined
+        self._skipped += receipt.skipped
+
+    @property
+    def committed(self) -> tuple[int, int]:
+        """Return the rows in commits and how many of them are quarantined, as far as earlier commits are read."""
+        rows = self._inputs + self._skipped
+        if self._before.done() and not self._before.exception():
+            _, total = self._before.result()
+            return rows + total.inputs, self._quarantined + total.quarantined
+        return rows, self._quarantined
 
     def known(self) -> tuple[int, int] | None:
         """Return how many rows were seen and how many of them are quarantined; None while earlier commits are being

@@ -1,55 +1,124 @@
-"""Progress of a run: a bar on a terminal, else a line now and then."""
+"""Progress of a run: a bar on a terminal, else a line now and then; in images, from the first one on."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from pipeline import terminal
-from pipeline.engine.publishing.steps import Receipt
+from pipeline.engine.executors.flow import EMPTY, Snapshot, counted_stage, slowest_stage
+from pipeline.engine.publishing.steps import Receipt, Stage
 
 log = logging.getLogger("transdomain")
+
+_LOOK_EVERY_S = 1.0
+_FIRST_LINE_S = 10.0
 _LINE_EVERY_S = 30.0
+_WINDOW_S = 60.0
+"""Last seconds by which the rate is measured."""
 
 
-def shown(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Receipt]:
-    """Yield the receipts as they come, and show the count on stderr."""
-    if terminal.raw(sys.stderr).isatty():
-        yield from _bar(receipts, title, units)
-    else:
-        yield from _lines(receipts, title, units)
+class Counts(NamedTuple):
+    """Images of a run at one moment."""
+
+    done: int
+    """Images with a result: in a committed unit, whoever committed it, or computed in one that is on its way."""
+    planned: int
+    quarantined: int
+    stage: str
+    """Stage that the others wait for; empty where none is at work."""
 
 
-def _bar(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Receipt]:
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("units"),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    started, ended = time.monotonic(), list[Receipt]()
-    with Progress(*columns, console=terminal.console(sys.stderr)) as bar:
-        task = bar.add_task(terminal.escaped(title), total=units, rate="")
+class Meter:
+    """Images done and to do, and their rate."""
+
+    def __init__(
+        self, title: str, stages: Sequence[Stage], planned: int, committed: Callable[[], tuple[int, int]]
+    ) -> None:
+        """Count towards `planned` images. `committed` returns how many are in a commit, and how many quarantined."""
+        self.title, self._stages, self._planned, self._committed = title, stages, planned, committed
+        self.look: Callable[[], Snapshot] = lambda: EMPTY
+        """Function that says where the units in flight are; the executor sets it."""
+        self._ended: set[tuple[int, str]] = set()
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def ended(self, receipt: Receipt) -> None:
+        """Note that a unit has ended: its rows are among the committed, or it has failed."""
+        self._ended.add(receipt.task)
+
+    def counts(self) -> Counts:
+        """Return the counts of this moment."""
+        at, (committed, quarantined) = self.look(), self._committed()
+        counted = counted_stage(self._stages)
+        on_their_way = sum(rows.get(counted, 0) for unit, rows in at.rows.items() if unit not in self._ended)
+        return Counts(committed + on_their_way, self._planned, quarantined, slowest_stage(self._stages, at))
+
+    def line(self, now: float, counts: Counts) -> str:
+        """Return the state in words, with the rate over the last minute; for moments in their order."""
+        self._seen.append((now, counts.done))
+        while now - self._seen[0][0] > _WINDOW_S and len(self._seen) > 2:
+            self._seen.popleft()
+        then, before = self._seen[0]
+        parts = [f"{min(counts.done, counts.planned):,} of {counts.planned:,} images"]
+        if counts.done > before:
+            rate = (counts.done - before) / (now - then)
+            parts += [f"{rate:.3g} img/s", f"{duration((counts.planned - counts.done) / rate)} left"]
+        if counts.quarantined:
+            parts.append(f"{counts.quarantined:,} quarantined")
+        if counts.stage:
+            parts.append(f"slowest stage: {counts.stage}")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a number of seconds in words, to two places."""
+    seconds = max(0, round(seconds))
+    for size, name, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {name} {seconds % size // below} {smaller}"
+    return f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s"
+
+
+def shown(receipts: Iterator[Receipt], meter: Meter) -> Iterator[Receipt]:
+    """Yield the receipts as they come, and show the progress on stderr beside them."""
+    over = threading.Event()
+    show = _bar if terminal.raw(sys.stderr).isatty() else _lines
+    thread = threading.Thread(target=show, args=(meter, over), name="progress", daemon=True)
+    thread.start()
+    try:
         for receipt in receipts:
-            ended.append(receipt)
-            bar.update(task, advance=1, rate=_rate(ended, time.monotonic() - started))
+            meter.ended(receipt)
             yield receipt
+    finally:
+        over.set()
+        thread.join()
 
 
-def _lines(receipts: Iterator[Receipt], title: str, units: int) -> Iterator[Receipt]:
-    started, ended = time.monotonic(), list[Receipt]()
-    said = started
-    for receipt in receipts:
-        ended.append(receipt)
-        if time.monotonic() - said > _LINE_EVERY_S:
-            said = time.monotonic()
-            log.info("%s: %d of %d units, %s", title, len(ended), units, _rate(ended, said - started))
-        yield receipt
+def _bar(meter: Meter, over: threading.Event) -> None:
+    columns = (
+        TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[line]}", markup=False),
+    )  # fmt: skip
+    with Progress(*columns, console=terminal.console(sys.stderr)) as bar:
+        task = bar.add_task(terminal.escaped(meter.title), total=None, line="")
+        ended = False
+        while not ended:
+            ended = over.wait(_LOOK_EVERY_S)
+            counts = meter.counts()
+            line = terminal.escaped(meter.line(time.monotonic(), counts))
+            bar.update(task, completed=min(counts.done, counts.planned), total=counts.planned, line=line)
 
 
-def _rate(ended: Sequence[Receipt], seconds: float) -> str:
-    rows = sum(receipt.ok for receipt in ended)
-    bad = sum(receipt.quarantined for receipt in ended)
-    return f"{rows / max(seconds, 1e-9):.1f} img/s" + (f", {bad} quarantined" if bad else "")
+def _lines(meter: Meter, over: threading.Event) -> None:
+    due = time.monotonic() + _FIRST_LINE_S
+    while not over.wait(_LOOK_EVERY_S):
+        line = meter.line(now := time.monotonic(), meter.counts())
+        if now >= due:
+            due = now + _LINE_EVERY_S
+            log.info("%s: %s", meter.title, line)

@@ -13,6 +13,7 @@ The only module that imports `ray.data`. Its design:
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -26,8 +27,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster import connection, ray_internals, watchdog
+from pipeline.engine.executors.flow import EMPTY, Flow, Snapshot
 from pipeline.engine.executors.metrics import counted
 from pipeline.engine.executors.placement import Demand, check_placement, waiting_line
+from pipeline.engine.executors.progress import Meter
 from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Workload, make_step, unguarded
 from pipeline.engine.records.account import Batch, Quarantined
 from pipeline.engine.records.units import Unit
@@ -35,14 +38,19 @@ from pipeline.stores.tables.ranges import Range
 
 _UNITS_PER_INPUT_BLOCK = 1000
 
+_ANSWER_WITHIN_S = 5.0
+"""Seconds within which the account of the units answers; on a busy machine it may miss a look."""
+
 _IDLE_S = 30.0
 """Seconds without a unit at work, after which the driver checks whether other jobs hold the resources."""
 
 _log = logging.getLogger("transdomain")
 
 
-def execute(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Receipt]:
+def execute(workloads: Sequence[Workload], tasks: Sequence[Task], meter: Meter) -> Iterator[Receipt]:
     """Carry every task through every stage on the connected cluster; yield a receipt as each unit ends.
+
+    `meter` is told how to look at the units in between.
 
     Raises UserError where the pools, and next to them a task of every other stage, may not find their resources.
     """
@@ -51,24 +59,38 @@ def execute(workloads: Sequence[Workload], tasks: Sequence[Task]) -> Iterator[Re
     # On the driver's node: if that is lost, everything else is lost, too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # after a restart it counts from zero
-    deaths: Any = ray.remote(_Deaths).options(**lasting, scheduling_strategy=here).remote()
+    last = workloads[0].stages[-1].name
+    ledger: Any = ray.remote(_Ledger).options(**lasting, scheduling_strategy=here).remote(last)
     try:
-        with _told_of_waiting(demands, deaths):
-            dataset = build(workloads, tasks, _guard(deaths), placed=lambda: deaths.note_placed.remote())
-            yield from counted(_receipts(dataset), workloads, tasks)
+        with _told_of_waiting(demands, ledger):
+            meter.look = functools.partial(_look, ledger)
+            dataset = build(workloads, tasks, _guard(ledger), placed=lambda: ledger.note_placed.remote())
+            for receipt in counted(_receipts(dataset), workloads, tasks):
+                ledger.forget.remote(*receipt.task)
+                yield receipt
     finally:
-        ray.kill(deaths)
+        meter.look = lambda: EMPTY
+        ray.kill(ledger)
+
+
+def _look(ledger: Any) -> Snapshot:
+    """Return where the units are; nothing while the cluster does not answer, which the run itself reports."""
+    try:
+        found: Snapshot = ray.get(ledger.snapshot.remote(), timeout=_ANSWER_WITHIN_S)
+        return found
+    except ray.exceptions.RayError:
+        return EMPTY
 
 
 @contextlib.contextmanager
-def _told_of_waiting(demands: Sequence[Demand], deaths: Any) -> Iterator[None]:
+def _told_of_waiting(demands: Sequence[Demand], ledger: Any) -> Iterator[None]:
     """Log now and then, inside the block, that nothing is at work because other jobs hold the resources."""
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(_IDLE_S):
             with contextlib.suppress(ray.exceptions.RayError):  # the run itself reports the loss
-                idle_s, placed = ray.get(deaths.idle.remote())
+                idle_s, placed = ray.get(ledger.idle.remote())
                 wanted = [demand for demand in demands if not (demand.actors and placed)]
                 line = waiting_line(wanted, connection.nodes(), connection.free())
                 if idle_s >= _IDLE_S and line:
@@ -88,11 +110,16 @@ def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
         yield from map(_receipt, table["receipt"].to_pylist())
 
 
-class _Deaths:
-    """Number of processes that each unit has ended in a stage: it was begun there, and never ended."""
+class _Ledger:
+    """Account of the units at work: where each is, and how many processes it has ended there.
 
-    def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
+    A process has ended in a unit that was begun in a stage, and never ended.
+    """
+
+    def __init__(self, last: str) -> None:
+        """Create the account of a run whose last stage has this name."""
+        self._flow = Flow(last)
+        self._begun: Counter[tuple[int, str, str]] = Counter()
         self._settled = False
         self._last = time.monotonic()
         """Time of the last begin or end."""
@@ -105,36 +132,54 @@ class _Deaths:
         """Return the seconds since a unit was at work, and whether an actor of a pool has ever had its resources."""
         return (0.0 if self._begun else time.monotonic() - self._last), self._settled
 
-    def begin(self, what: str) -> int:
+    def begin(self, work: int, unit: str, stage: str) -> int:
         """Note that work begins; return how many processes have died of it until now."""
         self._last = time.monotonic()
-        self._begun[what] += 1
-        return self._begun[what] - 1
+        self._flow.begin(work, unit, stage)
+        self._begun[work, unit, stage] += 1
+        return self._begun[work, unit, stage] - 1
 
-    def end(self, what: str) -> None:
+    def advance(self, work: int, unit: str, stage: str, rows: int) -> None:
+        self._flow.advance(work, unit, stage, rows)
+
+    def end(self, work: int, unit: str, stage: str, rows: int) -> None:
         self._last = time.monotonic()
-        del self._begun[what]
+        self._flow.end(work, unit, stage, rows)
+        del self._begun[work, unit, stage]
+
+    def forget(self, work: int, unit: str) -> None:
+        self._flow.forget(work, unit)
+
+    def snapshot(self) -> Snapshot:
+        return self._flow.snapshot()
 
 
-def _guard(deaths: Any) -> Guard:
-    """Return a guard that counts the processes that a unit ends, in the actor `deaths`, and ends those that hang in it.
+def _guard(ledger: Any) -> Guard:
+    """Return a guard that counts the processes that a unit ends, in the actor `ledger`, and ends those that hang in it.
 
-    The guard raises FatalUnitError where a unit has ended too many.
+    It tells the actor, too, how many of the unit's rows are done. It raises FatalUnitError where a unit has ended too
+    many processes.
     """
 
     @contextlib.contextmanager
     def guard(task: Task, stage: Stage) -> Iterator[None]:
-        what = f"{task.work} {task.unit} {stage.name}"
-        died = ray.get(deaths.begin.remote(what))
+        what, rows = (*task, stage.name), 0
+        died = ray.get(ledger.begin.remote(*what))
         try:
             if died >= watchdog.MAX_DEATHS:
                 raise watchdog.FatalUnitError(
                     f"{died} processes ended or hung in it; what the last of them said is in the log"
                 )
-            with watchdog.watched(stage.stall_s):
-                yield
+            with (
+                watchdog.watched(stage.stall_s),
+                watchdog.counted(lambda done: ledger.advance.remote(*what, done)) as count,
+            ):
+                try:
+                    yield
+                finally:
+                    rows = count()
         finally:  # never reached by a process that dies
-            deaths.end.remote(what)
+            ledger.end.remote(*what, rows)
 
     return guard
 

@@ -99,7 +99,7 @@ def _publish_data(output: Output, sink: Sink, batch: Batch, mine: Account) -> tu
     for key, name, sha256 in listed:
         if key in files:
             _publish_file(output.file(name), files[key].to_pybytes(), sha256)
-            made_progress()
+            made_progress(0)  # the row was counted when it was encoded
         elif hashlib.sha256(storage.read_if_there(output.file(name)) or b"").hexdigest() != sha256:
             raise ConflictError(
                 f"{url} says that {key} is fine, but it could not be made this time; put it back, or use another output"
