@@ -59,7 +59,7 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
         for form in forms:
             log.info("preparing %s", form.form)
             contender = contenders.ModelAlone(folder, bundle, form, config.images)
-            rates[form] = stack.enter_context(contenders.running(contender, host.MALLOC_ENVIRONMENT))
+            rates[form] = stack.enter_context(contenders.running(contender, host.WORKER_ENVIRONMENT))
         found = in_turn({**limits.measurements(), **rates}, config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}
     flop = flop_of(architecture, config.size)

@@ -99,7 +99,7 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         limits = MachineLimits(device, precisions)
         with (
             contenders.running(plain, {}) as plain_rate,
-            contenders.running(model, host.MALLOC_ENVIRONMENT) as model_rate,
+            contenders.running(model, host.WORKER_ENVIRONMENT) as model_rate,
         ):
             repetitions = []
             for i, job in enumerate(jobs):

@@ -87,7 +87,7 @@ def _own_settings() -> dict[str, str | None]:
         "GLOO_SOCKET_IFNAME": "lo",  # the interface on which training workers connect
         "RAY_gcs_server_port_wait_time_s": str(_START_WITHIN_S),
     }
-    return own | {k: v for k, v in host.MALLOC_ENVIRONMENT.items() if k not in os.environ}
+    return own | {k: v for k, v in host.WORKER_ENVIRONMENT.items() if k not in os.environ}
 
 
 @contextlib.contextmanager

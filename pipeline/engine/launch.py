@@ -53,14 +53,17 @@ class Computing:
     def __exit__(self, *error: Any) -> bool | None:
         return self._connected.__exit__(*error)
 
-    def __call__(self, function: Callable[[], T], *, device: str, cpus: float, gpus: float | None) -> T:
+    def __call__(
+        self, function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None
+    ) -> tuple[T, int]:
         """Call `function` where the translating actors will run: in this process, or in a task on Ray.
 
-        The task books what an actor books: `cpus`, and `gpus` (None for one where there are any and `device` is not
-        cpu). Raises what `function` raises.
+        The task books `cpus` (None for 1), and `gpus` (None for one where there are any and `device` is not cpu).
+        Returns what `function` returns, and the number of actors that a pool has by default. Raises what `function`
+        raises.
         """
         if self._options.local:
-            return function()
+            return function(), 1
         check_urls(self._urls, self._options)
         from pipeline.cluster import connection
         from pipeline.engine.executors import ray_task

@@ -61,6 +61,8 @@ class Figures:
     """Side of the square images that it was measured with, in pixels."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds an image in each form, by the form in words; empty where there was no choice."""
+    actors: int = 1
+    """Number of processes that were to compute at once."""
 
     def __str__(self) -> str:
         """Return all figures in one line, the fastest first."""

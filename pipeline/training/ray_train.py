@@ -45,7 +45,7 @@ _POLL_S, _LAST_POLL_TIMEOUT_S = 0.3, 5.0
 _PLACEMENT_TIMEOUT_S = 30.0
 """Seconds to wait for the workers before checking whether other jobs hold their resources."""
 
-_WORKER_ENVIRONMENT = host.MALLOC_ENVIRONMENT | {
+_WORKER_ENVIRONMENT = host.WORKER_ENVIRONMENT | {
     "TORCH_CPP_LOG_LEVEL": "ERROR",  # hides DDP's warning about find_unused_parameters, which is on for another reason
 }
 

@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 from pipeline.cluster import host
@@ -23,14 +23,19 @@ BATCHES = {"cuda": 16, "cpu": 1}
 
 
 class Compute(Protocol):
-    """Function that calls another one in a process like those that will compute, and returns its result."""
+    """Function that calls another one in a process like those that will compute.
 
-    def __call__(self, function: Callable[[], T], *, device: str, cpus: float, gpus: float | None) -> T: ...
+    It returns that one's result, and the number of processes that will compute where the user does not say.
+    """
+
+    def __call__(
+        self, function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None
+    ) -> tuple[T, int]: ...
 
 
-def here(function: Callable[[], T], *, device: str, cpus: float, gpus: float | None) -> T:
-    """Call `function` in this process."""
-    return function()
+def here(function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None) -> tuple[T, int]:
+    """Call `function` in this process, the only one that will compute."""
+    return function(), 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +77,13 @@ def choose_arithmetic(
         if recorded or options.dry_run or (len(candidates) == 1 and options.limits.rows is not None):
             return next(iter(candidates.values())), Figures()
     resources = options.resources
-    arithmetic, figures = compute(
+    (arithmetic, figures), actors = compute(
         functools.partial(_measured, url, direction, wanted),
         device=options.device,
         cpus=resources.actor_cpus,
         gpus=resources.actor_gpus,
     )
+    figures = replace(figures, actors=resources.max_actors or resources.actors or actors)
     how = " is the fastest here" if len(figures.seconds) > 1 else ""
     log.info("%s%s: %s", arithmetic.form, how, figures)
     return arithmetic, figures

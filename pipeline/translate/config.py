@@ -24,12 +24,14 @@ class Resources:
     """CPUs of one task that reads and decodes."""
     encode_cpus: float = 0.5
     """CPUs of one task that encodes and writes."""
-    actor_cpus: float = 1.0
-    """CPUs that one actor books. On a CPU it computes with `threads` threads, whatever it books."""
+    actor_cpus: float | None = None
+    """CPUs that one actor books; by default 1 beside a GPU, else half a node's, which leaves the other half to decode
+    and encode. On a CPU it computes with `threads` threads, whatever it books."""
     actor_gpus: float | None = None
     """GPUs of one actor; by default 1 where the device is a GPU, else 0."""
-    actors: int = 1
-    """Smallest number of actors."""
+    actors: int | None = None
+    """Smallest number of actors; by default one for each GPU of the cluster, on CPUs one a node, and 1 where max_actors
+    says how many there may be."""
     max_actors: int | None = None
     """Largest number of actors; by default as many as the smallest."""
     threads: int | None = None

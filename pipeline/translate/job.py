@@ -192,7 +192,7 @@ def stages(
     """Return the three stages of every translation and their resources; the second one computes on `device`."""
     resources = options.resources
     gpus = resources.actor_gpus if resources.actor_gpus is not None else float(device == "cuda")
-    pool = (resources.actors, max(resources.actors, resources.max_actors or resources.actors))
+    pool = (resources.actors, resources.max_actors)
     stall_s = options.limits.stall_minutes * 60
     decode_cpus, actor_cpus, encode_cpus = resources.decode_cpus, resources.actor_cpus, resources.encode_cpus
     return (

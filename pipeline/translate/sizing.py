@@ -27,7 +27,7 @@ def fitted_limits(
         return options.limits
     pixels = typical_pixels(source, column) if options.size == "native" else None
     seconds = [figures.seconds_of(arithmetic.form, pixels) or 0.0 for arithmetic, figures in models]
-    return options.limits.fitted(source.rows, seconds=max(seconds), actors=options.resources.actors)
+    return options.limits.fitted(source.rows, seconds=max(seconds), actors=max(figures.actors for _, figures in models))
 
 
 def typical_pixels(source: Store, column: str) -> float | None:

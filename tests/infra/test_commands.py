@@ -13,8 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from pipeline.engine.executors.placement import check_placement
-from pipeline.engine.executors.ray_data import demand_of
+from pipeline.engine.executors.placement import check_placement, demand_of, sized
 from pipeline.errors import UserError
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.distributed.placement import place
@@ -108,9 +107,10 @@ def test_the_nodes_of_the_start_have_room(overlay: Path) -> None:
 def _translates_on(config: TranslateConfig, there: list[dict[str, float]]) -> None:
     needs = config.resources
     made = stages(config, decode=Mock(), translate=Mock(), encode=Mock(), device=config.device)
-    check_placement([demand_of(stage) for stage in made], there)
+    check_placement([demand_of(sized(stage, there)) for stage in made], there)
     if config.device == "cpu":  # the driver's node and the actor's have different numbers of cores
         assert needs.threads is not None
+        assert needs.actor_cpus is not None
         assert needs.threads <= max(1, round(needs.actor_cpus))
 
 

@@ -144,7 +144,7 @@ def test_every_run_ends_and_leaves_no_cluster(overlay: Path) -> None:
         assert spec["shutdownAfterJobFinishes"] is True
         assert spec["ttlSecondsAfterFinished"] > 0
         assert spec["activeDeadlineSeconds"] > spec["preRunningDeadlineSeconds"]
-        assert yaml.safe_load(spec["runtimeEnvYAML"]) == {"env_vars": host.MALLOC_ENVIRONMENT}
+        assert yaml.safe_load(spec["runtimeEnvYAML"]) == {"env_vars": host.WORKER_ENVIRONMENT}
 
 
 @overlays

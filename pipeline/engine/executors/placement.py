@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from pipeline.engine.publishing.steps import Stage
 from pipeline.errors import UserError
 
 Nodes = Sequence[Mapping[str, float]]
@@ -43,6 +44,44 @@ class Demand:
     def __str__(self) -> str:
         each = _amounts(self.each)
         return f"{self.name}: {self.actors} actor(s) of {each}" if self.actors else f"{self.name}: {each}"
+
+
+def sized(stage: Stage, nodes: Nodes) -> Stage:
+    """Return a stage whose pool has a size and its actors their CPUs, by the nodes where the user leaves them open.
+
+    By default there is an actor for each GPU, on CPUs one for each node that has any, and each books half the CPUs of
+    the smallest node (1 beside a GPU), or less where a decoding and an encoding task would not fit beside it.
+    """
+    if stage.actors is None:
+        return stage
+    smallest, largest = stage.actors
+    if smallest is None:
+        smallest = 1 if largest else default_actors(stage.gpus, nodes)
+    cpus = stage.cpus
+    if cpus is None:
+        least = min((node["CPU"] for node in nodes if node.get("CPU")), default=0.0)
+        cpus = 1.0 if stage.gpus else max(0.0, min(least / 2, least - 1))
+    return replace(stage, cpus=cpus, actors=(smallest, max(smallest, largest or smallest)))
+
+
+def default_actors(gpus: float, nodes: Nodes) -> int:
+    """Return the number of actors of so many GPUs each that `nodes` have room for; without GPUs one a node."""
+    if gpus:
+        return max(1, sum(int(node.get("GPU", 0) / gpus + _ROUNDING) for node in nodes))
+    return max(1, sum(1 for node in nodes if node.get("CPU")))
+
+
+def demand_of(stage: Stage) -> Demand:
+    """Return the resources that a sized stage takes from the start; a pool may grow later, where there is room."""
+    assert stage.cpus is not None
+    return Demand(
+        name=stage.name,
+        cpus=stage.cpus,
+        gpus=stage.gpus,
+        actors=(stage.actors[0] or 1) if stage.actors else 0,
+        cpus_option=stage.cpus_option,
+        actors_option=stage.actors_option,
+    )
 
 
 def check_placement(demands: Sequence[Demand], nodes: Nodes) -> None:

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.cluster import connection, ray_internals, watchdog
 from pipeline.engine.executors.flow import EMPTY, Flow, Snapshot
 from pipeline.engine.executors.metrics import counted
-from pipeline.engine.executors.placement import Demand, check_placement, waiting_line
+from pipeline.engine.executors.placement import Demand, check_placement, demand_of, sized, waiting_line
 from pipeline.engine.executors.progress import Meter
 from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Workload, make_step, unguarded
 from pipeline.engine.records.account import Batch, Quarantined
@@ -54,8 +55,10 @@ def execute(workloads: Sequence[Workload], tasks: Sequence[Task], meter: Meter) 
 
     Raises UserError where the pools, and next to them a task of every other stage, may not find their resources.
     """
+    nodes = connection.nodes()
+    workloads = [replace(work, stages=tuple(sized(stage, nodes) for stage in work.stages)) for work in workloads]
     demands = [demand_of(stage) for stage in workloads[0].stages]
-    check_placement(demands, connection.nodes())
+    check_placement(demands, nodes)
     # On the driver's node: if that is lost, everything else is lost, too.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # after a restart it counts from zero
@@ -223,7 +226,7 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
     if stage.actors is None:
         return dataset.map_batches(mapped, **options)
     smallest, largest = stage.actors
-    pool = ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest)
+    pool = ray.data.ActorPoolStrategy(min_size=smallest or 1, max_size=largest)
     return dataset.map_batches(mapped, compute=pool, **options)
 
 
@@ -252,18 +255,6 @@ def _named(name: str, thing: Any) -> Any:
     """Name a callable: Ray Data uses the name for its operator, in logs and statistics."""
     thing.__name__ = thing.__qualname__ = name
     return thing
-
-
-def demand_of(stage: Stage) -> Demand:
-    """Return the resources that a stage takes from the start; a pool may grow later, where there is room."""
-    return Demand(
-        name=stage.name,
-        cpus=stage.cpus,
-        gpus=stage.gpus,
-        actors=stage.actors[0] if stage.actors else 0,
-        cpus_option=stage.cpus_option,
-        actors_option=stage.actors_option,
-    )
 
 
 # --- a unit as a block --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TypeVar
 import ray
 
 from pipeline.cluster import connection
-from pipeline.engine.executors.placement import Demand, waiting_line
+from pipeline.engine.executors.placement import Demand, default_actors, waiting_line
 
 _WAIT_S = 30.0
 """Seconds without a result, after which the log says what holds the places."""
@@ -19,14 +19,16 @@ log = logging.getLogger("transdomain")
 T = TypeVar("T")
 
 
-def call(function: Callable[[], T], *, device: str, cpus: float, gpus: float | None) -> T:
-    """Return what `function` returns in a task of the connected cluster; raise what it raises.
+def call(function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None) -> tuple[T, int]:
+    """Return what `function` returns in a task of the connected cluster, and the default size of a pool; raise what it
+    raises.
 
-    The task books `cpus`, or as many as the largest node has, and, unless `device` is cpu, `gpus`: by default one where
-    there are any.
+    The task books `cpus`, by default 1, or as many as the largest node has, and, unless `device` is cpu, `gpus`: by
+    default one where there are any.
     """
     nodes = connection.nodes()
-    cpus = min(cpus, max(node.get("CPU", 0.0) for node in nodes))  # what does not fit is refused before the first unit
+    # What does not fit is refused before the first unit.
+    cpus = min(1.0 if cpus is None else cpus, max(node.get("CPU", 0.0) for node in nodes))
     if gpus is None:
         gpus = float(device != "cpu" and any(node.get("GPU", 0) for node in nodes))
     demand = Demand(name="translate", cpus=cpus, gpus=gpus)
@@ -40,6 +42,6 @@ def call(function: Callable[[], T], *, device: str, cpus: float, gpus: float | N
         if line := waiting_line([demand], connection.nodes(), connection.free()):
             log.warning(line)
     try:
-        return ray.get(result)
+        return ray.get(result), default_actors(gpus, nodes)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause or error) from None

@@ -31,10 +31,12 @@ class Stage:
     name: str
     make: Callable[[], Callable[[Any], Batch]]
     """Factory that is called once in each process that runs the stage, where models are loaded; must be picklable."""
-    cpus: float = 1.0
+    cpus: float | None = 1.0
+    """None, for a pool alone, leaves it to the cluster's nodes."""
     gpus: float = 0.0
-    actors: tuple[int, int] | None = None
-    """Smallest and largest pool of actors that keep what `make` returned; None for tasks."""
+    actors: tuple[int | None, int | None] | None = None
+    """Smallest and largest pool of actors that keep what `make` returned; None for tasks. A None in it leaves that
+    number to the cluster's nodes."""
     stall_s: float
     """Seconds without a finished row, after which the stage's process is ended (on Ray)."""
     cpus_option: str = ""

@@ -71,10 +71,10 @@ class TestOnACluster:
 
         def compute(function: Callable[[], Any], **where: Any) -> Any:
             asked.append(where)
-            return Arithmetic(**RECORDED, compile=False, threads=None), Figures()  # type: ignore[arg-type]
+            return (Arithmetic(**RECORDED, compile=False, threads=None), Figures()), 4  # type: ignore[arg-type]
 
         assert choose(compute=compute).device == "cuda"
-        assert asked == [{"device": "auto", "cpus": 1.0, "gpus": None}]
+        assert asked == [{"device": "auto", "cpus": None, "gpus": None}]
 
     def test_a_driver_without_gpu_takes_the_record_at_its_word(self) -> None:
         found = choose(RECORDED, compute=lambda *_, **__: pytest.fail("measured again"))

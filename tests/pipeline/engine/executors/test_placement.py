@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.executors.placement import Demand, advise, check_placement, waiting_line, without_place
+from pipeline.engine.executors.placement import (
+    Demand,
+    advise,
+    check_placement,
+    demand_of,
+    sized,
+    waiting_line,
+    without_place,
+)
+from pipeline.engine.publishing.steps import Stage
 from pipeline.errors import UserError
 
 
@@ -120,3 +129,35 @@ def test_places_that_others_hold_are_told() -> None:
     line = waiting_line(stages, nodes, [{}, {"CPU": 0.75}])
     assert line is not None
     assert "stage translate (1 CPU): of 4 CPU on 2 node(s) 0.75 CPU is free now" in line
+
+
+def pool(actors: tuple[int | None, int | None] = (None, None), gpus: float = 0.0, cpus: float | None = None) -> Stage:
+    return Stage(name="translate", make=lambda: lambda unit: unit, stall_s=1, cpus=cpus, gpus=gpus, actors=actors)
+
+
+@pytest.mark.parametrize(
+    ("stage", "nodes", "actors", "cpus"),
+    [
+        (pool(), [{"CPU": 2.0}], (1, 1), 1.0),
+        (pool(), [{"CPU": 16.0}], (1, 1), 8.0),
+        (pool(), [{"CPU": 1.0}], (1, 1), 0.0),  # decode and encode take all of it
+        (pool(), [{"CPU": 8.0}, {"CPU": 16.0}, {"memory": 1e9}], (2, 2), 4.0),
+        (pool(gpus=1.0), [{"CPU": 16.0, "GPU": 8.0}, {"CPU": 4.0}], (8, 8), 1.0),
+        (pool(gpus=0.5), [{"CPU": 16.0, "GPU": 2.0}], (4, 4), 1.0),
+        (pool(gpus=1.0), [{"CPU": 16.0}], (1, 1), 1.0),  # which the placement then refuses, with the reason
+        (pool((3, None)), [{"CPU": 2.0}], (3, 3), 1.0),
+        (pool((None, 8)), [{"CPU": 2.0}] * 4, (1, 8), 1.0),  # the pool grows with the cluster
+        (pool((2, 8), cpus=6.0), [{"CPU": 8.0}], (2, 8), 6.0),
+    ],
+)
+def test_a_pool_takes_what_the_cluster_has(
+    stage: Stage, nodes: list[dict[str, float]], actors: tuple[int, int], cpus: float
+) -> None:
+    found = sized(stage, nodes)
+    assert (found.actors, found.cpus) == (actors, cpus)
+
+
+@pytest.mark.parametrize("cores", range(1, 65))
+def test_the_default_pool_always_finds_its_place(cores: int) -> None:
+    tasks = [Demand(name=name, cpus=0.5) for name in ("decode", "encode")]
+    assert without_place([*tasks, demand_of(sized(pool(), [{"CPU": float(cores)}]))], [{"CPU": float(cores)}]) is None
