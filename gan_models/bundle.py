@@ -14,32 +14,34 @@ is also that of a model hub.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from gan_models.card import model_card
-from gan_models.config import DiscriminatorConfig, GeneratorConfig
+from gan_models.config import Direction, DiscriminatorConfig, GeneratorConfig
+from gan_models.description import (
+    FORMAT_VERSION,
+    ObjectiveName,
+    Reader,
+    WeightsFile,
+    check_file,
+    describe_bundle,
+    fingerprint,
+    read_file,
+    sha256_of,
+)
 from gan_models.picture import translate_picture
 from gan_models.weights import network_with
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-FORMAT_VERSION = 1
-
-Direction = Literal["a_to_b", "b_to_a"]
-OPPOSITE: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
-ObjectiveName = Literal["pix2pix", "cyclegan"]
-Reader = Callable[[str], bytes]
-Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,7 @@ def save_bundle(
         files[f"{name}.safetensors"] = safetensors.save(_portable(state))
         return {
             "architecture": dataclasses.asdict(architecture),
-            "weights_sha256": _sha256(files[f"{name}.safetensors"]),
+            "weights_sha256": sha256_of(files[f"{name}.safetensors"]),
         }
 
     entries = {name: entry(name, *network) for name, network in generators.items()}
@@ -155,7 +157,7 @@ def save_bundle(
         write("sample.png", card_image)
     write("README.md", model_card(config, with_sample=card_image is not None).encode())
     write("config.json", (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
-    return _fingerprint(entries | averages)
+    return fingerprint(entries | averages)
 
 
 def load_bundle(
@@ -171,31 +173,27 @@ def load_bundle(
     `discriminators` loads those, too. Raises ValueError of one line for anything that does not fit: a missing or
     damaged file, a format that this version does not know, a missing or unexpected tensor, or one of another shape.
     """
-    place = "the bundle" if callable(source) else str(source)
-    read = source if callable(source) else lambda name: (Path(source) / name).read_bytes()
-    config = _read_config(read, place)
-    raw, averages, judges = config["generators"], config.get("ema", {}), config.get("discriminators", {})
-    entries = raw | averages if ema else raw
-    names = sorted(entries, key=lambda name: name != config["direction"])
+    described = describe_bundle(source, ema=ema, discriminators=discriminators)
+    place, read, names = described.place, described.read, list(described.generator_configs)
     if generator is not None:
-        if generator not in entries:
+        if generator not in names:
             raise ValueError(f"{place} has no generator {generator}: it has {', '.join(names)}")
         names = [generator]
-    configs = {name: _architecture(GeneratorConfig, entries[name], place) for name in names}
-    files = {name: f"{name}.ema" if ema and name in averages else name for name in names}
-    judged = [name for name in names if name in judges] if discriminators else []
-    judge_configs = {name: _architecture(DiscriminatorConfig, judges[name], place) for name in judged}
+    networks = {name: _load(described.generator_configs[name], described.files[name], read, place) for name in names}
+    judges = {
+        name: _load(config, described.files[f"{name}.discriminator"], read, place)
+        for name, config in described.discriminator_configs.items()
+        if name in names
+    }
     return Bundle(
-        objective=config["objective"],
-        generators={name: _load(configs[name], entries[name], read, files[name], place) for name in names},
-        generator_configs=configs,
-        training_size=config["training_size"],
-        provenance=config["provenance"],
-        sha256=_fingerprint(entries),
-        discriminators={
-            name: _load(judge_configs[name], judges[name], read, f"{name}.discriminator", place) for name in judged
-        },
-        discriminator_configs=judge_configs,
+        objective=described.objective,
+        generators=networks,
+        generator_configs={name: described.generator_configs[name] for name in names},
+        training_size=described.training_size,
+        provenance=described.provenance,
+        sha256=described.sha256,
+        discriminators=judges,
+        discriminator_configs={name: described.discriminator_configs[name] for name in judges},
     )
 
 
@@ -208,62 +206,20 @@ def _folder_writer(folder: Path) -> Callable[[str, bytes], None]:
     return write
 
 
-def _read(read: Reader, name: str, place: str) -> bytes:
-    try:
-        return read(name)
-    except (FileNotFoundError, NotADirectoryError, KeyError):
-        raise ValueError(f"{place} is no model bundle, or not a whole one: it has no {name}") from None
-
-
-def _read_config(read: Reader, place: str) -> dict[str, Any]:
-    try:
-        config = json.loads(_read(read, "config.json", place))
-        version = config["format_version"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        raise ValueError(f"{place} is no model bundle: its config.json is not one of ours") from None
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{place} has bundle format {version}, and this version knows {FORMAT_VERSION}: use a newer one"
-        )
-    expected = ("objective", "direction", "generators", "training_size", "provenance")
-    missing = [name for name in expected if name not in config]
-    if missing or config["direction"] not in config["generators"]:
-        raise ValueError(f"{place} has a damaged config.json: {', '.join(missing) or 'its direction'} is missing")
-    return config
-
-
-def _architecture(kind: type[Config], entry: Mapping[str, Any], place: str) -> Config:
-    try:
-        return kind(**entry["architecture"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{place} has an architecture that this version cannot build: {error}") from None
-
-
-def _load(
-    config: GeneratorConfig | DiscriminatorConfig, entry: Mapping[str, Any], read: Reader, name: str, place: str
-) -> nn.Module:
-    data = _read(read, f"{name}.safetensors", place)
+def _load(config: GeneratorConfig | DiscriminatorConfig, file: WeightsFile, read: Reader, place: str) -> nn.Module:
+    data = read_file(read, file.name, place)
     try:
         state = safetensors.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"{place}: {name}.safetensors is damaged: {error}") from None
+        raise ValueError(f"{place}: {file.name} is damaged: {error}") from None
     try:
         network = network_with(config, state)
     except ValueError as error:
-        raise ValueError(f"{place}: {name}.safetensors does not fit config.json: {error}") from None
-    if _sha256(data) != entry.get("weights_sha256"):
-        raise ValueError(f"{place}: {name}.safetensors is not the file that config.json was written for")
+        raise ValueError(f"{place}: {file.name} does not fit config.json: {error}") from None
+    check_file(data, file, place)
     return network
 
 
 def _portable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return `state` on the CPU, detached and with contiguous tensors, as safetensors requires."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-
-
-def _fingerprint(entries: Mapping[str, Any]) -> str:
-    return _sha256(json.dumps(entries, sort_keys=True).encode())
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -9,6 +9,9 @@ from typing import Literal, get_args
 Norm = Literal["batch", "layer", "instance", "group", "none"]
 GeneratorKind = Literal["unet", "resnet"]
 DiscriminatorKind = Literal["patch", "pixel"]
+GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
+Direction = Literal["a_to_b", "b_to_a"]
+OPPOSITE: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
 
 
 @dataclass(frozen=True, kw_only=True)

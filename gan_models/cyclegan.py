@@ -17,9 +17,8 @@ from torch import Generator, Tensor
 
 from gan_models import losses
 from gan_models.build import build_discriminator, build_generator
-from gan_models.config import DiscriminatorConfig, GeneratorConfig, check_choice, check_not_negative
+from gan_models.config import DiscriminatorConfig, GanLoss, GeneratorConfig, check_choice, check_not_negative
 from gan_models.image_pool import ImagePool
-from gan_models.losses import GanLoss
 from gan_models.objective import (
     Autocast,
     Domain,

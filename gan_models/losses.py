@@ -4,15 +4,12 @@ real and fake are batches of images [N, C, H, W]; logits are a discriminator's o
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (everybody's name for it)
 from torch import Tensor
 
-from gan_models.config import DiscriminatorConfig
-
-GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
+from gan_models.config import DiscriminatorConfig, GanLoss
 
 
 def discriminator_loss(kind: GanLoss, logits: Tensor, *, real: bool) -> Tensor:

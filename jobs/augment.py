@@ -8,15 +8,8 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline import storage
-from pipeline.augment import slots
 from pipeline.augment.config import AugmentConfig
-from pipeline.augment.job import augment_job
-from pipeline.engine import launch
-from pipeline.engine.job import Job
-from pipeline.engine.records.layout import Output, check_job
 from pipeline.errors import UserError
-from pipeline.report.content import Report
-from pipeline.report.text import render_text
 from pipeline.storage.retry import preflight
 from pipeline.terminal import print_line, print_lines
 
@@ -31,9 +24,15 @@ Flags such as --translators.night.probability 0.2 then change what it says."""
 
 def augment(config: AugmentConfig) -> int:
     """Run a slot and print how it stands; with --status, print how the last slots stand."""
+    from pipeline.augment import slots
+    from pipeline.augment.job import augment_job
+    from pipeline.engine import launch
+    from pipeline.engine.job import Job
+    from pipeline.engine.records.layout import Output
+
     output = Output(storage.absolute(config.output))
     if config.status:
-        return _show_status(output)
+        return _show_status(output.url)
     slot = slots.choose_slot(config.slot, config.schedule, datetime.datetime.now(datetime.UTC))
     bundles = [translator.bundle for translator in config.translators.values()]
     with launch.Computing(config, [output.url, *config.sources.values(), *bundles]) as compute:
@@ -49,8 +48,14 @@ def augment(config: AugmentConfig) -> int:
     return DONE
 
 
-def _show_status(output: Output) -> int:
-    with preflight(output.url):
+def _show_status(url: str) -> int:
+    from pipeline.augment import slots
+    from pipeline.engine.records.layout import Output, check_job
+    from pipeline.report.content import Report
+    from pipeline.report.text import render_text
+
+    output = Output(url)
+    with preflight(url):
         check_job(output, "augment")
         found = slots.standings(output, STATUS_SLOTS)
     if not found:

@@ -11,9 +11,6 @@ from typing import Any
 from jobs.cli import DONE, UNUSABLE, run_job
 from jobs.ending import end
 from pipeline import storage
-from pipeline.benchmark import forms, table, translation
-from pipeline.benchmark import ingest as ingesting
-from pipeline.benchmark import step as stepping
 from pipeline.benchmark.config import (
     GeneratorBenchmarkConfig,
     IngestBenchmarkConfig,
@@ -26,6 +23,8 @@ from pipeline.terminal import console, print_line, print_notice
 
 def translate(config: TranslateBenchmarkConfig) -> int:
     """Measure the plain loop, the model alone and the whole pipeline."""
+    from pipeline.benchmark import table, translation
+
     measured = translation.measure(config)
     table.show(measured, console(sys.stdout))
     return _write("translate", table.fields(measured), config.output)
@@ -33,13 +32,18 @@ def translate(config: TranslateBenchmarkConfig) -> int:
 
 def generator(config: GeneratorBenchmarkConfig) -> int:
     """Measure one generator in every form that the device has."""
+    from pipeline.benchmark import forms, table
+
     measured = forms.measure(config)
     table.show_forms(measured, console(sys.stdout))
     return _write("generator", dataclasses.asdict(measured), config.output)
 
 
 def step(config: StepBenchmarkConfig) -> int:
-    """Measure one training step of a recipe in every arithmetic that the device has."""
+    """Measure one training step of a recipe in every form that the device has."""
+    from pipeline.benchmark import step as stepping
+    from pipeline.benchmark import table
+
     measured = stepping.measure(config)
     table.show_steps(measured, console(sys.stdout))
     return _write("step", dataclasses.asdict(measured), config.output)
@@ -47,6 +51,9 @@ def step(config: StepBenchmarkConfig) -> int:
 
 def ingest(config: IngestBenchmarkConfig) -> int:
     """Measure the loader of a training run, in memory and streamed, against what the training step consumes."""
+    from pipeline.benchmark import ingest as ingesting
+    from pipeline.benchmark import table
+
     measured = ingesting.measure(config)
     table.show_ingest(measured, console(sys.stdout))
     return _write("ingest", dataclasses.asdict(measured), config.output)

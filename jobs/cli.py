@@ -1,4 +1,7 @@
-"""Frame of every entry point around its one function: parse, run, turn the outcome into a line and an exit code."""
+"""Frame of every entry point around its one function: parse, run, turn the outcome into a line and an exit code.
+
+Entry points import their options alone, and their job once it runs: help and an error of the command line come at once.
+"""
 
 from __future__ import annotations
 

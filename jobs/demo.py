@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline.demo.config import DemoConfig
-from pipeline.demo.job import demo
 from pipeline.terminal import print_lines
 
 
 def run(config: DemoConfig) -> int:
     """Run the demonstration and print its report."""
+    from pipeline.demo.job import demo
+
     print_lines(demo(config))
     return DONE
 

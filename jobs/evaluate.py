@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline.evaluate.config import EvaluateConfig
-from pipeline.evaluate.job import evaluate
 from pipeline.terminal import print_lines
 
 
 def run(config: EvaluateConfig) -> int:
     """Evaluate and print the report."""
+    from pipeline.evaluate.job import evaluate
+
     print_lines(evaluate(config))
     return DONE
 

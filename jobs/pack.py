@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
 from jobs.ending import end
-from pipeline.engine import launch
 from pipeline.pack.config import PackConfig
-from pipeline.pack.job import pack_jobs
 from pipeline.storage.retry import preflight
 
 
 def pack(config: PackConfig) -> int:
     """Run the job and print how each store stands."""
+    from pipeline.engine import launch
+    from pipeline.pack.job import pack_jobs
+
     with preflight(config.input):
         jobs = pack_jobs(config)
     launch.run_engine(lambda: jobs, config)

@@ -8,11 +8,12 @@ from jobs.cli import DONE, run_job
 from jobs.ending import end
 from pipeline.terminal import print_line
 from pipeline.training.config.train import TrainConfig
-from pipeline.training.run import prepare, run
 
 
 def train(config: TrainConfig) -> int:
     """Run the job and print where its model is."""
+    from pipeline.training.run import prepare, run
+
     if config.dry_run:
         print_line(f"would train {prepare(config)}")
         return DONE

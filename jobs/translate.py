@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
 from jobs.ending import end
-from pipeline.engine import launch
-from pipeline.engine.job import Job
 from pipeline.storage.retry import preflight
 from pipeline.translate.config import TranslateConfig
-from pipeline.translate.job import translate_job
 
 
 def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
+    from pipeline.engine import launch
+    from pipeline.engine.job import Job
+    from pipeline.translate.job import translate_job
+
     with launch.Computing(config, [config.input, config.output, config.bundle]) as compute:
 
         def jobs() -> list[Job]:

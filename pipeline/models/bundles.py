@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from gan_models import Bundle, load_bundle
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from gan_models import Description, GeneratorConfig, describe_bundle
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.images import PixelType
+
+if TYPE_CHECKING:
+    from gan_models import Bundle
 
 
 def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, discriminators: bool = False) -> Bundle:
@@ -12,16 +20,40 @@ def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, dis
 
     `ema` and `discriminators` are those of load_bundle. Raises UserError where nothing is there, or no bundle.
     """
+    from gan_models import load_bundle  # imported here, since it needs torch
+
+    with _as_user_error(url):
+        return load_bundle(_reader(url), generator=direction, ema=ema, discriminators=discriminators)
+
+
+def describe(url: str) -> Description:
+    """Return what the bundle at `url` says of itself, without torch. Raises UserError like `open_bundle`."""
+    with _as_user_error(url):
+        return describe_bundle(_reader(url))
+
+
+def check_weights(url: str, described: Description, direction: str) -> None:
+    """Raise UserError where the weights of one direction are missing, or are not those that the bundle describes."""
+    with _as_user_error(url):
+        described.check(direction)
+
+
+def pixel_types(config: GeneratorConfig) -> tuple[PixelType, PixelType]:
+    """Return the types of the pixels that a generator of this architecture takes and gives."""
+    return PixelType(config.in_channels), PixelType(config.out_channels)
+
+
+def _reader(url: str) -> Callable[[str], bytes]:
     if storage.stat_file(storage.join(url, "config.json")) is None:
         raise UserError(
             f"{url}: no model bundle there; it is the folder `bundle` of a training run, or what jobs.import wrote"
         )
+    return lambda name: storage.read(storage.join(url, name))
+
+
+@contextlib.contextmanager
+def _as_user_error(url: str) -> Iterator[None]:
     try:
-        return load_bundle(
-            lambda name: storage.read(storage.join(url, name)),
-            generator=direction,
-            ema=ema,
-            discriminators=discriminators,
-        )
+        yield
     except ValueError as error:
         raise UserError(f"{url}: {error}") from error

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gan_models import GeneratorConfig, save_bundle
-from gan_models.bundle import OPPOSITE, Direction, ObjectiveName
+from gan_models.config import OPPOSITE, Direction
+from gan_models.description import ObjectiveName
 from gan_models.reference import Recognised, describe, read_checkpoint, recognise
 from pipeline import storage
 from pipeline.errors import UserError

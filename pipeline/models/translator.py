@@ -17,6 +17,7 @@ from gan_models.pixels import from_pixels, pad_by_reflection, to_pixels
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import RGB, PixelType
 from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.bundles import pixel_types
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
 """Messages, in lower case, of allocators that have no exception of their own."""
@@ -33,11 +34,6 @@ def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
     if arithmetic.device == "cuda" or arithmetic.compile:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return torch.compile(network, dynamic=False) if arithmetic.compile else network  # type: ignore[return-value]
-
-
-def pixel_types(config: GeneratorConfig) -> tuple[PixelType, PixelType]:
-    """Return the types of the pixels that a generator of this architecture takes and gives."""
-    return PixelType(config.in_channels), PixelType(config.out_channels)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from math import inf, log10, nan
 
 import numpy as np
-import torch
 
 from pipeline.images import PixelType
 
@@ -28,6 +27,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
     Wang et al. 2004, with a Gaussian window of 11×11, on RGB.
     """
+    import torch
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     if min(a.shape[:2]) < 11:

@@ -62,8 +62,8 @@ def choose_arithmetic(
 
     `recorded` is the arithmetic that the output, or the slot, began with; its settings are kept, and nothing is
     measured. Otherwise the forms that are not excluded by what the user asks for are timed by `compute`; a single one,
-    too, unless the user gives the rows of a unit, since the units are cut by its rate. A dry run takes the simplest
-    one, since it makes nothing.
+    too, unless the user gives the rows of a unit, which would else be cut by its rate. A dry run, which makes nothing,
+    measures nothing.
 
     Raises UserError where the device that is to compute lacks what is recorded or asked for.
     """
@@ -72,9 +72,11 @@ def choose_arithmetic(
     if recorded and elsewhere:
         # Only the cluster's own machines can tell whether they have it, and they do when they load the model.
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
-    if not elsewhere:
+    if not recorded and options.dry_run:
+        return _provisional(wanted), Figures()
+    if recorded or (not elsewhere and _asks_for_all(options)):
         candidates = _candidates(wanted, kind)
-        if recorded or options.dry_run or (len(candidates) == 1 and options.limits.rows is not None):
+        if recorded or len(candidates) == 1:
             return next(iter(candidates.values())), Figures()
     resources = options.resources
     (arithmetic, figures), actors = compute(
@@ -87,6 +89,20 @@ def choose_arithmetic(
     how = " is the fastest here" if len(figures.seconds) > 1 else ""
     log.info("%s%s: %s", arithmetic.form, how, figures)
     return arithmetic, figures
+
+
+def _provisional(wanted: Wanted) -> Arithmetic:
+    """Return an arithmetic for a dry run, which makes nothing, without torch."""
+    form = Form(
+        precision="fp32" if wanted.precision == "auto" else wanted.precision,
+        trunk="direct" if wanted.trunk == "auto" else wanted.trunk,
+    )
+    return _settled(wanted, "cpu" if wanted.device == "auto" else wanted.device, form)
+
+
+def _asks_for_all(options: TranslationOptions) -> bool:
+    """Return True where the user leaves nothing to be measured: no form, and no rows of a unit."""
+    return options.limits.rows is not None and options.precision != "auto"
 
 
 def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
-import torch
 
-from gan_models import Bundle
+from gan_models import Description
 from pipeline import images, storage
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
@@ -19,8 +19,7 @@ from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic, Figures
-from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import pixel_types
+from pipeline.models.bundles import check_weights, describe, pixel_types
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import Store, image_columns, open_store
@@ -37,7 +36,7 @@ class Model:
     """Generator that was found to be there."""
 
     url: str
-    bundle: Bundle
+    bundle: Description
     direction: str
 
     def recipe(self, arithmetic: Arithmetic) -> dict[str, Any]:
@@ -53,17 +52,19 @@ class Model:
 def open_model(url: str, direction: str | None) -> Model:
     """Open the bundle at `url` for one direction.
 
-    Raises UserError that names what does not fit: a missing bundle or direction, channels that the generator does not
-    take.
+    Raises UserError that names what does not fit: a missing bundle or direction, damaged weights, channels that the
+    generator does not take.
     """
-    bundle = open_bundle(storage.absolute(url))
+    url = storage.absolute(url)
+    bundle = describe(url)
     direction = direction or bundle.directions[0]
     if direction not in bundle.directions:
         raise UserError(f"{url}: has no generator {direction}; it has {', '.join(bundle.directions)}")
     takes, gives = pixel_types(bundle.generator_configs[direction])
     if takes != images.RGB or gives != images.RGB:
         raise UserError(f"{url}: its generator takes {takes} and gives {gives}; both must be {images.RGB}")
-    return Model(url=storage.absolute(url), bundle=bundle, direction=direction)
+    check_weights(url, bundle, direction)
+    return Model(url=url, bundle=bundle, direction=direction)
 
 
 def arithmetic_for(
@@ -146,7 +147,7 @@ def schema_of_lost(config: TranslationOptions, source: Store) -> pa.Schema | Non
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that decide the output's bytes."""
-    return images.codec_versions() | {"pyarrow": pa.__version__, "torch": torch.__version__}
+    return images.codec_versions() | {"pyarrow": pa.__version__, "torch": version("torch")}
 
 
 def resized_to(size: SizePolicy, model: Model) -> int | None:

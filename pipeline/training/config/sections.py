@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
-from gan_models.bundle import Direction
-from gan_models.losses import GanLoss
+from gan_models.config import Direction, GanLoss
 from pipeline.training.config.monitor import WatchConfig
 from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.validation import Validation

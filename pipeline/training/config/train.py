@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gan_models import OBJECTIVES, DiscriminatorConfig, Objective
+from gan_models import DiscriminatorConfig
 from pipeline.errors import UserError, check_range
 from pipeline.images import RGB
 from pipeline.training.config.sections import Cadence, Length, Paths, Recipe, Resources, Streaming
+
+if TYPE_CHECKING:
+    from gan_models import Objective
 
 _AT_LEAST_ONE = (
     "global_batch", "accumulate", "workers", "crop_size", "checkpoint_every", "keep_checkpoints", "log_every",
@@ -52,7 +56,7 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
     @property
     def objective_type(self) -> type[Objective]:
         """Return the class of the objective."""
-        return OBJECTIVES[self.objective]
+        return _objectives()[self.objective]
 
     def model(self) -> Any:
         """Return networks and losses as the objective's `config_type`. Raises ValueError where they do not fit."""
@@ -122,7 +126,7 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
                 "precision is fp16 and gan_loss wgangp: gradients inside the penalty are not scaled and would vanish; "
                 "set precision to bf16 or fp32"
             )
-        useless = _options_of(*OBJECTIVES.values()) - _options_of(self.objective_type)
+        useless = _options_of(*_objectives().values()) - _options_of(self.objective_type)
         for item in dataclasses.fields(self):
             if item.name in useless and getattr(self, item.name) != item.default:
                 raise UserError(
@@ -134,3 +138,9 @@ def _options_of(*objectives: type[Objective]) -> set[str]:
     """Return the names of the options that any of these objectives uses."""
     found = {option.name for each in objectives for option in dataclasses.fields(each.config_type)}
     return found if all(each.paired for each in objectives) else found | {"input_b"}
+
+
+def _objectives() -> Mapping[str, type[Objective]]:
+    from gan_models import OBJECTIVES  # imported here, since it needs torch, and --help does not
+
+    return OBJECTIVES

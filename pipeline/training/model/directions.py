@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
-from gan_models.bundle import OPPOSITE, Direction
+from gan_models.config import OPPOSITE, Direction
 from gan_models.objective import Domain
 from pipeline.training.config.train import TrainConfig
 
