@@ -7,9 +7,10 @@ drawn for it. The original images are one more part, where they are kept.
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -46,6 +47,8 @@ from pipeline.translate.job import (
 from pipeline.translate.sizing import fitted_limits
 from pipeline.translate.stages import Decode, Encode, laid_out
 
+log = logging.getLogger("transdomain")
+
 OWN_COLUMNS = ("source", "translator")
 """Names of the columns that this job adds to those of a translation."""
 
@@ -66,11 +69,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
     column = columns.pop()
     labels = _labels(config, sources, column)
     check_job(output, "augment")
-    recorded = _recorded(output, slot)
-    chosen = {
-        name: arithmetic_for(model, config, recorded.get(name, ({}, Figures())), output, compute)
-        for name, model in models.items()
-    }
+    chosen = _choose(config, models, output, slot, compute)
     arithmetics = {name: arithmetic for name, (arithmetic, _) in chosen.items()}
     recipe = {
         "translators": {
@@ -241,12 +240,53 @@ def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> st
     return f"sources {', '.join(sources)} have different columns ({how}); name those to keep with --labels"
 
 
-def _recorded(output: Output, slot: str) -> Mapping[str, tuple[Mapping[str, Any], Figures]]:
-    """Return the arithmetic of each translator, and its figures, where the slot has begun."""
-    for segment in load_segments(output):
-        if segment.label == slot:
-            return {
-                name: (made["arithmetic"], Figures(**segment.measured.get(name, {})))
-                for name, made in segment.recipe["translators"].items()
-            }
-    return {}
+def _choose(
+    config: AugmentConfig, models: Mapping[str, Model], output: Output, slot: str, compute: Compute
+) -> dict[str, tuple[Arithmetic, Figures]]:
+    """Return the arithmetic of each model, and its figures: the slot's own, else that of the last slot, else measured."""
+    begun, before = _recorded(output, slot)
+    chosen = {}
+    for name, model in models.items():
+        found = before.get(name)
+        kept = found and (begun or _goes_on(model, found, config))
+        recorded = (found.arithmetic, found.figures) if found and kept else ({}, Figures())
+        try:
+            chosen[name] = arithmetic_for(model, config, recorded, output, compute)
+        except UserError:
+            if begun or not kept:
+                raise
+            log.info("%s: translator %s: this machine lacks what the last slot computed in", output.url, name)
+            chosen[name] = arithmetic_for(model, config, ({}, Figures()), output, compute)
+    return chosen
+
+
+class Recorded(NamedTuple):
+    """What a slot's plan says of one translator."""
+
+    model: str
+    direction: str
+    arithmetic: Mapping[str, Any]
+    figures: Figures
+
+
+def _recorded(output: Output, slot: str) -> tuple[bool, Mapping[str, Recorded]]:
+    """Return whether the slot has begun, and the translators of its plan, or else of the newest plan before."""
+    segments = load_segments(output)
+    own = [segment for segment in segments if segment.label == slot]
+    for segment in own or segments[-1:]:
+        return bool(own), {
+            name: Recorded(
+                made["model"], made["direction"], made["arithmetic"], Figures(**segment.measured.get(name, {}))
+            )
+            for name, made in segment.recipe["translators"].items()
+        }
+    return False, {}
+
+
+def _goes_on(model: Model, before: Recorded, config: AugmentConfig) -> bool:
+    """Return True where a new slot translates as the last one did: by the same model, on the same kind of device.
+
+    So it can finish what that one has left, and its arithmetic is not the chance of one night's measurement.
+    """
+    same = (model.bundle.sha256, model.direction) == (before.model, before.direction)
+    return same and config.device in ("auto", before.arithmetic["device"])

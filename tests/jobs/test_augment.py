@@ -23,6 +23,8 @@ from pipeline.augment import slots
 from pipeline.augment.job import draw
 from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import Output, load_segments, load_units
+from pipeline.models import measuring
+from pipeline.models.arithmetic import Form
 from pipeline.stores import open_store
 from pipeline.stores.tables.schema import IMAGE_TYPE
 from tests import corpus
@@ -353,6 +355,28 @@ def test_an_input_that_is_gone_once_it_was_augmented_is_nobodys_business(ground:
     assert ground.run(DAYS[1]) == 0
     ground.grow(DAYS[2], 2)
     assert ground.run(DAYS[2]) == 0
+
+
+def test_a_slot_computes_as_the_last_one_did(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it could not finish what that one has left. Another model is measured anew."""
+    measured = list[int]()
+
+    def measure(forms: list[Form], *_: Any, **__: Any) -> dict[Form, float]:
+        measured.append(len(forms))
+        return {form: float(form.trunk != ("winograd" if len(measured) < 3 else "direct")) + 1 for form in forms}
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    for day in DAYS[:2]:
+        ground.grow(day, 2)
+        assert ground.run(day) == 0
+    assert len(measured) == 2
+    ground.wishes["translators"]["rain"]["bundle"] = corpus.write_bundle(f"{ground.output}-rain", width=8)
+    ground.grow(DAYS[2], 2)
+    assert ground.run(DAYS[2]) == 0
+    assert len(measured) == 3
+    segments = load_segments(Output(ground.output))
+    trunks = [{n: m["arithmetic"]["trunk"] for n, m in each.recipe["translators"].items()} for each in segments]
+    assert trunks == [{"night": "winograd", "rain": "winograd"}] * 2 + [{"night": "winograd", "rain": "direct"}]
 
 
 def test_a_slot_does_not_fail_with_an_earlier_one(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
