@@ -243,7 +243,7 @@ def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> st
 def _choose(
     config: AugmentConfig, models: Mapping[str, Model], output: Output, slot: str, compute: Compute
 ) -> dict[str, tuple[Arithmetic, Figures]]:
-    """Return the arithmetic of each model, and its figures: the slot's own, else that of the last slot, else measured."""
+    """Return the arithmetic of each model, and its figures: the slot's own, else the last slot's, else measured."""
     begun, before = _recorded(output, slot)
     chosen = {}
     for name, model in models.items():

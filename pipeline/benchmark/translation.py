@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import statistics
 import tempfile
@@ -91,7 +92,12 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         inputs.write_pictures(folder, config.images, config.size)
         _pack(folder, store)
         jobs = (_translate_config(config, store, bundle, f"{scratch}/out{i}") for i in range(config.repeats + 1))
-        arithmetic = Arithmetic(**translate_job(next(jobs)).recipe["arithmetic"])
+        arithmetic = default_arithmetic(next(jobs))
+        log.info("measuring %s", arithmetic)
+        jobs = (
+            dataclasses.replace(job, precision=arithmetic.precision, trunk=arithmetic.trunk)  # type: ignore[arg-type]
+            for job in jobs
+        )
         precisions = hardware.supported_precisions(device)
         plain = PlainLoop(folder, bundle, device, config.plain_images)
         # It runs about as long as the plain loop, and for two batches at least.
@@ -106,6 +112,12 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
                 repetitions.append(_repetition(limits, precisions, plain_rate, model_rate, job))
                 log.info("repetition %d of %d is done", i + 1, config.repeats)
     return _summary(config, arithmetic, about, flop_of(architecture, config.size), repetitions)
+
+
+def default_arithmetic(config: TranslateConfig) -> Arithmetic:
+    """Return what `jobs.translate` chooses on this machine for what `config` leaves open, by its own measurement."""
+    with launch.Computing(config, [config.bundle]) as compute:
+        return Arithmetic(**translate_job(config, compute).recipe["arithmetic"])
 
 
 def _repetition(
