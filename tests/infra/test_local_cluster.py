@@ -94,13 +94,13 @@ def test_who_has_no_token_cannot_join(local_cluster: Environment) -> None:
 
 _ONE_AFTER_THE_OTHER = """
 import os, ray
-from pipeline import cluster
+from pipeline.cluster import connection
 address = os.environ.pop("RAY_ADDRESS")
-with cluster.connect():
+with connection.connect():
     print("own", len(ray.nodes()))
 os.environ["RAY_ADDRESS"] = address
 for _ in range(2):
-    with cluster.connect():
+    with connection.connect():
         print("theirs", len(ray.nodes()))
 """
 
