@@ -74,6 +74,8 @@ def choose_arithmetic(
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
     if not recorded and options.dry_run:
         return _provisional(wanted), Figures()
+    if wanted.device == "cuda" and not elsewhere:
+        _device(wanted)  # refused before anything is started
     if recorded or (not elsewhere and _asks_for_all(options)):
         candidates = _candidates(wanted, kind)
         if recorded or len(candidates) == 1:
@@ -127,16 +129,21 @@ def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
     )
 
 
+def _device(wanted: Wanted) -> str:
+    """Return the device of this process. Raises UserError where a GPU is wanted and there is none."""
+    from pipeline.cluster import hardware
+
+    there = hardware.default_device()
+    if wanted.device == "cuda" and there != "cuda":
+        raise UserError("device cuda needs a GPU, and this machine has none; run it where there is one")
+    return there if wanted.device == "auto" else wanted.device
+
+
 def _candidates(wanted: Wanted, kind: str) -> dict[Form, Arithmetic]:
     """Return the arithmetics that this process's device has in hardware, the simplest first."""
-    import torch
-
-    from pipeline.cluster import hardware
     from pipeline.models import measuring
 
-    device = hardware.default_device() if wanted.device == "auto" else wanted.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda needs a GPU, and this machine has none; run it where there is one")
+    device = _device(wanted)
     try:
         found = measuring.forms(
             device, kind=kind, precision=wanted.precision, trunk=wanted.trunk, compile=wanted.compile
