@@ -9,9 +9,9 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "1000000000000",
     "MALLOC_TOP_PAD_": "268435456",
-    # By default threads of OpenMP spin while they wait for each other, which takes the cores from those they wait for
-    # where other processes compute, decode or encode beside them: a network of two threads was three times slower then.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # By default threads of OpenMP spin for milliseconds while they wait for each other, and so keep the cores from
+    # those that they wait for, where other processes decode or encode beside them. docs/performance.md has figures.
+    "GOMP_SPINCOUNT": "10000",
 }
 """Variables that a process must have before it starts; what the user has set wins."""
 
