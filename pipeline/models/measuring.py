@@ -34,7 +34,6 @@ def forms(
     kind: str,
     precision: str = "auto",
     trunk: Literal["auto"] | Trunk = "auto",
-    compile: bool = False,
 ) -> list[Form]:
     """Return the forms in which `device` computes a `kind` of generator in hardware, the simplest first.
 
@@ -51,7 +50,7 @@ def forms(
             f"use {' or '.join(supported)}"
         )
     found = [
-        Form(precision=each, trunk=way, compile=compile)
+        Form(precision=each, trunk=way)
         for each in precisions
         for way in get_args(Trunk)
         if trunk in ("auto", way) and (way == "direct" or (kind, device, each) == ("resnet", "cpu", "fp32"))

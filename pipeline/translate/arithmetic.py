@@ -145,9 +145,7 @@ def _candidates(wanted: Wanted, kind: str) -> dict[Form, Arithmetic]:
 
     device = _device(wanted)
     try:
-        found = measuring.forms(
-            device, kind=kind, precision=wanted.precision, trunk=wanted.trunk, compile=wanted.compile
-        )
+        found = measuring.forms(device, kind=kind, precision=wanted.precision, trunk=wanted.trunk)
     except ValueError as error:
         raise UserError(str(error)) from error
     return {form: _settled(wanted, device, form) for form in found}
@@ -166,7 +164,8 @@ def _measured(url: str, direction: str, wanted: Wanted) -> tuple[Arithmetic, Fig
     sides = measuring.sides(bundle.training_size, config.size_multiple, config.least_size)
     seconds = measuring.measure(
         list(candidates),
-        lambda form, side: noise_pass(network, config, candidates[form], side),
+        # Eager, even where it will be compiled: each form at each side would take half a minute to compile.
+        lambda form, side: noise_pass(network, config, replace(candidates[form], compile=False), side),
         sides,
         images=simplest.batch,
         clocks=measuring.clocks_of(simplest.device, simplest.threads),

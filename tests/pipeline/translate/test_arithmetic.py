@@ -102,6 +102,14 @@ def test_a_plain_run_measures_the_bundle_itself(bundle: str, monkeypatch: pytest
     assert figures.side == 24
 
 
+def test_what_will_be_compiled_is_measured_eager(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
+    config = TranslateConfig(input="in", output="out", bundle=bundle, local=True, compile=True)
+    chosen, figures = choose_arithmetic(bundle, "a_to_b", "resnet", config, {}, arithmetic.here)
+    assert chosen.compile
+    assert figures.seconds_of(chosen.form)
+
+
 def test_the_record_has_choice_figures_and_machine_and_is_kept(
     source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
