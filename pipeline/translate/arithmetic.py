@@ -88,8 +88,10 @@ def choose_arithmetic(
         gpus=resources.actor_gpus,
     )
     figures = replace(figures, actors=resources.max_actors or resources.actors or actors)
-    how = " is the fastest here" if len(figures.seconds) > 1 else ""
-    log.info("%s%s: %s", arithmetic.form, how, figures)
+    if len(figures.seconds) > 1:
+        log.info("%s is the fastest here: %s", arithmetic.form, figures)
+    else:
+        log.info("measured: %s", figures)
     return arithmetic, figures
 
 
