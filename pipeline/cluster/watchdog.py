@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 MAX_DEATHS = 5
 """Number of processes that a unit may end in one stage of a run before it fails; a lost node counts, too."""
@@ -26,52 +28,101 @@ Report = Callable[[int], object]
 
 
 class _Watch:
-    """Watchdog and counter of this process, which handles one unit after the other."""
+    """Watchdog of this process, for all units that it works on at once."""
 
-    stall_s: float | None = None
+    lock = threading.Lock()
+    stalls: ClassVar[list[float]] = []
+    """Longest silence of each unit at work, in seconds."""
     wound_s = 0.0
     """Time of the last reset, in seconds of time.monotonic()."""
+
+
+class _Count(threading.local):
+    """Rows of the unit that this thread works on."""
+
     rows = 0
     """Rows done since the unit began."""
     report: Report | None = None
     reported_s = 0.0
 
 
+_count = _Count()
+
+
 @contextlib.contextmanager
 def watched(stall_s: float) -> Iterator[None]:
-    """End this process where `made_progress` is not called for so many seconds."""
-    _Watch.stall_s = stall_s
-    _wind()
+    """End this process where no thread of it calls `made_progress` for so many seconds."""
+    with _Watch.lock:
+        _Watch.stalls.append(stall_s)
+        _wind()
     try:
         yield
     finally:
-        _Watch.stall_s = None
-        faulthandler.cancel_dump_traceback_later()
+        with _Watch.lock:
+            _Watch.stalls.remove(stall_s)
+            if _Watch.stalls:
+                _wind()
+            else:
+                faulthandler.cancel_dump_traceback_later()
 
 
 @contextlib.contextmanager
 def counted(report: Report) -> Iterator[Callable[[], int]]:
-    """Call `report` now and then with the number of rows done in the block; yield a function that returns it."""
-    _Watch.rows, _Watch.report, _Watch.reported_s = 0, report, 0.0
+    """Call `report` now and then with the number of rows that this thread has done in the block.
+
+    Yields a function that returns it.
+    """
+    _count.rows, _count.report, _count.reported_s = 0, report, 0.0
     try:
-        yield lambda: _Watch.rows
+        yield lambda: _count.rows
     finally:
-        _Watch.report = None
+        _count.report = None
 
 
 def made_progress(rows: int = 1) -> None:
     """Reset the watchdog, and count rows that are done. A stage calls this after each row, or every few rows."""
-    _Watch.rows += rows
-    if _Watch.report and time.monotonic() - _Watch.reported_s > REPORT_EVERY_S:
-        _Watch.reported_s = time.monotonic()
-        _Watch.report(_Watch.rows)
-    if _Watch.stall_s is not None and time.monotonic() - _Watch.wound_s > min(1.0, _Watch.stall_s / 4):
-        _wind()
+    _count.rows += rows
+    if _count.report and time.monotonic() - _count.reported_s > REPORT_EVERY_S:
+        _count.reported_s = time.monotonic()
+        _count.report(_count.rows)
+    with _Watch.lock:
+        if _Watch.stalls and time.monotonic() - _Watch.wound_s > min(1.0, min(_Watch.stalls) / 4):
+            _wind()
 
 
 def _wind() -> None:
-    assert _Watch.stall_s is not None
     _Watch.wound_s = time.monotonic()
     # A thread in C, because the code that hangs may hold the interpreter. It prints the traceback to stderr's
     # descriptor and exits.
-    faulthandler.dump_traceback_later(_Watch.stall_s, exit=True, file=2)
+    faulthandler.dump_traceback_later(min(_Watch.stalls), exit=True, file=2)
+
+
+class Turns:
+    """Turns of the units that a process works on at once: those that have ended one before wait until they are alone.
+
+    So the next death is theirs, and no other unit's.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._at_work, self._alone = 0, False
+
+    @contextlib.contextmanager
+    def turn(self, *, alone: bool) -> Iterator[None]:
+        """Wait for the turn, and hold it in the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone)
+            self._alone = alone  # nobody begins after it
+            self._changed.wait_for(lambda: not (alone and self._at_work))
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._alone = self._alone and not alone
+                self._changed.notify_all()
+
+
+turns = Turns()
+"""Turns of this process."""

@@ -135,6 +135,10 @@ class _Ledger:
         """Return the seconds since a unit was at work, and whether an actor of a pool has ever had its resources."""
         return (0.0 if self._begun else time.monotonic() - self._last), self._settled
 
+    def deaths(self, work: int, unit: str, stage: str) -> int:
+        """Return how many processes have died of a unit that is not begun at this moment."""
+        return self._begun.get((work, unit, stage), 0)
+
     def begin(self, work: int, unit: str, stage: str) -> int:
         """Note that work begins; return how many processes have died of it until now."""
         self._last = time.monotonic()
@@ -167,22 +171,25 @@ def _guard(ledger: Any) -> Guard:
     @contextlib.contextmanager
     def guard(task: Task, stage: Stage) -> Iterator[None]:
         what, rows = (*task, stage.name), 0
-        died = ray.get(ledger.begin.remote(*what))
-        try:
-            if died >= watchdog.MAX_DEATHS:
-                raise watchdog.FatalUnitError(
-                    f"{died} processes ended or hung in it; what the last of them said is in the log"
-                )
-            with (
-                watchdog.watched(stage.stall_s),
-                watchdog.counted(lambda done: ledger.advance.remote(*what, done)) as count,
-            ):
-                try:
-                    yield
-                finally:
-                    rows = count()
-        finally:  # never reached by a process that dies
-            ledger.end.remote(*what, rows)
+        # Others that are at work beside it would share its fate, and its blame.
+        suspect = stage.at_once > 1 and ray.get(ledger.deaths.remote(*what)) > 0
+        with watchdog.turns.turn(alone=suspect):
+            died = ray.get(ledger.begin.remote(*what))
+            try:
+                if died >= watchdog.MAX_DEATHS:
+                    raise watchdog.FatalUnitError(
+                        f"{died} processes ended or hung in it; what the last of them said is in the log"
+                    )
+                with (
+                    watchdog.watched(stage.stall_s),
+                    watchdog.counted(lambda done: ledger.advance.remote(*what, done)) as count,
+                ):
+                    try:
+                        yield
+                    finally:
+                        rows = count()
+            finally:  # never reached by a process that dies
+                ledger.end.remote(*what, rows)
 
     return guard
 
@@ -226,7 +233,12 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
     if stage.actors is None:
         return dataset.map_batches(mapped, **options)
     smallest, largest = stage.actors
-    pool = ray.data.ActorPoolStrategy(min_size=smallest or 1, max_size=largest)
+    pool = ray.data.ActorPoolStrategy(
+        min_size=smallest or 1,
+        max_size=largest,
+        max_concurrent_calls_per_actor=stage.at_once,
+        enable_true_multi_threading=stage.at_once > 1,
+    )
     return dataset.map_batches(mapped, compute=pool, **options)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -37,6 +38,9 @@ class Stage:
     actors: tuple[int | None, int | None] | None = None
     """Smallest and largest pool of actors that keep what `make` returned; None for tasks. A None in it leaves that
     number to the cluster's nodes."""
+    at_once: int = 1
+    """Units that one actor of a pool works on at once, in threads, so that its device need not wait while a unit is
+    taken apart or put together."""
     stall_s: float
     """Seconds without a finished row, after which the stage's process is ended (on Ray)."""
     cpus_option: str = ""
@@ -106,6 +110,7 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded) -
     first unit comes. Receipts pass through untouched.
     """
     made: dict[int, Callable[[Any], Batch]] = {}
+    making = threading.Lock()
 
     def step(item: Task | InFlight | Receipt) -> InFlight | Receipt:
         if isinstance(item, Receipt):
@@ -115,8 +120,9 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded) -
         stage = work.stages[index]
         try:
             with guard(task, stage):
-                if task.work not in made:
-                    made[task.work] = stage.make()
+                with making:
+                    if task.work not in made:
+                        made[task.work] = stage.make()
                 if isinstance(item, InFlight):
                     started = item.started
                     batch = made[task.work](item.batch)
