@@ -19,6 +19,7 @@ from pipeline.engine.publishing.steps import Receipt, Stage
 log = logging.getLogger("transdomain")
 
 _LOOK_EVERY_S = 1.0
+_LOOK_FOR_LINES_EVERY_S = 5.0
 _FIRST_LINE_S = 10.0
 _LINE_EVERY_S = 30.0
 _WINDOW_S = 60.0
@@ -117,7 +118,7 @@ def _bar(meter: Meter, over: threading.Event) -> None:
 
 def _lines(meter: Meter, over: threading.Event) -> None:
     due = time.monotonic() + _FIRST_LINE_S
-    while not over.wait(_LOOK_EVERY_S):
+    while not over.wait(_LOOK_FOR_LINES_EVERY_S):
         line = meter.line(now := time.monotonic(), meter.counts())
         if now >= due:
             due = now + _LINE_EVERY_S

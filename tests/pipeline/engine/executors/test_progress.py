@@ -112,7 +112,7 @@ def test_a_log_gets_lines_while_the_first_unit_is_on_its_way(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(progress, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "_LOOK_FOR_LINES_EVERY_S", 0.01)
     monkeypatch.setattr(progress, "_FIRST_LINE_S", 0.0)
     flow, found = Flow("encode"), meter()
     found.look = flow.snapshot
