@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gan_models.objective import Learned, Objective
     from gan_models.objectives import OBJECTIVES
     from gan_models.pix2pix import Pix2Pix, Pix2PixConfig
+    from gan_models.regions import regions
     from gan_models.schedule import learning_rate_factor
     from gan_models.translation import translation_mode
     from gan_models.winograd import train_winograd_trunk, with_winograd_trunk
@@ -48,6 +49,7 @@ __all__ = [
     "learning_rate_factor",
     "load_bundle",
     "pool_decisions",
+    "regions",
     "require_onnx",
     "save_bundle",
     "train_winograd_trunk",
@@ -97,6 +99,7 @@ _NAMES_OF = {
         "Pix2Pix",
         "Pix2PixConfig",
     ),
+    "regions": ("regions",),
     "schedule": ("learning_rate_factor",),
     "translation": ("translation_mode",),
     "winograd": (

@@ -62,6 +62,25 @@ class GeneratorConfig:
         """Least height and width of an input: a ResNet's blocks pad by reflection, which 1×1 does not allow."""
         return self.size_multiple if self.kind == "unet" else 8
 
+    def flop(self, pixels: float) -> float:
+        """Return the multiplications and additions in the convolutions for an image of so many pixels.
+
+        The same as `gan_models.complexity.flop_of` counts, without torch.
+        """
+        products = 0.0  # for one pixel of the image
+        if self.kind == "unet":
+            for level in range(self.depth):
+                inner, outer = (self.width * min(2 ** max(each, 0), 8) for each in (level, level - 1))
+                taken, given = (self.in_channels, self.out_channels) if level == 0 else (outer, outer)
+                joined = inner if level == self.depth - 1 else 2 * inner  # with the skip
+                products += 16 * (taken * inner + joined * given) / 4 ** (level + 1)
+        else:
+            w = self.width
+            products += 49 * w * (self.in_channels + self.out_channels)
+            products += 9 * (w * 2 * w / 4 + 2 * w * 4 * w / 16) * 2  # down, and up again
+            products += self.depth * 2 * 9 * (4 * w) ** 2 / 16
+        return 2 * products * pixels
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:

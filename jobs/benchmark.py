@@ -1,4 +1,4 @@
-"""Measure translation, its generator, a training step or its loader against this machine's own limits, in one run."""
+"""Measure translation, its generator, a training step, its loader or the engine against this machine's own limits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jobs.cli import DONE, UNUSABLE, run_job
 from jobs.ending import end
 from pipeline import storage
 from pipeline.benchmark.config import (
+    EngineBenchmarkConfig,
     GeneratorBenchmarkConfig,
     IngestBenchmarkConfig,
     StepBenchmarkConfig,
@@ -49,6 +50,16 @@ def step(config: StepBenchmarkConfig) -> int:
     return _write("step", dataclasses.asdict(measured), config.output)
 
 
+def engine(config: EngineBenchmarkConfig) -> int:
+    """Measure how busy the engine keeps pools whose actors take a fixed time for a unit."""
+    from pipeline.benchmark import engine as waiting
+    from pipeline.benchmark import table
+
+    measured = waiting.measure(config)
+    table.show_engine(measured, console(sys.stdout))
+    return _write("engine", dataclasses.asdict(measured), config.output)
+
+
 def ingest(config: IngestBenchmarkConfig) -> int:
     """Measure the loader of a training run, in memory and streamed, against what the training step consumes."""
     from pipeline.benchmark import ingest as ingesting
@@ -63,6 +74,7 @@ BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "translate": (TranslateBenchmarkConfig, translate),
     "generator": (GeneratorBenchmarkConfig, generator),
     "step": (StepBenchmarkConfig, step),
+    "engine": (EngineBenchmarkConfig, engine),
     "ingest": (IngestBenchmarkConfig, ingest),
 }
 

@@ -44,7 +44,7 @@ from pipeline.translate.job import (
     translating,
     versions,
 )
-from pipeline.translate.sizing import fitted_limits
+from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Decode, Encode, laid_out
 
 log = logging.getLogger("transdomain")
@@ -69,7 +69,12 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
     column = columns.pop()
     labels = _labels(config, sources, column)
     check_job(output, "augment")
-    chosen = _choose(config, models, output, slot, compute)
+    first, rows = next(iter(sources.values())), sum(source.rows for source in sources.values())
+    work = {
+        name: Work(first, column, resized_to(config.size, model), round(rows * config.translators[name].probability))
+        for name, model in models.items()
+    }
+    chosen = _choose(config, models, output, slot, compute, work)
     arithmetics = {name: arithmetic for name, (arithmetic, _) in chosen.items()}
     recipe = {
         "translators": {
@@ -89,7 +94,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         Decode, column, columns=labels, without_changed=schema_of_lost(config, next(iter(sources.values())))
     )
     workloads = [
-        make(name, _stages(config, name, model, arithmetics[name], read), config.translators[name].probability)
+        make(name, _stages(config, name, model, chosen[name], read), config.translators[name].probability)
         for name, model in models.items()
     ]
     if config.keep_originals:
@@ -104,7 +109,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         cut_by_rate=config.dry_run
         and config.limits.rows is None
         and not all(figures.seconds for _, figures in chosen.values()),
-        limits=fitted_limits(config, next(iter(sources.values())), list(chosen.values()), column),
+        limits=fitted_limits(config, [(*chosen[name], work[name]) for name in models]),
         workloads=workloads,
         label=slot,
         set_aside_changed=config.on_changed == "set_aside",
@@ -165,7 +170,7 @@ def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share:
 
 
 def _stages(
-    config: AugmentConfig, name: str, model: Model, arithmetic: Arithmetic, read: Callable[..., Decode]
+    config: AugmentConfig, name: str, model: Model, chosen: tuple[Arithmetic, Figures], read: Callable[..., Decode]
 ) -> tuple[Stage, ...]:
     """Return a translator's stages; `read` makes the first one from a size and a selection."""
     selection = draw(config.seed, name, config.translators[name].probability)
@@ -174,9 +179,9 @@ def _stages(
     return stages(
         config,
         decode=lambda: decode,
-        translate=translating(model, arithmetic),
+        translate=translating(model, *chosen),
         encode=lambda: encode,
-        device=arithmetic.device,
+        device=chosen[0].device,
     )
 
 
@@ -241,7 +246,12 @@ def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> st
 
 
 def _choose(
-    config: AugmentConfig, models: Mapping[str, Model], output: Output, slot: str, compute: Compute
+    config: AugmentConfig,
+    models: Mapping[str, Model],
+    output: Output,
+    slot: str,
+    compute: Compute,
+    work: Mapping[str, Work],
 ) -> dict[str, tuple[Arithmetic, Figures]]:
     """Return the arithmetic of each model, and its figures: the slot's own, else the last slot's, else measured."""
     begun, before = _recorded(output, slot)
@@ -251,12 +261,12 @@ def _choose(
         kept = found and (begun or _goes_on(model, found, config))
         recorded = (found.arithmetic, found.figures) if found and kept else ({}, Figures())
         try:
-            chosen[name] = arithmetic_for(model, config, recorded, output, compute)
+            chosen[name] = arithmetic_for(model, config, recorded, output, compute, work[name])
         except UserError:
             if begun or not kept:
                 raise
             log.info("%s: translator %s: this machine lacks what the last slot computed in", output.url, name)
-            chosen[name] = arithmetic_for(model, config, ({}, Figures()), output, compute)
+            chosen[name] = arithmetic_for(model, config, ({}, Figures()), output, compute, work[name])
     return chosen
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import UserError, check_range
-from pipeline.translate.config import Resources
+from pipeline.translate.config import Compile, Resources
 
 _LEAST = {
     "images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1, "pairs": 1,
-    "global_batch": 1, "shuffle_buffer": 1, "steps": 1, "source_size": 8,
+    "global_batch": 1, "shuffle_buffer": 1, "steps": 1, "source_size": 8, "units_each": 1,
 }  # fmt: skip
 
 
@@ -37,8 +37,9 @@ class TranslateBenchmarkConfig:
     """Device of the model, also in the plain loop."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision of model and pipeline, as in jobs.translate; the plain loop is fp32."""
-    compile: bool = False
-    """Compile the generator, as in jobs.translate."""
+    compile: Compile = "auto"
+    """Compile the generator, as in jobs.translate. auto: where that is faster, as for an archive that is large enough
+    to pay for it."""
     batch: int | None = None
     """Batch of the model, as in jobs.translate; by default 16 on a GPU, 1 on a CPU."""
     repeats: int = 3
@@ -118,6 +119,28 @@ class StepBenchmarkConfig:
 
     def __post_init__(self) -> None:
         _check_least(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineBenchmarkConfig:
+    """Options of `jobs.benchmark engine`, which measures how busy the engine keeps actors that only wait."""
+
+    actors: tuple[int, ...] = (1, 2, 4, 8)
+    """Sizes of the pool, one after the other."""
+    unit_s: float = 2.0
+    """Seconds that an actor takes for a unit."""
+    units_each: int = 12
+    """Units for each actor."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_engine.json."""
+    quick: bool = False
+    """Run once with a few short units: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check_least(self)
+        check_range("unit_s", self.unit_s, above=0)
+        if not self.actors or min(self.actors) < 1:
+            raise UserError(f"actors is {self.actors}: give sizes of a pool, of 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

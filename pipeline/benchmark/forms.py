@@ -46,8 +46,15 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
     precisions = hardware.supported_precisions(device)
     threads = host.available_cpus() if device == "cpu" else None
     forms = [
-        Arithmetic(device=device, threads=threads, batch=config.batch, **vars(form))
-        for form in measuring.forms_and_compiled(device, architecture.kind)
+        Arithmetic(
+            device=device,
+            precision=form.precision,
+            threads=threads,
+            trunk=form.trunk,
+            batch=config.batch,
+            compiled=((config.size, config.size),) if form.compile else (),
+        )
+        for form in measuring.all_forms(device, architecture.kind)
         if not (config.quick and form.compile)
     ]
     limits = MachineLimits(device, precisions)

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import torch
 
 from pipeline.benchmark.config import StepBenchmarkConfig
+from pipeline.benchmark.goals import step_goal
 from pipeline.benchmark.limits import MachineLimits, in_turn, machine
 from pipeline.cluster import hardware, host
 from pipeline.config import parse
 from pipeline.models import measuring
-from pipeline.models.arithmetic import Form
+from pipeline.models.arithmetic import Form, fastest
 from pipeline.stores.tables.ranges import Range
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import Context
@@ -40,6 +41,10 @@ class MeasuredSteps:
     matmul_flops: Mapping[str, float]
     forms: Sequence[Form]
     seconds: Sequence[Sequence[float]]
+    default: Form
+    """Form that jobs.train chooses: the fastest of those that are not compiled."""
+    goal: float
+    """Least ratio of eager fp32 to the default that a machine of this class should have."""
 
 
 def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
@@ -59,7 +64,7 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     precisions = hardware.supported_precisions(device) if config.precision == "all" else ("fp32",)
     forms = [
         form
-        for form in measuring.forms_and_compiled(device, recipe.generator.kind)
+        for form in measuring.all_forms(device, recipe.generator.kind, with_c=False)
         if form.precision in precisions and not (form.compile and (config.quick or not config.compile))
     ]
     steps: dict[Form, Callable[[], float]] = {}
@@ -70,7 +75,9 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     found = in_turn({**limits.measurements(), **steps}, 1 if config.quick else config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}
     config, seconds = dataclasses.replace(config, global_batch=batch), [found[form] for form in forms]
-    return MeasuredSteps(config, about, recipe.objective, recipe.crop_size, medians, forms, seconds)
+    default = fastest({form: statistics.median(found[form]) for form in forms if not form.compile})
+    goal = step_goal(device, about["cpu_capability"], default.precision)
+    return MeasuredSteps(config, about, recipe.objective, recipe.crop_size, medians, forms, seconds, default, goal)
 
 
 def _prepare(recipe: TrainConfig, form: Form, batch: int, device: str) -> Callable[[], float]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.benchmark.engine import MeasuredEngine
 from pipeline.benchmark.forms import MeasuredForms
 from pipeline.benchmark.ingest import MeasuredIngest
 from pipeline.benchmark.step import MeasuredSteps
@@ -51,11 +52,13 @@ def show_steps(measured: MeasuredSteps, console: Console) -> None:
     console.print(_limits(measured.matmul_flops))
     config = measured.config
     title = f"Training step: {measured.objective}, {measured.crop_size}², batch {config.global_batch}"
-    table = _table(title, "", "s/step", "best", "× the first")
+    table = _table(title, "", "s/step", "best", "× the first", "goal")
     plain = statistics.median(measured.seconds[0])
     for form, seconds in zip(measured.forms, measured.seconds, strict=True):
-        step = statistics.median(seconds)
-        table.add_row(str(form), f"{step:.3f}", f"{min(seconds):.3f}", f"{plain / step:.2f}")
+        step, is_default = statistics.median(seconds), form == measured.default
+        name = f"{form} (the default here)" if is_default else str(form)
+        goal = _against(plain / step, measured.goal if is_default else None)
+        table.add_row(name, f"{step:.3f}", f"{min(seconds):.3f}", f"{plain / step:.2f}", goal)
     table.caption = f"medians of {len(measured.seconds[0])}; {printable(config.recipe)}"
     console.print(table)
 
@@ -72,6 +75,18 @@ def show_ingest(measured: MeasuredIngest, console: Console) -> None:
         f"medians of {config.repeats}; both images of a pair are counted. {config.pairs} pairs of JPEG pictures of "
         f"{config.source_size}² in a Parquet store on a local disk. The loader alone leaves the step out"
     )
+    console.print(table)
+
+
+def show_engine(measured: MeasuredEngine, console: Console) -> None:
+    """Print the machine, and a line for each size of the pool."""
+    config = measured.config
+    console.print(_machine(measured.machine))
+    table = _table(f"Engine: units of {config.unit_s:g} s, {config.units_each} an actor", "", "busy", "goal")
+    for actors, busy in measured.busy.items():
+        name = f"{actors} actor" if actors == 1 else f"{actors} actors"
+        table.add_row(name, f"{busy:.3f}", _against(busy, measured.goal))
+    table.caption = "share of the actors' time from the first unit's begin to the last one's end; a unit only waits"
     console.print(table)
 
 
@@ -107,10 +122,17 @@ def _tables(measured: Measured) -> Iterator[Table]:
     )
     yield table
 
-    table = _table("Ratios", "", "median", "of the bests")
+    table = _table("Ratios", "", "median", "of the bests", "goal")
     for name, ratio in measured.ratios.items():
-        table.add_row(name, f"{ratio.median:.2f}", f"{ratio.of_bests:.2f}")
+        goal = _against(ratio.median, measured.goals.get(name))
+        table.add_row(name, f"{ratio.median:.2f}", f"{ratio.of_bests:.2f}", goal)
     yield table
+
+
+def _against(found: float, goal: float | None) -> str:
+    if goal is None:
+        return ""
+    return f"{goal:.2f}, {'met' if found >= goal else 'not met'}"
 
 
 def _machine(machine: Mapping[str, Any]) -> Table:

@@ -16,6 +16,7 @@ from gan_models.complexity import flop_of
 from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.config import TranslateBenchmarkConfig
 from pipeline.benchmark.contenders import ModelAlone, PlainLoop
+from pipeline.benchmark.goals import translation_goals
 from pipeline.benchmark.limits import MachineLimits, machine
 from pipeline.cluster import hardware, host
 from pipeline.engine import launch
@@ -29,12 +30,12 @@ from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
-from pipeline.translate.config import TranslateConfig
+from pipeline.translate.config import Compile, TranslateConfig
 from pipeline.translate.job import translate_job
 
 log = logging.getLogger("transdomain")
 
-_UNITS = 8
+_UNITS = 4  # as the plan of a small corpus has for one actor
 
 
 class PipelineTimes(NamedTuple):
@@ -74,6 +75,8 @@ class Measured:
     best: Mapping[str, float]
     """Best rates of plain, model and pipeline."""
     ratios: Mapping[str, Ratio]
+    goals: Mapping[str, float]
+    """Least value that a ratio should have on a machine of this class, by its name."""
     repetitions: Sequence[Mapping[str, Any]]
 
 
@@ -94,8 +97,9 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         jobs = (_translate_config(config, store, bundle, f"{scratch}/out{i}") for i in range(config.repeats + 1))
         arithmetic = default_arithmetic(next(jobs))
         log.info("measuring %s", arithmetic)
+        compiled: Compile = "always" if arithmetic.compiled else "never"
         jobs = (
-            dataclasses.replace(job, precision=arithmetic.precision, trunk=arithmetic.trunk)  # type: ignore[arg-type]
+            dataclasses.replace(job, precision=arithmetic.precision, trunk=arithmetic.trunk, compile=compiled)  # type: ignore[arg-type]
             for job in jobs
         )
         precisions = hardware.supported_precisions(device)
@@ -115,9 +119,24 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
 
 
 def default_arithmetic(config: TranslateConfig) -> Arithmetic:
-    """Return what `jobs.translate` chooses on this machine for what `config` leaves open, by its own measurement."""
+    """Return what `jobs.translate` chooses on this machine for what `config` leaves open, by its own measurement.
+
+    A few images do not pay for compiling the model, and a large archive does: so it is compiled first, unless it is
+    fastest in C. The choice then goes by what this has shown, as that of any later job on this machine.
+    """
+
+    def choose(wanted: TranslateConfig) -> Arithmetic:
+        return Arithmetic(**translate_job(wanted, compute).recipe["arithmetic"])
+
     with launch.Computing(config, [config.bundle]) as compute:
-        return Arithmetic(**translate_job(config, compute).recipe["arithmetic"])
+        chosen = choose(config)
+        if config.compile != "auto" or chosen.trunk == "winograd_c":
+            return chosen
+        try:
+            choose(dataclasses.replace(config, compile="always"))
+        except UserError as error:
+            log.warning("measured without compiled code: %s", error)
+        return choose(config)
 
 
 def _repetition(
@@ -211,6 +230,7 @@ def _summary(
             "pipeline": max(map(whole, repetitions)),
         },
         ratios=ratios,
+        goals=translation_goals(arithmetic.device, about["cpu_capability"], arithmetic.precision),
         repetitions=[{**r, "pipeline": r["pipeline"]._asdict()} for r in repetitions],
     )
 

@@ -19,3 +19,8 @@ WORKER_ENVIRONMENT = {
 def available_cpus() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def may_have_gpu() -> bool:
+    """Return False where this machine certainly has no NVIDIA or AMD GPU. Loads no library for it."""
+    return os.path.exists("/dev/kfd") or any(name.startswith(("nvidia", "dxg")) for name in os.listdir("/dev"))

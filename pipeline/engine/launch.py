@@ -53,17 +53,15 @@ class Computing:
     def __exit__(self, *error: Any) -> bool | None:
         return self._connected.__exit__(*error)
 
-    def __call__(
-        self, function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None
-    ) -> tuple[T, int]:
+    def __call__(self, function: Callable[[int], T], *, device: str, cpus: float | None, gpus: float | None) -> T:
         """Call `function` where the translating actors will run: in this process, or in a task on Ray.
 
-        The task books `cpus` (None for 1), and `gpus` (None for one where there are any and `device` is not cpu).
-        Returns what `function` returns, and the number of actors that a pool has by default. Raises what `function`
+        It is given the number of actors that a pool has by default. The task books `cpus` (None for 1), and `gpus`
+        (None for one where there are any and `device` is not cpu). Returns what `function` returns, and raises what it
         raises.
         """
         if self._options.local:
-            return function(), 1
+            return function(1)
         check_urls(self._urls, self._options)
         from pipeline.cluster import connection
         from pipeline.engine.executors import ray_task

@@ -6,11 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
-Trunk = Literal["direct", "winograd"]
-"""Way in which a ResNet's residual blocks convolve."""
+TrainedTrunk = Literal["direct", "winograd"]
+Trunk = Literal[TrainedTrunk, "winograd_c"]
+"""Way in which a ResNet's residual blocks convolve: winograd_c is Winograd's filtering in compiled C, which does not
+train."""
+_TRUNKS = {"direct": "", "winograd": ", Winograd", "winograd_c": ", Winograd in C"}
 
 TIE = 0.05
 """Share by which a form must be faster than a simpler one; less may be chance."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+AT_ONCE = {"cuda": 3, "cpu": 1}
+"""Units that an actor works on at once, by its device: beside a GPU one comes in and one goes out while another is
+computed. On a CPU they would only take the cores from each other."""
 
 K = TypeVar("K")
 
@@ -24,8 +34,8 @@ class Form:
     compile: bool = False
 
     def __str__(self) -> str:
-        trunk = ", Winograd" if self.trunk == "winograd" else ""
-        return f"{self.precision}{trunk}, {'compiled' if self.compile else 'eager'}"
+        how = "" if self.trunk == "winograd_c" else ", compiled" if self.compile else ", eager"
+        return f"{self.precision}{_TRUNKS[self.trunk]}{how}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +46,26 @@ class Arithmetic:
     precision: str
     threads: int | None
     """Number of CPU threads, which decides the order of some sums, and so a last bit; None on a GPU."""
-    compile: bool
     trunk: Trunk
     batch: int
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
+    compiled: Sequence[Size] = ()
+    """Sizes, as the network takes them, for which there is compiled code. Images of all others are translated eagerly,
+    so the size of an image decides."""
+
+    def __post_init__(self) -> None:
+        sizes = tuple((height, width) for height, width in self.compiled)  # a record has lists
+        object.__setattr__(self, "compiled", sizes)
 
     def __str__(self) -> str:
         where = self.device if self.threads is None else f"{self.device} with {self.threads} thread(s)"
-        return f"{self.form}, batch {self.batch}, {where}"
+        sizes = ", ".join(f"{width} × {height}" for height, width in self.compiled)
+        return f"{self.form}{f' for {sizes}' if sizes else ''}, batch {self.batch}, {where}"
 
     @property
     def form(self) -> Form:
         """Return the part of it that is measured."""
-        return Form(precision=self.precision, trunk=self.trunk, compile=self.compile)
+        return Form(precision=self.precision, trunk=self.trunk, compile=bool(self.compiled))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +90,10 @@ class Figures:
     def seconds_of(self, form: Form, pixels: float | None = None) -> float | None:
         """Return the seconds an image in this form, of so many pixels or of the size that was measured.
 
-        Forms are measured eager, so a compiled one takes a little less. None where nothing was measured.
+        A compiled form that was not measured takes a little less than the eager one, whose figure is returned. None
+        where nothing was measured.
         """
-        found = self.seconds.get(str(replace(form, compile=False)))
+        found = self.seconds.get(str(form)) or self.seconds.get(str(replace(form, compile=False)))
         return found if found is None or pixels is None else found * pixels / self.side**2
 
     def record(self) -> dict[str, Any]:
@@ -83,9 +101,12 @@ class Figures:
         return asdict(self) if self.seconds else {}
 
 
+NOTHING_MEASURED = Figures()
+
+
 def exact(device: str, *, batch: int) -> Arithmetic:
     """Return the arithmetic without shortcuts, in fp32; for what is measured or looked at, not for archives."""
-    return Arithmetic(device=device, precision="fp32", threads=None, compile=False, trunk="direct", batch=batch)
+    return Arithmetic(device=device, precision="fp32", threads=None, trunk="direct", batch=batch)
 
 
 def fastest(seconds: Mapping[K, float]) -> K:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 
 from pipeline.cluster import hardware
+from pipeline.models import native
 from pipeline.models.arithmetic import Figures, Form, Trunk
 
 PASS_S = 1.0
@@ -22,6 +23,8 @@ PASS_S = 1.0
 _SMALL_S = 0.01
 """Seconds an image on one core, below which no choice is made on a CPU: decoding and encoding take as long."""
 _CALLS = 3
+
+K = TypeVar("K")
 
 Clock = Callable[[], float]
 Pass = Callable[[], object]
@@ -34,12 +37,14 @@ def forms(
     kind: str,
     precision: str = "auto",
     trunk: Literal["auto"] | Trunk = "auto",
+    with_c: bool = True,
 ) -> list[Form]:
     """Return the forms in which `device` computes a `kind` of generator in hardware, the simplest first.
 
     `precision` and `trunk` leave those that are asked for. fp16 has to be asked for, and needs a GPU: its range is too
     small for gradients that are not scaled. Winograd's trunk is for a resnet in fp32 on a CPU: a quarter of the
-    multiplications pays only where they are expensive, and the transforms need fp32. Raises ValueError where none is
+    multiplications pays only where they are expensive, and the transforms need fp32. Its form in C takes the place of
+    the other where there is a C compiler, unless `with_c` is False: it does not train. Raises ValueError where none is
     left.
     """
     supported = hardware.supported_precisions(device)
@@ -49,23 +54,38 @@ def forms(
             f"precision {precision} is not in the hardware of this {device} ({hardware.describe(device)}); "
             f"use {' or '.join(supported)}"
         )
+    everywhere: Sequence[Trunk] = ("direct",)
     found = [
         Form(precision=each, trunk=way)
         for each in precisions
-        for way in get_args(Trunk)
-        if trunk in ("auto", way) and (way == "direct" or (kind, device, each) == ("resnet", "cpu", "fp32"))
+        for way in (_trunks(trunk, with_c) if (kind, device, each) == ("resnet", "cpu", "fp32") else everywhere)
+        if trunk in ("auto", way)
     ]
+    if not found and trunk == "winograd_c" and (kind, device) == ("resnet", "cpu") and "fp32" in precisions:
+        raise ValueError("trunk winograd_c needs a C compiler (gcc), which this machine has not; set trunk to auto")
     if not found:
         raise ValueError(
-            f"trunk winograd is for a resnet on a CPU in fp32, and this is a {kind} on {device} in "
+            f"trunk {trunk} is for a resnet on a CPU in fp32, and this is a {kind} on {device} in "
             f"{' or '.join(precisions)}; set trunk to auto{' or precision to fp32' if device == 'cpu' else ''}"
         )
     return found
 
 
-def forms_and_compiled(device: str, kind: str) -> list[Form]:
-    """Return the forms of `forms`, each eager and then compiled."""
-    return [replace(form, compile=compiled) for form in forms(device, kind=kind) for compiled in (False, True)]
+def _trunks(asked: Literal["auto"] | Trunk, with_c: bool) -> Sequence[Trunk]:
+    """Return the trunks that this machine has, without `winograd` where it is not asked for and C is there."""
+    if asked == "direct" or asked == "winograd":
+        return [asked]
+    if with_c and native.is_available():
+        return "direct", "winograd_c"
+    return "direct", "winograd"
+
+
+def all_forms(device: str, kind: str, *, with_c: bool = True) -> list[Form]:
+    """Return every form that `device` has, each eager and then compiled; that in C is compiled as it is."""
+    found = forms(device, kind=kind, with_c=False)
+    pairs = [replace(form, compile=compiled) for form in found for compiled in (False, True)]
+    in_c = [form for form in forms(device, kind=kind) if form.trunk == "winograd_c"] if with_c else []
+    return [*pairs, *in_c]
 
 
 class Clocks(NamedTuple):
@@ -112,7 +132,7 @@ def measure(
     def alone(side: int) -> float:
         """Return the seconds of a pass in the simplest form with one thread."""
         with _threads(clocks.threads and 1):
-            return _timed({simplest: make(simplest, side)}, _CALLS, clocks.one_thread)[simplest]
+            return least_seconds({simplest: make(simplest, side)}, clocks.one_thread)[simplest]
 
     def scaled(seconds: float, side: int) -> float:
         """Return the seconds an image of the wanted side, from those of a pass."""
@@ -125,7 +145,7 @@ def measure(
     expected_s = quick_s / (clocks.threads or 1)
     side = next((s for s in sides if expected_s * (s / smallest) ** 2 <= PASS_S), smallest)
     with _threads(clocks.threads):
-        found = _timed({form: make(form, side) for form in candidates}, _CALLS, clocks.all_threads)
+        found = least_seconds({form: make(form, side) for form in candidates}, clocks.all_threads)
     return {form: scaled(seconds, side) for form, seconds in found.items()}
 
 
@@ -153,12 +173,12 @@ def sides(wanted: int, multiple: int, least: int) -> list[int]:
     return sorted(set(smaller), reverse=True)
 
 
-def _timed(passes: dict[Form, Pass], calls: int, clock: Clock) -> dict[Form, float]:
+def least_seconds(passes: Mapping[K, Pass], clock: Clock) -> dict[K, float]:
     """Return the least seconds of each pass, all taken in turn, after one that warms up."""
     for each in passes.values():
         each()
     found = dict.fromkeys(passes, float("inf"))
-    for _ in range(calls):
+    for _ in range(_CALLS):
         for form, each in passes.items():
             started = clock()
             each()

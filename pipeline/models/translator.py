@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,8 +18,10 @@ from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
 from gan_models.pixels import from_pixels, pad_by_reflection, to_pixels
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import RGB, PixelType
-from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.arithmetic import Arithmetic, Size
 from pipeline.models.bundles import pixel_types
+from pipeline.models.compiled import Package
+from pipeline.models.native import with_native_trunk
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
 """Messages, in lower case, of allocators that have no exception of their own."""
@@ -26,14 +30,16 @@ _NOT_FINITE = "the translation has values that are no finite numbers"
 
 
 def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
-    """Return `generator` ready to translate: on its device, in its precision, compiled where `arithmetic` says so."""
+    """Return `generator` ready to translate eagerly: on its device, in its precision, with its trunk."""
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
     network = translation_mode(generator).to(arithmetic.device, dtype)
     if arithmetic.trunk == "winograd":
         network = with_winograd_trunk(network)
-    if arithmetic.device == "cuda" or arithmetic.compile:
+    elif arithmetic.trunk == "winograd_c":
+        network = with_native_trunk(network)
+    if arithmetic.device == "cuda":
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return torch.compile(network, dynamic=False) if arithmetic.compile else network  # type: ignore[return-value]
+    return network
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,22 @@ class Translator:
     """Type of the frames' pixels."""
     gives: PixelType = RGB
     """Type of the translations' pixels."""
+    compiled: Mapping[Size, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
+    """Compiled code of the same network, by the size of the images that come to it."""
 
     @classmethod
     def of(cls, generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic) -> Translator:
-        """Return the translator of a generator of this architecture."""
+        """Return the translator of a generator of this architecture.
+
+        Raises CannotCompileError where `arithmetic` has compiled sizes that this machine's cache lacks, and no compiler
+        makes them.
+        """
         network, (takes, gives) = prepare(generator, arithmetic), pixel_types(config)
-        return cls(network, arithmetic, config.size_multiple, config.least_size, takes, gives)
+        compiled = {
+            size: Package.of(network, (arithmetic.batch, config.in_channels, *size), arithmetic).load()
+            for size in arithmetic.compiled
+        }
+        return cls(network, arithmetic, config.size_multiple, config.least_size, takes, gives, compiled)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
         """Translate frames ([height, width, channels], any sizes); return translations and faults by position.
@@ -111,12 +127,12 @@ class Translator:
 
 
 def noise_pass(
-    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, side: int
+    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, size: Size
 ) -> Callable[[], np.ndarray]:
-    """Return a function that translates one batch of square images of noise, `side` pixels wide, to be timed."""
+    """Return a function that translates one batch of images of noise, to be timed."""
     translator = Translator.of(generator, config, arithmetic)
     takes, random = translator.takes, np.random.default_rng(0)
-    shape = (arithmetic.batch, side, side, takes.channels)
+    shape = (arithmetic.batch, *size, takes.channels)
     frames = list(random.integers(0, takes.peak, shape, takes.dtype, endpoint=True))
     return lambda: translator.all(frames)
 
@@ -168,14 +184,47 @@ def _prove_network(translator: Translator, shape: tuple[int, ...]) -> None:
 def _forward(translator: Translator, frames: Sequence[np.ndarray]) -> list[np.ndarray | None]:
     """Return the translation of each frame, all of one size; None where it is not finite."""
     arithmetic, (height, width) = translator.arithmetic, frames[0].shape[:2]
-    padded = [*frames, *[frames[-1]] * (arithmetic.batch - len(frames))]
-    pixels_NCHW = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2)
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
-    with torch.inference_mode():
-        pixels = from_pixels(pixels_NCHW.to(arithmetic.device))
+    with torch.inference_mode(), _own_stream(arithmetic.device):
+        pixels = from_pixels(_upload([*frames, *[frames[-1]] * (arithmetic.batch - len(frames))], arithmetic.device))
         input_NCHW = pad_by_reflection(pixels, translator.multiple, translator.least).to(dtype)
-        output_NCHW = translator.network(input_NCHW)[: len(frames), :, :height, :width].float()
+        height_width = (input_NCHW.shape[2], input_NCHW.shape[3])
+        network = translator.compiled.get(height_width, translator.network)
+        output_NCHW = network(input_NCHW)[: len(frames), :, :height, :width].float()
         finite_N = output_NCHW.isfinite().flatten(1).all(1)
         output_NCHW = to_pixels(output_NCHW, getattr(torch, translator.gives.dtype.name))
-        output_NHWC = output_NCHW.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        output_NHWC = _download(output_NCHW.permute(0, 2, 3, 1).contiguous())
     return [frame if finite else None for frame, finite in zip(output_NHWC, finite_N.tolist(), strict=True)]
+
+
+class _Streams(threading.local):
+    """Stream of each thread, so that the copies of one unit run beside the computation of another."""
+
+    @functools.cached_property
+    def own(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream()
+
+
+_streams = _Streams()
+
+
+def _own_stream(device: str) -> contextlib.AbstractContextManager[object]:
+    return torch.cuda.stream(_streams.own) if device == "cuda" else contextlib.nullcontext()
+
+
+def _upload(frames: Sequence[np.ndarray], device: str) -> torch.Tensor:
+    """Return frames of one size as [N, C, H, W] on `device`, on their way there by this thread's stream."""
+    shape, dtype = (len(frames), *frames[0].shape), torch.from_numpy(np.empty(0, frames[0].dtype)).dtype
+    host_NHWC = torch.empty(shape, dtype=dtype, pin_memory=device == "cuda")
+    np.stack(frames, out=host_NHWC.numpy())
+    return host_NHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
+
+
+def _download(pixels_NHWC: torch.Tensor) -> np.ndarray:
+    """Return pixels in memory of their own, once this thread's stream has brought them."""
+    if pixels_NHWC.device.type == "cpu":
+        return pixels_NHWC.numpy()
+    host_NHWC = torch.empty(pixels_NHWC.shape, dtype=pixels_NHWC.dtype, pin_memory=True)
+    host_NHWC.copy_(pixels_NHWC, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    return host_NHWC.numpy().copy()  # page-locked memory is scarce

@@ -95,6 +95,7 @@ def _candidates(context: Context, begun: Form | None) -> list[Form]:
             kind=config.generator.kind,
             precision=begun.precision if begun else config.precision,
             trunk=begun.trunk if begun else config.trunk,
+            with_c=False,
         )
     except ValueError as error:
         if not begun:

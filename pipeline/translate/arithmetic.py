@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from gan_models import GeneratorConfig
 from pipeline.cluster import host
 from pipeline.errors import UserError
-from pipeline.models.arithmetic import Arithmetic, Figures, Form, Trunk, fastest
-from pipeline.translate.config import TranslationOptions
+from pipeline.models.arithmetic import Arithmetic, Figures, Form, Size, Trunk, fastest
+from pipeline.translate.config import Compile, TranslationOptions
+from pipeline.translate.sizing import Planned
 
 log = logging.getLogger("transdomain")
 
@@ -22,20 +24,22 @@ BATCHES = {"cuda": 16, "cpu": 1}
 """Images at once where nothing else is asked for."""
 
 
-class Compute(Protocol):
-    """Function that calls another one in a process like those that will compute.
+_SMALL_FLOP = 2e11
+"""Multiplications and additions that a slow CPU makes in the seconds that a measurement takes."""
 
-    It returns that one's result, and the number of processes that will compute where the user does not say.
+
+class Compute(Protocol):
+    """Function that calls another one in a process like those that will compute, and returns its result.
+
+    It gives it the number of processes that will compute where the user does not say.
     """
 
-    def __call__(
-        self, function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None
-    ) -> tuple[T, int]: ...
+    def __call__(self, function: Callable[[int], T], *, device: str, cpus: float | None, gpus: float | None) -> T: ...
 
 
-def here(function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None) -> tuple[T, int]:
+def here(function: Callable[[int], T], *, device: str, cpus: float | None, gpus: float | None) -> T:
     """Call `function` in this process, the only one that will compute."""
-    return function(), 1
+    return function(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +49,42 @@ class Wanted:
     device: str
     precision: str
     trunk: Literal["auto"] | Trunk
-    compile: bool
+    compile: Compile
+    compiled: Sequence[Size]
     batch: int | None
     threads: int | None
+    actors: int | None
+
+
+class Generator(NamedTuple):
+    """Generator to choose for, in a bundle."""
+
+    url: str
+    direction: str
+    config: GeneratorConfig
+    training_size: int
+    """Side of the square training images, in pixels."""
 
 
 def choose_arithmetic(
-    url: str,
-    direction: str,
-    kind: str,
+    generator: Generator,
     options: TranslationOptions,
     recorded: Mapping[str, Any],
     compute: Compute,
+    planned: Callable[[], Planned],
 ) -> tuple[Arithmetic, Figures]:
-    """Return the arithmetic for a bundle's generator, of this `kind`, and the figures by which it was chosen.
+    """Return the arithmetic for a generator, and the figures by which it was chosen.
 
     `recorded` is the arithmetic that the output, or the slot, began with; its settings are kept, and nothing is
     measured. Otherwise the forms that are not excluded by what the user asks for are timed by `compute`; a single one,
-    too, unless the user gives the rows of a unit, which would else be cut by its rate. A dry run, which makes nothing,
-    measures nothing.
+    too, unless the user gives the rows of a unit, which would else be cut by its rate. The fastest is then compiled for
+    the sizes where that pays for the images that are planned. Nothing is measured for a few small images, which take
+    less time than that, and in a dry run, which makes nothing.
 
     Raises UserError where the device that is to compute lacks what is recorded or asked for.
     """
+    if options.compile == "always" and recorded and not recorded.get("compiled"):
+        raise UserError("it began without compiled code; leave out --compile always, or give another output")
     wanted = _wanted(options, recorded)
     elsewhere = bool(os.environ.get("RAY_ADDRESS")) and not options.local
     if recorded and elsewhere:
@@ -76,23 +94,34 @@ def choose_arithmetic(
         return _provisional(wanted), Figures()
     if wanted.device == "cuda" and not elsewhere:
         _device(wanted)  # refused before anything is started
+    if not recorded and not elsewhere and _is_small(generator, wanted, planned):
+        return _settled(wanted, "cpu", Form(precision="fp32")), Figures()
     if recorded or (not elsewhere and _asks_for_all(options)):
-        candidates = _candidates(wanted, kind)
+        candidates = _candidates(wanted, generator.config.kind)
         if recorded or len(candidates) == 1:
             return next(iter(candidates.values())), Figures()
-    resources = options.resources
-    (arithmetic, figures), actors = compute(
-        functools.partial(_measured, url, direction, wanted),
+    arithmetic, figures = compute(
+        functools.partial(_measured, generator, wanted, planned()),
         device=options.device,
-        cpus=resources.actor_cpus,
-        gpus=resources.actor_gpus,
+        cpus=options.resources.actor_cpus,
+        gpus=options.resources.actor_gpus,
     )
-    figures = replace(figures, actors=resources.max_actors or resources.actors or actors)
     if len(figures.seconds) > 1:
         log.info("%s is the fastest here: %s", arithmetic.form, figures)
     else:
         log.info("measured: %s", figures)
     return arithmetic, figures
+
+
+def _is_small(generator: Generator, wanted: Wanted, planned: Callable[[], Planned]) -> bool:
+    """Return True where all images are translated, on a CPU, before the forms are measured; none is then chosen."""
+    left_open = (wanted.precision, wanted.trunk, wanted.compile) == ("auto", "auto", "auto")
+    if not left_open or wanted.device == "cuda" or (wanted.device == "auto" and host.may_have_gpu()):
+        return False
+    images, sizes = planned()
+    side = generator.training_size
+    pixels = max((height * width for height, width in sizes), default=side * side)
+    return images * generator.config.flop(pixels) < _SMALL_FLOP
 
 
 def _provisional(wanted: Wanted) -> Arithmetic:
@@ -106,7 +135,7 @@ def _provisional(wanted: Wanted) -> Arithmetic:
 
 def _asks_for_all(options: TranslationOptions) -> bool:
     """Return True where the user leaves nothing to be measured: no form, and no rows of a unit."""
-    return options.limits.rows is not None and options.precision != "auto"
+    return options.limits.rows is not None and options.precision != "auto" and options.compile != "always"
 
 
 def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
@@ -115,8 +144,10 @@ def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
         precision=options.precision if options.precision != "auto" else recorded.get("precision", "auto"),
         trunk=options.trunk if options.trunk != "auto" else recorded.get("trunk", "auto"),
         compile=options.compile,
+        compiled=() if options.compile == "never" else [tuple(size) for size in recorded.get("compiled", ())],
         batch=options.batch or recorded.get("batch"),
         threads=options.resources.threads or recorded.get("threads"),
+        actors=options.resources.max_actors or options.resources.actors,
     )
 
 
@@ -125,9 +156,9 @@ def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
         device=device,
         precision=form.precision,
         threads=None if device == "cuda" else wanted.threads or host.available_cpus(),
-        compile=wanted.compile,
         trunk=form.trunk,
         batch=wanted.batch or BATCHES[device],
+        compiled=wanted.compiled,
     )
 
 
@@ -147,29 +178,48 @@ def _candidates(wanted: Wanted, kind: str) -> dict[Form, Arithmetic]:
 
     device = _device(wanted)
     try:
-        found = measuring.forms(device, kind=kind, precision=wanted.precision, trunk=wanted.trunk)
+        found = measuring.forms(
+            device,
+            kind=kind,
+            precision=wanted.precision,
+            trunk=wanted.trunk,
+            with_c=wanted.compile != "always",  # it is compiled as it is, and by no other compiler
+        )
     except ValueError as error:
         raise UserError(str(error)) from error
     return {form: _settled(wanted, device, form) for form in found}
 
 
-def _measured(url: str, direction: str, wanted: Wanted) -> tuple[Arithmetic, Figures]:
+def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: int) -> tuple[Arithmetic, Figures]:
     """Return the fastest arithmetic of this process's device, and the figures. Loads the bundle by itself."""
     from pipeline.models import measuring
     from pipeline.models.bundles import open_bundle
     from pipeline.models.translator import noise_pass
+    from pipeline.translate.compiling import planned_sizes, with_compiled
 
-    bundle = open_bundle(url, direction=direction)
-    network, config = bundle.generator(direction), bundle.generator_configs[direction]
-    candidates = _candidates(wanted, config.kind)
+    bundle, config = open_bundle(generator.url, direction=generator.direction), generator.config
+    network = bundle.generator(generator.direction)
+    candidates, actors = _candidates(wanted, config.kind), wanted.actors or actors
     simplest = next(iter(candidates.values()))
-    sides = measuring.sides(bundle.training_size, config.size_multiple, config.least_size)
+    sides = measuring.sides(generator.training_size, config.size_multiple, config.least_size)
     seconds = measuring.measure(
         list(candidates),
-        # Eager, even where it will be compiled: each form at each side would take half a minute to compile.
-        lambda form, side: noise_pass(network, config, replace(candidates[form], compile=False), side),
+        lambda form, side: noise_pass(network, config, candidates[form], (side, side)),
         sides,
         images=simplest.batch,
         clocks=measuring.clocks_of(simplest.device, simplest.threads),
     )
-    return candidates[fastest(seconds)], measuring.figures(seconds, sides[0], simplest.device)
+    form = fastest(seconds)
+    chosen = candidates[form]
+    if wanted.compile != "never":
+        chosen, gain = with_compiled(
+            network,
+            config,
+            chosen,
+            wanted.compile,
+            planned_sizes(planned, config, generator.training_size),
+            lambda size: planned.images / actors * seconds[form] * size[0] * size[1] / sides[0] ** 2,
+        )
+        if gain:
+            seconds[chosen.form] = seconds[form] / gain.ratio
+    return chosen, replace(measuring.figures(seconds, sides[0], simplest.device), actors=actors)

@@ -13,6 +13,7 @@ from pipeline.models.arithmetic import Trunk
 from pipeline.stores.forms.form import FormName
 from pipeline.stores.forms.registry import writable_form
 
+Compile = Literal["auto", "always", "never"]
 SizePolicy = Literal["native", "original", "training"]
 
 
@@ -54,9 +55,11 @@ class TranslationOptions:
     """Precision of the model. auto: the fastest here, by a measurement of a few seconds before the first unit."""
     trunk: Literal["auto"] | Trunk = "auto"
     """Convolution in a ResNet's residual blocks: direct, or winograd, with a quarter of the multiplications, in fp32 on
-    a CPU. auto: the faster one here, by the same measurement."""
-    compile: bool = False
-    """Compile the generator by torch.compile: half a minute for each image shape, then faster on some hardware."""
+    a CPU; winograd_c is the same in C, which is faster and needs a C compiler. auto: the fastest here, by the same
+    measurement."""
+    compile: Compile = "auto"
+    """Compile the generator ahead of time for the most common image sizes, which takes about a minute for each and is
+    kept in ~/.cache. auto: where that saves more than it costs, and it has proved faster here."""
     batch: int | None = None
     """Images of one size that the model takes at once, padded to this number; by default 16 on a GPU, 1 on a CPU."""
     resources: Resources = Resources()

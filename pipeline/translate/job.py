@@ -18,16 +18,16 @@ from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
-from pipeline.models.arithmetic import Arithmetic, Figures
+from pipeline.models.arithmetic import AT_ONCE, Arithmetic, Figures
 from pipeline.models.bundles import check_weights, describe, pixel_types
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
-from pipeline.translate.arithmetic import Compute, choose_arithmetic, here
+from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
-from pipeline.translate.sizing import fitted_limits
+from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Decode, Encode, Translate
 
 
@@ -73,14 +73,18 @@ def arithmetic_for(
     recorded: tuple[Mapping[str, Any], Figures],
     output: Output,
     compute: Compute,
+    work: Work,
 ) -> tuple[Arithmetic, Figures]:
     """Return the arithmetic to translate with, and the figures by which it was chosen; see `choose_arithmetic`.
 
     `recorded` are those that the output began with.
     """
-    kind, (begun, before) = model.bundle.generator_configs[model.direction].kind, recorded
+    begun, before = recorded
+    generator = Generator(
+        model.url, model.direction, model.bundle.generator_configs[model.direction], model.bundle.training_size
+    )
     try:
-        arithmetic, figures = choose_arithmetic(model.url, model.direction, kind, options, begun, compute)
+        arithmetic, figures = choose_arithmetic(generator, options, begun, compute, work.planned)
     except UserError as error:
         raise UserError(f"{output.url}: {error}") from error
     return arithmetic, figures if figures.seconds else before
@@ -98,7 +102,8 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     earlier = earlier_names(source.schema, column)
     check_columns(source, set(source.schema.names) - earlier.keys(), column)
     check_job(output, "translate")
-    arithmetic, figures = arithmetic_for(model, config, _recorded(output), output, compute)
+    work = Work(source, column, resized_to(config.size, model), source.rows)
+    arithmetic, figures = arithmetic_for(model, config, _recorded(output), output, compute, work)
     recipe = model.recipe(arithmetic) | {
         "input_column": column,
         "keep_source": config.keep_source,
@@ -113,13 +118,13 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     )
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
-    work = Workload(
+    workload = Workload(
         output=output,
         fingerprint=fingerprint(recipe),
         stages=stages(
             config,
             decode=lambda: decode,
-            translate=translating(model, arithmetic),
+            translate=translating(model, arithmetic, figures),
             encode=lambda: encode,
             device=arithmetic.device,
         ),
@@ -132,8 +137,8 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         recipe=recipe,
         measured=figures.record(),
         cut_by_rate=config.dry_run and config.limits.rows is None and not figures.seconds,
-        limits=fitted_limits(config, source, [(arithmetic, figures)], column),
-        workloads=[work],
+        limits=fitted_limits(config, [(arithmetic, figures, work)]),
+        workloads=[workload],
         moved=config.moved,
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
@@ -176,10 +181,10 @@ def _recorded(output: Output) -> tuple[Mapping[str, Any], Figures]:
     return segments[-1].recipe.get("arithmetic", {}), Figures(**segments[-1].measured)
 
 
-def translating(model: Model, arithmetic: Arithmetic) -> Callable[[], Translate]:
+def translating(model: Model, arithmetic: Arithmetic, figures: Figures) -> Callable[[], Translate]:
     """Return a function that loads the model in the process that is to translate."""
     url, direction = model.url, model.direction  # without the weights
-    return lambda: Translate(url, direction, arithmetic)
+    return lambda: Translate(url, direction, arithmetic, figures)
 
 
 def stages(
@@ -200,7 +205,7 @@ def stages(
         Stage(name="decode", make=decode, cpus=decode_cpus, stall_s=stall_s, cpus_option="--resources.decode_cpus"),
         Stage(
             name="translate", make=translate, cpus=actor_cpus, gpus=gpus, actors=pool, stall_s=stall_s,
-            cpus_option="--resources.actor_cpus", actors_option="--resources.actors",
+            at_once=AT_ONCE[device], cpus_option="--resources.actor_cpus", actors_option="--resources.actors",
         ),
         Stage(name="encode", make=encode, cpus=encode_cpus, stall_s=stall_s, cpus_option="--resources.encode_cpus"),
     )  # fmt: skip

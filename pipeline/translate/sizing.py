@@ -1,50 +1,96 @@
-"""Size of the units of a translation: by the rate of the model on images of this corpus, and by the pool."""
+"""Images that a translation has before it: how many, of what sizes, and the units that they are cut into."""
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline import images
 from pipeline.engine.records.units import Limits
 from pipeline.errors import StorageError
-from pipeline.models.arithmetic import Arithmetic, Figures
+from pipeline.models.arithmetic import Arithmetic, Figures, Size
 from pipeline.stores import SourceChangedError, Store, read_rows
 from pipeline.stores.forms.registry import form_of_ranges
-from pipeline.stores.tables.ranges import first_rows
+from pipeline.stores.tables.ranges import Range, first_rows
 from pipeline.translate.config import TranslationOptions
 
 _SAMPLE = 64
 """Rows whose recorded sizes are looked at."""
+_FILES = 8
+"""Files of a folder that are read for their sizes."""
 
 
-def fitted_limits(
-    options: TranslationOptions, source: Store, models: Sequence[tuple[Arithmetic, Figures]], column: str
-) -> Limits:
+class Planned(NamedTuple):
+    """Images that one model is to translate."""
+
+    images: int
+    sizes: Sequence[Size]
+    """Sizes of some of them, as they come to the network; empty where nothing is known of them."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Images of one store, and what is done to their size. Nothing is read before it is asked for."""
+
+    source: Store
+    column: str
+    side: int | None
+    """Side, in pixels, that they are resized to; None for their own size."""
+    images: int
+
+    @functools.cached_property
+    def sizes(self) -> Sequence[Size]:
+        """Sizes of some of the images, as they are translated; empty where it would take a long read to know them."""
+        return [(self.side, self.side)] if self.side else sample_sizes(self.source, self.column)
+
+    @property
+    def pixels(self) -> float | None:
+        """Return the number of pixels of an ordinary image; None where it is not known."""
+        return statistics.median(height * width for height, width in self.sizes) if self.sizes else None
+
+    def planned(self) -> Planned:
+        """Return what can be sent to another process."""
+        return Planned(self.images, self.sizes)
+
+
+def fitted_limits(options: TranslationOptions, models: Sequence[tuple[Arithmetic, Figures, Work]]) -> Limits:
     """Return the limits of a unit, in rows by the rate of the slowest model and the number of actors."""
-    known = [figures.seconds_of(arithmetic.form) for arithmetic, figures in models if figures.seconds]
-    if options.limits.rows is not None or not known:
+    measured = [each for each in models if each[1].seconds]
+    if options.limits.rows is not None or not measured:
         return options.limits
-    pixels = typical_pixels(source, column) if options.size == "native" else None
-    seconds = [figures.seconds_of(arithmetic.form, pixels) or 0.0 for arithmetic, figures in models]
-    return options.limits.fitted(source.rows, seconds=max(seconds), actors=max(figures.actors for _, figures in models))
+    seconds, actors, rows = max(
+        (figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors, work.source.rows)
+        for made, figures, work in measured
+    )
+    return options.limits.fitted(rows, seconds=seconds, actors=actors)
 
 
-def typical_pixels(source: Store, column: str) -> float | None:
-    """Return the number of pixels of an ordinary image among the first of a store; None where that takes a long read.
+def sample_sizes(source: Store, column: str) -> Sequence[Size]:
+    """Return the heights and widths of some of the first images of a store; none where that takes a long read.
 
-    It is the median of the recorded sizes, where the store has them, else that of the first file of a folder.
+    They are the recorded ones, where the store has them, else those of the first files of a folder.
     """
     first = [piece for piece in source.ranges if piece.rows]
     try:
         if column == "image" and {"width", "height"} <= set(source.schema.names):
             rows = read_rows(first_rows(first, _SAMPLE), ("width", "height")).to_pylist()
-            sizes = [row["width"] * row["height"] for row in rows if row["width"] and row["height"]]
-            return statistics.median(sizes) if sizes else None
+            return [(row["height"], row["width"]) for row in rows if row["width"] and row["height"]]
         if form_of_ranges(first).names_are_keys:
-            row = read_rows(first_rows(first, 1), (column,)).to_pylist()[0]
+            return _decoded_sizes(first_rows(first, _FILES), column)
+    except (SourceChangedError, StorageError, TypeError):
+        pass  # its unit will say so; here it only decides how large the units are, and what is compiled
+    return []
+
+
+def _decoded_sizes(ranges: Sequence[Range], column: str) -> list[Size]:
+    found = []
+    for row in read_rows(ranges, (column,)).to_pylist():
+        try:
             height, width = images.decode(images.encoded_in(row[column])).pixels.shape[:2]
-            return height * width
-    except (images.BadImage, SourceChangedError, StorageError, TypeError):
-        return None  # its unit will say so; here it only decides how large the units are
-    return None
+        except images.BadImage:
+            continue
+        found.append((height, width))
+    return found

@@ -5,6 +5,7 @@ They do not import Ray, and of their processes only those that hold a model impo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Quarantined
 from pipeline.engine.records.units import Unit
-from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.arithmetic import NOTHING_MEASURED, Arithmetic, Figures
 from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
@@ -75,13 +76,20 @@ class Decode:
 class Translate:
     """Stage that runs a bundle's generator on the frames of a unit."""
 
-    def __init__(self, bundle: str, direction: str | None, arithmetic: Arithmetic) -> None:
-        """Load the model from a bundle's URL. Raises ValueError where this device lacks a part of the arithmetic."""
+    def __init__(
+        self, bundle: str, direction: str | None, arithmetic: Arithmetic, figures: Figures = NOTHING_MEASURED
+    ) -> None:
+        """Load the model from a bundle's URL.
+
+        It warns where the model takes much longer than `figures` say. Raises ValueError where this device lacks a part
+        of the arithmetic, and CannotCompileError where the compiler does.
+        """
         import torch
 
         from pipeline.models import measuring
         from pipeline.models.bundles import open_bundle
         from pipeline.models.translator import Translator
+        from pipeline.translate.pace import Pace
 
         if arithmetic.threads is not None:
             torch.set_num_threads(arithmetic.threads)
@@ -92,10 +100,13 @@ class Translate:
             arithmetic.device, kind=config.kind, precision=arithmetic.precision, trunk=arithmetic.trunk
         )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
+        self.pace = Pace(arithmetic, figures)
 
     def __call__(self, batch: Batch) -> Batch:
         frames = list(frames_of(batch.rows, self.translator.takes))
+        began_s = time.monotonic()
         translated, faults = self.translator(frames)
+        self.pace.note(sum(frame.shape[0] * frame.shape[1] for frame in frames), time.monotonic() - began_s)
         batch = _without(batch, faults, "translate", "failed")
         return replace(batch, rows=with_frames(batch.rows, [translated[i] for i in sorted(translated)]))
 

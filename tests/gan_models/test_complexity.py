@@ -6,7 +6,7 @@ import torch
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from gan_models.__main__ import NETWORKS, table
 from gan_models.build import build_network
-from gan_models.complexity import complexity, receptive_field
+from gan_models.complexity import complexity, flop_of, receptive_field
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,18 @@ def test_parameters_and_arithmetic_of_the_generators(config: GeneratorConfig, pa
 
     assert cost.parameters == parameters
     assert cost.flop / 2e9 == pytest.approx(gmac, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GeneratorConfig(kind="resnet", depth=2, width=4, in_channels=1, out_channels=5),
+        GeneratorConfig(depth=2, width=4, in_channels=5, out_channels=1),
+        GeneratorConfig(depth=6, width=2),
+    ],
+)
+def test_the_arithmetic_without_torch_is_what_torch_counts(config: GeneratorConfig) -> None:
+    assert config.flop(64 * 64) == flop_of(config, 64)
 
 
 @pytest.mark.parametrize(

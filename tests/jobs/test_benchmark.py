@@ -68,6 +68,27 @@ def test_it_measures_a_step_as_on_a_machine_without_bf16(tmp_path: Path) -> None
     assert [(form["precision"], form["trunk"]) for form in found["forms"]] == [("fp32", "direct"), ("fp32", "winograd")]
 
 
+@pytest.mark.long
+def test_it_measures_the_engine_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["engine", "--quick", "--output", str(tmp_path)]) == 0
+    assert "2 actors" in capsys.readouterr().out
+    found = json.loads((tmp_path / "benchmark_engine.json").read_text())
+    assert set(found["busy"]) == {"1", "2"}
+    assert all(0 < busy <= 1 for busy in found["busy"].values())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_no_ratio_falls_far_below_its_goal(tmp_path: Path) -> None:
+    """Two thirds of a goal: a machine that others use, too, may take the rest."""
+    options = ["--images", "16", "--plain_images", "1", "--output", str(tmp_path)]
+    assert benchmark.main(["translate", *options]) == 0
+    found = json.loads((tmp_path / "benchmark_translate.json").read_text())
+    assert found["goals"]
+    ratios = {name: found["ratios"][name]["median"] for name in found["goals"]}
+    assert {name: ratio for name, ratio in ratios.items() if ratio < found["goals"][name] * 2 / 3} == {}
+
+
 def test_the_network_costs_what_was_published() -> None:
     assert flop_of(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
         2 * 49.55e9, rel=1e-3

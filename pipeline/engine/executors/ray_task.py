@@ -19,12 +19,11 @@ log = logging.getLogger("transdomain")
 T = TypeVar("T")
 
 
-def call(function: Callable[[], T], *, device: str, cpus: float | None, gpus: float | None) -> tuple[T, int]:
-    """Return what `function` returns in a task of the connected cluster, and the default size of a pool; raise what it
-    raises.
+def call(function: Callable[[int], T], *, device: str, cpus: float | None, gpus: float | None) -> T:
+    """Return what `function` returns in a task of the connected cluster; raise what it raises.
 
-    The task books `cpus`, by default 1, or as many as the largest node has, and, unless `device` is cpu, `gpus`: by
-    default one where there are any.
+    It is given the default size of a pool. The task books `cpus`, by default 1, or as many as the largest node has,
+    and, unless `device` is cpu, `gpus`: by default one where there are any.
     """
     nodes = connection.nodes()
     # What does not fit is refused before the first unit.
@@ -35,13 +34,15 @@ def call(function: Callable[[], T], *, device: str, cpus: float | None, gpus: fl
 
     @ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=1)
     def task() -> T:
-        return function()
+        return function(default_actors(gpus, nodes))
 
     result = task.remote()
     while not ray.wait([result], timeout=_WAIT_S)[0]:
         if line := waiting_line([demand], connection.nodes(), connection.free()):
             log.warning(line)
+        else:
+            log.info("still at it; to compile the model takes a minute or two, and is done once on a machine")
     try:
-        return ray.get(result), default_actors(gpus, nodes)
+        return ray.get(result)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause or error) from None

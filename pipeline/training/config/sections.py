@@ -11,6 +11,7 @@ from typing import Literal
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from gan_models.config import Direction, GanLoss
+from pipeline.models.arithmetic import TrainedTrunk
 from pipeline.training.config.monitor import WatchConfig
 from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.validation import Validation
@@ -114,7 +115,7 @@ class Recipe:
     """Precision of the forward passes; auto is the fastest of those in the hardware, measured before the first step.
     Weights are fp32 always. fp16, with scaled losses, is for GPUs without bf16."""
 
-    trunk: Literal["auto", "direct", "winograd"] = "auto"
+    trunk: Literal["auto"] | TrainedTrunk = "auto"
     """Convolution in a ResNet's residual blocks. winograd needs a quarter of the multiplications, in fp32 on a CPU, and
     rounds otherwise; weights and checkpoints are the same. auto is the faster one, measured before the first step. A
     step of the published CycleGAN takes 4.0 GB with winograd and 3.3 GB with direct."""

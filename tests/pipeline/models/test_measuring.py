@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.cluster import hardware
-from pipeline.models import measuring
+from pipeline.models import measuring, native
 from pipeline.models.arithmetic import Figures, Form, fastest, slowest_rank
 
 FP32, WINOGRAD, BF16 = Form(precision="fp32"), Form(precision="fp32", trunk="winograd"), Form(precision="bf16")
@@ -95,8 +95,11 @@ def test_figures_read_as_one_line() -> None:
         (("cuda", "resnet"), {"precision": "fp16"}, [Form(precision="fp16")]),
     ],
 )
-def test_only_what_the_hardware_has_is_tried(where: tuple[str, str], asked: Any, expected: list[Form]) -> None:
+def test_only_what_the_hardware_has_is_tried(
+    where: tuple[str, str], asked: Any, expected: list[Form], monkeypatch: pytest.MonkeyPatch
+) -> None:
     device, kind = where
+    monkeypatch.setattr(native, "is_available", lambda: False)
     assert measuring.forms(device, kind=kind, **asked) == expected
 
 

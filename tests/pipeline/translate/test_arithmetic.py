@@ -10,24 +10,42 @@ import numpy as np
 import pytest
 import torch
 
+from gan_models import GeneratorConfig
 from jobs import translate, verify
 from pipeline import images
 from pipeline.cluster import hardware
 from pipeline.engine.records import layout
 from pipeline.errors import UserError
-from pipeline.models import measuring
+from pipeline.models import measuring, native
 from pipeline.models.arithmetic import Arithmetic, Figures, Form
+from pipeline.models.compiled import Package
 from pipeline.translate import arithmetic
-from pipeline.translate.arithmetic import choose_arithmetic
+from pipeline.translate.arithmetic import Generator, choose_arithmetic
 from pipeline.translate.config import TranslateConfig
+from pipeline.translate.sizing import Planned
 from tests import corpus
 
 RECORDED = {"device": "cuda", "precision": "fp32", "trunk": "direct", "batch": 8}
+NOTHING_KNOWN = Planned(0, [])
 
 
-def choose(recorded: dict[str, Any] | None = None, compute: Any = arithmetic.here, **options: Any) -> Arithmetic:
-    config = TranslateConfig(input="in", output="out", bundle="bundle", **options)
-    return choose_arithmetic("bundle", "a_to_b", "resnet", config, recorded or {}, compute)[0]
+def choose(
+    recorded: dict[str, Any] | None = None,
+    compute: Any = arithmetic.here,
+    planned: Planned = NOTHING_KNOWN,
+    bundle: str = "bundle",
+    **options: Any,
+) -> tuple[Arithmetic, Figures]:
+    config = TranslateConfig(input="in", output="out", bundle=bundle, **options)
+    generator = Generator(bundle, "a_to_b", GeneratorConfig(kind="resnet", width=4, depth=2, norm="instance"), 24)
+    return choose_arithmetic(generator, config, recorded or {}, compute, lambda: planned)
+
+
+@pytest.fixture(autouse=True)
+def every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure for a few small images, too, and the same forms on every machine."""
+    monkeypatch.setattr(arithmetic, "_SMALL_FLOP", 0)
+    monkeypatch.setattr(native, "is_available", lambda: False)
 
 
 @pytest.fixture
@@ -71,13 +89,13 @@ class TestOnACluster:
 
         def compute(function: Callable[[], Any], **where: Any) -> Any:
             asked.append(where)
-            return (Arithmetic(**RECORDED, compile=False, threads=None), Figures()), 4  # type: ignore[arg-type]
+            return Arithmetic(**RECORDED, threads=None), Figures()  # type: ignore[arg-type]
 
-        assert choose(compute=compute).device == "cuda"
+        assert choose(compute=compute)[0].device == "cuda"
         assert asked == [{"device": "auto", "cpus": None, "gpus": None}]
 
     def test_a_driver_without_gpu_takes_the_record_at_its_word(self) -> None:
-        found = choose(RECORDED, compute=lambda *_, **__: pytest.fail("measured again"))
+        found, _ = choose(RECORDED, compute=lambda *_, **__: pytest.fail("measured again"))
         assert (found.device, found.precision, found.batch, found.threads) == ("cuda", "fp32", 8, None)
 
 
@@ -94,20 +112,11 @@ def test_without_a_cluster_a_gpu_must_be_here(monkeypatch: pytest.MonkeyPatch, l
 def test_a_plain_run_measures_the_bundle_itself(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No part of it is replaced: even the smallest network is timed, where small ones are not left out."""
     monkeypatch.setattr(measuring, "_SMALL_S", 0.0)
-    config = TranslateConfig(input="in", output="out", bundle=bundle, local=True)
-    chosen, figures = choose_arithmetic(bundle, "a_to_b", "resnet", config, {}, arithmetic.here)
+    chosen, figures = choose(bundle=bundle, local=True)
     assert list(figures.seconds) == [str(form) for form in measuring.forms("cpu", kind="resnet")]
     assert min(figures.seconds.values()) > 0
     assert str(chosen.form) in figures.seconds
     assert figures.side == 24
-
-
-def test_what_will_be_compiled_is_measured_eager(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
-    config = TranslateConfig(input="in", output="out", bundle=bundle, local=True, compile=True)
-    chosen, figures = choose_arithmetic(bundle, "a_to_b", "resnet", config, {}, arithmetic.here)
-    assert chosen.compile
-    assert figures.seconds_of(chosen.form)
 
 
 def test_the_record_has_choice_figures_and_machine_and_is_kept(
@@ -210,3 +219,46 @@ def test_a_machine_that_lacks_it_is_refused(
     monkeypatch.setattr(hardware, "supported_precisions", lambda device: ("fp32",))
     assert run(source, bundle, tmp_path / "out") == 2
     assert "precision bf16 is not in the hardware of this cpu (" in capsys.readouterr().err
+
+
+def test_a_few_small_images_wait_for_no_measurement(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = seconds(monkeypatch, direct=1.0, winograd=0.5, bf16=0.25)
+    monkeypatch.setattr(arithmetic, "_SMALL_FLOP", 1e9)
+    assert run(source, bundle, tmp_path / "out") == 0
+    assert measured == []
+    assert record(tmp_path / "out").recipe["arithmetic"]["trunk"] == "direct"
+    monkeypatch.setattr(arithmetic, "_SMALL_FLOP", 1e6)
+    assert run(source, bundle, tmp_path / "larger") == 0
+    assert measured
+
+
+def test_the_trunk_in_c_takes_the_place_of_the_other(monkeypatch: pytest.MonkeyPatch, bundle: str) -> None:
+    monkeypatch.setattr(native, "is_available", lambda: True)
+    measured = seconds(monkeypatch, direct=1.0, winograd=0.5, winograd_c=0.25, bf16=2.0)
+    assert choose(bundle=bundle, local=True)[0].trunk == "winograd_c"
+    assert measured[:2] == ["fp32, eager", "fp32, Winograd in C"]
+    measured.clear()
+    assert choose(bundle=bundle, local=True, trunk="winograd", precision="fp32")[0].trunk == "winograd"
+    assert measured == ["fp32, Winograd, eager"]
+
+
+def test_what_is_compiled_stands_in_the_record_and_is_kept(
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Compiled code is replaced by the eager network here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(Package, "load", lambda self: self.network)
+    assert run(source, bundle, tmp_path / "out", "--compile", "always") == 0
+    found = record(tmp_path / "out")
+    assert found.recipe["arithmetic"]["compiled"] == [[24, 24]]
+    assert [name for name in found.measured["seconds"] if name.endswith("compiled")]
+    (Path(source) / "new.png").write_bytes(images.encode(corpus.picture(6), images.Encoding()))
+    assert run(source, bundle, tmp_path / "out") == 0
+    assert verify.main(["--input", str(tmp_path / "out")]) == 0
+    assert run(source, bundle, tmp_path / "out", "--compile", "never") == 2
+    assert "arithmetic.compiled" in capsys.readouterr().err
+    assert run(source, bundle, tmp_path / "eager", "--compile", "never") == 0
+    assert run(source, bundle, tmp_path / "eager", "--compile", "always") == 2
+    assert "it began without compiled code" in capsys.readouterr().err

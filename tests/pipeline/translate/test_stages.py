@@ -63,7 +63,7 @@ def test_a_size_that_no_file_of_the_codec_holds_costs_the_row(codec: images.Code
 
 
 def test_a_device_that_fails_fails_the_unit(unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arithmetic = Arithmetic(device="cpu", precision="fp32", threads=None, compile=False, trunk="direct", batch=2)
+    arithmetic = Arithmetic(device="cpu", precision="fp32", threads=None, trunk="direct", batch=2)
     translate = stages.Translate(corpus.write_bundle(str(tmp_path / "bundle")), None, arithmetic)
     batch = Decode("image", None)(unit)
     assert len(translate(batch).rows) == 4

@@ -1,0 +1,99 @@
+"""Choice of the image sizes for which a model is compiled: where what it saves exceeds what it costs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import nn
+
+from gan_models import GeneratorConfig
+from pipeline.errors import UserError
+from pipeline.models import measuring
+from pipeline.models.arithmetic import TIE, Arithmetic, Size
+from pipeline.models.compiled import CannotCompileError, Gain, Package
+from pipeline.models.translator import noise_pass, prepare
+from pipeline.translate.config import Compile
+from pipeline.translate.sizing import Planned
+
+log = logging.getLogger("transdomain")
+
+MOST_SIZES = 4
+"""Image sizes for which a model is compiled at most."""
+EXPECTED = 0.15
+"""Share of the time that compiled code is expected to save, before anybody has compiled it here."""
+COMPILE_S = 60.0
+"""Seconds that a compilation is expected to take."""
+
+
+def planned_sizes(planned: Planned, config: GeneratorConfig, unknown: int) -> dict[Size, float]:
+    """Return the most common sizes as the network takes them, each with its share of the images, greatest first.
+
+    Where nothing is known of the sizes, it is that of the training, `unknown`, with a share of 0.
+    """
+    counted = Counter(padded(size, config) for size in planned.sizes)
+    if not counted:
+        return {padded((unknown, unknown), config): 0.0}
+    return {size: count / counted.total() for size, count in counted.most_common(MOST_SIZES)}
+
+
+def padded(size: Size, config: GeneratorConfig) -> Size:
+    """Return the size that an image of this size has when the network gets it."""
+    multiple, least = config.size_multiple, config.least_size
+    height, width = (max(-(-side // multiple) * multiple, least) for side in size)
+    return height, width
+
+
+def pays(seconds: float) -> bool:
+    """Return True where compiled code may save more than it costs, of so many seconds that one device computes."""
+    return seconds * EXPECTED > COMPILE_S
+
+
+def with_compiled(
+    network: nn.Module,
+    config: GeneratorConfig,
+    arithmetic: Arithmetic,
+    wanted: Compile,
+    shares: dict[Size, float],
+    seconds_of: Callable[[Size], float],
+) -> tuple[Arithmetic, Gain | None]:
+    """Return `arithmetic` with the sizes for which `network` is compiled, and the gain at the most common of them.
+
+    `seconds_of` says how long one device computes all images of a size. What the cache has is used, if it was faster
+    when it was made. What it has not is compiled where that pays, and then timed. Raises UserError where `wanted` is
+    `always` and the compiler fails; otherwise the log says so.
+    """
+    if arithmetic.trunk == "winograd_c":
+        return arithmetic, None  # compiled as it is, for any size
+    found = dict[Size, Gain]()
+    eager = prepare(network, arithmetic)
+    for size, share in shares.items():
+        package = Package.of(eager, (arithmetic.batch, config.in_channels, *size), arithmetic)
+        gain = package.gain
+        try:
+            if gain is None and (wanted == "always" or pays(share * seconds_of(size))):
+                gain = _timed(package, network, config, arithmetic, size)
+        except CannotCompileError as error:
+            if wanted == "always":
+                raise UserError(f"{error}; leave out --compile always") from error
+            log.warning("%s; going on without", error)
+        if gain and (wanted == "always" or gain.ratio > 1 + TIE):
+            found[size] = gain
+    return replace(arithmetic, compiled=tuple(found)), next(iter(found.values()), None)
+
+
+def _timed(package: Package, network: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, size: Size) -> Gain:
+    """Compile, time compiled and eager code beside each other, and keep the figures."""
+    began = time.monotonic()
+    package.load()
+    compile_s = time.monotonic() - began
+    forms = {"eager": arithmetic, "compiled": replace(arithmetic, compiled=(size,))}
+    passes = {name: noise_pass(network, config, each, size) for name, each in forms.items()}
+    clock = measuring.clocks_of(arithmetic.device, arithmetic.threads).all_threads
+    seconds = measuring.least_seconds(passes, clock)
+    gain = Gain(eager_s=seconds["eager"], compiled_s=seconds["compiled"], compile_s=compile_s)
+    package.keep(gain)
+    return gain
