@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jobs.cli import DONE, FAILED, run_job
 from jobs.ending import end
 from pipeline.terminal import print_line
-from pipeline.verify import Verdict, clean, repair, verify
 from pipeline.verify.config import VerifyConfig
+
+if TYPE_CHECKING:
+    from pipeline.verify.job import Verdict
 
 MOST_LINES = 20
 
 
 def run(config: VerifyConfig) -> int:
     """Print the verdict and return 0 where the dataset is whole, else 1."""
+    from pipeline.verify.job import verify
+    from pipeline.verify.repair import clean
+
     verdict = verify(config.input, source=config.source)
     _list("fault", [f"{fault}; {fault.mend}" for fault in verdict.faults])
     _list("passed over", verdict.passed_over)
@@ -37,6 +43,8 @@ def run(config: VerifyConfig) -> int:
 
 
 def _repair(verdict: Verdict) -> None:
+    from pipeline.verify.repair import repair
+
     done = repair(verdict)
     _list("removed", done.removed)
     _list("left as it is", [f"{fault}; {remedy}" for fault, remedy in done.left])

@@ -113,7 +113,7 @@ def test_the_networks_know_nothing_of_the_rest(package: str) -> None:
 
 def test_only_processes_that_compute_import_torch() -> None:
     """Each import takes seconds of CPU and some 200 MB in every worker that reads, decodes, encodes or writes."""
-    modules = ["pipeline.engine.executors.ray_data", "pipeline.pack.job", "pipeline.augment.job", "pipeline.verify"]
+    modules = ["pipeline.engine.executors.ray_data", "pipeline.pack.job", "pipeline.augment.job", "pipeline.verify.job"]
     script = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
@@ -125,10 +125,11 @@ JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py") if not path.ste
 def test_help_and_errors_of_the_command_line_wait_for_no_large_library(job: str) -> None:
     script = (
         "import importlib, sys; importlib.import_module(sys.argv[1]); "
-        "print(*{'torch', 'ray', 'pyarrow.dataset', 'pandas', 'torchmetrics', 's3fs'} & set(sys.modules))"
+        "print(*{'torch', 'ray', 'pyarrow', 'numpy', 'PIL', 'pandas', 'torchmetrics', 's3fs'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", script, f"jobs.{job}"], cwd=ROOT, capture_output=True, text=True)
-    assert (found.returncode, found.stdout.strip()) == (0, "")
+    allowed = "numpy" if job == "train" else ""  # its options name metrics, whose table has the formulas
+    assert (found.returncode, found.stdout.strip()) == (0, allowed)
 
 
 @pytest.mark.parametrize("job", ["pack", "translate", "augment"])

@@ -20,7 +20,7 @@ from pipeline.cluster import connection, host
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.records.account import Batch
-from pipeline.engine.records.units import Limits
+from pipeline.engine.records.limits import Limits
 from pipeline.engine.run import run
 from pipeline.translate.config import Resources, TranslateConfig
 from pipeline.translate.job import translate_job

@@ -24,7 +24,7 @@ from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import local
 from pipeline.engine.executors.progress import Meter
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
-from pipeline.engine.records import units
+from pipeline.engine.records.limits import Limits
 from pipeline.engine.run import run
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic
@@ -252,7 +252,7 @@ def _translate_config(config: TranslateBenchmarkConfig, store: str, bundle: str,
         compile=config.compile,
         batch=config.batch,
         resources=config.resources,
-        limits=units.Limits(rows=rows),
+        limits=Limits(rows=rows),
     )
 
 

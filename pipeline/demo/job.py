@@ -12,7 +12,7 @@ from pipeline.cluster import connection
 from pipeline.demo.config import DemoConfig
 from pipeline.demo.drawing import draw_pairs
 from pipeline.engine import launch
-from pipeline.engine.records.units import Limits
+from pipeline.engine.records.limits import Limits
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import evaluate
 from pipeline.pack.config import PackConfig
@@ -21,7 +21,7 @@ from pipeline.training.config.train import TrainConfig
 from pipeline.training.run import run as train
 from pipeline.translate.config import TranslateConfig
 from pipeline.translate.job import translate_job
-from pipeline.verify import verify
+from pipeline.verify.job import verify
 
 log = logging.getLogger("transdomain")
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 from pipeline.engine.completion import finish
 from pipeline.engine.publishing.steps import Workload
 from pipeline.engine.records.layout import Output
-from pipeline.engine.records.units import Limits, PlannedSource, Segment, Unit, part_of, plan_units
+from pipeline.engine.records.limits import Limits
+from pipeline.engine.records.units import PlannedSource, Segment, Unit, part_of, plan_units
 from pipeline.engine.segments import Request
 from pipeline.stores import Store
 from pipeline.stores.tables.ranges import Range

@@ -12,12 +12,20 @@ TIFF.
 
 Limits are checked against the header, before any pixel is decoded. Data outside the image itself (texts, profiles, EXIF
 of an odd type, stray bytes between segments or after the end) never condemns it.
+
+Names are imported when they are first used, so that options are read without numpy and Pillow.
 """
 
-from pipeline.images.blame import BadImage
-from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, encoded_in
-from pipeline.images.encoding import CODECS, Codec, CodecName, Encoding, codec_versions, encode, misfit, resize
-from pipeline.images.pixel_type import RGB, PixelType
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pipeline.images.options import CodecName, Encoding
+
+if TYPE_CHECKING:
+    from pipeline.images.blame import BadImage
+    from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, encoded_in
+    from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
+    from pipeline.images.pixel_type import RGB, PixelType
 
 __all__ = [
     "CODECS",
@@ -38,3 +46,18 @@ __all__ = [
     "misfit",
     "resize",
 ]
+
+_NAMES_OF = {
+    "blame": ("BadImage",),
+    "decoding": ("EXTENSIONS", "FORMATS", "MAX_PIXELS", "Decoded", "decode", "encoded_in"),
+    "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
+    "pixel_type": ("RGB", "PixelType"),
+}
+_MODULE_OF = {name: f"pipeline.images.{module}" for module, names in _NAMES_OF.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
+    return value

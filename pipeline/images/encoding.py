@@ -5,29 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import PIL
 import simplejpeg
 from PIL import Image
 
-from pipeline.errors import check_range
+from pipeline.images.options import Encoding
 from pipeline.images.pixel_type import RGB, PixelType
-
-CodecName = Literal["jpeg", "png", "webp"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoding:
-    """Encoding of pixels into bytes. Part of a job's fingerprint, since it determines the bytes."""
-
-    codec: CodecName = "jpeg"
-    quality: int = 95
-    """JPEG quality, 1 to 100; PNG and WebP are written without loss."""
-
-    def __post_init__(self) -> None:
-        check_range("quality", self.quality, least=1, most=100)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.engine.completion.budget import Budget
-from pipeline.engine.records.units import Limits, OnChanged
+from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.engine.completion.budget import Budget
-from pipeline.engine.records.units import Limits, OnChanged
+from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
 from pipeline.models.arithmetic import Trunk
-from pipeline.stores.forms.form import FormName
-from pipeline.stores.forms.registry import writable_form
+from pipeline.stores.forms import FormName
 
 Compile = Literal["auto", "always", "never"]
 SizePolicy = Literal["native", "original", "training"]
@@ -115,5 +114,7 @@ class TranslateConfig(TranslationOptions, _Translate):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        from pipeline.stores.forms.registry import writable_form  # imported here, since it needs pyarrow
+
         if writable_form(self.form).names_are_keys and self.keep_source:
             raise UserError("a folder holds the translations alone; use --form parquet with --keep_source")

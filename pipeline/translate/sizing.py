@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline import images
-from pipeline.engine.records.units import Limits
+from pipeline.engine.records.limits import Limits
 from pipeline.errors import StorageError
 from pipeline.models.arithmetic import Arithmetic, Figures, Size
 from pipeline.stores import SourceChangedError, Store, read_rows

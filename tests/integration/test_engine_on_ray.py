@@ -26,7 +26,8 @@ from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.publishing.steps import InFlight, Receipt, Task
 from pipeline.engine.records import layout
 from pipeline.engine.records.account import Batch, Quarantined
-from pipeline.engine.records.units import Limits, Unit
+from pipeline.engine.records.limits import Limits
+from pipeline.engine.records.units import Unit
 from pipeline.engine.run import IncompleteError, plan_only, run
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range

@@ -17,7 +17,7 @@ from pipeline.cluster import connection, watchdog
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.records.account import Batch
-from pipeline.engine.records.units import Limits
+from pipeline.engine.records.limits import Limits
 from pipeline.engine.run import IncompleteError, run
 from pipeline.translate.config import Resources, TranslateConfig
 from pipeline.translate.job import translate_job

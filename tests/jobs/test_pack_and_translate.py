@@ -17,7 +17,7 @@ import pytest
 from jobs import pack, translate, verify
 from pipeline import errors, failpoints, images, storage
 from pipeline.engine import segments
-from pipeline.engine.records.units import Limits
+from pipeline.engine.records.limits import Limits
 from pipeline.pack.job import pack_jobs
 from tests import corpus
 

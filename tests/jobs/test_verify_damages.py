@@ -14,7 +14,7 @@ import pytest
 
 from jobs import pack, translate, verify
 from pipeline import images
-from pipeline.verify import verify as look
+from pipeline.verify.job import verify as look
 from tests import corpus
 
 COMMIT = "_transdomain/commits/000000-000001.json"

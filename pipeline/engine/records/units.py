@@ -8,34 +8,21 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import check_range
+from pipeline.engine.records.limits import Limits
 from pipeline.storage import PassedOver
 from pipeline.stores.mark import FORMAT_VERSION
 from pipeline.stores.tables.ranges import Range, append_range, cut_range
 
 UNITS_PER_ROW_GROUP = 64
-MOST_ROWS = 2048
-"""Rows of a unit where nothing else bounds it."""
-UNIT_S = 40.0
-"""Longest time of a device for a unit, in seconds; rounded down to a power of two of rows, half a minute on average."""
-LEAST_UNIT_S = 4.0
-"""Shortest time of a device for a unit that is cut small so that all actors have some, in seconds; likewise rounded."""
-UNITS_EACH = 4
-"""Units for each actor, where the corpus is large enough."""
 _FOOTER_KEY = b"transdomain"
-
-
-OnChanged = Literal["fail", "set_aside"]
-"""Treatment of inputs that have changed, or are gone, since they were planned."""
 
 
 class Unit(NamedTuple):
@@ -49,45 +36,6 @@ class Unit(NamedTuple):
     @property
     def rows(self) -> int:
         return sum(r.rows for r in self.ranges)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Bounds of one unit, whichever is reached first. A single row larger than them is a unit of its own."""
-
-    rows: int | None = None
-    """Rows of one unit; by default 2048, or as many fewer as take a device about half a minute and leave several units
-    for each actor of a pool."""
-    size_mb: float = 128.0
-    """Encoded megabytes (10⁶ bytes)."""
-    stall_minutes: float = 60.0
-    """Minutes without a finished row, after which a process is ended and its unit retried (on Ray)."""
-
-    def widened(self, share: float) -> Limits:
-        """Return limits for units of which only a `share` (in (0, 1]) of the rows is wanted: as many are then left."""
-        return replace(self, rows=math.ceil(self.most_rows / share), size_mb=self.size_mb / share)
-
-    @property
-    def most_rows(self) -> int:
-        """Return the bound in rows."""
-        return self.rows or MOST_ROWS
-
-    def fitted(self, rows: int, *, seconds: float | None, actors: int) -> Limits:
-        """Return these limits with a bound in rows, where they have none, for a corpus of so many `rows`.
-
-        `seconds` are those that a device takes for a row, and None where nobody has measured it. A unit takes the
-        device about `UNIT_S`, and a small corpus has `UNITS_EACH` units for each of `actors`, but no unit takes less
-        than `LEAST_UNIT_S`: below that its overhead shows. The bound is a power of two, so that layouts stay few.
-        """
-        if self.rows is not None or not seconds:
-            return self
-        most = min(UNIT_S / seconds, max(rows / (UNITS_EACH * actors), LEAST_UNIT_S / seconds))
-        return replace(self, rows=min(MOST_ROWS, 2 ** max(0, math.floor(math.log2(max(most, 1))))))
-
-    def __post_init__(self) -> None:
-        check_range("limits.rows", self.rows, least=1)
-        check_range("limits.size_mb", self.size_mb, above=0)
-        check_range("limits.stall_minutes", self.stall_minutes, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

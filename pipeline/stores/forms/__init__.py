@@ -1,1 +1,6 @@
-"""The forms that a store can have; `FORMS` holds them."""
+"""The forms that a store can have; `registry.FORMS` holds them."""
+
+from typing import Literal
+
+FormName = Literal["parquet", "folder"]
+"""Name of a form that outputs can have."""

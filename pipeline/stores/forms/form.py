@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from pipeline import storage
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import Store
-
-FormName = Literal["parquet", "folder"]
-"""Names of the forms that outputs can have."""
 
 
 class StoreForm(ABC):

@@ -13,7 +13,7 @@ from pipeline.engine import launch
 from pipeline.images.encoding import CODECS, Codec, Encoding
 from pipeline.translate.config import TranslateConfig
 from pipeline.translate.job import translate_job
-from pipeline.verify import verify
+from pipeline.verify.job import verify
 from tests import corpus
 
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.engine.publishing.reading import read_unit
-from pipeline.engine.records.units import Limits, Unit, plan_units
+from pipeline.engine.records.limits import Limits
+from pipeline.engine.records.units import Unit, plan_units
 from pipeline.errors import UserError
 from pipeline.storage import PassedOver
 from pipeline.stores import SHARD, Store, open_store, read_rows

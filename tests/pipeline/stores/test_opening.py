@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import images, storage
-from pipeline.engine.records.units import Limits, Unit, decode_units, encode_segment, plan_units
+from pipeline.engine.records.limits import Limits
+from pipeline.engine.records.units import Unit, decode_units, encode_segment, plan_units
 from pipeline.errors import StorageError, UserError
 from pipeline.stores import SourceChangedError, Store, is_listed, open_store, read_rows, read_unchanged_rows
 from pipeline.stores.mark import Totals, encode_mark

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline import images
 from pipeline.engine.records.account import Batch
-from pipeline.engine.records.units import Limits, Unit, plan_units
+from pipeline.engine.records.limits import Limits
+from pipeline.engine.records.units import Unit, plan_units
 from pipeline.models.arithmetic import Arithmetic
 from pipeline.pack import job
 from pipeline.pack.config import Layout

@@ -13,8 +13,8 @@ from jobs import pack, verify
 from pipeline import storage
 from pipeline.engine.publishing.commit import Sink
 from pipeline.pack import job
-from pipeline.stores.forms import registry
-from pipeline.stores.forms.form import FormName, WritableForm
+from pipeline.stores.forms import FormName, registry
+from pipeline.stores.forms.form import WritableForm
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import SHARD, Store, require_unchanged
 from tests import corpus

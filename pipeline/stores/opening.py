@@ -1,0 +1,184 @@
+"""Opening of stores, and reading of their rows."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pyarrow as pa
+
+from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.stores.forms import naming, parquet
+from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
+from pipeline.stores.mark import marked_segments
+from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.schema import (
+    SourceChangedError,
+    Store,
+    require_unchanged,
+)
+
+log = logging.getLogger("transdomain")
+
+
+_STAT_THREADS = 16
+
+
+def open_store(url: str, *, alike: bool = True) -> Store:
+    """Open the store at `url`: a prefix, one Parquet file, or all prefixes and files that match a `*` in it.
+
+    Its columns are those of every shard; where the shards need not be `alike`, those that they have in common. Raises
+    UserError, saying what to do, where nothing exists, nothing is an image or a Parquet shard, the shards disagree on
+    their columns, or the store is the unfinished output of another job. Raises StorageError where a folder in it cannot
+    be listed.
+    """
+    url = storage.escaped(storage.absolute(url))
+    if "**" in url:
+        raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
+    single = form_of(url)
+    if single and single.stands_alone and "*" not in url and (entry := storage.stat_file(url)) is not None:
+        return single.open(url, [entry], alike=alike)
+    listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
+    entries, tally, root = listing.entries, listing.tally, url
+    base = _pattern(url)[0] if "*" in url else url
+    if not entries:
+        raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
+    names = {entry.name for entry in entries}
+    if "_transdomain/job.json" in names:
+        _require_finished(url, names)
+        entries, root = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")], f"{url}/data"
+    nested = [] if root != url else naming.roots_of_outputs(entry.name for entry in entries)
+    for prefix in nested:
+        below = {entry.name.removeprefix(prefix) for entry in entries if entry.name.startswith(prefix)}
+        _require_finished(f"{base}/{prefix}".rstrip("/"), below)
+    if len(nested) > 1 and "*" not in url:
+        raise _several(url, nested)
+    form, inputs = inputs_among(entries, tally)
+    if not inputs:
+        raise _no_input(url, listing)
+    for other in FORMS:
+        count, example = tally.counts.get(passed_over_beside(other, form), (0, ""))
+        if count:
+            log.warning(
+                "%s: %d %s, such as %s, stand beside %s and are not read", url, count, other.title, example, form.title
+            )
+    store = form.open(url, inputs, alike=alike)
+    passed_over = (*storage.passed_over(tally), *store.passed_over)
+    return replace(store, root=root, passed_over=passed_over, links=tally.followed)
+
+
+def _require_finished(url: str, names: Collection[str]) -> None:
+    """Raise UserError where the output of a job is not complete: no mark, or one with another number of segments.
+
+    The number differs after a run that was killed while another one planned.
+    """
+    mark = storage.read_if_there(f"{url}/_SUCCESS") if "_SUCCESS" in names else None
+    planned = sum(name.startswith("_transdomain/plan/") and not storage.is_leftover(name) for name in names)
+    if mark is None or marked_segments(mark) != planned:
+        raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
+
+
+def _no_input(url: str, listing: storage.Listing) -> UserError:
+    names = (entry.name for entry in listing.entries)
+    if children := sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")}):
+        return _several(url, children)
+    none = " and ".join(f"no {form.one}" for form in FORMS)
+    return UserError(f"{url}: {none} below it{_besides(listing.tally)}")
+
+
+def _several(url: str, roots: Sequence[str]) -> UserError:
+    stores = ", ".join(f"{url}/{root.rstrip('/')}" for root in roots[:5])
+    return UserError(f"{url}: holds several stores; name one, or all by a *: {stores}")
+
+
+def _besides(tally: storage.Tally) -> str:
+    """Return a few words about the entries that were passed over."""
+    found = [f"{each.count} {each.reason}, such as {each.example}" for each in storage.passed_over(tally)[:3]]
+    return f"; passed over are {'; '.join(found)}" if found else ""
+
+
+def _list_matching(url: str) -> storage.Listing:
+    """List every object that matches or is below a matching prefix, named relative to the part with the first `*`."""
+    base, wanted = _pattern(url)
+    return storage.list_inputs(
+        base,
+        wants=lambda name: _matches(name.split("/"), wanted),
+        enters=lambda name: all(map(_fits, name.split("/"), wanted)),
+    )
+
+
+def is_listed(url: str, store: Store) -> bool:
+    """Return True where an object at `url` would be listed as part of a store, through whatever links lead there."""
+    root = store.root or store.url
+    base, wanted = _pattern(root) if "*" in root else (root, [])
+    target = storage.real(url)
+    folders = [("", storage.real(base)), *((f"{name}/", folder) for name, folder in store.links.items())]
+    names = [before + target[len(folder) + 1 :] for before, folder in folders if target.startswith(f"{folder}/")]
+    return any(is_shown(name) and _matches(name.split("/"), wanted) for name in names)
+
+
+def _pattern(url: str) -> tuple[str, list[str]]:
+    """Return the prefix before the first part with a `*`, and the list of that part and those after it."""
+    base = url[: url.index("*")].rpartition("/")[0]
+    return base, url[len(base) + 1 :].split("/")
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    return len(parts) >= len(wanted) and all(map(_fits, parts, wanted))
+
+
+def _fits(part: str, wanted: str) -> bool:
+    """Return True where a part of a name matches `wanted`, in which a `*` stands for anything."""
+    return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), part, re.DOTALL) is not None
+
+
+def read_rows(
+    ranges: Sequence[Range],
+    columns: Sequence[str] | None = None,
+    *,
+    wants: Callable[[str], bool] | None = None,
+) -> pa.Table:
+    """Return the rows of `ranges`, in order, with the named `columns` (`key` and SHARD always) or all of them.
+
+    Where a key is null, the table has the column NO_KEY, too. With `wants`, only rows with a wanted key are returned,
+    and files with other keys are not fetched. Raises SourceChangedError where a shard has changed since planning,
+    StorageError where it cannot be read.
+    """
+    return form_of_ranges(ranges).read(ranges, columns, wants=wants)
+
+
+def read_unchanged_rows(
+    ranges: Sequence[Range],
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    *,
+    wants: Callable[[str], bool] | None = None,
+) -> tuple[pa.Table, list[tuple[str, Range, str]]]:
+    """Return what `read_rows` gives for the shards that are as planned, and the rows of all other shards.
+
+    Each of the latter comes as its key, its range and the reason why it cannot be read; its key is the name that its
+    shard gives the row. Where no shard is left, the table has no rows, and the columns of `schema`.
+    """
+    shards = {r.url: r for r in ranges}
+    with ThreadPoolExecutor(max(1, min(_STAT_THREADS, len(shards)))) as threads:
+        changes = dict(zip(shards, threads.map(_change, shards.values()), strict=True))
+    left = [r for r in ranges if not changes[r.url]]
+    form = form_of_ranges(ranges)
+    lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in form.row_names(r)]
+    if wants is not None and form.names_are_keys:
+        lost = [(key, r, why) for key, r, why in lost if wants(key)]
+    rows = form.read(left, columns, wants=wants, unchanged=True) if left else parquet.no_rows(schema, columns)
+    return rows, lost
+
+
+def _change(planned: Range) -> str:
+    """Return what happened to a range's shard since planning; empty where nothing did."""
+    try:
+        require_unchanged(planned)
+    except SourceChangedError as error:
+        return str(error)
+    return ""
