@@ -18,10 +18,15 @@ def network_with(config: GeneratorConfig | DiscriminatorConfig, state: Mapping[s
     unexpected or of another shape; nothing is left out silently.
     """
     network = _outline(config)
-    faults = misfits(network.state_dict(), state)
+    expected = network.state_dict()
+    faults = misfits(expected, state)
     if faults:
         raise ValueError(faults)
-    network.to_empty(device="cpu").load_state_dict(state)
+    # Not to_empty, which imports sympy and half of torch's compiler for a second.
+    copies = {
+        name: state[name].detach().to("cpu", tensor.dtype, copy=True).contiguous() for name, tensor in expected.items()
+    }
+    network.load_state_dict(copies, assign=True)
     return network
 
 

@@ -37,6 +37,7 @@ from pipeline.translate.job import (
     Model,
     arithmetic_for,
     choose_column,
+    is_cut_by_rate,
     open_model,
     resized_to,
     schema_of_lost,
@@ -106,9 +107,9 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         sources=sources,
         recipe=recipe,
         measured={name: figures.record() for name, (_, figures) in chosen.items() if figures.seconds},
-        cut_by_rate=config.dry_run
-        and config.limits.rows is None
-        and not all(figures.seconds for _, figures in chosen.values()),
+        cut_by_rate=any(
+            is_cut_by_rate(config, model, chosen[name][1].seconds, work[name]) for name, model in models.items()
+        ),
         limits=fitted_limits(config, [(*chosen[name], work[name]) for name in models]),
         workloads=workloads,
         label=slot,

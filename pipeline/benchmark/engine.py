@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import tempfile
 import time
 import uuid
@@ -54,7 +55,7 @@ def measure(config: EngineBenchmarkConfig) -> MeasuredEngine:
 
 
 def _busy(config: EngineBenchmarkConfig, actors: int, scratch: str) -> float:
-    """Return the share of the time of all actors, from the first unit's begin to the last one's end."""
+    """Return the share of the time that actors compute, each from its first unit's begin to its last one's end."""
     name = uuid.uuid4().hex
     folder, spans = f"{scratch}/{name}-in", Path(scratch, f"{name}-spans")
     inputs.write_pictures(folder, actors * config.units_each, _SIZE)
@@ -77,9 +78,13 @@ def _busy(config: EngineBenchmarkConfig, actors: int, scratch: str) -> float:
     decode, model, encode = work.stages
     waiting = replace(model, make=lambda: _Waiting(config.unit_s, spans))
     run([replace(job, workloads=[replace(work, stages=(decode, waiting, encode))])], on_ray_cluster, Budget())
-    found = [tuple(map(float, path.read_text().split())) for path in spans.iterdir()]
-    computed = sum(ended - began for began, ended in found)
-    return computed / (actors * (max(ended for _, ended in found) - min(began for began, _ in found)))
+    of_actors: dict[str, list[tuple[float, float]]] = {}
+    for path in spans.iterdir():
+        actor, began, ended = path.read_text().split()
+        of_actors.setdefault(actor, []).append((float(began), float(ended)))
+    computed = sum(ended - began for each in of_actors.values() for began, ended in each)
+    there = sum(max(each, key=lambda span: span[1])[1] - min(each)[0] for each in of_actors.values())
+    return computed / there
 
 
 @dataclass(frozen=True)
@@ -92,5 +97,5 @@ class _Waiting:
     def __call__(self, batch: Batch) -> Batch:
         began = time.time()
         time.sleep(self.unit_s)
-        (self.spans / batch.unit.id).write_text(f"{began} {time.time()}")
+        (self.spans / batch.unit.id).write_text(f"{os.getpid()} {began} {time.time()}")
         return batch

@@ -86,7 +86,7 @@ def show_engine(measured: MeasuredEngine, console: Console) -> None:
     for actors, busy in measured.busy.items():
         name = f"{actors} actor" if actors == 1 else f"{actors} actors"
         table.add_row(name, f"{busy:.3f}", _against(busy, measured.goal))
-    table.caption = "share of the actors' time from the first unit's begin to the last one's end; a unit only waits"
+    table.caption = "share of the time of an actor from its first unit's begin to its last one's end; a unit only waits"
     console.print(table)
 
 

@@ -85,8 +85,7 @@ def choose_arithmetic(
     """
     if options.compile == "always" and recorded and not recorded.get("compiled"):
         raise UserError("it began without compiled code; leave out --compile always, or give another output")
-    wanted = _wanted(options, recorded)
-    elsewhere = bool(os.environ.get("RAY_ADDRESS")) and not options.local
+    wanted, elsewhere = _wanted(options, recorded), _elsewhere(options)
     if recorded and elsewhere:
         # Only the cluster's own machines can tell whether they have it, and they do when they load the model.
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
@@ -94,7 +93,7 @@ def choose_arithmetic(
         return _provisional(wanted), Figures()
     if wanted.device == "cuda" and not elsewhere:
         _device(wanted)  # refused before anything is started
-    if not recorded and not elsewhere and _is_small(generator, wanted, planned):
+    if not recorded and is_small(generator, options, planned):
         return _settled(wanted, "cpu", Form(precision="fp32")), Figures()
     if recorded or (not elsewhere and _asks_for_all(options)):
         candidates = _candidates(wanted, generator.config.kind)
@@ -113,15 +112,20 @@ def choose_arithmetic(
     return arithmetic, figures
 
 
-def _is_small(generator: Generator, wanted: Wanted, planned: Callable[[], Planned]) -> bool:
+def is_small(generator: Generator, options: TranslationOptions, planned: Callable[[], Planned]) -> bool:
     """Return True where all images are translated, on a CPU, before the forms are measured; none is then chosen."""
-    left_open = (wanted.precision, wanted.trunk, wanted.compile) == ("auto", "auto", "auto")
-    if not left_open or wanted.device == "cuda" or (wanted.device == "auto" and host.may_have_gpu()):
+    if (options.precision, options.trunk, options.compile) != ("auto", "auto", "auto") or _elsewhere(options):
+        return False
+    if options.device == "cuda" or (options.device == "auto" and host.may_have_gpu()):
         return False
     images, sizes = planned()
-    side = generator.training_size
-    pixels = max((height * width for height, width in sizes), default=side * side)
+    pixels = max((height * width for height, width in sizes), default=generator.training_size**2)
     return images * generator.config.flop(pixels) < _SMALL_FLOP
+
+
+def _elsewhere(options: TranslationOptions) -> bool:
+    """Return True where the machines of a cluster compute."""
+    return bool(os.environ.get("RAY_ADDRESS")) and not options.local
 
 
 def _provisional(wanted: Wanted) -> Arithmetic:

@@ -24,7 +24,7 @@ from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
-from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here
+from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here, is_small
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.translate.sizing import Work, fitted_limits
@@ -38,6 +38,12 @@ class Model:
     url: str
     bundle: Description
     direction: str
+
+    @property
+    def generator(self) -> Generator:
+        """Return the generator for which an arithmetic is chosen."""
+        config = self.bundle.generator_configs[self.direction]
+        return Generator(self.url, self.direction, config, self.bundle.training_size)
 
     def recipe(self, arithmetic: Arithmetic) -> dict[str, Any]:
         """Return all settings of the model that change a pixel."""
@@ -80,14 +86,18 @@ def arithmetic_for(
     `recorded` are those that the output began with.
     """
     begun, before = recorded
-    generator = Generator(
-        model.url, model.direction, model.bundle.generator_configs[model.direction], model.bundle.training_size
-    )
     try:
-        arithmetic, figures = choose_arithmetic(generator, options, begun, compute, work.planned)
+        arithmetic, figures = choose_arithmetic(model.generator, options, begun, compute, work.planned)
     except UserError as error:
         raise UserError(f"{output.url}: {error}") from error
     return arithmetic, figures if figures.seconds else before
+
+
+def is_cut_by_rate(options: TranslationOptions, model: Model, begun: Mapping[str, Any], work: Work) -> bool:
+    """Return True in a dry run of which a run would cut smaller units, by a rate that it measures first."""
+    if not options.dry_run or options.limits.rows is not None or begun:
+        return False
+    return not is_small(model.generator, options, work.planned)
 
 
 def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
@@ -103,7 +113,8 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     check_columns(source, set(source.schema.names) - earlier.keys(), column)
     check_job(output, "translate")
     work = Work(source, column, resized_to(config.size, model), source.rows)
-    arithmetic, figures = arithmetic_for(model, config, _recorded(output), output, compute, work)
+    recorded = _recorded(output)
+    arithmetic, figures = arithmetic_for(model, config, recorded, output, compute, work)
     recipe = model.recipe(arithmetic) | {
         "input_column": column,
         "keep_source": config.keep_source,
@@ -136,7 +147,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         sources={"": source},
         recipe=recipe,
         measured=figures.record(),
-        cut_by_rate=config.dry_run and config.limits.rows is None and not figures.seconds,
+        cut_by_rate=is_cut_by_rate(config, model, recorded[0], work),
         limits=fitted_limits(config, [(arithmetic, figures, work)]),
         workloads=[workload],
         moved=config.moved,

@@ -255,7 +255,7 @@ def _actor(workloads: list[Workload], index: int, guard: Guard, placed: Callable
     class Actor:
         def __init__(self) -> None:
             placed()
-            self.step = make_step(workloads, index, guard)
+            self.step = make_step(workloads, index, guard, ahead=True)
 
         def __call__(self, table: pa.Table) -> pa.Table:
             return _run_step(self.step, table)

@@ -103,14 +103,23 @@ def unguarded(task: Task, stage: Stage) -> AbstractContextManager[None]:
     return contextlib.nullcontext()
 
 
-def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded) -> Step:
+def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *, ahead: bool = False) -> Step:
     """Return step number `index` of a run: `Task | InFlight | Receipt -> InFlight | Receipt`.
 
     All works of a run have the same number of stages. A stage's `make` is called once for each work, when the work's
-    first unit comes. Receipts pass through untouched.
+    first unit comes; for the first work in a thread at once, where it is to be `ahead` of the units. If that fails, it
+    is tried again when a unit comes, which then fails. Receipts pass through untouched.
     """
     made: dict[int, Callable[[Any], Batch]] = {}
     making = threading.Lock()
+
+    def make_first() -> None:
+        with making, contextlib.suppress(Exception):  # a unit's own attempt will say so
+            made[0] = workloads[0].stages[index].make()
+
+    if ahead:
+        thread = threading.Thread(target=make_first, name="ahead", daemon=True)
+        thread.start()
 
     def step(item: Task | InFlight | Receipt) -> InFlight | Receipt:
         if isinstance(item, Receipt):

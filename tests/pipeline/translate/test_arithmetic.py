@@ -222,11 +222,14 @@ def test_a_machine_that_lacks_it_is_refused(
 
 
 def test_a_few_small_images_wait_for_no_measurement(
-    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = seconds(monkeypatch, direct=1.0, winograd=0.5, bf16=0.25)
     monkeypatch.setattr(arithmetic, "_SMALL_FLOP", 1e9)
+    assert run(source, bundle, tmp_path / "out", "--dry_run") == 0
     assert run(source, bundle, tmp_path / "out") == 0
+    assert run(source, bundle, tmp_path / "out", "--dry_run") == 0
+    assert capsys.readouterr().out.count("9 inputs in 1 units\n") == 2
     assert measured == []
     assert record(tmp_path / "out").recipe["arithmetic"]["trunk"] == "direct"
     monkeypatch.setattr(arithmetic, "_SMALL_FLOP", 1e6)
