@@ -7,10 +7,13 @@ only, and never from a store that others write.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -133,9 +136,28 @@ class Package:
 
 
 def cache() -> str:
-    """Return the folder of this user's packages: below $XDG_CACHE_HOME, or ~/.cache."""
+    """Return the folder of this user's packages: below $XDG_CACHE_HOME, or ~/.cache.
+
+    It is one of this process alone where that cannot be written, or where others could put code there.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "transdomain", "compiled")
+    return _private(os.path.join(base, "transdomain", "compiled"))
+
+
+@functools.cache
+def _private(folder: str) -> str:
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        found = os.stat(folder)
+        if found.st_uid == os.getuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK):
+            return folder
+        why = "others can write there, or this user cannot"
+    except OSError as error:
+        why = one_line(error)
+    log.info("%s keeps no compiled code (%s); what is compiled serves this process alone", storage.escaped(folder), why)
+    made = tempfile.mkdtemp(prefix="transdomain-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def _code() -> str:

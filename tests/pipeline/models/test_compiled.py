@@ -130,3 +130,20 @@ def test_the_gain_is_kept_beside_it(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     gain = package(seed=1).gain
     assert gain
     assert gain.ratio == 1.5
+
+
+def test_code_is_kept_where_nobody_else_can_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiled.cache() == str(tmp_path / "transdomain/compiled")
+    (tmp_path / "open/transdomain/compiled").mkdir(parents=True)
+    (tmp_path / "open/transdomain/compiled").chmod(0o777)
+    (tmp_path / "file").write_text("no folder")
+    for base in ("open", "file"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / base))
+        assert not compiled.cache().startswith(str(tmp_path / base))
+        assert compiled.cache() == compiled.cache()
+        assert package().gain is None
+    assert caplog.text.count("serves this process alone") == 2
