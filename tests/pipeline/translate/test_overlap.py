@@ -20,11 +20,11 @@ from pipeline.translate.frames import frames_of, with_frames
 from pipeline.translate.pace import Pace
 from pipeline.translate.stages import Translate
 
-GROUPS, GROUP_S = 5, 0.03
+GROUPS, GROUP_S = 5, 0.08
 """Groups of a unit, and the seconds that the device takes for one."""
-COMING_S = GOING_S = 0.05
+COMING_S = GOING_S = 0.15
 """Seconds of a unit on its way to the device, and on its way back."""
-UNITS = 12
+UNITS = 8
 
 
 class Span(NamedTuple):

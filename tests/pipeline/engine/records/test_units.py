@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.engine.records.limits import UNIT_S, Limits
 from pipeline.engine.records.units import (
-    UNIT_S,
     UNITS_PER_ROW_GROUP,
-    Limits,
     PlannedSource,
     Unit,
     decode_segment,
