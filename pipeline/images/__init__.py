@@ -16,9 +16,9 @@ of an odd type, stray bytes between segments or after the end) never condemns it
 Names are imported when they are first used, so that options are read without numpy and Pillow.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pipeline import lazy
 from pipeline.images.options import CodecName, Encoding
 
 if TYPE_CHECKING:
@@ -47,17 +47,12 @@ __all__ = [
     "resize",
 ]
 
-_NAMES_OF = {
-    "blame": ("BadImage",),
-    "decoding": ("EXTENSIONS", "FORMATS", "MAX_PIXELS", "Decoded", "decode", "encoded_in"),
-    "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
-    "pixel_type": ("RGB", "PixelType"),
-}
-_MODULE_OF = {name: f"pipeline.images.{module}" for module, names in _NAMES_OF.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
-    return value
+__getattr__ = lazy.names_of(
+    __name__,
+    {
+        "blame": ("BadImage",),
+        "decoding": ("EXTENSIONS", "FORMATS", "MAX_PIXELS", "Decoded", "decode", "encoded_in"),
+        "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
+        "pixel_type": ("RGB", "PixelType"),
+    },
+)

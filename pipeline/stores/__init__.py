@@ -7,8 +7,9 @@ shard and row number as a key, and `without_keyless` tells such rows from the ot
 Names are imported when they are first used, so that options are read without pyarrow.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pipeline import lazy
 
 if TYPE_CHECKING:
     from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
@@ -40,24 +41,19 @@ __all__ = [
     "without_keyless",
 ]
 
-_NAMES_OF = {
-    "keys": ("duplicate_source_keys", "file_and_folder_keys", "store_keys"),
-    "opening": ("is_listed", "open_store", "read_rows", "read_unchanged_rows"),
-    "tables.schema": (
-        "NO_KEY",
-        "SHARD",
-        "ShardsDifferError",
-        "SourceChangedError",
-        "Store",
-        "image_columns",
-        "without_keyless",
-    ),
-}
-_MODULE_OF = {name: f"pipeline.stores.{module}" for module, names in _NAMES_OF.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULE_OF[name]), name)
-    return value
+__getattr__ = lazy.names_of(
+    __name__,
+    {
+        "keys": ("duplicate_source_keys", "file_and_folder_keys", "store_keys"),
+        "opening": ("is_listed", "open_store", "read_rows", "read_unchanged_rows"),
+        "tables.schema": (
+            "NO_KEY",
+            "SHARD",
+            "ShardsDifferError",
+            "SourceChangedError",
+            "Store",
+            "image_columns",
+            "without_keyless",
+        ),
+    },
+)

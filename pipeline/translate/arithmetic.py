@@ -148,7 +148,7 @@ def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
         precision=options.precision if options.precision != "auto" else recorded.get("precision", "auto"),
         trunk=options.trunk if options.trunk != "auto" else recorded.get("trunk", "auto"),
         compile=options.compile,
-        compiled=() if options.compile == "never" else [tuple(size) for size in recorded.get("compiled", ())],
+        compiled=() if options.compile == "never" else recorded.get("compiled", ()),
         batch=options.batch or recorded.get("batch"),
         threads=options.resources.threads or recorded.get("threads"),
         actors=options.resources.max_actors or options.resources.actors,
