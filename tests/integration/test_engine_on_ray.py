@@ -107,6 +107,19 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
     assert dict(os.environ) == before
 
 
+def test_a_model_beside_a_gpu_gets_whole_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine says that it has a GPU; Ray places the actor there, and the model computes on the CPU."""
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')
+    source = corpus.write_folder(str(tmp_path / "in"), 9)
+    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
+    common = ["--input", source, "--bundle", bundle, "--limits.rows=4", "--device", "cpu", "--resources.threads=1"]
+    assert translate.main([*common, "--output", str(tmp_path / "loop"), "--local"]) == 0
+    with connection.connect():
+        assert ray.cluster_resources()["GPU"] == 1
+        assert translate.main([*common, "--output", str(tmp_path / "ray"), "--resources.actor_gpus", "1"]) == 0
+    assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
+
+
 @dataclass(frozen=True)
 class Harmful:
     """Stage that does to its process what it is asked to do for one key."""

@@ -228,10 +228,12 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
     }
     if index % 2:
         options["fallback_strategy"] = []
+    # Ray refuses a batch that is a whole block beside a GPU, unless it is asked in this way.
+    map_batches = dataset.map_batches_internal if stage.gpus else dataset.map_batches
     if stage.gpus:
         options["num_gpus"] = stage.gpus
     if stage.actors is None:
-        return dataset.map_batches(mapped, **options)
+        return map_batches(mapped, **options)
     smallest, largest = stage.actors
     pool = ray.data.ActorPoolStrategy(
         min_size=smallest or 1,
@@ -239,7 +241,7 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
         max_concurrent_calls_per_actor=stage.at_once,
         enable_true_multi_threading=stage.at_once > 1,
     )
-    return dataset.map_batches(mapped, compute=pool, **options)
+    return map_batches(mapped, compute=pool, **options)
 
 
 def _function(workloads: list[Workload], index: int, guard: Guard) -> Callable[[pa.Table], pa.Table]:

@@ -10,7 +10,7 @@ import ray
 from ray._private import services
 
 from pipeline.cluster import ray_internals
-from pipeline.cluster.connection import connect
+from pipeline.cluster.connection import connect, object_store_bytes
 from pipeline.errors import UserError
 from tests.cluster import free_port
 
@@ -56,3 +56,20 @@ def test_a_cluster_that_never_starts_is_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ray_internals, "_children", lambda: {1: "raylet"})
     with pytest.raises(ray_internals.StartError, match="did not register in 0 s"), ray_internals.startup(0.3):
         services.get_node("127.0.0.1:1", "node")
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "shared_memory", "expected"),
+    [
+        (2, 24 * GB, 24 * GB, 2 * GB),
+        (16, 120 * GB, 60 * GB, 16 * GB),
+        (2, 3 * GB, 24 * GB, 1 * GB),
+        (16, 120 * GB, 10 * GB, 9 * GB),
+        (64, 90 * GB, 90 * GB, 30 * GB),
+    ],
+)
+def test_more_cores_have_more_memory_for_units(cpus: int, memory: int, shared_memory: int, expected: int) -> None:
+    assert object_store_bytes(cpus, memory, shared_memory) == expected
