@@ -49,6 +49,8 @@ class Arithmetic:
     trunk: Trunk
     batch: int
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
+    batch_pixels: int | None = None
+    """Pixels that go through at once at most, so that larger images go in smaller batches; None for no bound."""
     compiled: Sequence[Size] = ()
     """Sizes, as the network takes them, for which there is compiled code. Images of all others are translated eagerly,
     so the size of an image decides."""
@@ -60,7 +62,25 @@ class Arithmetic:
     def __str__(self) -> str:
         where = self.device if self.threads is None else f"{self.device} with {self.threads} thread(s)"
         sizes = ", ".join(f"{width} × {height}" for height, width in self.compiled)
-        return f"{self.form}{f' for {sizes}' if sizes else ''}, batch {self.batch}, {where}"
+        batch = f"batch {self.batch}"
+        if self.batch_pixels is not None:
+            batch = f"batches of {self.batch_pixels / 1e6:.1f} megapixels"
+        return f"{self.form}{f' for {sizes}' if sizes else ''}, {batch}, {where}"
+
+    def at(self, size: Size) -> Arithmetic:
+        """Return the same with the batch of images of this size for all sizes."""
+        return replace(self, batch=self.batch_of(size), batch_pixels=None)
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as the record of a job holds them; without a bound of pixels where there is none, as they
+        were before there were any."""
+        return {name: value for name, value in vars(self).items() if (name, value) != ("batch_pixels", None)}
+
+    def batch_of(self, size: Size) -> int:
+        """Return the number of images of this size that go through the generator at once."""
+        if self.batch_pixels is None:
+            return self.batch
+        return max(1, min(self.batch, self.batch_pixels // (size[0] * size[1])))
 
     @property
     def form(self) -> Form:

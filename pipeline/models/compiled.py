@@ -3,6 +3,9 @@
 A package (AOTInductor) holds code alone. The weights are arguments, so that one package serves every model of its
 architecture, and equal residual blocks share theirs. It is native code: packages are read from this user's own cache
 only, and never from a store that others write.
+
+On a GPU the network is compiled as a whole, by torch.compile, which keeps its kernels in the same cache: torch 2.11
+ended with a segmentation fault where it loaded a package for an H200. From there it takes some seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from gan_models import regions
 from pipeline import storage
 from pipeline.cluster import hardware
 from pipeline.errors import one_line
-from pipeline.models.arithmetic import AT_ONCE, Arithmetic
+from pipeline.models.arithmetic import Arithmetic
 
 log = logging.getLogger("transdomain")
 
@@ -78,7 +81,9 @@ class Package:
             "device": hardware.describe(arithmetic.device),
             "threads": arithmetic.threads,
             "shape": list(shape),
-            "regions": [_signature(region) for region in regions(network)],
+            "regions": [
+                _signature(region) for region in ([network] if arithmetic.device == "cuda" else regions(network))
+            ],
         }
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
         return cls(network, shape, storage.join(cache(), f"{name}.pt2"))
@@ -102,6 +107,8 @@ class Package:
 
         Raises CannotCompileError where that fails.
         """
+        if self._device == "cuda":
+            return self._traced()
         if storage.stat_file(self.url) is not None:
             try:
                 return self._loaded()
@@ -127,8 +134,32 @@ class Package:
         log.info("compiled in %.0f s, and kept in %s", time.monotonic() - started, storage.escaped(self.url))
         return network
 
+    def _traced(self) -> Network:
+        """Return the network that torch.compile makes, called once. Takes 10 s, or some seconds with its cache."""
+        height, width = self.shape[2:]
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", storage.join(cache(), "inductor"))
+        # Otherwise a further shape would silently run eagerly.
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
+        started = time.monotonic()
+        # Without the choice of the fastest among equal kernels, which could sum in another order on another day.
+        network = torch.compile(self.network, dynamic=False, options={"triton.autotune_pointwise": False})
+        try:
+            with torch.inference_mode():
+                network(_channels_last(self._example()))
+            torch.cuda.synchronize()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler's faults have no common class
+            raise CannotCompileError(f"cannot compile for images of {width} × {height}: {one_line(error)}") from error
+        log.info("compiled the model for images of %d × %d in %.0f s", width, height, time.monotonic() - started)
+        return lambda x_NCHW: network(_channels_last(x_NCHW))
+
     def _loaded(self) -> Network:
-        return _Compiled(regions(self.network), _runners(self.url, self._example().device.type))
+        return _Compiled(regions(self.network), _runners(self.url))
+
+    @property
+    def _device(self) -> str:
+        return next(self.network.parameters()).device.type
 
     def _example(self) -> Tensor:
         weight = next(self.network.parameters())
@@ -220,12 +251,10 @@ def _compiled(parts: Sequence[nn.Module], x_NCHW: Tensor) -> bytes:
         return Path(path).read_bytes()
 
 
-def _runners(url: str, device: str) -> Mapping[str, Callable[..., Tensor]]:
+def _runners(url: str) -> Mapping[str, Callable[..., Tensor]]:
     from torch.export.pt2_archive._package import load_pt2
 
-    # Beside a GPU several threads call them, each with a stream of its own.
-    how: dict[str, Any] = {"num_runners": AT_ONCE[device]} if device == "cuda" else {"run_single_threaded": True}
-    return load_pt2(storage.filesystem(url)[1], **how).aoti_runners
+    return load_pt2(storage.filesystem(url)[1], run_single_threaded=True).aoti_runners
 
 
 class _Compiled:

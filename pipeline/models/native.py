@@ -28,7 +28,7 @@ from pipeline import storage
 from pipeline.cluster import hardware
 from pipeline.errors import one_line
 from pipeline.models.compiled import CannotCompileError, cache
-from pipeline.models.rows import RowsConv2d, fits
+from pipeline.models.ends import few_outputs, rows_conv
 
 log = logging.getLogger("transdomain")
 
@@ -67,7 +67,7 @@ def with_native_trunk(generator: nn.Module) -> nn.Module:
         if blocks and all(takes(conv.filters.shape[1]) for block in blocks for conv, _ in _convolutions(block)):
             first = next(i for i, layer in enumerate(generator.model) if layer is blocks[0])
             layers = [
-                RowsConv2d(layer) if fits(layer) else layer
+                rows_conv(layer) if few_outputs(layer) else layer
                 for layer in generator.model
                 if not isinstance(layer, ResNetBlock)
             ]

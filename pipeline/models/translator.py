@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +23,7 @@ from pipeline.images import RGB, PixelType
 from pipeline.models.arithmetic import Arithmetic, Size
 from pipeline.models.bundles import pixel_types
 from pipeline.models.compiled import Package
+from pipeline.models.ends import with_fast_ends
 from pipeline.models.native import with_native_trunk
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
@@ -30,15 +33,21 @@ _NOT_FINITE = "the translation has values that are no finite numbers"
 
 
 def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
-    """Return `generator` ready to translate eagerly: on its device, in its precision, with its trunk."""
+    """Return `generator` ready to translate eagerly: on its device, in its precision, with its trunk.
+
+    `generator` stays as it is. The result follows its training only where it needs no other weights: on a CPU, in fp32.
+    """
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
-    network = translation_mode(generator).to(arithmetic.device, dtype)
+    network = translation_mode(generator)
+    if arithmetic.device == "cuda" or any((w.device.type, w.dtype) != ("cpu", dtype) for w in network.parameters()):
+        network = copy.deepcopy(network)  # because `to` changes the weights in place, and they are the generator's
+    network = network.to(arithmetic.device, dtype)
     if arithmetic.trunk == "winograd":
         network = with_winograd_trunk(network)
     elif arithmetic.trunk == "winograd_c":
         network = with_native_trunk(network)
     if arithmetic.device == "cuda":
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = with_fast_ends(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
@@ -69,7 +78,7 @@ class Translator:
         """
         network, (takes, gives) = prepare(generator, arithmetic), pixel_types(config)
         compiled = {
-            size: Package.of(network, (arithmetic.batch, config.in_channels, *size), arithmetic).load()
+            size: Package.of(network, (arithmetic.batch_of(size), config.in_channels, *size), arithmetic).load()
             for size in arithmetic.compiled
         }
         return cls(network, arithmetic, config.size_multiple, config.least_size, takes, gives, compiled)
@@ -77,7 +86,7 @@ class Translator:
     def __call__(self, frames: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
         """Translate frames ([height, width, channels], any sizes); return translations and faults by position.
 
-        Frames of one size go through the network together, always `arithmetic.batch` of them (the last group is
+        Frames of one size go through the network together, always `arithmetic.batch_of` them (the last group is
         padded), so that no image's pixels depend on the other images. Mirroring grows each frame to a `multiple`, and
         to at least `least` pixels a side.
 
@@ -93,30 +102,48 @@ class Translator:
             raise TypeError(f"the network takes {self.takes}, not {' or '.join(map(str, other))}")
         translated: dict[int, np.ndarray] = {}
         faults: dict[int, str] = {}
+        under_way = deque[tuple[Sequence[int], _Pending]]()
+        ahead = _AHEAD if self.arithmetic.device == "cuda" else 0
 
-        def attempt(group: Sequence[int]) -> None:
+        def settle(left: int = 0) -> None:
+            """Take what comes back from the device, until so many groups are `left` there."""
+            while len(under_way) > left:
+                group, pending = under_way.popleft()
+                for i, result in zip(group, pending.results(), strict=True):
+                    if result is None:
+                        _prove_network(self, frames[i].shape)
+                        faults[i] = _NOT_FINITE
+                    else:
+                        translated[i] = result
+                made_progress(len(group))
+
+        def begin(group: Sequence[int]) -> None:
             try:
-                results = _with_memory(self, [frames[i] for i in group])
+                pending = _with_memory(self, [frames[i] for i in group], settle)
             except ValueError as error:
                 if type(error) is not ValueError:
                     raise
                 if len(group) > 1:
-                    attempt(group[: len(group) // 2])
-                    attempt(group[len(group) // 2 :])
+                    begin(group[: len(group) // 2])
+                    begin(group[len(group) // 2 :])
                 else:
                     faults[group[0]] = f"ValueError: {' '.join(str(error).split())}"[:300]
                 return
-            for i, result in zip(group, results, strict=True):
-                if result is None:
-                    _prove_network(self, frames[i].shape)
-                    faults[i] = _NOT_FINITE
-                else:
-                    translated[i] = result
-            made_progress(len(group))
+            under_way.append((group, pending))
+            settle(ahead)
 
-        for group in _groups([f.shape for f in frames], self.arithmetic.batch):
-            attempt(group)
+        # One unit after the other: if the groups of several took turns, all would end at once, and the device would
+        # wait until others have come.
+        with _one_unit:
+            for group in _groups([f.shape for f in frames], self.batch_of):
+                begin(group)
+        settle()
         return translated, faults
+
+    def batch_of(self, shape: tuple[int, ...]) -> int:
+        """Return the number of frames of this shape, [height, width, channels], that go through the network at once."""
+        height, width = (max(-(-side // self.multiple) * self.multiple, self.least) for side in shape[:2])
+        return self.arithmetic.batch_of((height, width))
 
     def all(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Return the translations of frames of one size, [N, H, W, C]. Raises RuntimeError where one fails."""
@@ -132,25 +159,26 @@ def noise_pass(
     """Return a function that translates one batch of images of noise, to be timed."""
     translator = Translator.of(generator, config, arithmetic)
     takes, random = translator.takes, np.random.default_rng(0)
-    shape = (arithmetic.batch, *size, takes.channels)
+    shape = (arithmetic.batch_of(size), *size, takes.channels)
     frames = list(random.integers(0, takes.peak, shape, takes.dtype, endpoint=True))
     return lambda: translator.all(frames)
 
 
-def _groups(shapes: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
-    """Yield the positions of frames of equal shape, at most `size` at a time, in order."""
+def _groups(shapes: Sequence[tuple[int, ...]], size_of: Callable[[tuple[int, ...]], int]) -> Iterator[list[int]]:
+    """Yield the positions of frames of equal shape, at most `size_of(shape)` at a time, in order."""
     order = sorted(range(len(shapes)), key=lambda i: (shapes[i], i))
-    for _, same in itertools.groupby(order, key=lambda i: shapes[i]):
-        positions = list(same)
+    for shape, same in itertools.groupby(order, key=lambda i: shapes[i]):
+        positions, size = list(same), size_of(shape)
         for first in range(0, len(positions), size):
             yield positions[first : first + size]
 
 
-def _with_memory(translator: Translator, frames: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-    """Return the result of `_forward`; free unused memory and try once more where memory is short."""
+def _with_memory(translator: Translator, frames: Sequence[np.ndarray], settle: Callable[[], object]) -> _Pending:
+    """Return the result of `_forward`; where memory is short, `settle`, free unused memory and try once more."""
     arithmetic = translator.arithmetic
     with contextlib.suppress(MemoryError), _as_memory_error(frames[0].shape, arithmetic):
         return _forward(translator, frames)
+    settle()
     gc.collect()
     if arithmetic.device == "cuda":
         torch.cuda.empty_cache()
@@ -168,63 +196,91 @@ def _as_memory_error(shape: tuple[int, ...], arithmetic: Arithmetic) -> Iterator
         short = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY)
         if not short:
             raise
+        height, width = shape[:2]
+        images = f"{arithmetic.batch_of((height, width))} images of {width} × {height} pixels"
         raise MemoryError(
-            f"{arithmetic.batch} images of {shape[1]} × {shape[0]} pixels at once are too much for the memory of this "
-            f"{arithmetic.device}; run on a machine with more, or into another output with a smaller --batch or size"
+            f"{images} at once are too much for the memory of this {arithmetic.device}; run on a machine with more, or "
+            "into another output with a smaller --batch or size"
         ) from error
 
 
 def _prove_network(translator: Translator, shape: tuple[int, ...]) -> None:
     """Raise ArithmeticError where the network gives no finite numbers for an ordinary image of this shape either."""
     ramp = np.linspace(0, translator.takes.peak, int(np.prod(shape))).astype(translator.takes.dtype).reshape(shape)
-    if _with_memory(translator, [ramp])[0] is None:
+    if _with_memory(translator, [ramp], lambda: None).results()[0] is None:
         raise ArithmeticError(f"{_NOT_FINITE}, whatever the image: the model or the device is at fault")
 
 
-def _forward(translator: Translator, frames: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-    """Return the translation of each frame, all of one size; None where it is not finite."""
+@dataclass(frozen=True)
+class _Pending:
+    """Translations of one group on their way back from the device."""
+
+    pixels: torch.Tensor
+    """Pixels, [N, H, W, C]."""
+    finite: torch.Tensor
+    """Truth for each translation, [N]: all its values were finite."""
+    done: torch.cuda.Event | None
+
+    def results(self) -> list[np.ndarray | None]:
+        """Wait for the translation of each frame, in memory of its own; None where it is not finite."""
+        pixels_NHWC = self.pixels.numpy()
+        if self.done:
+            self.done.synchronize()
+            pixels_NHWC = pixels_NHWC.copy()  # page-locked memory is scarce
+        finite_N = self.finite.tolist()
+        return [frame if finite else None for frame, finite in zip(pixels_NHWC, finite_N, strict=True)]
+
+
+def _forward(translator: Translator, frames: Sequence[np.ndarray]) -> _Pending:
+    """Begin the translation of frames of one size; on a CPU it is then done."""
     arithmetic, (height, width) = translator.arithmetic, frames[0].shape[:2]
     dtype = torch.bfloat16 if arithmetic.precision == "bf16" else torch.float32
-    with torch.inference_mode(), _own_stream(arithmetic.device):
-        pixels = from_pixels(_upload([*frames, *[frames[-1]] * (arithmetic.batch - len(frames))], arithmetic.device))
+    with torch.inference_mode(), _streams.next(arithmetic.device):
+        padding = [frames[-1]] * (translator.batch_of(frames[0].shape) - len(frames))
+        pixels = from_pixels(_upload([*frames, *padding], arithmetic.device))
         input_NCHW = pad_by_reflection(pixels, translator.multiple, translator.least).to(dtype)
         height_width = (input_NCHW.shape[2], input_NCHW.shape[3])
         network = translator.compiled.get(height_width, translator.network)
         output_NCHW = network(input_NCHW)[: len(frames), :, :height, :width].float()
         finite_N = output_NCHW.isfinite().flatten(1).all(1)
         output_NCHW = to_pixels(output_NCHW, getattr(torch, translator.gives.dtype.name))
-        output_NHWC = _download(output_NCHW.permute(0, 2, 3, 1).contiguous())
-    return [frame if finite else None for frame, finite in zip(output_NHWC, finite_N.tolist(), strict=True)]
+        pixels_NHWC, finite_N = (_download(x) for x in (output_NCHW.permute(0, 2, 3, 1).contiguous(), finite_N))
+        done = torch.cuda.current_stream().record_event() if arithmetic.device == "cuda" else None
+    return _Pending(pixels_NHWC, finite_N, done)
+
+
+_AHEAD = 1
+"""Groups that a GPU is given before the last one is back, so that it never waits for Python."""
+
+_one_unit = threading.Lock()
 
 
 class _Streams(threading.local):
-    """Stream of each thread, so that the copies of one unit run beside the computation of another."""
+    """Streams of each thread, taken in turn, so that one group is copied while another is computed."""
 
     @functools.cached_property
-    def own(self) -> torch.cuda.Stream:
-        return torch.cuda.Stream()
+    def _turns(self) -> Iterator[torch.cuda.Stream]:
+        return itertools.cycle([torch.cuda.Stream() for _ in range(_AHEAD + 1)])
+
+    def next(self, device: str) -> contextlib.AbstractContextManager[object]:
+        """Return the context of the next stream; of none on a CPU."""
+        return torch.cuda.stream(next(self._turns)) if device == "cuda" else contextlib.nullcontext()
 
 
 _streams = _Streams()
 
 
-def _own_stream(device: str) -> contextlib.AbstractContextManager[object]:
-    return torch.cuda.stream(_streams.own) if device == "cuda" else contextlib.nullcontext()
-
-
 def _upload(frames: Sequence[np.ndarray], device: str) -> torch.Tensor:
-    """Return frames of one size as [N, C, H, W] on `device`, on their way there by this thread's stream."""
+    """Return frames of one size as [N, C, H, W] on `device`, on their way there by the current stream."""
     shape, dtype = (len(frames), *frames[0].shape), torch.from_numpy(np.empty(0, frames[0].dtype)).dtype
     host_NHWC = torch.empty(shape, dtype=dtype, pin_memory=device == "cuda")
     np.stack(frames, out=host_NHWC.numpy())
     return host_NHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
-def _download(pixels_NHWC: torch.Tensor) -> np.ndarray:
-    """Return pixels in memory of their own, once this thread's stream has brought them."""
-    if pixels_NHWC.device.type == "cpu":
-        return pixels_NHWC.numpy()
-    host_NHWC = torch.empty(pixels_NHWC.shape, dtype=pixels_NHWC.dtype, pin_memory=True)
-    host_NHWC.copy_(pixels_NHWC, non_blocking=True)
-    torch.cuda.current_stream().synchronize()
-    return host_NHWC.numpy().copy()  # page-locked memory is scarce
+def _download(values: torch.Tensor) -> torch.Tensor:
+    """Return values on their way to page-locked memory by the current stream; on a CPU they are there."""
+    if values.device.type == "cpu":
+        return values
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return host.copy_(values, non_blocking=True)

@@ -20,9 +20,9 @@ log = logging.getLogger("transdomain")
 
 T = TypeVar("T")
 
-BATCHES = {"cuda": 16, "cpu": 1}
-"""Images at once where nothing else is asked for."""
-
+BATCHES: Mapping[str, tuple[int, int | None]] = {"cuda": (512, 1 << 21), "cpu": (1, None)}
+"""Images at once, and pixels of them, where nothing else is asked for. On an H200, 32 images of 256² at once were 1.15
+times as fast as 16, and 128 were 1.03 times as fast as 32."""
 
 _SMALL_FLOP = 2e11
 """Multiplications and additions that a slow CPU makes in the seconds that a measurement takes."""
@@ -52,6 +52,7 @@ class Wanted:
     compile: Compile
     compiled: Sequence[Size]
     batch: int | None
+    batch_pixels: int | None
     threads: int | None
     actors: int | None
 
@@ -150,18 +151,21 @@ def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
         compile=options.compile,
         compiled=() if options.compile == "never" else recorded.get("compiled", ()),
         batch=options.batch or recorded.get("batch"),
+        batch_pixels=None if options.batch else recorded.get("batch_pixels"),
         threads=options.resources.threads or recorded.get("threads"),
         actors=options.resources.max_actors or options.resources.actors,
     )
 
 
 def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
+    batch, batch_pixels = (wanted.batch, wanted.batch_pixels) if wanted.batch else BATCHES[device]
     return Arithmetic(
         device=device,
         precision=form.precision,
         threads=None if device == "cuda" else wanted.threads or host.available_cpus(),
         trunk=form.trunk,
-        batch=wanted.batch or BATCHES[device],
+        batch=batch,
+        batch_pixels=batch_pixels,
         compiled=wanted.compiled,
     )
 
@@ -206,11 +210,12 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
     candidates, actors = _candidates(wanted, config.kind), wanted.actors or actors
     simplest = next(iter(candidates.values()))
     sides = measuring.sides(generator.training_size, config.size_multiple, config.least_size)
+    wanted_size = (sides[0], sides[0])
     seconds = measuring.measure(
         list(candidates),
-        lambda form, side: noise_pass(network, config, candidates[form], (side, side)),
+        lambda form, side: noise_pass(network, config, candidates[form].at(wanted_size), (side, side)),
         sides,
-        images=simplest.batch,
+        images=simplest.batch_of(wanted_size),
         clocks=measuring.clocks_of(simplest.device, simplest.threads),
     )
     form = fastest(seconds)

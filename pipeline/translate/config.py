@@ -60,7 +60,8 @@ class TranslationOptions:
     """Compile the generator ahead of time for the most common image sizes, which takes about a minute for each and is
     kept in ~/.cache. auto: where that saves more than it costs, and it has proved faster here."""
     batch: int | None = None
-    """Images of one size that the model takes at once, padded to this number; by default 16 on a GPU, 1 on a CPU."""
+    """Images of one size that the model takes at once, padded to this number. By default, as many as have two million
+    pixels on a GPU (32 of 256²), and 1 on a CPU."""
     resources: Resources = Resources()
     """Resources that the stages take on the cluster."""
     limits: Limits = Limits()

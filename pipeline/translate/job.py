@@ -51,7 +51,7 @@ class Model:
             "model": self.bundle.sha256,
             "direction": self.direction,
             "training_size": self.bundle.training_size,
-            "arithmetic": vars(arithmetic),
+            "arithmetic": arithmetic.record(),
         }
 
 

@@ -18,8 +18,8 @@ from gan_models.translation import Statistics
 from pipeline.models import measuring, native
 from pipeline.models.arithmetic import exact
 from pipeline.models.compiled import CannotCompileError
+from pipeline.models.ends import few_outputs, rows_conv
 from pipeline.models.native import NativeTrunk, with_native_trunk
-from pipeline.models.rows import RowsConv2d, fits
 from pipeline.models.translator import Translator
 
 CONFIG = GeneratorConfig(kind="resnet", width=8, depth=2, norm="instance")
@@ -125,14 +125,14 @@ def test_a_convolution_to_few_channels_by_rows(bias: bool) -> None:
     conv = nn.Conv2d(8, 3, (7, 5), bias=bias)
     x_NCHW = torch.randn(2, 8, 20, 17)
     with torch.inference_mode():
-        assert fits(conv)
-        assert torch.allclose(RowsConv2d(conv)(x_NCHW), conv(x_NCHW), atol=1e-5)
+        assert few_outputs(conv)
+        assert torch.allclose(rows_conv(conv)(x_NCHW), conv(x_NCHW), atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"stride": 2}, {"padding": 1}, {"dilation": 2}, {"groups": 2}])
 def test_other_convolutions_do_not_fit(options: dict[str, int]) -> None:
-    assert not fits(nn.Conv2d(4, 2, 3, **options))  # type: ignore[arg-type]
-    assert not fits(nn.Conv2d(4, 16, 3))
+    assert not few_outputs(nn.Conv2d(4, 2, 3, **options))  # type: ignore[arg-type]
+    assert not few_outputs(nn.Conv2d(4, 16, 3))
 
 
 class TestWithoutACompiler:

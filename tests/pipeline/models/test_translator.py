@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 from gan_models import GeneratorConfig
 from gan_models.build import build_network
 from pipeline.models.arithmetic import Arithmetic
-from pipeline.models.translator import Translator
+from pipeline.models.translator import Translator, noise_pass
 
 ARITHMETIC = Arithmetic(device="cpu", precision="fp32", threads=None, trunk="direct", batch=4)
 FRAMES = [np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30, 40, 50, 60)]
@@ -124,3 +125,39 @@ def test_every_size_is_translated(kind: str, norm: str) -> None:
     translated, faults = translator(frames)
     assert not faults
     assert [translated[i].shape for i in range(len(frames))] == [frame.shape for frame in frames]
+
+
+RESNET = GeneratorConfig(kind="resnet", width=4, depth=1, norm="instance")
+
+
+def test_one_network_is_translated_with_in_several_precisions_at_once() -> None:
+    """As the forms are measured: all are prepared, and then run in turn."""
+    network = build_network(RESNET).requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    passes = [
+        noise_pass(network, RESNET, dataclasses.replace(ARITHMETIC, precision=precision), (16, 16))
+        for precision in ("fp32", "bf16", "fp32")
+    ]
+    first, second, third = (each() for each in passes)
+    assert (first == third).all()
+    assert 0 < np.abs(first.astype(int) - second).max() < 64
+    for name, tensor in network.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        assert torch.equal(tensor, before[name])
+
+
+def test_larger_images_go_in_smaller_batches_and_the_size_alone_decides() -> None:
+    arithmetic = dataclasses.replace(ARITHMETIC, batch=8, batch_pixels=4 * 64)
+    network = Failing(lambda x_NCHW, call: None)
+    frames = [np.full((side, side, 3), 50 + i, np.uint8) for i, side in enumerate((8, 16, 8, 4, 8, 7, 4, 40, 8, 8))]
+    translated, faults = Translator(network, arithmetic, multiple=4)(frames)
+    assert not faults
+    assert sorted(translated) == list(range(len(frames)))
+    assert set(network.shapes) == {(8, 3, 4, 4), (4, 3, 8, 8), (1, 3, 16, 16), (1, 3, 40, 40)}
+    assert [arithmetic.at((8, 8)).batch_of(size) for size in ((4, 4), (64, 64))] == [4, 4]
+
+
+def test_the_record_of_a_batch_without_bound_is_as_it_always_was() -> None:
+    assert "batch_pixels" not in ARITHMETIC.record()
+    bounded = dataclasses.replace(ARITHMETIC, batch_pixels=7)
+    assert Arithmetic(**bounded.record()) == bounded
