@@ -79,6 +79,20 @@ class ImagePool:
             return old_CHW
         return image_CHW
 
+    def exchange(self, images_NCHW: Tensor, keep_new_N: Tensor, slots_N: Tensor) -> Tensor:
+        """Do what `query` does in a full pool, with decisions that are tensors on the images' device.
+
+        No value is read on the host, so that it can be captured in a CUDA graph.
+        """
+        held, seen = self.images, []
+        if held is None or len(held) < self.size:
+            raise ValueError("the image pool is not full yet: use query")
+        for image_1CHW, keep_new, slot in zip(images_NCHW.detach().split(1), keep_new_N, slots_N.split(1), strict=True):
+            old_1CHW = held.index_select(0, slot)
+            seen.append(torch.where(keep_new, image_1CHW, old_1CHW))
+            held.index_copy_(0, slot, torch.where(keep_new, old_1CHW, image_1CHW))
+        return torch.cat(seen)
+
     def _check_shape(self, images_NCHW: Tensor) -> None:
         if self.images is not None and self.images.shape[1:] != images_NCHW.shape[1:]:
             held, new = list(self.images.shape[1:]), list(images_NCHW.shape[1:])

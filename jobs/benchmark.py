@@ -8,12 +8,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobs.cli import DONE, UNUSABLE, run_job
+from jobs.cli import DONE, FAILED, UNUSABLE, run_job
 from jobs.ending import end
 from pipeline import storage
 from pipeline.benchmark.config import (
     EngineBenchmarkConfig,
     GeneratorBenchmarkConfig,
+    GpuBenchmarkConfig,
     IngestBenchmarkConfig,
     StepBenchmarkConfig,
     TranslateBenchmarkConfig,
@@ -70,12 +71,27 @@ def ingest(config: IngestBenchmarkConfig) -> int:
     return _write("ingest", dataclasses.asdict(measured), config.output)
 
 
+def gpu(config: GpuBenchmarkConfig) -> int:
+    """Make all checks that need a GPU, within some minutes."""
+    from pipeline.benchmark import gpu as checking
+    from pipeline.benchmark import table
+
+    def keep(measured: checking.MeasuredGpu) -> None:
+        _write("gpu", dataclasses.asdict(measured), config.output, shown=False)
+
+    measured = checking.measure(config, keep)
+    table.show_gpu(measured, console(sys.stdout))
+    _write("gpu", dataclasses.asdict(measured), config.output)
+    return FAILED if any(check.state == "failed" for check in measured.checks) else DONE
+
+
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "translate": (TranslateBenchmarkConfig, translate),
     "generator": (GeneratorBenchmarkConfig, generator),
     "step": (StepBenchmarkConfig, step),
     "engine": (EngineBenchmarkConfig, engine),
     "ingest": (IngestBenchmarkConfig, ingest),
+    "gpu": (GpuBenchmarkConfig, gpu),
 }
 
 
@@ -93,11 +109,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _write(name: str, numbers: Mapping[str, Any], output: str | None) -> int:
+def _write(name: str, numbers: Mapping[str, Any], output: str | None, *, shown: bool = True) -> int:
     if output is not None:
         url = storage.join(storage.absolute(output), f"benchmark_{name}.json")
         storage.replace(url, json.dumps(numbers, indent=2).encode() + b"\n")
-        print_line(f"numbers: {url}")
+        if shown:
+            print_line(f"numbers: {url}")
     return DONE
 
 

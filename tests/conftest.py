@@ -20,6 +20,10 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="device of the tests of the models: cpu or cuda")
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Start the server and set the environment for the whole session, so that every process of the tests finds it."""

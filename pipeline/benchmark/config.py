@@ -11,7 +11,7 @@ from pipeline.translate.config import Compile, Resources
 
 _LEAST = {
     "images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1, "pairs": 1,
-    "global_batch": 1, "shuffle_buffer": 1, "steps": 1, "source_size": 8, "units_each": 1,
+    "global_batch": 1, "shuffle_buffer": 1, "step_batch": 1, "epochs": 2, "steps": 1, "source_size": 8, "units_each": 1,
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ class TranslateBenchmarkConfig:
     """Compile the generator, as in jobs.translate. auto: where that is faster, as for an archive that is large enough
     to pay for it."""
     batch: int | None = None
-    """Batch of the model, as in jobs.translate; by default 16 on a GPU, 1 on a CPU."""
+    """Batch of the model, as in jobs.translate; by default 32 on a GPU, 1 on a CPU."""
     repeats: int = 3
     """Number of times that everything is measured, in turn; medians are printed."""
     resources: Resources = Resources()
@@ -79,7 +79,7 @@ class GeneratorBenchmarkConfig:
     blocks: int = 9
     """Number of residual blocks of the generator."""
     batch: int | None = None
-    """Number of images that go through the generator at once; by default 16 on a GPU, 1 on a CPU."""
+    """Number of images that go through the generator at once; by default 32 on a GPU, 1 on a CPU."""
     repeats: int = 5
     """Number of times that everything is measured, in turn; medians are printed."""
     output: str | None = None
@@ -94,7 +94,7 @@ class GeneratorBenchmarkConfig:
         """Return the options with every default filled in for `device`, and small where `quick` is set."""
         if self.quick:
             return dataclasses.replace(self, images=2, size=32, width=4, blocks=1, batch=1, repeats=1)
-        images, batch = (512, 16) if device == "cuda" else (4, 1)
+        images, batch = (512, 32) if device == "cuda" else (4, 1)
         return dataclasses.replace(self, images=self.images or images, batch=self.batch or batch)
 
 
@@ -177,6 +177,36 @@ class IngestBenchmarkConfig:
             return dataclasses.replace(self, pairs=8, source_size=40, size=32, steps=2, repeats=1)
         pairs, steps = (8192, 200) if device == "cuda" else (256, 8)
         return dataclasses.replace(self, pairs=self.pairs or pairs, steps=self.steps or steps)
+
+
+GpuCheck = Literal["goldens", "translate", "step", "gradients", "facades"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuBenchmarkConfig:
+    """Options of `jobs.benchmark gpu`, which makes all checks that need a GPU, one after the other."""
+
+    checks: tuple[GpuCheck, ...] = ("goldens", "translate", "step", "gradients", "facades")
+    """Checks to make, in this order."""
+    minutes: float = 9.0
+    """Minutes in which to end. A check that is not done by then is ended, the others are left out, and both are
+    shown."""
+    images: int = 16384
+    """Number of images that the pipeline translates in one repetition."""
+    step_batch: int = 16
+    """Batch of the second training step, besides 1."""
+    repeats: int = 2
+    """Number of times that rates are measured; medians are printed."""
+    facades: str = ""
+    """Folder with train/ and test/, both of A|B pictures, to train pix2pix on; without it that is left out."""
+    epochs: int = 20
+    """Epochs of that training, the second half of them with a falling rate."""
+    output: str | None = None
+    """Folder for the numbers, as benchmark_gpu.json, and for the translations of the test pairs and their scores."""
+
+    def __post_init__(self) -> None:
+        _check_least(self)
+        check_range("minutes", self.minutes, above=0)
 
 
 def _check(config: TranslateBenchmarkConfig | GeneratorBenchmarkConfig | IngestBenchmarkConfig) -> None:

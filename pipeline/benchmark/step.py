@@ -14,17 +14,18 @@ from typing import Any, Literal
 import torch
 
 from pipeline.benchmark.config import StepBenchmarkConfig
-from pipeline.benchmark.goals import step_goal
-from pipeline.benchmark.limits import MachineLimits, in_turn, machine
+from pipeline.benchmark.limits import MachineLimits, in_turn, machine, step_goal
 from pipeline.cluster import hardware, host
 from pipeline.config import parse
 from pipeline.models import measuring
 from pipeline.models.arithmetic import Form, fastest
 from pipeline.stores.tables.ranges import Range
+from pipeline.training.config.sections import When
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import Context
 from pipeline.training.data.loader import Source, Sources
 from pipeline.training.distributed.group import Group
+from pipeline.training.model.captured import WARM_UP
 from pipeline.training.model.replica import Replica
 
 log = logging.getLogger("transdomain")
@@ -42,7 +43,7 @@ class MeasuredSteps:
     forms: Sequence[Form]
     seconds: Sequence[Sequence[float]]
     default: Form
-    """Form that jobs.train chooses: the fastest of those that are not compiled."""
+    """Form that jobs.train chooses: on a GPU the fastest, on a CPU the fastest of those that are not compiled."""
     goal: float
     """Least ratio of eager fp32 to the default that a machine of this class should have."""
 
@@ -65,7 +66,10 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     forms = [
         form
         for form in measuring.all_forms(device, recipe.generator.kind, with_c=False)
-        if form.precision in precisions and not (form.compile and (config.quick or not config.compile))
+        if form.precision in precisions
+        and not (form.compile and (config.quick or not config.compile))
+        # Compiling takes a minute and more, and fp32 is not what a GPU with bf16 trains in.
+        and not (device == "cuda" and form.compile and form.precision == "fp32")
     ]
     steps: dict[Form, Callable[[], float]] = {}
     for form in forms:
@@ -75,15 +79,23 @@ def measure(config: StepBenchmarkConfig) -> MeasuredSteps:
     found = in_turn({**limits.measurements(), **steps}, 1 if config.quick else config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}
     config, seconds = dataclasses.replace(config, global_batch=batch), [found[form] for form in forms]
-    default = fastest({form: statistics.median(found[form]) for form in forms if not form.compile})
+    compiles = device == "cuda"
+    default = fastest({form: statistics.median(found[form]) for form in forms if compiles or not form.compile})
     goal = step_goal(device, about["cpu_capability"], default.precision)
     return MeasuredSteps(config, about, recipe.objective, recipe.crop_size, medians, forms, seconds, default, goal)
 
 
 def _prepare(recipe: TrainConfig, form: Form, batch: int, device: str) -> Callable[[], float]:
     """Run a step with its own networks twice, and return a function that runs it again and returns the seconds."""
-    nhwc = form.compile or device == "cuda"
-    recipe = dataclasses.replace(recipe, compile=form.compile, channels_last=nhwc, global_batch=batch)
+    on: When = "always" if form.compile else "never"
+    plain = form == Form(precision="fp32")
+    recipe = dataclasses.replace(
+        recipe,
+        compile=on,
+        channels_last="never" if plain else "always" if form.compile else "auto",
+        cuda_graphs="always" if device == "cuda" and form.compile else "never",
+        global_batch=batch,
+    )
     source = Source(url="drawn", column="image", ranges=[Range("", "", "", 0, 1000 * batch, 0)])
     context = Context(
         config=recipe, sources=Sources(a=source, b=source), group=Group(), device=torch.device(device), threads=1
@@ -106,8 +118,11 @@ def _prepare(recipe: TrainConfig, form: Form, batch: int, device: str) -> Callab
             torch.cuda.synchronize()
         return time.perf_counter() - began_s
 
-    step()
-    step()
+    first = 2
+    if device == "cuda":  # until the image pools are full, and the step has been captured
+        first += WARM_UP + max(-(-pool.size // batch) for pool in replica.objective.pools.values())
+    for _ in range(first):
+        step()
     return step
 
 

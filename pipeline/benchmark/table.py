@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pipeline.benchmark.engine import MeasuredEngine
 from pipeline.benchmark.forms import MeasuredForms
+from pipeline.benchmark.gpu import MeasuredGpu
 from pipeline.benchmark.ingest import MeasuredIngest
 from pipeline.benchmark.step import MeasuredSteps
 from pipeline.benchmark.translation import Measured
@@ -43,6 +44,22 @@ def show_forms(measured: MeasuredForms, console: Console) -> None:
             f"{rate / plain:.2f}",
         )
     table.caption = f"medians of {config.repeats}; of dense: by the multiplications of direct convolution"
+    console.print(table)
+
+
+def show_gpu(measured: MeasuredGpu, console: Console) -> None:
+    """Print the machine, and the lines of each check; of one that failed or was left out, why."""
+    console.print(_machine(measured.machine))
+    table = _table("Checks on the GPU", "", "found", "goal", "")
+    for check in measured.checks:
+        if check.state != "passed":
+            table.add_row(f"{check.name}: {check.state}: {printable(check.why)}")
+        for row in check.rows:
+            met = "" if row.met is None else "met" if row.met else "not met"
+            table.add_row(printable(row.what), printable(row.found), row.goal, met)
+        table.add_section()
+    times = ", ".join(f"{check.name} {check.seconds:.0f}" for check in measured.checks)
+    table.caption = f"medians of {measured.config.repeats}; seconds: {times}"
     console.print(table)
 
 
@@ -105,7 +122,7 @@ def _tables(measured: Measured) -> Iterator[Table]:
 
     network = f"ResNet-{config.blocks}, width {config.width}, {config.size}², {measured.flop / 1e9:.1f} GFLOP an image"
     table = _table(f"Translation: {network}", "", "img/s", "best", "GFLOP/s", "of dense")
-    ours = f"{arithmetic.form}, batch {arithmetic.batch}"
+    ours = f"{arithmetic.form}, batch {arithmetic.batch_of((config.size, config.size))}"
     rows = (
         ("plain loop: fp32, batch 1, eager", measured.plain, measured.best["plain"], "fp32"),
         (f"model alone: {ours}", measured.model, measured.best["model"], arithmetic.precision),

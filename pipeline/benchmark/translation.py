@@ -16,15 +16,14 @@ from gan_models.complexity import flop_of
 from pipeline.benchmark import contenders, inputs
 from pipeline.benchmark.config import TranslateBenchmarkConfig
 from pipeline.benchmark.contenders import ModelAlone, PlainLoop
-from pipeline.benchmark.goals import translation_goals
-from pipeline.benchmark.limits import MachineLimits, machine
+from pipeline.benchmark.limits import MachineLimits, machine, translation_goals
 from pipeline.cluster import hardware, host
 from pipeline.engine import launch
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import local
 from pipeline.engine.executors.progress import Meter
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
-from pipeline.engine.records.limits import Limits
+from pipeline.engine.records.limits import MOST_ROWS, Limits
 from pipeline.engine.run import run
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic
@@ -105,7 +104,12 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         precisions = hardware.supported_precisions(device)
         plain = PlainLoop(folder, bundle, device, config.plain_images)
         # It runs about as long as the plain loop, and for two batches at least.
-        model = ModelAlone(folder, bundle, arithmetic, max(2 * config.plain_images, 2 * arithmetic.batch))
+        model = ModelAlone(
+            folder,
+            bundle,
+            arithmetic,
+            max(2 * config.plain_images, 2 * arithmetic.batch_of((config.size, config.size))),
+        )
         limits = MachineLimits(device, precisions)
         with (
             contenders.running(plain, {}) as plain_rate,
@@ -237,8 +241,8 @@ def _summary(
 
 def _translate_config(config: TranslateBenchmarkConfig, store: str, bundle: str, output: str) -> TranslateConfig:
     assert config.images
-    batch = config.batch or (16 if config.device == "cuda" else 1)
-    rows = -(-max(1, config.images // _UNITS) // batch) * batch
+    batch = config.batch or (32 if config.device == "cuda" else 1)
+    rows = min(-(-max(1, config.images // _UNITS) // batch) * batch, MOST_ROWS)
     if rows >= config.images:
         raise UserError(
             f"images is {config.images}: with a batch of {batch}, {2 * rows} are the fewest to measure with"

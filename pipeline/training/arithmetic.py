@@ -18,9 +18,10 @@ from pipeline.models import measuring
 from pipeline.models.arithmetic import Form, fastest, slowest_rank
 from pipeline.training import record
 from pipeline.training.checkpoints.checkpoint import Record
+from pipeline.training.config.execution import memory_format_of
 from pipeline.training.data.context import Context
 from pipeline.training.distributed.group import RunError
-from pipeline.training.model.replica import autocast, memory_format_of
+from pipeline.training.model.replica import autocast
 
 log = logging.getLogger("transdomain")
 
@@ -115,11 +116,12 @@ def _pass(context: Context, form: Form, side: int, samples: int) -> Callable[[],
     config, device = context.config, context.device
     random = torch.Generator().manual_seed(0)
     generator = build_generator(config.generator, generator=random)
-    generator.to(device=device, memory_format=memory_format_of(config))  # type: ignore[call-overload]
+    memory_format = memory_format_of(config, device)
+    generator.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
     if form.trunk == "winograd":
         train_winograd_trunk(generator)
     images_NCHW = torch.rand(samples, config.generator.in_channels, side, side, generator=random) * 2 - 1
-    images_NCHW = images_NCHW.to(device, memory_format=memory_format_of(config))
+    images_NCHW = images_NCHW.to(device, memory_format=memory_format)
     cast = autocast(device, form.precision)
 
     def run() -> None:

@@ -16,6 +16,9 @@ from pipeline.training.validation.validator import History, stopped_early
 
 FORMAT_VERSION = 1
 
+_NO_LONGER_RECIPE = ("compile", "channels_last")
+"""Options that earlier versions recorded, and that may change when a run goes on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
@@ -54,7 +57,7 @@ def begun_recipe(config: TrainConfig) -> Mapping[str, Any] | None:
         raise UserError(f"{config.output}: its run.json is not one of a training run; choose another output") from None
     if version != FORMAT_VERSION:
         raise UserError(f"{config.output}: run format {version}, and this version knows {FORMAT_VERSION}")
-    return begun
+    return {name: value for name, value in begun.items() if name not in _NO_LONGER_RECIPE}
 
 
 def check_recipe(config: TrainConfig, start: StartIdentity | None = None) -> None:

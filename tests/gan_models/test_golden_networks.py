@@ -23,7 +23,7 @@ def build(name: str, norm: str, width: int, channels: int) -> nn.Module:
 
 @pytest.mark.parametrize("path", golden.files("networks/*.pth"))
 def test_golden_network_output(path: Path) -> None:
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location=torch.get_default_device())
     name, norm, width = re.fullmatch(r"(.+)_([a-z]+)_n[gd]f(\d+)", path.stem).groups()
     network = build(name, norm, int(width), saved["x"].shape[1])
     network.load_state_dict(saved["state_dict"])

@@ -78,7 +78,7 @@ class RecordedPools:
 
 @pytest.mark.parametrize("path", golden.files("training/*.pt"))
 def test_golden_training(path: Path) -> None:
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location=torch.get_default_device())
     options, dtype = saved["options"], getattr(torch, saved["dtype"])
     if not options["no_dropout"]:
         pytest.skip("dropout draws from the reference's random state, which the file does not hold")
@@ -162,8 +162,11 @@ def test_golden_training_from_the_formula(path: Path, kind: str) -> None:
         real_b = golden.wave_image(1, 3, side, side, salt=1 + 0.1 * step)
         found = objective.step(real_a, real_b, optimizers=optimizers)
         actual = {theirs: found[ours].item() for theirs, ours in losses.items()}
-        assert actual == pytest.approx(expected, rel=tolerance), f"step {step}"
+        # Another device decides other signs by its rounding.
+        elsewhere = torch.get_default_device().type != "cpu"
+        assert actual == pytest.approx(expected, rel=10 * tolerance if elsewhere else tolerance), f"step {step}"
 
     for theirs, ours in networks.items():
         weights = torch.cat([parameter.flatten() for parameter in objective.networks[ours].parameters()])
-        assert weights.abs().mean().item() == pytest.approx(run["param_absmean"][theirs], abs=5e-7)
+        found = weights.abs().mean().item()
+        assert found == pytest.approx(run["param_absmean"][theirs], abs=5e-6 if elsewhere else 5e-7)

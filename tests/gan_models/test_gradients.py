@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gan_models import GeneratorConfig, build_generator
 from gan_models.config import Norm
-from gan_models.norms import norm_layer
+from gan_models.norms import instance_norm, norm_layer
 
 NORMS = get_args(Norm)
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -33,6 +33,34 @@ def test_norm_gradient_agrees_with_float64(
 
     for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("x_format", "gradient_format"), list(itertools.product(LAYOUTS, LAYOUTS)))
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_the_instance_norm_that_a_gpu_compiles_agrees_with_float64(
+    x_format: torch.memory_format, gradient_format: torch.memory_format, batch: int
+) -> None:
+    class Layer(nn.Module):
+        def forward(self, x_NCHW: Tensor) -> Tensor:
+            return instance_norm(x_NCHW, torch.full((8,), 1.5), torch.full((8,), 0.5), 1e-5)
+
+    x = torch.randn(batch, 8, 12, 10) * 3 + 2
+    gradient = torch.randn_like(x)
+    y, of_x = value_and_gradient(Layer(), x.to(memory_format=x_format), gradient.to(memory_format=gradient_format))
+    value, expected = value_and_gradient(by_definition("instance"), x.double(), 1.5 * gradient.double())
+    torch.testing.assert_close(y.double(), 1.5 * value + 0.5, rtol=1e-5, atol=4e-6)
+    torch.testing.assert_close(of_x.double(), expected, rtol=1e-5, atol=4e-6)
+    assert y.is_contiguous(memory_format=x_format)
+
+
+def test_an_instance_norm_is_fp32_inside_autocast_as_those_of_torch_are() -> None:
+    x = torch.randn(1, 2, 4, 4).bfloat16()
+    assert instance_norm(x, None, None, 1e-5).dtype == torch.bfloat16
+    device = torch.get_default_device().type
+    with torch.autocast(device, torch.bfloat16):
+        assert instance_norm(x, None, None, 1e-5).dtype == torch.float32
+        if device == "cuda":  # on a CPU torch's own is of its input's type
+            assert norm_layer(GeneratorConfig(norm="instance"), 2)(x).dtype == torch.float32
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -79,10 +107,12 @@ def test_compiled_network_gradient_agrees_with_float64(
 
 
 def small_network(kind: str, norm: str) -> nn.Module:
-    return build_generator(
-        GeneratorConfig(kind=kind, norm=norm, depth=2 if kind == "unet" else 1, width=4, groups=2),
-        generator=torch.Generator().manual_seed(1),
-    )
+    with torch.device("cpu"):  # where the random generator is
+        network = build_generator(
+            GeneratorConfig(kind=kind, norm=norm, depth=2 if kind == "unet" else 1, width=4, groups=2),
+            generator=torch.Generator().manual_seed(1),
+        )
+    return network.to(torch.get_default_device())
 
 
 def compare_gradients(network: nn.Module, batches: tuple[int, ...], layout: torch.memory_format) -> None:

@@ -123,3 +123,23 @@ def test_decisions_are_fair() -> None:
     assert len(slots) / len(decisions) == pytest.approx(0.5, abs=0.03)
     for slot in range(4):
         assert slots.count(slot) / len(slots) == pytest.approx(0.25, abs=0.04)
+
+
+def test_decisions_on_the_device_do_what_those_on_the_host_do() -> None:
+    ours, theirs = ImagePool(5), ImagePool(5)
+    for pool in (ours, theirs):
+        pool.query(images(1, 2, 3, 4, 5), [KEEP] * 5)
+    for step in range(20):
+        new = images(*range(10 * step + 10, 10 * step + 14))
+        decisions = pool_decisions(3, step, "A", 4, 5)
+        keep_new = torch.tensor([decision.keep_new for decision in decisions])
+        slots = torch.tensor([decision.slot for decision in decisions])
+        assert torch.equal(ours.exchange(new, keep_new, slots), theirs.query(new, decisions))
+        assert torch.equal(ours.images, theirs.images)
+
+
+def test_a_pool_that_fills_takes_decisions_on_the_host_only() -> None:
+    pool = ImagePool(2)
+    pool.query(images(1), [KEEP])
+    with pytest.raises(ValueError, match="not full yet"):
+        pool.exchange(images(2), torch.tensor([True]), torch.tensor([0]))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
 from jobs import benchmark
+from pipeline.benchmark import gpu, limits
+from pipeline.benchmark.config import GpuBenchmarkConfig
 from pipeline.cluster import hardware
 
 
@@ -119,3 +124,51 @@ def test_what_cannot_be_measured_is_refused(
 def test_a_step_that_the_demonstration_has_not_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["ingest", "--size", "100"]) == 2
     assert "powers of two" in capsys.readouterr().err
+
+
+def test_the_checks_of_a_gpu_need_one(capsys: pytest.CaptureFixture[str]) -> None:
+    if hardware.default_device() == "cuda":
+        pytest.skip("there is a GPU here")
+    assert benchmark.main(["gpu"]) == 2
+    assert capsys.readouterr().err == (
+        "benchmark gpu: it needs a GPU, and this machine has none; run it where there is one\n"
+    )
+
+
+def test_a_check_that_fails_keeps_no_other_from_running_and_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def python(code: str) -> Callable[..., tuple[list[gpu.Row], dict[str, str]]]:
+        def check(config: object, scratch: str, ends: float) -> tuple[list[gpu.Row], dict[str, str]]:
+            said = gpu._run([sys.executable, "-c", code], min(ends, time.monotonic() + 3))
+            return [gpu.Row("a rate", said, "7", False)], {"said": said}
+
+        return check
+
+    checks = {
+        "translate": python("print('first'); print('== 6 passed ==')"),
+        "step": python("raise SystemExit('no memory')"),
+        "facades": gpu._facades,
+        "goldens": python("import time; time.sleep(60)"),
+    }
+    monkeypatch.setattr(gpu, "_CHECKS", checks)
+    monkeypatch.setattr(gpu.hardware, "default_device", lambda: "cuda")
+    monkeypatch.setattr(gpu, "machine", lambda device: limits.machine("cpu"))
+    assert benchmark.main(["gpu", "--checks", *checks, "--output", str(tmp_path)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    found = json.loads((tmp_path / "benchmark_gpu.json").read_text())["checks"]
+    assert [check["state"] for check in found] == ["passed", "failed", "left out", "failed"]
+    why = [check["why"].split(";")[0] for check in found]
+    assert why[:2] + why[3:] == ["", "no memory", "the time was up"]
+    assert why[2] == "no pairs: give --facades a folder with train/ and test/ of A|B pictures"
+    assert found[0]["numbers"] == {"said": "6 passed"}
+    assert "step: failed: no" in printed
+    assert "not met" in printed
+
+
+def test_checks_for_which_no_time_is_left_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu.hardware, "default_device", lambda: "cuda")
+    monkeypatch.setattr(gpu, "machine", lambda device: limits.machine("cpu"))
+    measured = gpu.measure(GpuBenchmarkConfig(minutes=0.1))
+    assert {check.state for check in measured.checks} == {"left out"}
+    assert len(measured.checks) == 5

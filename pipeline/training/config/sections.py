@@ -16,6 +16,8 @@ from pipeline.training.config.monitor import WatchConfig
 from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.validation import Validation
 
+When = Literal["auto", "always", "never"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paths:
@@ -120,12 +122,6 @@ class Recipe:
     rounds otherwise; weights and checkpoints are the same. auto is the faster one, measured before the first step. A
     step of the published CycleGAN takes 4.0 GB with winograd and 3.3 GB with direct."""
 
-    compile: bool = False
-    """Compile the networks: half a minute at the start, faster steps on hardware with bf16."""
-
-    channels_last: bool = False
-    """Memory format of images and weights: NHWC, which tensor cores prefer."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Streaming:
@@ -173,6 +169,16 @@ class Resources:
 
     gpus_per_worker: Literal[0, 1] | None = None
     """By default 1 where the cluster has a GPU, else 0."""
+
+    compile: When = "auto"
+    """Compile the networks, which takes a minute at the start. auto: on a GPU, in a run of 2,000 steps or more."""
+
+    channels_last: When = "auto"
+    """Keep images and weights as NHWC in memory, which tensor cores prefer. auto: on a GPU."""
+
+    cuda_graphs: When = "auto"
+    """Capture the step as a CUDA graph and replay it, on a GPU with one worker and not in fp16. auto: where that is so,
+    in a run of 500 steps or more."""
 
     memory_gb: float = 4.0
     """The decoded set may take this much of a node's memory (10^9 bytes); its workers share it."""

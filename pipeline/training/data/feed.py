@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pipeline.stores import SourceChangedError
+from pipeline.training.config.execution import memory_format_of
 from pipeline.training.data import loader, node
 from pipeline.training.data import order as ordering
 from pipeline.training.data.context import Context
@@ -176,7 +177,7 @@ class _Cropper:
         config, device = context.config, context.device
         self._order, self._device, self._crop_size, self._flip = context.order, device, config.crop_size, config.flip
         self._max_offset = config.load_size - config.crop_size
-        self._memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self._memory_format = memory_format_of(config, device)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def prepare(self, pictures: StepImages) -> _Prepared:

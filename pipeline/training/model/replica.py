@@ -31,10 +31,13 @@ from torch.optim import Adam, Optimizer
 from gan_models import Objective, pool_decisions, train_winograd_trunk
 from gan_models.objective import Domain, Losses, Replay
 from pipeline.models.arithmetic import Trunk
+from pipeline.models.ends import with_fast_ends
+from pipeline.training.config.execution import execution_of
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import Context
 from pipeline.training.data.order import shares, step_seed
 from pipeline.training.model import average, rate
+from pipeline.training.model.captured import CapturedStep
 from pipeline.training.model.freezing import freeze
 
 
@@ -48,13 +51,17 @@ class Replica:
         """Raise ValueError where `freeze` names something that does not exist."""
         config, device = context.config, context.device
         self.config, self.group, self.device = config, context.group, device
-        self.memory_format = memory_format_of(config)
+        execution = execution_of(config, device, precision=precision, steps=context.total_steps)
+        self.memory_format = execution.memory_format
         self.objective = build_objective(config)
         for network in self.objective.networks.values():
             network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
         if trunk == "winograd":
             for network in self._generators().values():
                 train_winograd_trunk(network)
+        if device.type == "cuda":
+            for network in self._generators().values():
+                with_fast_ends(network)
         freeze(self.objective.networks, config.freeze)
         self.optimizers: dict[Literal["generators", "discriminators"], Adam] = {
             "generators": self._adam(self.objective.generator_names),
@@ -66,8 +73,11 @@ class Replica:
         }
         self._epoch_losses = rate.EpochLosses(context.order.steps_per_epoch, device)
         self._autocast = autocast(device, precision)
-        self._wrap_networks()
+        self._wrap_networks(compiled=execution.compile)
         self._begin_average()
+        self._captured = (
+            CapturedStep(self.objective, self._compute, config.global_batch) if execution.cuda_graphs else None
+        )
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of `step`, which is done or the next one."""
@@ -85,17 +95,17 @@ class Replica:
         torch.manual_seed(step_seed(self.config.seed, step, self.group.rank))
         for optimizer in self.optimizers.values():
             for parameters in optimizer.param_groups:
-                parameters["lr"] = self.learning_rate(step)
+                self._set_rate(parameters, self.learning_rate(step))
 
-        losses = self.objective.step(
-            real_a,
-            real_b,
-            optimizers=self.optimizers,
-            update=functools.partial(self._update, weight=weight * self.group.workers),
-            autocast=self._autocast,
-            replay=self._replay(parts) if self.group.workers > 1 else None,
-            accumulate=self.config.accumulate,
-        )
+        if self._captured is not None:
+            losses = self._captured(real_a, real_b)
+        else:
+            losses = self._compute(
+                real_a,
+                real_b,
+                self._replay(parts) if self.group.workers > 1 else None,
+                weight=weight * self.group.workers,
+            )
         weighted = {name: loss * weight for name, loss in losses.items()}
         if self.config.schedule.kind == "plateau":
             global_loss = self.group.sum(rate.reconstruction_loss(weighted).double())
@@ -103,6 +113,19 @@ class Replica:
         if self.averages:
             average.update(self.averages, self._generators(), decay=self.config.ema, steps=step + 1)
         return weighted
+
+    def _compute(
+        self, real_a: Tensor, real_b: Tensor, replay: Replay | None, *, weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        return self.objective.step(
+            real_a,
+            real_b,
+            optimizers=self.optimizers,
+            update=functools.partial(self._update, weight=weight),
+            autocast=self._autocast,
+            replay=replay,
+            accumulate=self.config.accumulate,
+        )
 
     def is_finite(self) -> bool:
         """Return True where every weight is still finite; the same on every rank."""
@@ -113,7 +136,7 @@ class Replica:
         """Return the parts of a checkpoint."""
         parts: dict[str, Mapping[str, Any]] = {
             "networks": {name: network.state_dict() for name, network in self.objective.networks.items()},
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "optimizers": {name: _optimizer_state(optimizer) for name, optimizer in self.optimizers.items()},
             "objective": self.objective.state_dict(),
         }
         if self.averages:
@@ -133,6 +156,7 @@ class Replica:
         self.load_networks(state["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(dict(state["optimizers"][name]))
+            self._let_capture(optimizer)
         self.objective.load_state_dict(state["objective"])
         for pool in self.objective.pools.values():
             if pool.images is not None:
@@ -161,7 +185,23 @@ class Replica:
     def _adam(self, names: tuple[str, ...]) -> Adam:
         # Adam refuses an empty list of parameters, but takes an empty group: all may be frozen.
         learning = [p for p in self.objective.parameters(names) if p.requires_grad]
-        return Adam([{"params": learning}], lr=self.config.learning_rate, betas=self.config.betas, fused=True)
+        optimizer = Adam([{"params": learning}], lr=self.config.learning_rate, betas=self.config.betas, fused=True)
+        self._let_capture(optimizer)
+        return optimizer
+
+    def _let_capture(self, optimizer: Adam) -> None:
+        """Keep the learning rate where a captured step finds it."""
+        if self.device.type == "cuda":
+            for parameters in optimizer.param_groups:
+                parameters["capturable"] = True
+                parameters["lr"] = torch.tensor(float(parameters["lr"]), device=self.device)
+
+    @staticmethod
+    def _set_rate(parameters: dict[str, Any], rate: float) -> None:
+        if isinstance(parameters["lr"], Tensor):
+            parameters["lr"].fill_(rate)
+        else:
+            parameters["lr"] = rate
 
     def _update(self, losses: Losses, optimizer: Optimizer, *, weight: float) -> None:
         """Take one step of `optimizer` down the gradient of the sum of `losses`, reduced over the ranks with the last
@@ -187,9 +227,9 @@ class Replica:
                     stack.enter_context(network.no_sync())
             yield
 
-    def _wrap_networks(self) -> None:
+    def _wrap_networks(self, *, compiled: bool) -> None:
         for name, network in self.objective.networks.items():
-            if self.config.compile:
+            if compiled:
                 network.compile()
             # DDP refuses a network without a parameter that requires a gradient.
             if self.group.workers > 1 and any(p.requires_grad for p in network.parameters()):
@@ -221,9 +261,11 @@ def build_objective(config: TrainConfig) -> Objective:
     return make(config.model(), generator=generator, pool_seed=config.seed)
 
 
-def memory_format_of(config: TrainConfig) -> torch.memory_format:
-    """Return the memory format of images and weights."""
-    return torch.channels_last if config.channels_last else torch.contiguous_format
+def _optimizer_state(optimizer: Adam) -> dict[str, Any]:
+    """Return the optimiser's state as every device writes it."""
+    state = optimizer.state_dict()
+    groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}
 
 
 def autocast(device: torch.device, precision: str) -> Callable[[], AbstractContextManager[Any]]:

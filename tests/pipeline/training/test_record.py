@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,13 @@ def test_a_result_with_what_is_no_number_is_json_and_is_read_back() -> None:
     assert found is not None
     assert math.isnan(found.validation[0]["kid"])
     assert found.validation[1] == history[1]
+
+
+def test_options_that_were_once_part_of_the_recipe_do_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
+    config = pix2pix("in", str(tmp_path))
+    record.begin(config)
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert not {"compile", "channels_last"} & document["recipe"].keys()
+    document["recipe"] |= {"compile": False, "channels_last": True}
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    record.check_recipe(config)
