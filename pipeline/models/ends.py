@@ -72,16 +72,17 @@ def columns_conv(conv: nn.Conv2d) -> ColumnsConv2d:
     return _with_weights_of(conv, ColumnsConv2d)
 
 
-def with_fast_ends(generator: nn.Module) -> nn.Module:
+def with_fast_ends(generator: nn.Module, *, trains: bool = False) -> nn.Module:
     """Let the first and last convolution of a ResNet generator fit a GPU's tensor cores, in place; return it.
 
-    Its weights and their names stay as they are. Other generators stay as they are in all.
+    Its weights and their names stay as they are. Other generators stay as they are in all. Where it `trains`, the first
+    convolution stays, too: the gradient of its shifted pixels is a sum of scattered values, which a GPU makes slowly.
     """
     if isinstance(generator, ResNetGenerator):
         for i, layer in enumerate(generator.model):
             if few_outputs(layer):
                 generator.model[i] = rows_conv(layer, aligned=_ALIGNED)
-            elif few_inputs(layer):
+            elif few_inputs(layer) and not trains:
                 generator.model[i] = columns_conv(layer)
     return generator
 

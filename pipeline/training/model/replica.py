@@ -61,7 +61,7 @@ class Replica:
                 train_winograd_trunk(network)
         if device.type == "cuda":
             for network in self._generators().values():
-                with_fast_ends(network)
+                with_fast_ends(network, trains=True)
         freeze(self.objective.networks, config.freeze)
         self.optimizers: dict[Literal["generators", "discriminators"], Adam] = {
             "generators": self._adam(self.objective.generator_names),

@@ -76,6 +76,11 @@ def test_a_resnet_keeps_its_weights_and_their_names() -> None:
     torch.testing.assert_close(found(x_NCHW), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_first_one_stays_where_it_trains() -> None:
+    kinds = [type(layer) for layer in with_fast_ends(build_generator(RESNET), trains=True).model]
+    assert (kinds.count(ColumnsConv2d), kinds.count(RowsConv2d)) == (0, 1)
+
+
 def test_others_stay_as_they_are() -> None:
     unet = build_generator(GeneratorConfig(depth=5, width=4))
     kinds = [type(module) for module in unet.modules()]

@@ -316,3 +316,23 @@ def test_two_workers_agree_with_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [3, 4])
 def test_more_workers_agree_with_one(workers: int, tmp_path: Path) -> None:
     several_workers_agree_with_one(workers, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("make", "workers"), [(small.pix2pix, 1), (small.cyclegan, 2)])
+def test_compiled_networks_learn_what_eager_ones_do(
+    make: Callable[..., TrainConfig], workers: int, tmp_path: Path
+) -> None:
+    store = small.write_pairs(str(tmp_path / "in"), 7)
+    # Without dropout, whose masks compiled code draws otherwise.
+    changes = {"generator": small.cyclegan("", "").generator, "workers": workers, "steps": 3}
+    if make is small.cyclegan:
+        store = small.write_unpaired(str(tmp_path / "apart"), 5, 7)
+    runs = {when: make(store, str(tmp_path / when), compile=when, **changes) for when in ("never", "always")}
+    small.train_in_processes(workers, list(runs.values()), tmp_path)
+    eager, compiled = (metrics.read_metrics(run.output) for run in runs.values())
+    assert [line["step"] for line in compiled] == [line["step"] for line in eager] == [1, 2, 3]
+    for ours, theirs in zip(compiled, eager, strict=True):  # rounding grows from step to step
+        assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-5 if ours["step"] == 1 else 1e-2)
+    assert compiled[-1]["losses"] != eager[-1]["losses"]
