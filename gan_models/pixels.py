@@ -15,6 +15,12 @@ def to_pixels(values: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
     return values.float().add(1).div(2).mul(peak).clamp(0, peak).to(dtype)
 
 
+def padded_size(size: tuple[int, int], multiple: int, least: int) -> tuple[int, int]:
+    """Return height and width, in pixels, that an image of this size has after `pad_by_reflection`."""
+    height, width = (max(-(-side // multiple) * multiple, least) for side in size)
+    return height, width
+
+
 def pad_by_reflection(images_NCHW: Tensor, multiple: int, least: int = 1) -> Tensor:
     """Pad images at the right and the bottom to the next multiple, by mirroring as often as needed.
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
-from gan_models.pixels import from_pixels, pad_by_reflection, to_pixels
+from gan_models.pixels import from_pixels, pad_by_reflection, padded_size, to_pixels
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import RGB, PixelType
 from pipeline.models.arithmetic import Arithmetic, Size
@@ -142,8 +142,7 @@ class Translator:
 
     def batch_of(self, shape: tuple[int, ...]) -> int:
         """Return the number of frames of this shape, [height, width, channels], that go through the network at once."""
-        height, width = (max(-(-side // self.multiple) * self.multiple, self.least) for side in shape[:2])
-        return self.arithmetic.batch_of((height, width))
+        return self.arithmetic.batch_of(padded_size((shape[0], shape[1]), self.multiple, self.least))
 
     def all(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Return the translations of frames of one size, [N, H, W, C]. Raises RuntimeError where one fails."""

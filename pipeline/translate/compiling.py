@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from gan_models import GeneratorConfig
+from gan_models.pixels import padded_size
 from pipeline.errors import UserError
 from pipeline.models import measuring
 from pipeline.models.arithmetic import TIE, Arithmetic, Size
@@ -46,9 +47,7 @@ def planned_sizes(planned: Planned, config: GeneratorConfig, unknown: int) -> di
 
 def padded(size: Size, config: GeneratorConfig) -> Size:
     """Return the size that an image of this size has when the network gets it."""
-    multiple, least = config.size_multiple, config.least_size
-    height, width = (max(-(-side // multiple) * multiple, least) for side in size)
-    return height, width
+    return padded_size(size, config.size_multiple, config.least_size)
 
 
 def pays(seconds: float, device: str) -> bool:
