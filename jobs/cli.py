@@ -58,17 +58,20 @@ def run_job(
 def _run(
     config: type[C], function: Callable[[C], int], arguments: list[str], *, name: str, description: str, debug: bool
 ) -> int:
-    goes_on = f"the same command goes on from here: {_command(name, arguments)}"
+
+    def goes_on() -> str:
+        return f"the same command goes on from here: {_command(name, arguments)}"
+
     loss.end_by(_ending(name, goes_on))
     try:
         with first_answer_soon():
             parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)
             return DONE if _parse_only.get() else function(parsed)
     except KeyboardInterrupt:
-        print_notice(f"{name}: interrupted; {goes_on}")
+        print_notice(f"{name}: interrupted; {goes_on()}")
         return INTERRUPTED
     except loss.ClusterLostError as error:
-        return _failed(name, error, debug, FAILED, then=f"; {goes_on}")
+        return _failed(name, error, debug, FAILED, then=f"; {goes_on()}")
     except UserError as error:
         return _failed(name, error, debug, UNUSABLE)
     except BudgetExceededError as error:
@@ -95,9 +98,9 @@ def _failed(name: str, error: Exception, debug: bool, code: int, then: str = "")
     return code
 
 
-def _ending(name: str, goes_on: str) -> Callable[[str], NoReturn]:
+def _ending(name: str, goes_on: Callable[[], str]) -> Callable[[str], NoReturn]:
     def end(what: str) -> NoReturn:
-        print_notice(f"{name}: {what}; {goes_on}")
+        print_notice(f"{name}: {what}; {goes_on()}")
         os._exit(FAILED)  # without the main thread, which may wait forever for what was lost
 
     return end

@@ -15,11 +15,12 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.errors import printable, redact
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def print_line(line: str) -> None:
@@ -50,6 +51,8 @@ def escaped(line: str) -> str:
 
 def console(stream: TextIO, width: int | None = None) -> Console:
     """Return a rich console on the terminal behind `stream`, without markup or emoji; the caller escapes the text."""
+    from rich.console import Console
+
     return Console(file=raw(stream), width=width, markup=False, emoji=False)
 
 

@@ -7,48 +7,55 @@ Nothing else in the package opens a path. Notable properties:
 - Everything that crosses a network follows the one retry policy (`storage.retry`), ends in bounded time, and is checked
   against what the server says about it.
 - Listings are never cached, since another writer may always be active.
+
+Names are imported when they are first used, so that options are read without fsspec.
 """
 
-from pipeline.storage.exclusive import on_disk
-from pipeline.storage.listing import (
-    Entry,
-    Listing,
-    PassedOver,
-    exists,
-    is_hidden,
-    is_leftover,
-    list_files,
-    list_inputs,
-    passed_over,
-    require_empty,
-    stat_file,
-)
-from pipeline.storage.objects import (
-    abort_upload,
-    age_s,
-    check_output,
-    create,
-    delete,
-    grow,
-    list_unfinished_uploads,
-    open_read,
-    read,
-    read_if_there,
-    replace,
-)
-from pipeline.storage.s3 import Upload
-from pipeline.storage.urls import (
-    absolute,
-    escaped,
-    filesystem,
-    is_local,
-    is_memory,
-    is_submitted,
-    join,
-    real,
-    room_for_names,
-)
-from pipeline.storage.walk import Tally
+from typing import TYPE_CHECKING
+
+from pipeline import lazy
+
+if TYPE_CHECKING:
+    from pipeline.storage.exclusive import on_disk
+    from pipeline.storage.listing import (
+        Entry,
+        Listing,
+        PassedOver,
+        exists,
+        is_hidden,
+        is_leftover,
+        list_files,
+        list_inputs,
+        passed_over,
+        require_empty,
+        stat_file,
+    )
+    from pipeline.storage.objects import (
+        abort_upload,
+        age_s,
+        check_output,
+        create,
+        delete,
+        grow,
+        list_unfinished_uploads,
+        open_read,
+        read,
+        read_if_there,
+        replace,
+    )
+    from pipeline.storage.s3 import Upload
+    from pipeline.storage.urls import (
+        absolute,
+        escaped,
+        filesystem,
+        is_local,
+        is_memory,
+        is_submitted,
+        join,
+        real,
+        room_for_names,
+    )
+    from pipeline.storage.walk import Tally
 
 __all__ = [
     "Entry",
@@ -86,3 +93,49 @@ __all__ = [
     "room_for_names",
     "stat_file",
 ]
+
+__getattr__ = lazy.names_of(
+    __name__,
+    {
+        "exclusive": ("on_disk",),
+        "listing": (
+            "Entry",
+            "Listing",
+            "PassedOver",
+            "exists",
+            "is_hidden",
+            "is_leftover",
+            "list_files",
+            "list_inputs",
+            "passed_over",
+            "require_empty",
+            "stat_file",
+        ),
+        "objects": (
+            "abort_upload",
+            "age_s",
+            "check_output",
+            "create",
+            "delete",
+            "grow",
+            "list_unfinished_uploads",
+            "open_read",
+            "read",
+            "read_if_there",
+            "replace",
+        ),
+        "s3": ("Upload",),
+        "urls": (
+            "absolute",
+            "escaped",
+            "filesystem",
+            "is_local",
+            "is_memory",
+            "is_submitted",
+            "join",
+            "real",
+            "room_for_names",
+        ),
+        "walk": ("Tally",),
+    },
+)

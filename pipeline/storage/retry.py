@@ -12,12 +12,13 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-import tenacity
-
 from pipeline.errors import DamagedError, StorageError, UserError, redact
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 
@@ -113,6 +114,8 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
     PermissionError are answers, not faults, and are raised unchanged. Raises StorageError naming `url` once patience
     runs out: DamagedError where the content stays damaged.
     """
+    import tenacity
+
     begun, faults = time.monotonic(), Counter[Fault]()
 
     def stop(state: tenacity.RetryCallState) -> bool:
