@@ -138,7 +138,11 @@ def _endpoints(address: str) -> list[tuple[str, int]]:
 def _embed() -> None:
     for left in reversed(range(_STARTS)):
         try:
-            with ray_internals.on_loopback(), ray_internals.startup(_START_WITHIN_S):
+            with (
+                ray_internals.on_loopback(),
+                ray_internals.without_unused_processes(),
+                ray_internals.startup(_START_WITHIN_S),
+            ):
                 _start()
             return
         except ray_internals.StartError as error:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import signal
 import socket
 import struct
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray._private import ray_constants, services, state, worker
+from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 
@@ -42,6 +46,86 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def without_unused_processes() -> Iterator[None]:
+    """Make a cluster that is started inside the block do without dashboard and autoscaler.
+
+    There is nobody to look at the one, and no machine for the other to add. Ray starts both, also where no dashboard is
+    asked for, and waits for it before it starts the raylet: together some seconds of two cores.
+    """
+    with _replaced(Node, start_api_server=lambda self, **options: None, start_monitor=lambda self: None):
+        yield
+
+
+@contextlib.contextmanager
+def data_on_one_machine() -> Iterator[None]:
+    """Make Ray Data work, inside the block, without its actors for dashboard, autoscaler and places of actors.
+
+    It waits for the first of them to name a dataset, for the second to say what resources there are, and for the third
+    to say where an actor is. Each takes as long as a process needs to start.
+    """
+    from ray.data._internal.cluster_autoscaler import ClusterAutoscaler
+    from ray.data._internal.execution import streaming_executor
+    from ray.data._internal.execution.interfaces import ExecutionResources
+    from ray.data._internal.execution.operators import actor_pool_map_operator
+
+    resources = ExecutionResources.from_resource_dict(ray.cluster_resources())
+
+    class OneMachine(ClusterAutoscaler):
+        def try_trigger_scaling(self) -> None:
+            pass
+
+        def on_executor_shutdown(self) -> None:
+            pass
+
+        def get_total_resources(self) -> ExecutionResources:
+            return resources
+
+    def untold(*arguments: Any, **options: Any) -> None:
+        pass
+
+    with (
+        _replaced(streaming_executor, create_cluster_autoscaler=lambda *arguments, **options: OneMachine()),
+        _replaced(
+            streaming_executor._StatsManager,
+            gen_dataset_id_from_stats_actor=staticmethod(lambda: uuid.uuid4().hex),
+            register_dataset_to_stats_actor=staticmethod(untold),
+            update_execution_metrics=staticmethod(untold),
+            update_iteration_metrics=staticmethod(untold),
+        ),
+        _replaced(
+            actor_pool_map_operator,
+            get_or_create_actor_location_tracker=_NoTracker,
+            get_actor_locations=lambda actors: {},  # each is where it was when it began
+        ),
+    ):
+        yield
+
+
+class _NoTracker:
+    """Stand-in for Ray Data's actor that is told where each actor of a pool is; its workers get it, too."""
+
+    @property
+    def update_actor_location(self) -> _NoTracker:
+        return self
+
+    def remote(self, actor: str, node: str) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Give `owner` other attributes inside the block. Raises AttributeError where it has none of that name."""
+    before = {name: inspect.getattr_static(owner, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
 
 
 class StartError(Exception):

@@ -63,6 +63,13 @@ def test_everything_listens_on_loopback(held: Held) -> None:
     assert not outside
 
 
+def test_no_process_is_started_that_one_machine_has_no_use_for(held: Held) -> None:
+    lines = [command_line(pid) for pid in held.driver.alive()]
+    assert any("ray::" in line for line in lines)
+    unused = "dashboard/dashboard.py", "/autoscaler/", "ray::_Stats", "ray::_Autoscaling", "ray::ActorLocation"
+    assert not [line for line in lines if any(name in line for name in unused)]
+
+
 def test_who_has_no_token_is_refused_and_nobody_finds_it(held: Held) -> None:
     gcs = held.process("gcs_server")
     [port] = {port for _, port in sockets.listening(gcs)}

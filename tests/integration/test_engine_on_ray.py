@@ -64,7 +64,7 @@ def test_a_unit_without_rows_and_a_receipt_survive_their_blocks() -> None:
 
 
 def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = corpus.write_folder(str(tmp_path / "in"), 9)
     bundle = corpus.write_bundle(str(tmp_path / "bundle"))
@@ -74,6 +74,10 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
     with connection.connect():
         assert translate.main([*common, "--output", str(tmp_path / "ray")]) == 0
         assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
+        with monkeypatch.context() as as_for_many_units:
+            as_for_many_units.setattr(ray_data, "_FEW_UNITS", 0)
+            assert translate.main([*common, "--output", str(tmp_path / "many")]) == 0
+        assert corpus.contents(str(tmp_path / "many")) == corpus.contents(str(tmp_path / "loop"))
 
         config = TranslateConfig(
             input=source,

@@ -3,7 +3,8 @@
 The only module that imports `ray.data`. Its design:
 
 - Unit names enter in large blocks and are repartitioned to one per block. One task of Ray's own, which books no
-  resources, does this for 50,000 units in seconds (`ray_internals.one_row_a_block`).
+  resources, does this for 50,000 units in seconds (`ray_internals.one_row_a_block`). A few enter as they are, since
+  that task's process takes seconds to start.
 - A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it.
   (Ray Data skips blocks without rows, and a unit may well have none left.)
 - Ray Data fuses neighbouring stages whose options agree. Stages must not share a process, so their options always
@@ -38,6 +39,8 @@ from pipeline.engine.records.units import Unit
 from pipeline.stores.tables.ranges import Range
 
 _UNITS_PER_INPUT_BLOCK = 1000
+_FEW_UNITS = 256
+"""Units, at most, that the driver makes a block each for."""
 
 _ANSWER_WITHIN_S = 5.0
 """Seconds within which the account of the units answers; on a busy machine it may miss a look."""
@@ -64,13 +67,15 @@ def execute(workloads: Sequence[Workload], tasks: Sequence[Task], meter: Meter) 
     lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}  # after a restart it counts from zero
     last = workloads[0].stages[-1].name
     ledger: Any = ray.remote(_Ledger).options(**lasting, scheduling_strategy=here).remote(last)
+    one_machine = contextlib.nullcontext() if connection.joins() else ray_internals.data_on_one_machine()
     try:
-        with _told_of_waiting(demands, ledger):
+        with _told_of_waiting(demands, ledger), one_machine:
             meter.look = functools.partial(_look, ledger)
             dataset = build(workloads, tasks, _guard(ledger), placed=lambda: ledger.note_placed.remote())
             for receipt in counted(_receipts(dataset), workloads, tasks):
                 ledger.forget.remote(*receipt.task)
                 yield receipt
+            _look(ledger)  # when it answers, nothing is on its way to it, and no call fails with its end
     finally:
         meter.look = lambda: EMPTY
         ray.kill(ledger)
@@ -208,9 +213,10 @@ def build(
     # Set here, because Ray Data configures its loggers when it is imported.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    blocks = -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
+    few = len(tasks) <= _FEW_UNITS
+    blocks = len(tasks) if few else -(-len(tasks) // _UNITS_PER_INPUT_BLOCK)
     items = ray.data.from_items([task._asdict() for task in tasks], override_num_blocks=blocks)
-    dataset: ray.data.Dataset = ray_internals.one_row_a_block(items)
+    dataset: ray.data.Dataset = items if few else ray_internals.one_row_a_block(items)
     for i, stage in enumerate(workloads[0].stages):
         mapped = (
             _function(list(workloads), i, guard) if stage.actors is None else _actor(list(workloads), i, guard, placed)
