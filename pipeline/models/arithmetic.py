@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
@@ -21,6 +22,10 @@ Size = tuple[int, int]
 AT_ONCE = {"cuda": 3, "cpu": 1}
 """Units that an actor works on at once, by its device: beside a GPU one comes in and one goes out while another is
 computed. On a CPU they would only take the cores from each other."""
+
+THREAD_PIXELS = 1 << 18
+"""Pixels of the largest image that one thread translates, where nothing else is recorded: 512². Each thread needs the
+memory of a whole image."""
 
 K = TypeVar("K")
 
@@ -45,12 +50,16 @@ class Arithmetic:
     device: str
     precision: str
     threads: int | None
-    """Number of CPU threads, which decides the order of some sums, and so a last bit; None on a GPU."""
+    """Number of CPU threads; None on a GPU. It decides the order of some sums, and so a last bit, of an image that all
+    of them translate together."""
     trunk: Trunk
     batch: int
     """Images that go through the generator at once; a smaller group is padded, so that the shape never changes."""
     batch_pixels: int | None = None
     """Pixels that go through at once at most, so that larger images go in smaller batches; None for no bound."""
+    thread_pixels: int | None = None
+    """Pixels of the largest image that is translated by one thread, while the others translate others: none waits for
+    another then. None where all threads translate each image together."""
     compiled: Sequence[Size] = ()
     """Sizes, as the network takes them, for which there is compiled code. Images of all others are translated eagerly,
     so the size of an image decides."""
@@ -65,22 +74,40 @@ class Arithmetic:
         batch = f"batch {self.batch}"
         if self.batch_pixels is not None:
             batch = f"batches of {self.batch_pixels / 1e6:.1f} megapixels"
+        if self.thread_pixels is not None:
+            where = f"{where}, each with its own image up to {self.thread_pixels / 1e6:.1f} megapixels"
         return f"{self.form}{f' for {sizes}' if sizes else ''}, {batch}, {where}"
 
     def at(self, size: Size) -> Arithmetic:
-        """Return the same with the batch of images of this size for all sizes."""
-        return replace(self, batch=self.batch_of(size), batch_pixels=None)
+        """Return the same with the batch and the threads of images of this size for all sizes."""
+        thread_pixels = sys.maxsize if self.is_alone(size) else None
+        return replace(self, batch=self.batch_of(size), batch_pixels=None, thread_pixels=thread_pixels)
 
     def record(self) -> dict[str, Any]:
-        """Return the fields as the record of a job holds them; without a bound of pixels where there is none, as they
+        """Return the fields as the record of a job holds them; without bounds of pixels that there are not, as they
         were before there were any."""
-        return {name: value for name, value in vars(self).items() if (name, value) != ("batch_pixels", None)}
+        bounds = ("batch_pixels", "thread_pixels")
+        return {name: value for name, value in vars(self).items() if value is not None or name not in bounds}
 
     def batch_of(self, size: Size) -> int:
         """Return the number of images of this size that go through the generator at once."""
         if self.batch_pixels is None:
             return self.batch
         return max(1, min(self.batch, self.batch_pixels // (size[0] * size[1])))
+
+    def is_alone(self, size: Size) -> bool:
+        """Return True where an image of this size is translated by one thread, and others by the others.
+
+        Batches of several images are for all threads together. Compiled code keeps Python's lock while it runs, so its
+        images are translated one after the other.
+        """
+        if self.threads in (None, 1) or self.batch > 1 or self.thread_pixels is None or size in self.compiled:
+            return False
+        return size[0] * size[1] <= self.thread_pixels
+
+    def at_once(self, size: Size) -> int:
+        """Return the number of images of this size that are translated at once."""
+        return self.batch_of(size) * ((self.threads or 1) if self.is_alone(size) else 1)
 
     @property
     def form(self) -> Form:

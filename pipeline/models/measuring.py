@@ -6,13 +6,10 @@ fp32, and some on which it takes half as long.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeVar
-
-import torch
 
 from pipeline.cluster import hardware
 from pipeline.models import native
@@ -27,8 +24,15 @@ _CALLS = 3
 K = TypeVar("K")
 
 Clock = Callable[[], float]
-Pass = Callable[[], object]
-"""Pass of a batch through a network, to its end: it returns once the device has finished."""
+
+
+class Pass(NamedTuple):
+    """Pass of images through a network, to its end."""
+
+    run: Callable[[], object]
+    """Function that returns once the device has finished."""
+    images: int
+    """Number of images that it translates or trains with."""
 
 
 def forms(
@@ -112,52 +116,35 @@ def clocks_of(device: str, threads: int | None) -> Clocks:
 
 
 def measure(
-    candidates: Sequence[Form],
-    make: Callable[[Form, int], Pass],
-    sides: Sequence[int],
-    *,
-    images: int,
-    clocks: Clocks,
+    candidates: Sequence[Form], make: Callable[[Form, int, int | None], Pass], sides: Sequence[int], clocks: Clocks
 ) -> dict[Form, float]:
     """Return the seconds an image of `sides[0]` in each candidate.
 
-    `make(form, side)` prepares passes of `images` square images. `sides` go from the wanted one down to the smallest
-    that will do. Where a pass of the wanted side would take more than `PASS_S`, the largest side that takes less is
-    measured instead, and the figures are scaled by the number of pixels, so all takes a few seconds. Where an image
-    takes less than `clocks.small_s` in the simplest form, no other is tried. The least of some passes counts, since
-    what else a machine does only ever adds to them.
+    `make(form, side, threads)` prepares passes of square images for so many threads. `sides` go from the wanted one
+    down to the smallest that will do. Where a pass of the wanted side would take more than `PASS_S`, the largest side
+    that takes less is measured instead, and the figures are scaled by the number of pixels, so all takes a few seconds.
+    Where an image takes less than `clocks.small_s` in the simplest form with one thread, no other is tried. The least
+    of some passes counts, since what else a machine does only ever adds to them.
     """
-    wanted, smallest, simplest = sides[0], sides[-1], candidates[0]
+    wanted, smallest, simplest, one = sides[0], sides[-1], candidates[0], clocks.threads and 1
 
-    def alone(side: int) -> float:
-        """Return the seconds of a pass in the simplest form with one thread."""
-        with _threads(clocks.threads and 1):
-            return least_seconds({simplest: make(simplest, side)}, clocks.one_thread)[simplest]
+    def image_s(forms: Sequence[Form], side: int, threads: int | None, clock: Clock) -> dict[Form, float]:
+        with hardware.torch_threads(threads):
+            passes = {form: make(form, side, threads) for form in forms}
+            seconds = least_seconds({form: each.run for form, each in passes.items()}, clock)
+            return {form: seconds[form] / passes[form].images for form in forms}
 
-    def scaled(seconds: float, side: int) -> float:
-        """Return the seconds an image of the wanted side, from those of a pass."""
-        return seconds * (wanted / side) ** 2 / images
+    def alone_s(side: int) -> float:
+        return image_s([simplest], side, one, clocks.one_thread)[simplest]
 
-    quick_s = alone(smallest)
+    quick_s = alone_s(smallest)
     # A small network's time is not in its pixels, so it is not scaled by their number.
-    if quick_s / images < clocks.small_s and (alone_s := alone(wanted) / images) < clocks.small_s:
-        return {simplest: alone_s}
-    expected_s = quick_s / (clocks.threads or 1)
-    side = next((s for s in sides if expected_s * (s / smallest) ** 2 <= PASS_S), smallest)
-    with _threads(clocks.threads):
-        found = least_seconds({form: make(form, side) for form in candidates}, clocks.all_threads)
-    return {form: scaled(seconds, side) for form, seconds in found.items()}
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads in the block; None leaves them as they are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    if quick_s < clocks.small_s and (seconds := alone_s(wanted)) < clocks.small_s:
+        return {simplest: seconds}
+    pass_s = quick_s * make(simplest, smallest, clocks.threads).images / (clocks.threads or 1)
+    side = next((s for s in sides if pass_s * (s / smallest) ** 2 <= PASS_S), smallest)
+    found = image_s(candidates, side, clocks.threads, clocks.all_threads)
+    return {form: seconds * (wanted / side) ** 2 for form, seconds in found.items()}
 
 
 def figures(seconds: dict[Form, float], side: int, device: str) -> Figures:
@@ -173,7 +160,7 @@ def sides(wanted: int, multiple: int, least: int) -> list[int]:
     return sorted(set(smaller), reverse=True)
 
 
-def least_seconds(passes: Mapping[K, Pass], clock: Clock) -> dict[K, float]:
+def least_seconds(passes: Mapping[K, Callable[[], object]], clock: Clock) -> dict[K, float]:
     """Return the least seconds of each pass, all taken in turn, after one that warms up."""
     for each in passes.values():
         each()

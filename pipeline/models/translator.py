@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import nn
 
 from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
 from gan_models.pixels import from_pixels, pad_by_reflection, padded_size, to_pixels
+from pipeline.cluster import hardware
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import RGB, PixelType
 from pipeline.models.arithmetic import Arithmetic, Size
@@ -87,14 +89,15 @@ class Translator:
         """Translate frames ([height, width, channels], any sizes); return translations and faults by position.
 
         Frames of one size go through the network together, always `arithmetic.batch_of` them (the last group is
-        padded), so that no image's pixels depend on the other images. Mirroring grows each frame to a `multiple`, and
-        to at least `least` pixels a side.
+        padded), so that no image's pixels depend on the other images. Where `arithmetic.is_alone` says so of the size,
+        each thread of a CPU takes a group of its own. Mirroring grows each frame to a `multiple`, and to at least
+        `least` pixels a side.
 
         Two faults count as a frame's own. The first is a ValueError, which torch raises for a shape that a layer cannot
         take: the group is halved until only the faulty frame is left. The second is a result that is not finite, where
         another image of the same size has a finite one. All other errors are the machine's, and are raised.
-        MemoryError names the shape, and is raised where a group does not fit even after all unused memory was freed.
-        The group is never made smaller, because that could change its pixels.
+        MemoryError names the shape, and is raised where a group does not fit even by itself, after all unused memory
+        was freed. The group is never made smaller, because that could change its pixels.
 
         Raises TypeError where a frame's pixels are not of the type that the network takes.
         """
@@ -102,47 +105,62 @@ class Translator:
             raise TypeError(f"the network takes {self.takes}, not {' or '.join(map(str, other))}")
         translated: dict[int, np.ndarray] = {}
         faults: dict[int, str] = {}
-        under_way = deque[tuple[Sequence[int], _Pending]]()
+        under_way = deque[tuple[Sequence[int], Callable[[], _Parts]]]()
+        short_of_memory = list[Sequence[int]]()
         ahead = _AHEAD if self.arithmetic.device == "cuda" else 0
 
         def settle(left: int = 0) -> None:
-            """Take what comes back from the device, until so many groups are `left` there."""
+            """Take what comes back from the device or the threads, until so many groups are `left` there."""
             while len(under_way) > left:
-                group, pending = under_way.popleft()
-                for i, result in zip(group, pending.results(), strict=True):
+                group, wait = under_way.popleft()
+                try:
+                    parts = wait()
+                except MemoryError:
+                    short_of_memory.append(group)
+                else:
+                    take(parts)
+
+        def take(parts: _Parts) -> None:
+            for group, part in parts:
+                for i, result in zip(group, [part] if isinstance(part, str) else part.results(), strict=True):
                     if result is None:
                         _prove_network(self, frames[i].shape)
                         faults[i] = _NOT_FINITE
+                    elif isinstance(result, str):
+                        faults[i] = result
                     else:
                         translated[i] = result
                 made_progress(len(group))
 
-        def begin(group: Sequence[int]) -> None:
-            try:
-                pending = _with_memory(self, [frames[i] for i in group], settle)
-            except ValueError as error:
-                if type(error) is not ValueError:
-                    raise
-                if len(group) > 1:
-                    begin(group[: len(group) // 2])
-                    begin(group[len(group) // 2 :])
-                else:
-                    faults[group[0]] = f"ValueError: {' '.join(str(error).split())}"[:300]
-                return
-            under_way.append((group, pending))
+        def begin(group: Sequence[int], threads: int | None) -> None:
+            settle(ahead)
+            with hardware.torch_threads(threads):
+                parts = _parts(self, frames, group, settle)
+            under_way.append((group, lambda: parts))
             settle(ahead)
 
-        # One unit after the other: if the groups of several took turns, all would end at once, and the device would
-        # wait until others have come.
-        with _one_unit:
-            for group in _groups([f.shape for f in frames], self.batch_of):
-                begin(group)
-        settle()
+        with contextlib.ExitStack() as unneeded:
+            # One unit after the other: if the groups of several took turns, all would end at once, and the device would
+            # wait until others have come.
+            with _one_unit:
+                for group in _groups([f.shape for f in frames], self.batch_of):
+                    if self.arithmetic.is_alone(self._padded(frames[group[0]].shape)):
+                        future = _pool(self.arithmetic.threads or 1).submit(_parts, self, frames, group, lambda: None)
+                        unneeded.callback(future.cancel)
+                        under_way.append((group, future.result))
+                    else:
+                        begin(group, self.arithmetic.threads)
+            settle()
+            for again in short_of_memory:  # in the same shape, while no other thread needs any
+                begin(again, 1)
         return translated, faults
 
     def batch_of(self, shape: tuple[int, ...]) -> int:
         """Return the number of frames of this shape, [height, width, channels], that go through the network at once."""
-        return self.arithmetic.batch_of(padded_size((shape[0], shape[1]), self.multiple, self.least))
+        return self.arithmetic.batch_of(self._padded(shape))
+
+    def _padded(self, shape: tuple[int, ...]) -> Size:
+        return padded_size((shape[0], shape[1]), self.multiple, self.least)
 
     def all(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Return the translations of frames of one size, [N, H, W, C]. Raises RuntimeError where one fails."""
@@ -153,12 +171,12 @@ class Translator:
 
 
 def noise_pass(
-    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, size: Size
+    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, size: Size, images: int
 ) -> Callable[[], np.ndarray]:
-    """Return a function that translates one batch of images of noise, to be timed."""
+    """Return a function that translates so many images of noise, to be timed."""
     translator = Translator.of(generator, config, arithmetic)
     takes, random = translator.takes, np.random.default_rng(0)
-    shape = (arithmetic.batch_of(size), *size, takes.channels)
+    shape = (images, *size, takes.channels)
     frames = list(random.integers(0, takes.peak, shape, takes.dtype, endpoint=True))
     return lambda: translator.all(frames)
 
@@ -170,6 +188,27 @@ def _groups(shapes: Sequence[tuple[int, ...]], size_of: Callable[[tuple[int, ...
         positions, size = list(same), size_of(shape)
         for first in range(0, len(positions), size):
             yield positions[first : first + size]
+
+
+def _parts(
+    translator: Translator, frames: Sequence[np.ndarray], group: Sequence[int], settle: Callable[[], object]
+) -> _Parts:
+    """Begin the translation of a group; where a layer cannot take it, of its halves, down to the frames at fault."""
+    try:
+        return [(group, _with_memory(translator, [frames[i] for i in group], settle))]
+    except ValueError as error:
+        if type(error) is not ValueError:
+            raise
+        if len(group) == 1:
+            return [(group, f"ValueError: {' '.join(str(error).split())}"[:300])]
+    halves = group[: len(group) // 2], group[len(group) // 2 :]
+    return [part for half in halves for part in _parts(translator, frames, half, settle)]
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return threads of which each translates its own images, in torch's operations without help of the others."""
+    return ThreadPoolExecutor(threads, "translate", torch.set_num_threads, (1,))
 
 
 def _with_memory(translator: Translator, frames: Sequence[np.ndarray], settle: Callable[[], object]) -> _Pending:
@@ -228,6 +267,10 @@ class _Pending:
             pixels_NHWC = pixels_NHWC.copy()  # page-locked memory is scarce
         finite_N = self.finite.tolist()
         return [frame if finite else None for frame, finite in zip(pixels_NHWC, finite_N, strict=True)]
+
+
+_Parts = Sequence[tuple[Sequence[int], _Pending | str]]
+"""Positions of frames, each with their translations, or of one frame with its fault."""
 
 
 def _forward(translator: Translator, frames: Sequence[np.ndarray]) -> _Pending:

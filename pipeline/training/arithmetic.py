@@ -51,10 +51,9 @@ def choose(context: Context, newest: Record | None) -> Form:
     samples = -(-config.global_batch // group.workers)
     seconds = measuring.measure(
         common,
-        lambda form, side: _pass(context, form, side, samples),
+        lambda form, side, _: measuring.Pass(_pass(context, form, side, samples), samples),
         sides,
-        images=samples,
-        clocks=measuring.clocks_of(context.device.type, context.threads),
+        measuring.clocks_of(context.device.type, context.threads),
     )
     found = slowest_rank(group.gather(seconds))
     chosen, figures = fastest(found), measuring.figures(found, sides[0], context.device.type)

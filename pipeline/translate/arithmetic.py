@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from gan_models import GeneratorConfig
 from pipeline.cluster import host
 from pipeline.errors import UserError
-from pipeline.models.arithmetic import Arithmetic, Figures, Form, Size, Trunk, fastest
+from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form, Size, Trunk, fastest
 from pipeline.translate.config import Compile, TranslationOptions
 from pipeline.translate.sizing import Planned
 
@@ -53,6 +53,7 @@ class Wanted:
     compiled: Sequence[Size]
     batch: int | None
     batch_pixels: int | None
+    thread_pixels: int | None
     threads: int | None
     actors: int | None
 
@@ -152,6 +153,7 @@ def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
         compiled=() if options.compile == "never" else recorded.get("compiled", ()),
         batch=options.batch or recorded.get("batch"),
         batch_pixels=None if options.batch else recorded.get("batch_pixels"),
+        thread_pixels=recorded.get("thread_pixels") if recorded else THREAD_PIXELS,
         threads=options.resources.threads or recorded.get("threads"),
         actors=options.resources.max_actors or options.resources.actors,
     )
@@ -166,6 +168,7 @@ def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
         trunk=form.trunk,
         batch=batch,
         batch_pixels=batch_pixels,
+        thread_pixels=None if device == "cuda" else wanted.thread_pixels,
         compiled=wanted.compiled,
     )
 
@@ -211,12 +214,17 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
     simplest = next(iter(candidates.values()))
     sides = measuring.sides(generator.training_size, config.size_multiple, config.least_size)
     wanted_size = (sides[0], sides[0])
+
+    def make(form: Form, side: int, threads: int | None) -> measuring.Pass:
+        arithmetic = replace(candidates[form], threads=threads).at(wanted_size)
+        images = arithmetic.at_once(wanted_size)
+        return measuring.Pass(noise_pass(network, config, arithmetic, (side, side), images), images)
+
     seconds = measuring.measure(
         list(candidates),
-        lambda form, side: noise_pass(network, config, candidates[form].at(wanted_size), (side, side)),
+        make,
         sides,
-        images=simplest.batch_of(wanted_size),
-        clocks=measuring.clocks_of(simplest.device, simplest.threads),
+        measuring.clocks_of(simplest.device, simplest.threads),
     )
     form = fastest(seconds)
     chosen = candidates[form]

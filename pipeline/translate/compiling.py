@@ -25,8 +25,9 @@ log = logging.getLogger("transdomain")
 
 MOST_SIZES = 4
 """Image sizes for which a model is compiled at most."""
-EXPECTED = {"cpu": 0.15, "cuda": 0.7}
-"""Share of the time that compiled code is expected to save, before anybody has compiled it here."""
+EXPECTED = {"cpu": 0.05, "cuda": 0.7}
+"""Share of the time that compiled code is expected to save, before anybody has compiled it here. On a CPU it saved 0.07
+to 0.11 where all threads translated each image together, in eager code, too."""
 COMPILE_S = {"cpu": 60.0, "cuda": 20.0}
 """Seconds that a compilation is expected to take."""
 _AGREES = {"fp32": 0.02, "bf16": 0.1}
@@ -97,7 +98,8 @@ def _timed(package: Package, network: nn.Module, config: GeneratorConfig, arithm
     package.load()
     compile_s = time.monotonic() - began
     forms = {"eager": arithmetic, "compiled": replace(arithmetic, compiled=(size,))}
-    passes = {name: noise_pass(network, config, each, size) for name, each in forms.items()}
+    images = arithmetic.at_once(size)
+    passes = {name: noise_pass(network, config, each, size, images) for name, each in forms.items()}
     _compare(passes["eager"](), passes["compiled"](), arithmetic.precision)
     clock = measuring.clocks_of(arithmetic.device, arithmetic.threads).all_threads
     seconds = measuring.least_seconds(passes, clock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,20 +17,22 @@ FP32, WINOGRAD, BF16 = Form(precision="fp32"), Form(precision="fp32", trunk="win
 class Machine:
     """Device on which an image of 256² takes so many seconds in each form, with a clock that only its work moves."""
 
-    def __init__(self, seconds: Mapping[Form, float]) -> None:
-        self.seconds, self.now, self.sides = seconds, 0.0, list[int]()
+    def __init__(self, seconds: Mapping[Form, float], images: int = 1) -> None:
+        self.seconds, self.images, self.now, self.sides = seconds, images, 0.0, list[int]()
 
-    def make(self, form: Form, side: int) -> Callable[[], None]:
+    def make(self, form: Form, side: int, threads: int | None) -> measuring.Pass:
+        images = 1 if threads == 1 else self.images
+
         def run() -> None:
-            self.now += self.seconds[form] * (side / 256) ** 2
+            self.now += images * self.seconds[form] * (side / 256) ** 2
             self.sides.append(side)
 
-        return run
+        return measuring.Pass(run, images)
 
-    def measure(self, *, images: int = 1, small_s: float = 0.0) -> dict[Form, float]:
-        clocks = measuring.Clocks(lambda: self.now, lambda: self.now, None, small_s)
-        sides = measuring.sides(256, 4, 8)
-        return measuring.measure(list(self.seconds), self.make, sides, images=images, clocks=clocks)
+    def measure(self, *, threads: int | None = None, small_s: float = 0.0) -> dict[Form, float]:
+        """Measure; the clock for all threads counts the work of one of them, where they share it."""
+        clocks = measuring.Clocks(lambda: self.now / (threads or 1), lambda: self.now, threads, small_s)
+        return measuring.measure(list(self.seconds), self.make, measuring.sides(256, 4, 8), clocks)
 
 
 @pytest.fixture
@@ -64,7 +66,13 @@ def test_the_measurement_takes_seconds_whatever_the_network() -> None:
 
 
 def test_the_seconds_are_those_of_an_image() -> None:
-    assert Machine({FP32: 0.4, WINOGRAD: 0.2}).measure(images=4) == pytest.approx({FP32: 0.1, WINOGRAD: 0.05})
+    assert Machine({FP32: 0.4, WINOGRAD: 0.2}, images=4).measure() == pytest.approx({FP32: 0.4, WINOGRAD: 0.2})
+
+
+def test_an_image_for_each_thread_takes_the_time_of_one_over_the_threads() -> None:
+    machine = Machine({FP32: 2.0, WINOGRAD: 1.0}, images=2)
+    assert machine.measure(threads=2) == pytest.approx({FP32: 1.0, WINOGRAD: 0.5})
+    assert max(machine.sides) == 128  # two images of 256² on two threads take 2 s
 
 
 def test_a_network_that_takes_no_time_is_left_alone() -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from gan_models import GeneratorConfig
 from gan_models.build import build_network
+from pipeline.cluster import hardware
 from pipeline.models.arithmetic import Arithmetic
 from pipeline.models.translator import Translator, noise_pass
 
@@ -135,7 +137,7 @@ def test_one_network_is_translated_with_in_several_precisions_at_once() -> None:
     network = build_network(RESNET).requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     passes = [
-        noise_pass(network, RESNET, dataclasses.replace(ARITHMETIC, precision=precision), (16, 16))
+        noise_pass(network, RESNET, dataclasses.replace(ARITHMETIC, precision=precision), (16, 16), 4)
         for precision in ("fp32", "bf16", "fp32")
     ]
     first, second, third = (each() for each in passes)
@@ -157,7 +159,73 @@ def test_larger_images_go_in_smaller_batches_and_the_size_alone_decides() -> Non
     assert [arithmetic.at((8, 8)).batch_of(size) for size in ((4, 4), (64, 64))] == [4, 4]
 
 
-def test_the_record_of_a_batch_without_bound_is_as_it_always_was() -> None:
-    assert "batch_pixels" not in ARITHMETIC.record()
-    bounded = dataclasses.replace(ARITHMETIC, batch_pixels=7)
+@pytest.mark.parametrize("bound", ["batch_pixels", "thread_pixels"])
+def test_the_record_of_an_arithmetic_without_bound_is_as_it_always_was(bound: str) -> None:
+    assert bound not in ARITHMETIC.record()
+    bounded = dataclasses.replace(ARITHMETIC, **{bound: 7})
     assert Arithmetic(**bounded.record()) == bounded
+
+
+class TestEachThreadItsOwnImage:
+    """Two threads, for images of up to 8 × 8 pixels."""
+
+    arithmetic = dataclasses.replace(ARITHMETIC, batch=1, threads=2, thread_pixels=64)
+
+    @pytest.fixture(autouse=True)
+    def threads_as_they_were(self) -> Iterator[None]:
+        with hardware.torch_threads(2):
+            yield
+
+    def test_two_images_are_translated_at_once(self) -> None:
+        both = threading.Barrier(2, timeout=30)
+        translated, faults = Translator(Failing(lambda x_NCHW, call: both.wait() and None), self.arithmetic)(FRAMES)
+        assert sorted(translated) == list(range(6))
+        assert not faults
+
+    def test_the_size_alone_decides_how_many_threads_an_image_gets(self) -> None:
+        threads = set[tuple[int, int]]()
+        network = Failing(lambda x_NCHW, call: threads.add((x_NCHW.shape[-1], torch.get_num_threads())))
+        frames = [np.zeros((side, side, 3), np.uint8) for side in (9, 8, 2, 8, 16, 7)]
+        translated, faults = Translator(network, self.arithmetic)(frames)
+        assert sorted(translated) == list(range(6))
+        assert not faults
+        assert threads == {(2, 1), (7, 1), (8, 1), (9, 2), (16, 2)}
+        assert torch.get_num_threads() == 2
+
+    def test_compiled_code_runs_on_all_threads(self) -> None:
+        compiled = dataclasses.replace(self.arithmetic, compiled=[[8, 8]])
+        assert [compiled.is_alone(size) for size in ((8, 8), (8, 4))] == [False, True]
+        assert [compiled.at_once(size) for size in ((8, 8), (8, 4))] == [1, 2]
+
+    def test_pixels_are_those_of_one_thread(self) -> None:
+        random = np.random.default_rng(0)
+        frames = [random.integers(0, 255, (8, 8, 3), np.uint8) for _ in range(5)]
+        network = build_network(RESNET)
+        expected = Translator.of(network, RESNET, dataclasses.replace(self.arithmetic, threads=1)).all(frames)
+        assert (Translator.of(network, RESNET, self.arithmetic).all(frames) == expected).all()
+
+    def test_an_image_that_finds_no_memory_beside_others_is_translated_by_itself(self) -> None:
+        def fault(x_NCHW: torch.Tensor, call: int) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                raise torch.OutOfMemoryError("DefaultCPUAllocator: can't allocate memory")
+
+        network = Failing(fault)
+        translated, faults = Translator(network, self.arithmetic)(FRAMES)
+        assert sorted(translated) == list(range(6))
+        assert not faults
+        assert len(network.shapes) == 6 * 3  # twice in a thread, once by itself
+
+    def test_a_frame_that_no_layer_takes_costs_that_frame(self) -> None:
+        def fault(x_NCHW: torch.Tensor, call: int) -> None:
+            if ((x_NCHW + 1) * 127.5).round().eq(30).any():
+                raise ValueError("Expected more than 1 spatial element")
+
+        translated, faults = Translator(Failing(fault), self.arithmetic)(FRAMES)
+        assert faults == {2: "ValueError: Expected more than 1 spatial element"}
+        assert sorted(translated) == [0, 1, 3, 4, 5]
+
+    def test_after_an_error_no_further_image_is_begun(self) -> None:
+        network = Failing(always(OSError(5, "Input/output error")))
+        with pytest.raises(OSError, match="Input/output"):
+            Translator(network, self.arithmetic)(FRAMES * 100)
+        assert len(network.shapes) < 600
