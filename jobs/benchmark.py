@@ -1,4 +1,4 @@
-"""Measure translation, its generator, a training step, its loader or the engine against this machine's own limits."""
+"""Measure start, engine, translation and training against this machine's own limits and the goals of its class."""
 
 from __future__ import annotations
 
@@ -11,16 +11,53 @@ from typing import Any
 from jobs.cli import DONE, FAILED, UNUSABLE, run_job
 from jobs.ending import end
 from pipeline import storage
-from pipeline.benchmark.config import (
+from pipeline.benchmark.basis.config import (
     EngineBenchmarkConfig,
     GeneratorBenchmarkConfig,
+    GoalsBenchmarkConfig,
     GpuBenchmarkConfig,
     IngestBenchmarkConfig,
+    StartBenchmarkConfig,
     StepBenchmarkConfig,
     TranslateBenchmarkConfig,
+    WorkersBenchmarkConfig,
 )
 from pipeline.config import HELP, HELP_ALL
 from pipeline.terminal import console, print_line, print_notice
+
+
+def goals(config: GoalsBenchmarkConfig) -> int:
+    """Run the benchmarks that have goals, one after the other, and show all goals in one table."""
+    from pipeline.benchmark import goals as reaching
+    from pipeline.benchmark import table
+
+    def keep(measured: reaching.MeasuredGoals) -> None:
+        _write("goals", dataclasses.asdict(measured), config.output, shown=False)
+
+    measured = reaching.measure(config, keep)
+    table.show_goals(measured, console(sys.stdout))
+    _write("goals", dataclasses.asdict(measured), config.output)
+    return FAILED if any(check.state == "failed" for check in measured.checks) else DONE
+
+
+def start(config: StartBenchmarkConfig) -> int:
+    """Measure how long a command takes to its help, its plan and the first unit that it has committed."""
+    from pipeline.benchmark import start as starting
+    from pipeline.benchmark import table
+
+    measured = starting.measure(config)
+    table.show_start(measured, console(sys.stdout))
+    return _write("start", dataclasses.asdict(measured), config.output)
+
+
+def workers(config: WorkersBenchmarkConfig) -> int:
+    """Measure training by one worker with all threads, and by a worker for each core."""
+    from pipeline.benchmark import table
+    from pipeline.benchmark import workers as working
+
+    measured = working.measure(config)
+    table.show_workers(measured, console(sys.stdout))
+    return _write("workers", dataclasses.asdict(measured), config.output)
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
@@ -86,20 +123,23 @@ def gpu(config: GpuBenchmarkConfig) -> int:
 
 
 BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
+    "goals": (GoalsBenchmarkConfig, goals),
+    "start": (StartBenchmarkConfig, start),
     "translate": (TranslateBenchmarkConfig, translate),
     "generator": (GeneratorBenchmarkConfig, generator),
     "step": (StepBenchmarkConfig, step),
     "engine": (EngineBenchmarkConfig, engine),
     "ingest": (IngestBenchmarkConfig, ingest),
+    "workers": (WorkersBenchmarkConfig, workers),
     "gpu": (GpuBenchmarkConfig, gpu),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark that the first word names, with the flags that follow."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] not in BENCHMARKS:
-        asked_for_help = bool(arguments) and arguments[0] in (*HELP, *HELP_ALL)
+    """Run the benchmark that the first word names, with the flags that follow; without a word, that of all goals."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["goals"]
+    if arguments[0] not in BENCHMARKS:
+        asked_for_help = arguments[0] in (*HELP, *HELP_ALL)
         line = f"benchmark: name one of {', '.join(BENCHMARKS)}, as in: python -m jobs.benchmark translate --help"
         (print_line if asked_for_help else print_notice)(line)
         return DONE if asked_for_help else UNUSABLE

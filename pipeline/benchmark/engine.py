@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_models import GeneratorConfig
-from pipeline.benchmark import inputs
-from pipeline.benchmark.config import EngineBenchmarkConfig
-from pipeline.benchmark.limits import machine
+from pipeline.benchmark.basis import inputs
+from pipeline.benchmark.basis.config import EngineBenchmarkConfig
+from pipeline.benchmark.basis.limits import machine
 from pipeline.cluster import connection, host
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.launch import on_ray_cluster

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
-from pipeline.benchmark import contenders, inputs
-from pipeline.benchmark.config import GeneratorBenchmarkConfig
-from pipeline.benchmark.limits import MachineLimits, in_turn, machine
+from pipeline.benchmark.basis import contenders, inputs
+from pipeline.benchmark.basis.config import GeneratorBenchmarkConfig
+from pipeline.benchmark.basis.limits import MachineLimits, in_turn, machine
 from pipeline.cluster import hardware, host
 from pipeline.models import measuring
-from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic
 
 log = logging.getLogger("transdomain")
 
@@ -52,6 +52,7 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
             threads=threads,
             trunk=form.trunk,
             batch=config.batch,
+            thread_pixels=THREAD_PIXELS,
             compiled=((config.size, config.size),) if form.compile else (),
         )
         for form in measuring.all_forms(device, architecture.kind)
@@ -65,7 +66,8 @@ def measure(config: GeneratorBenchmarkConfig) -> MeasuredForms:
         rates: dict[Arithmetic, Callable[[], float]] = {}
         for form in forms:
             log.info("preparing %s", form.form)
-            contender = contenders.ModelAlone(folder, bundle, form, config.images)
+            images = max(config.images, 2 * form.at_once((config.size, config.size)))
+            contender = contenders.ModelAlone(folder, bundle, form, images)
             rates[form] = stack.enter_context(contenders.running(contender, host.WORKER_ENVIRONMENT))
         found = in_turn({**limits.measurements(), **rates}, config.repeats)
     medians = {precision: statistics.median(found[precision]) for precision in precisions}

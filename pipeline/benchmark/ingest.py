@@ -16,9 +16,9 @@ from typing import Any, Literal
 import torch
 
 from pipeline import images
-from pipeline.benchmark import inputs
-from pipeline.benchmark.config import IngestBenchmarkConfig
-from pipeline.benchmark.limits import in_turn, machine
+from pipeline.benchmark.basis import inputs
+from pipeline.benchmark.basis.config import IngestBenchmarkConfig
+from pipeline.benchmark.basis.limits import in_turn, machine
 from pipeline.cluster import hardware, host
 from pipeline.demo import job
 from pipeline.demo.config import DemoConfig

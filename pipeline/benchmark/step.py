@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import torch
 
-from pipeline.benchmark.config import StepBenchmarkConfig
-from pipeline.benchmark.limits import MachineLimits, in_turn, machine, step_goal
+from pipeline.benchmark.basis.config import StepBenchmarkConfig
+from pipeline.benchmark.basis.limits import MachineLimits, in_turn, machine, step_goal
 from pipeline.cluster import hardware, host
 from pipeline.config import parse
 from pipeline.models import measuring

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.benchmark.basis.checks import Check
 from pipeline.benchmark.engine import MeasuredEngine
 from pipeline.benchmark.forms import MeasuredForms
+from pipeline.benchmark.goals import MeasuredGoals
 from pipeline.benchmark.gpu import MeasuredGpu
 from pipeline.benchmark.ingest import MeasuredIngest
+from pipeline.benchmark.start import MeasuredStart
 from pipeline.benchmark.step import MeasuredSteps
 from pipeline.benchmark.translation import Measured
+from pipeline.benchmark.workers import MeasuredWorkers
 from pipeline.errors import printable
 
 
@@ -50,17 +54,58 @@ def show_forms(measured: MeasuredForms, console: Console) -> None:
 def show_gpu(measured: MeasuredGpu, console: Console) -> None:
     """Print the machine, and the lines of each check; of one that failed or was left out, why."""
     console.print(_machine(measured.machine))
-    table = _table("Checks on the GPU", "", "found", "goal", "")
-    for check in measured.checks:
+    console.print(_checks("Checks on the GPU", measured.checks, f"medians of {measured.config.repeats}; "))
+
+
+def show_goals(measured: MeasuredGoals, console: Console) -> None:
+    """Print the machine, and the lines of each benchmark; of one that failed or was left out, why."""
+    console.print(_machine(measured.machine))
+    console.print(_checks("Goals of a machine of this class", measured.checks, "medians; "))
+
+
+def _checks(title: str, checks: Sequence[Check], what: str) -> Table:
+    table = _table(title, "", "found", "goal", "")
+    for check in checks:
         if check.state != "passed":
             table.add_row(f"{check.name}: {check.state}: {printable(check.why)}")
         for row in check.rows:
             met = "" if row.met is None else "met" if row.met else "not met"
             table.add_row(printable(row.what), printable(row.found), row.goal, met)
         table.add_section()
-    times = ", ".join(f"{check.name} {check.seconds:.0f}" for check in measured.checks)
-    table.caption = f"medians of {measured.config.repeats}; seconds: {times}"
+    times = ", ".join(f"{check.name} {check.seconds:.0f}" for check in checks)
+    table.caption = f"{what}seconds: {times}"
+    return table
+
+
+def show_start(measured: MeasuredStart, console: Console) -> None:
+    """Print the machine, and a line for each start."""
+    console.print(_machine(measured.machine))
+    table = _table("Start of jobs.translate: 8 images of 64², ResNet-9, warm file cache", "", "s", "least", "goal")
+    for what, seconds in measured.seconds.items():
+        median, goal = statistics.median(seconds), measured.goals[what]
+        met = f"{goal:g} at most, {'met' if median <= goal else 'not met'}"
+        table.add_row(what, f"{median:.2f}", f"{min(seconds):.2f}", met)
+    table.caption = f"medians of {measured.config.repeats}, from the command"
     console.print(table)
+
+
+def show_workers(measured: MeasuredWorkers, console: Console) -> None:
+    """Print the machine, and a line for one worker and for several."""
+    console.print(_machine(measured.machine))
+    table = _table("Training by one worker and by several: pix2pix, 128², fp32", "", "img/s", "best", "ratio", "goal")
+    table.add_row("one worker with all threads", *_rates(measured.one))
+    table.add_row(
+        f"{measured.workers} workers of one thread",
+        *_rates(measured.several),
+        f"{measured.ratio:.2f}",
+        _against(measured.ratio, measured.goal),
+    )
+    table.caption = f"medians of {measured.config.repeats}, by jobs.train, after the first steps"
+    console.print(table)
+
+
+def _rates(rates: Sequence[float]) -> tuple[str, str]:
+    return f"{statistics.median(rates):.2f}", f"{max(rates):.2f}"
 
 
 def show_steps(measured: MeasuredSteps, console: Console) -> None:

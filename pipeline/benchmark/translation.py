@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
-from pipeline.benchmark import contenders, inputs
-from pipeline.benchmark.config import TranslateBenchmarkConfig
-from pipeline.benchmark.contenders import ModelAlone, PlainLoop
-from pipeline.benchmark.limits import MachineLimits, machine, translation_goals
+from pipeline.benchmark.basis import contenders, inputs
+from pipeline.benchmark.basis.config import TranslateBenchmarkConfig
+from pipeline.benchmark.basis.contenders import ModelAlone, PlainLoop
+from pipeline.benchmark.basis.limits import MachineLimits, machine, translation_goals
 from pipeline.cluster import hardware, host
 from pipeline.engine import launch
 from pipeline.engine.completion.budget import Budget
@@ -103,12 +103,12 @@ def measure(config: TranslateBenchmarkConfig) -> Measured:
         )
         precisions = hardware.supported_precisions(device)
         plain = PlainLoop(folder, bundle, device, config.plain_images)
-        # It runs about as long as the plain loop, and for two batches at least.
+        # It runs about as long as the plain loop, and for all that is translated at once twice at least.
         model = ModelAlone(
             folder,
             bundle,
             arithmetic,
-            max(2 * config.plain_images, 2 * arithmetic.batch_of((config.size, config.size))),
+            max(2 * config.plain_images, 2 * arithmetic.at_once((config.size, config.size))),
         )
         limits = MachineLimits(device, precisions)
         with (

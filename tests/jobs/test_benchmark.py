@@ -13,8 +13,10 @@ import pytest
 from gan_models import GeneratorConfig
 from gan_models.complexity import flop_of
 from jobs import benchmark
-from pipeline.benchmark import gpu, limits
-from pipeline.benchmark.config import GpuBenchmarkConfig
+from pipeline.benchmark import gpu
+from pipeline.benchmark.basis import limits
+from pipeline.benchmark.basis.checks import Row, run_process
+from pipeline.benchmark.basis.config import GpuBenchmarkConfig
 from pipeline.cluster import hardware
 
 
@@ -94,16 +96,43 @@ def test_no_ratio_falls_far_below_its_goal(tmp_path: Path) -> None:
     assert {name: ratio for name, ratio in ratios.items() if ratio < found["goals"][name] * 2 / 3} == {}
 
 
+@pytest.mark.long
+def test_it_measures_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["start", "--quick", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "benchmark_start.json").read_text())
+    assert list(found["seconds"]) == list(limits.START_S) == list(found["goals"])
+    assert all(what in printed and seconds[0] > 0 for what, seconds in found["seconds"].items())
+    assert found["seconds"]["--help"] < found["seconds"]["first commit, on Ray"]
+
+
+@pytest.mark.long
+def test_without_a_name_it_compares_everything_with_its_goal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All but the name: tiny inputs."""
+    assert benchmark.main(["goals", "--quick", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "benchmark_goals.json").read_text())
+    assert [(check["name"], check["state"]) for check in found["checks"]] == [
+        (name, "passed") for name in ("start", "engine", "translate", "step", "workers")
+    ]
+    rows = [row for check in found["checks"] for row in check["rows"]]
+    assert len(rows) > 10
+    assert all(met in (True, False) for *_, met in rows)
+    assert "workers / one worker" in " ".join(printed.split())
+
+
 def test_the_network_costs_what_was_published() -> None:
     assert flop_of(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
         2 * 49.55e9, rel=1e-3
     )
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["--quick"]])
+@pytest.mark.parametrize("arguments", [["train"], ["--quick"]])
 def test_it_says_which_benchmarks_there_are(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(arguments) == 2
-    assert "name one of translate" in capsys.readouterr().err
+    assert "name one of goals, start, translate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -138,10 +167,10 @@ def test_the_checks_of_a_gpu_need_one(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_check_that_fails_keeps_no_other_from_running_and_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def python(code: str) -> Callable[..., tuple[list[gpu.Row], dict[str, str]]]:
-        def check(config: object, scratch: str, ends: float) -> tuple[list[gpu.Row], dict[str, str]]:
-            said = gpu._run([sys.executable, "-c", code], min(ends, time.monotonic() + 3))
-            return [gpu.Row("a rate", said, "7", False)], {"said": said}
+    def python(code: str) -> Callable[..., tuple[list[Row], dict[str, str]]]:
+        def check(config: object, scratch: str, ends: float) -> tuple[list[Row], dict[str, str]]:
+            said = run_process([sys.executable, "-c", code], min(ends, time.monotonic() + 3))
+            return [Row("a rate", said, "7", False)], {"said": said}
 
         return check
 

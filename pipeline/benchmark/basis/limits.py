@@ -29,6 +29,17 @@ IMAGES_PER_S = 3400.0
 FASTEST_STEP = 10.0
 """Ratio of a training step at a GPU's best batch to one at batch 1 in eager fp32, for each image."""
 
+START_S = {
+    "--help": 0.5,
+    "an error of the command line": 0.5,
+    "--dry_run": 3.0,
+    "first commit, --local": 3.0,
+    "first commit, on Ray": 8.0,
+}
+"""Seconds that a start takes at most, with a warm file cache."""
+WORKERS = 0.9
+"""Ratio of several training workers of one thread to one worker with as many threads, at least."""
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}

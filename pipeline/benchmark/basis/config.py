@@ -179,6 +179,61 @@ class IngestBenchmarkConfig:
         return dataclasses.replace(self, pairs=self.pairs or pairs, steps=self.steps or steps)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StartBenchmarkConfig:
+    """Options of `jobs.benchmark start`, which measures how long a command takes to begin."""
+
+    repeats: int = 3
+    """Number of times that everything is measured, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_start.json."""
+    quick: bool = False
+    """Run once with a tiny network: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check_least(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkersBenchmarkConfig:
+    """Options of `jobs.benchmark workers`, which trains with one worker and with several on the same cores."""
+
+    steps: int = 40
+    """Steps of each training."""
+    repeats: int = 3
+    """Number of times that everything is measured, in turn; medians are printed."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_workers.json."""
+    quick: bool = False
+    """Run once with tiny networks: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        _check_least(self)
+        if self.steps < 15:
+            raise UserError(f"steps is {self.steps}: the first of them are left out; give 15 or more")
+
+
+GoalsBenchmark = Literal["start", "engine", "translate", "step", "workers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalsBenchmarkConfig:
+    """Options of `jobs.benchmark goals`, which runs the benchmarks that have goals, one after the other."""
+
+    benchmarks: tuple[GoalsBenchmark, ...] = ("start", "engine", "translate", "step", "workers")
+    """Benchmarks to run, in this order, each with its own default options."""
+    minutes: float = 90.0
+    """Minutes in which to end. A benchmark that is not done by then is ended, the others are left out, and both are
+    shown."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_goals.json."""
+    quick: bool = False
+    """Run each with tiny inputs: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        check_range("minutes", self.minutes, above=0)
+
+
 GpuCheck = Literal["goldens", "translate", "step", "gradients", "facades"]
 
 

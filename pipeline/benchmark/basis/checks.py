@@ -1,0 +1,126 @@
+"""Checks of a machine, one after the other, each in processes of its own and within the time that there is.
+
+A check that fails, or for which no time is left, does not keep the others from running, and is shown as such.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pipeline.errors import UserError
+
+log = logging.getLogger("transdomain")
+
+ROOT = Path(__file__).parents[3]
+
+_GRACE_S = 10.0
+_LEAST_S = 20.0
+"""Seconds left below which no further check is begun."""
+
+
+class Row(NamedTuple):
+    """Line of the table."""
+
+    what: str
+    found: str
+    goal: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of one check."""
+
+    name: str
+    state: Literal["passed", "failed", "left out"]
+    seconds: float
+    rows: Sequence[Row] = ()
+    why: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CheckFailedError(Exception):
+    """Failure of a check's process; the message has the last lines that it printed."""
+
+
+Checking = Callable[[float], tuple[Sequence[Row], Mapping[str, Any]]]
+"""Check that ends by a time of `time.monotonic`, and returns its rows and numbers.
+
+It raises CheckFailedError, or UserError where it has to be left out.
+"""
+
+
+def run_checks(checks: Mapping[str, Checking], minutes: float) -> Iterator[Check]:
+    """Make the checks in turn, and yield the outcome of each."""
+    ends = time.monotonic() + 60 * minutes
+    for name, checking in checks.items():
+        log.info("check %s, with %.0f s left", name, ends - time.monotonic())
+        check = _checked(name, checking, ends)
+        log.info("%s", _line(check))
+        yield check
+
+
+def _checked(name: str, checking: Checking, ends: float) -> Check:
+    began = time.monotonic()
+    if ends - began < _LEAST_S:
+        return Check(name, "left out", 0.0, why="no time was left; raise --minutes")
+    try:
+        rows, numbers = checking(ends)
+    except (CheckFailedError, UserError) as error:
+        state: Literal["failed", "left out"] = "failed" if isinstance(error, CheckFailedError) else "left out"
+        return Check(name, state, time.monotonic() - began, why=str(error))
+    return Check(name, "passed", time.monotonic() - began, rows, numbers=numbers)
+
+
+def _line(check: Check) -> str:
+    found = [f"{row.what.strip()}: {row.found}" for row in check.rows] or [check.why]
+    return f"{check.name}: {check.state} in {check.seconds:.0f} s: {'; '.join(found)}"
+
+
+def run_benchmark(name: str, options: Sequence[str], scratch: str, ends: float) -> Any:
+    """Run `jobs.benchmark NAME` with these options, and return its numbers. Raises CheckFailedError."""
+    run_module("benchmark", [name, *options, "--output", scratch], ends)
+    return json.loads(Path(scratch, f"benchmark_{name}.json").read_text())
+
+
+def run_module(job: str, options: Sequence[str], ends: float) -> None:
+    """Run a job with these options. Raises CheckFailedError."""
+    run_process([sys.executable, "-m", f"jobs.{job}", *options], ends)
+
+
+def run_process(command: Sequence[str], ends: float) -> str:
+    """Run a process to its end, and return the last line that it printed.
+
+    Raises CheckFailedError where it fails, or does not end in time.
+    """
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        said, _ = process.communicate(timeout=max(1.0, ends - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)  # a job then ends its Ray
+        try:
+            process.communicate(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        raise CheckFailedError("the time was up; raise --minutes") from None
+    lines = [line for line in map(str.strip, said.splitlines()) if line]
+    for line in lines:
+        log.debug("%s", line)
+    last = re.sub(r"=+ | =+", "", lines[-1]) if lines else ""
+    if process.returncode:
+        raise CheckFailedError(" / ".join(lines[-3:]) or f"it ended with {process.returncode}")
+    return last
