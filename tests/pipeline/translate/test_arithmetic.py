@@ -15,9 +15,10 @@ from jobs import translate, verify
 from pipeline import images
 from pipeline.cluster import hardware
 from pipeline.engine.records import layout
+from pipeline.engine.records.limits import Limits
 from pipeline.errors import UserError
 from pipeline.models import measuring, native
-from pipeline.models.arithmetic import Arithmetic, Figures, Form
+from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form
 from pipeline.models.compiled import Package
 from pipeline.translate import arithmetic
 from pipeline.translate.arithmetic import Generator, choose_arithmetic
@@ -97,6 +98,12 @@ class TestOnACluster:
     def test_a_driver_without_gpu_takes_the_record_at_its_word(self) -> None:
         found, _ = choose(RECORDED, compute=lambda *_, **__: pytest.fail("measured again"))
         assert (found.device, found.precision, found.batch, found.threads) == ("cuda", "fp32", 8, None)
+
+
+def test_an_output_that_began_with_all_threads_on_each_image_goes_on_so() -> None:
+    assert choose(precision="fp32", trunk="direct", limits=Limits(rows=8))[0].thread_pixels == THREAD_PIXELS
+    began = {"device": "cpu", "precision": "fp32", "trunk": "direct", "batch": 1, "threads": 2}
+    assert choose(began)[0].record() == began | {"compiled": ()}
 
 
 @pytest.mark.parametrize("local", [True, False])
