@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from typing import Any
 
 from gan_models import GeneratorConfig
 from pipeline.benchmark.basis import inputs
-from pipeline.benchmark.basis.checks import ROOT
+from pipeline.benchmark.basis.checks import ROOT, own_environment
 from pipeline.benchmark.basis.config import StartBenchmarkConfig
 from pipeline.benchmark.basis.limits import START_S, in_turn, machine
 
@@ -69,13 +68,9 @@ def _command(options: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "jobs.translate", *options]
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-
-
 def _until_end(options: Sequence[str], code: int) -> float:
     began_s = time.perf_counter()
-    ended = subprocess.run(_command(options), cwd=ROOT, env=_environment(), capture_output=True, check=False)
+    ended = subprocess.run(_command(options), cwd=ROOT, env=own_environment(), capture_output=True, check=False)
     took_s = time.perf_counter() - began_s
     if ended.returncode != code:
         raise RuntimeError(f"jobs.translate {' '.join(options)} ended with {ended.returncode}, not {code}")
@@ -88,7 +83,7 @@ def _until_commit(options: Sequence[str], output: Path) -> float:
     with tempfile.TemporaryFile() as said:
         began_s = time.perf_counter()
         process = subprocess.Popen(
-            _command([*options, "--output", str(output)]), cwd=ROOT, env=_environment(), stdout=said, stderr=said
+            _command([*options, "--output", str(output)]), cwd=ROOT, env=own_environment(), stdout=said, stderr=said
         )
         while process.poll() is None and not any(commits.glob("*.json")):
             time.sleep(_POLL_S)

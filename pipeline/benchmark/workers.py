@@ -18,6 +18,7 @@ from pipeline.benchmark.basis.checks import run_module
 from pipeline.benchmark.basis.config import WorkersBenchmarkConfig
 from pipeline.benchmark.basis.limits import WORKERS, in_turn, machine
 from pipeline.cluster import host
+from pipeline.errors import UserError
 
 _PAIRS = 64
 _SIDE = 256
@@ -44,8 +45,13 @@ class MeasuredWorkers:
 
 
 def measure(config: WorkersBenchmarkConfig) -> MeasuredWorkers:
-    """Run `jobs.train` in turn with one worker and with several, as often as `config` says."""
-    about, cores = machine("cpu"), _most_workers()
+    """Run `jobs.train` in turn with one worker and with several, as often as `config` says.
+
+    Raises UserError where there is one core only.
+    """
+    about, cores = machine("cpu"), host.available_cpus()
+    if cores < 2:
+        raise UserError("it needs two cores, and this process may use one")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         size = 32 if config.quick else _SIDE
         inputs.write_pairs(f"{scratch}/store", inputs.pictures(8, size), _PAIRS)
@@ -57,10 +63,6 @@ def measure(config: WorkersBenchmarkConfig) -> MeasuredWorkers:
     return MeasuredWorkers(config, about, cores, found[1], found[cores], ratio, WORKERS)
 
 
-def _most_workers() -> int:
-    return max(2, host.available_cpus())
-
-
 def _rate(config: WorkersBenchmarkConfig, scratch: str, workers: int, threads: int) -> float:
     """Train the demonstration's pix2pix in fp32, and return the images/s after its first steps."""
     run = f"{scratch}/run"
@@ -70,9 +72,9 @@ def _rate(config: WorkersBenchmarkConfig, scratch: str, workers: int, threads: i
         "input": f"{scratch}/store", "output": run, "objective": "pix2pix", "direction": "b_to_a",
         "generator.kind": "unet", "generator.width": width, "generator.depth": depth, "generator.norm": "instance",
         "discriminator.in_channels": 6, "discriminator.width": width, "discriminator.norm": "instance",
-        "global_batch": 2 * _most_workers(),
+        "global_batch": 2 * host.available_cpus(),
         "load_size": size * 286 // 256, "crop_size": size, "steps": steps, "log_every": _LINE,
-        "precision": "fp32", "workers": workers, "cpus_per_worker": threads,
+        "precision": "fp32", "workers": workers, "cpus_per_worker": threads, "gpus_per_worker": 0,
     }  # fmt: skip
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     run_module("train", flags, time.monotonic() + _LONGEST_S)

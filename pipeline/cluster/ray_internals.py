@@ -55,7 +55,14 @@ def without_unused_processes() -> Iterator[None]:
     There is nobody to look at the one, and no machine for the other to add. Ray starts both, also where no dashboard is
     asked for, and waits for it before it starts the raylet: together some seconds of two cores.
     """
-    with _replaced(Node, start_api_server=lambda self, **options: None, start_monitor=lambda self: None):
+
+    def name_none(node: Any, **options: Any) -> None:
+        # Otherwise an agent looks for its address each second, and logs each time that there is none.
+        node.get_gcs_client().internal_kv_put(
+            ray_constants.DASHBOARD_ADDRESS.encode(), b"127.0.0.1:9", True, ray_constants.KV_NAMESPACE_DASHBOARD
+        )
+
+    with _replaced(Node, start_api_server=name_none, start_monitor=lambda node: None):
         yield
 
 
@@ -63,8 +70,8 @@ def without_unused_processes() -> Iterator[None]:
 def data_on_one_machine() -> Iterator[None]:
     """Make Ray Data work, inside the block, without its actors for dashboard, autoscaler and places of actors.
 
-    It waits for the first of them to name a dataset, for the second to say what resources there are, and for the third
-    to say where an actor is. Each takes as long as a process needs to start.
+    It waits for the second to say what resources there are, and for the third to say where an actor is, and for the
+    first to name a dataset where it is set to old names. Each takes as long as a process needs to start.
     """
     from ray.data._internal.cluster_autoscaler import ClusterAutoscaler
     from ray.data._internal.execution import streaming_executor

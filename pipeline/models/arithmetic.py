@@ -74,7 +74,7 @@ class Arithmetic:
         batch = f"batch {self.batch}"
         if self.batch_pixels is not None:
             batch = f"batches of {self.batch_pixels / 1e6:.1f} megapixels"
-        if self.thread_pixels is not None:
+        if self.thread_pixels is not None and self.is_alone((1, 1)):
             where = f"{where}, each with its own image up to {self.thread_pixels / 1e6:.1f} megapixels"
         return f"{self.form}{f' for {sizes}' if sizes else ''}, {batch}, {where}"
 

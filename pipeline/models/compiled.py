@@ -71,6 +71,8 @@ class Package:
     shape: tuple[int, int, int, int]
     """Shape of the input, [N, C, H, W]."""
     url: str
+    threads: int | None
+    """Threads that the code is for; None on a GPU."""
 
     @classmethod
     def of(cls, network: nn.Module, shape: tuple[int, int, int, int], arithmetic: Arithmetic) -> Package:
@@ -88,7 +90,7 @@ class Package:
         if arithmetic.thread_pixels is not None:  # eager code, with which it is compared, has another speed then
             what["thread_pixels"] = arithmetic.thread_pixels
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
-        return cls(network, shape, storage.join(cache(), f"{name}.pt2"))
+        return cls(network, shape, storage.join(cache(), f"{name}.pt2"), arithmetic.threads)
 
     @property
     def gain(self) -> Gain | None:
@@ -129,7 +131,8 @@ class Package:
         started = time.monotonic()
         try:
             # Another process may have made it meanwhile. Then that one counts: it is the same code.
-            storage.create(self.url, _compiled(regions(self.network), self._example()))
+            with hardware.torch_threads(self.threads):  # the compiler writes their number into the code
+                storage.create(self.url, _compiled(regions(self.network), self._example()))
             network = self._loaded()
         except Exception as error:  # the compiler's faults have no common class
             raise CannotCompileError(f"cannot compile for images of {width} × {height}: {one_line(error)}") from error

@@ -105,26 +105,25 @@ class Translator:
             raise TypeError(f"the network takes {self.takes}, not {' or '.join(map(str, other))}")
         translated: dict[int, np.ndarray] = {}
         faults: dict[int, str] = {}
-        under_way = deque[tuple[Sequence[int], Callable[[], _Parts]]]()
+        under_way = deque[tuple[Sequence[int], Callable[[], _Parts | None]]]()
         short_of_memory = list[Sequence[int]]()
+        suspect = set[tuple[int, ...]]()
         ahead = _AHEAD if self.arithmetic.device == "cuda" else 0
 
         def settle(left: int = 0) -> None:
             """Take what comes back from the device or the threads, until so many groups are `left` there."""
             while len(under_way) > left:
                 group, wait = under_way.popleft()
-                try:
-                    parts = wait()
-                except MemoryError:
-                    short_of_memory.append(group)
-                else:
+                if parts := wait():
                     take(parts)
+                else:
+                    short_of_memory.append(group)
 
         def take(parts: _Parts) -> None:
             for group, part in parts:
                 for i, result in zip(group, [part] if isinstance(part, str) else part.results(), strict=True):
                     if result is None:
-                        _prove_network(self, frames[i].shape)
+                        suspect.add(frames[i].shape)
                         faults[i] = _NOT_FINITE
                     elif isinstance(result, str):
                         faults[i] = result
@@ -145,7 +144,7 @@ class Translator:
             with _one_unit:
                 for group in _groups([f.shape for f in frames], self.batch_of):
                     if self.arithmetic.is_alone(self._padded(frames[group[0]].shape)):
-                        future = _pool(self.arithmetic.threads or 1).submit(_parts, self, frames, group, lambda: None)
+                        future = _pool(self.arithmetic.threads or 1).submit(_parts_if_memory, self, frames, group)
                         unneeded.callback(future.cancel)
                         under_way.append((group, future.result))
                     else:
@@ -153,6 +152,8 @@ class Translator:
             settle()
             for again in short_of_memory:  # in the same shape, while no other thread needs any
                 begin(again, 1)
+            for shape in suspect:
+                _prove_network(self, shape)
         return translated, faults
 
     def batch_of(self, shape: tuple[int, ...]) -> int:
@@ -205,10 +206,24 @@ def _parts(
     return [part for half in halves for part in _parts(translator, frames, half, settle)]
 
 
+def _parts_if_memory(translator: Translator, frames: Sequence[np.ndarray], group: Sequence[int]) -> _Parts | None:
+    """Return what `_parts` does; None where memory is short, without the error, which would hold what was allocated."""
+    try:
+        return _parts(translator, frames, group, lambda: None)
+    except MemoryError:
+        return None
+
+
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     """Return threads of which each translates its own images, in torch's operations without help of the others."""
-    return ThreadPoolExecutor(threads, "translate", torch.set_num_threads, (1,))
+    return ThreadPoolExecutor(threads, "translate", _compute_alone)
+
+
+def _compute_alone() -> None:
+    """Let this thread compute without others from now on."""
+    torch.get_num_threads()  # otherwise its first operation would set the number of the whole process again
+    torch.set_num_threads(1)
 
 
 def _with_memory(translator: Translator, frames: Sequence[np.ndarray], settle: Callable[[], object]) -> _Pending:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 
 from pipeline.cluster import hardware
-from pipeline.models.arithmetic import AT_ONCE, Arithmetic, Figures
+from pipeline.models.arithmetic import AT_ONCE, Arithmetic, Figures, Size
 
 log = logging.getLogger("transdomain")
 
@@ -24,11 +25,15 @@ class Pace:
         self._arithmetic, self._figures = arithmetic, figures
         self._lock, self._took_s, self._expected_s, self._said = threading.Lock(), 0.0, 0.0, False
 
-    def note(self, pixels: int, seconds: float) -> None:
-        """Note that so many pixels took so long; warn once where it is much longer than what was measured."""
+    def note(self, sizes: Sequence[Size], seconds: float) -> None:
+        """Note that images of these sizes took so long; warn once where it is much longer than what was measured."""
+        pixels = sum(height * width for height, width in sizes)
         expected_s = self._figures.seconds_of(self._arithmetic.form, pixels)
         if not expected_s:
             return
+        # Where fewer images are left than there are threads for, some threads have none.
+        at_once = max(map(self._arithmetic.at_once, sizes))
+        expected_s *= -(-len(sizes) // at_once) * at_once / len(sizes)
         with self._lock:
             self._took_s += seconds / AT_ONCE[self._arithmetic.device]
             self._expected_s += expected_s

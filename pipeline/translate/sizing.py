@@ -65,7 +65,14 @@ def fitted_limits(options: TranslationOptions, models: Sequence[tuple[Arithmetic
         (figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors, work.source.rows)
         for made, figures, work in measured
     )
-    return options.limits.fitted(rows, seconds=seconds, actors=actors)
+    at_once = max(_images_at_once(made, work) for made, _, work in measured)
+    return options.limits.fitted(rows, seconds=seconds, actors=actors, at_once=at_once)
+
+
+def _images_at_once(made: Arithmetic, work: Work) -> int:
+    """Return the number of images of an ordinary size that one process translates at once, each in a thread."""
+    side = round((work.pixels or 1.0) ** 0.5)
+    return made.at_once((side, side)) if made.is_alone((side, side)) else 1
 
 
 def sample_sizes(source: Store, column: str) -> Sequence[Size]:

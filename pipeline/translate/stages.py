@@ -106,7 +106,7 @@ class Translate:
         frames = list(frames_of(batch.rows, self.translator.takes))
         began_s = time.monotonic()
         translated, faults = self.translator(frames)
-        self.pace.note(sum(frame.shape[0] * frame.shape[1] for frame in frames), time.monotonic() - began_s)
+        self.pace.note([frame.shape[:2] for frame in frames], time.monotonic() - began_s)
         batch = _without(batch, faults, "translate", "failed")
         return replace(batch, rows=with_frames(batch.rows, [translated[i] for i in sorted(translated)]))
 

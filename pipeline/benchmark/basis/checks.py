@@ -5,6 +5,7 @@ A check that fails, or for which no time is left, does not keep the others from 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ log = logging.getLogger("transdomain")
 
 ROOT = Path(__file__).parents[3]
 
-_GRACE_S = 10.0
+_GRACE_S = 30.0
 _LEAST_S = 20.0
 """Seconds left below which no further check is begun."""
 
@@ -79,7 +80,8 @@ def _checked(name: str, checking: Checking, ends: float) -> Check:
         rows, numbers = checking(ends)
     except (CheckFailedError, UserError) as error:
         state: Literal["failed", "left out"] = "failed" if isinstance(error, CheckFailedError) else "left out"
-        return Check(name, state, time.monotonic() - began, why=str(error))
+        more = "; raise --minutes" if time.monotonic() > ends else ""
+        return Check(name, state, time.monotonic() - began, why=f"{error}{more}")
     return Check(name, "passed", time.monotonic() - began, rows, numbers=numbers)
 
 
@@ -104,19 +106,16 @@ def run_process(command: Sequence[str], ends: float) -> str:
 
     Raises CheckFailedError where it fails, or does not end in time.
     """
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    try:
-        said, _ = process.communicate(timeout=max(1.0, ends - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGINT)  # a job then ends its Ray
+    with subprocess.Popen(
+        command, cwd=ROOT, env=own_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
         try:
-            process.communicate(timeout=_GRACE_S)
+            said, _ = process.communicate(timeout=max(1.0, ends - time.monotonic()))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-        raise CheckFailedError("the time was up; raise --minutes") from None
+            raise CheckFailedError("the time was up") from None
+        finally:
+            _end(process)
     lines = [line for line in map(str.strip, said.splitlines()) if line]
     for line in lines:
         log.debug("%s", line)
@@ -124,3 +123,18 @@ def run_process(command: Sequence[str], ends: float) -> str:
     if process.returncode:
         raise CheckFailedError(" / ".join(lines[-3:]) or f"it ended with {process.returncode}")
     return last
+
+
+def own_environment() -> dict[str, str]:
+    """Return the environment of a process that shall start its own Ray, and join no cluster."""
+    return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process that still runs, and what it has started, as at Ctrl-C: a job then ends its Ray."""
+    for number, patience_s in ((signal.SIGINT, _GRACE_S), (signal.SIGKILL, None)):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=patience_s)

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.cluster import host
 from pipeline.errors import UserError, check_range
 from pipeline.translate.config import Compile, Resources
 
@@ -24,7 +25,8 @@ class TranslateBenchmarkConfig:
     )  # fmt: skip
 
     images: int | None = None
-    """Number of images that the pipeline translates in one repetition; by default 32 on a CPU, 8192 on a GPU."""
+    """Number of images that the pipeline translates in one repetition; by default 32 on a CPU, or
+    8 for each core, and 8192 on a GPU."""
     plain_images: int | None = None
     """Number of images in each of the plain loop's three turns per repetition; by default 2 on a CPU, 32 on a GPU."""
     size: int = 256
@@ -60,7 +62,8 @@ class TranslateBenchmarkConfig:
             return dataclasses.replace(
                 self, device=device, images=6, plain_images=2, size=32, width=4, blocks=1, repeats=1
             )
-        images, plain = (8192, 32) if device == "cuda" else (32, 2)
+        # Each of four units has two images for each thread.
+        images, plain = (8192, 32) if device == "cuda" else (max(32, 8 * host.available_cpus()), 2)
         return dataclasses.replace(
             self, device=device, images=self.images or images, plain_images=self.plain_images or plain
         )

@@ -42,17 +42,19 @@ class Limits:
         """Return the bound in rows."""
         return self.rows or MOST_ROWS
 
-    def fitted(self, rows: int, *, seconds: float | None, actors: int) -> Limits:
+    def fitted(self, rows: int, *, seconds: float | None, actors: int, at_once: int = 1) -> Limits:
         """Return these limits with a bound in rows, where they have none, for a corpus of so many `rows`.
 
         `seconds` are those that a device takes for a row, and None where nobody has measured it. A unit takes the
         device about `UNIT_S`, and a small corpus has `UNITS_EACH` units for each of `actors`, but no unit takes less
-        than `LEAST_UNIT_S`: below that its overhead shows. The bound is a power of two, so that layouts stay few.
+        than `LEAST_UNIT_S`: below that its overhead shows. Nor has it fewer rows than an actor translates `at_once`.
+        The bound is a power of two, so that layouts stay few.
         """
         if self.rows is not None or not seconds:
             return self
         most = min(UNIT_S / seconds, max(rows / (UNITS_EACH * actors), LEAST_UNIT_S / seconds))
-        return replace(self, rows=min(MOST_ROWS, 2 ** max(0, math.floor(math.log2(max(most, 1))))))
+        least = 2 ** math.ceil(math.log2(at_once))
+        return replace(self, rows=min(MOST_ROWS, max(least, 2 ** max(0, math.floor(math.log2(max(most, 1)))))))
 
     def __post_init__(self) -> None:
         check_range("limits.rows", self.rows, least=1)

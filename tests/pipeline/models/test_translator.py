@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -109,11 +110,12 @@ def test_a_result_that_is_no_number_costs_that_frame() -> None:
     assert sorted(translated) == [0, 1, 3, 4, 5]
 
 
-def test_a_model_that_gives_no_numbers_fails_the_unit() -> None:
-    class Broken(nn.Module):
-        def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
-            return x_NCHW * torch.nan
+class Broken(nn.Module):
+    def forward(self, x_NCHW: torch.Tensor) -> torch.Tensor:
+        return x_NCHW * torch.nan
 
+
+def test_a_model_that_gives_no_numbers_fails_the_unit() -> None:
     with pytest.raises(ArithmeticError, match="whatever the image"):
         Translator(Broken(), ARITHMETIC)(FRAMES)
 
@@ -214,6 +216,25 @@ class TestEachThreadItsOwnImage:
         assert sorted(translated) == list(range(6))
         assert not faults
         assert len(network.shapes) == 6 * 3  # twice in a thread, once by itself
+
+    def test_what_found_no_memory_holds_none(self) -> None:
+        """The image that is translated by itself finds the memory that its first attempts had taken."""
+        held = weakref.WeakSet[torch.Tensor]()
+
+        def fault(x_NCHW: torch.Tensor, call: int) -> None:
+            alone = threading.current_thread() is threading.main_thread()
+            assert not (alone and held)
+            if not alone:
+                activation = torch.zeros(1000)
+                held.add(activation)
+                raise torch.OutOfMemoryError("DefaultCPUAllocator: can't allocate memory")
+
+        translated, _ = Translator(Failing(fault), self.arithmetic)(FRAMES)
+        assert sorted(translated) == list(range(6))
+
+    def test_a_model_that_gives_no_numbers_fails_the_unit(self) -> None:
+        with pytest.raises(ArithmeticError, match="whatever the image"):
+            Translator(Broken(), self.arithmetic)(FRAMES)
 
     def test_a_frame_that_no_layer_takes_costs_that_frame(self) -> None:
         def fault(x_NCHW: torch.Tensor, call: int) -> None:

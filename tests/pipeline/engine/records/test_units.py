@@ -70,6 +70,11 @@ def test_a_unit_takes_its_device_half_a_minute_and_every_actor_has_some(
     assert Limits(rows=7).fitted(rows, seconds=seconds, actors=actors).rows == 7
 
 
+@pytest.mark.parametrize(("at_once", "expected"), [(1, 8), (2, 8), (12, 16), (64, 64)])
+def test_a_unit_has_an_image_for_each_thread(at_once: int, expected: int) -> None:
+    assert Limits().fitted(32, seconds=0.8, actors=1, at_once=at_once).most_rows == expected
+
+
 @given(st.integers(1, 10**9), st.floats(1e-5, 1e4), st.integers(1, 1000))
 def test_layouts_stay_few(rows: int, seconds: float, actors: int) -> None:
     fitted = Limits().fitted(rows, seconds=seconds, actors=actors).most_rows
