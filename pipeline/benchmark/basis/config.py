@@ -25,7 +25,7 @@ class TranslateBenchmarkConfig:
     )  # fmt: skip
 
     images: int | None = None
-    """Number of images that the pipeline translates in one repetition; by default 8192 on a GPU, and on a CPU 8 for each
+    """Number of images that the pipeline translates in one repetition; by default 8192 on a GPU, on a CPU 8 for each
     core, at least 32."""
     plain_images: int | None = None
     """Number of images in each of the plain loop's three turns per repetition; by default 2 on a CPU, 32 on a GPU."""
