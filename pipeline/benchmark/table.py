@@ -92,7 +92,9 @@ def show_start(measured: MeasuredStart, console: Console) -> None:
 def show_workers(measured: MeasuredWorkers, console: Console) -> None:
     """Print the machine, and a line for one worker and for several."""
     console.print(_machine(measured.machine))
-    table = _table("Training by one worker and by several: pix2pix, 128², fp32", "", "img/s", "best", "ratio", "goal")
+    table = _table(
+        "Training by one worker and by several: CycleGAN of ResNet-9, 128², fp32", "", "img/s", "best", "ratio", "goal"
+    )
     table.add_row("one worker with all threads", *_rates(measured.one))
     table.add_row(
         f"{measured.workers} workers of one thread",
@@ -100,7 +102,7 @@ def show_workers(measured: MeasuredWorkers, console: Console) -> None:
         f"{measured.ratio:.2f}",
         _against(measured.ratio, measured.goal),
     )
-    table.caption = f"medians of {measured.config.repeats}, by jobs.train, after the first steps"
+    table.caption = f"medians of {measured.config.repeats}, by jobs.train, after the first step"
     console.print(table)
 
 

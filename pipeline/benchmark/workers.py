@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.benchmark.basis import inputs
-from pipeline.benchmark.basis.checks import run_module
+from pipeline.benchmark.basis.checks import ROOT, run_module
 from pipeline.benchmark.basis.config import WorkersBenchmarkConfig
 from pipeline.benchmark.basis.limits import WORKERS, in_turn, machine
 from pipeline.cluster import host
 from pipeline.errors import UserError
 
-_PAIRS = 64
-_SIDE = 256
-_LINE = 5
-"""Steps between two lines of the run's metrics; the first line has its start, and is left out."""
+_PICTURES = 16
+_SIDE = 128
 _LONGEST_S = 1800.0
 
 
@@ -53,8 +51,8 @@ def measure(config: WorkersBenchmarkConfig) -> MeasuredWorkers:
     if cores < 2:
         raise UserError("it needs two cores, and this process may use one")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
-        size = 32 if config.quick else _SIDE
-        inputs.write_pairs(f"{scratch}/store", inputs.pictures(8, size), _PAIRS)
+        for side in ("a", "b"):
+            inputs.write_pictures(f"{scratch}/{side}", _PICTURES, _SIDE)
         rates = {
             workers: functools.partial(_rate, config, scratch, workers, cores // workers) for workers in (1, cores)
         }
@@ -64,17 +62,16 @@ def measure(config: WorkersBenchmarkConfig) -> MeasuredWorkers:
 
 
 def _rate(config: WorkersBenchmarkConfig, scratch: str, workers: int, threads: int) -> float:
-    """Train the demonstration's pix2pix in fp32, and return the images/s after its first steps."""
+    """Train CycleGAN in fp32, an image for each core in a step, and return the images/s after the first step."""
     run = f"{scratch}/run"
     shutil.rmtree(run, ignore_errors=True)
-    size, steps, width, depth = (16, 2 * _LINE, 4, 4) if config.quick else (128, config.steps, 32, 7)
+    size, width, depth = (32, 4, 1) if config.quick else (_SIDE, 64, 9)
     options = {
-        "input": f"{scratch}/store", "output": run, "objective": "pix2pix", "direction": "b_to_a",
-        "generator.kind": "unet", "generator.width": width, "generator.depth": depth, "generator.norm": "instance",
-        "discriminator.in_channels": 6, "discriminator.width": width, "discriminator.norm": "instance",
-        "global_batch": 2 * host.available_cpus(),
-        "load_size": size * 286 // 256, "crop_size": size, "steps": steps, "log_every": _LINE,
-        "precision": "fp32", "workers": workers, "cpus_per_worker": threads, "gpus_per_worker": 0,
+        "config": ROOT / "jobs" / "recipes" / "cyclegan.yaml", "input": f"{scratch}/a", "input_b": f"{scratch}/b",
+        "output": run, "generator.width": width, "generator.depth": depth, "discriminator.width": width,
+        "global_batch": host.available_cpus(), "load_size": size * 286 // 256, "crop_size": size,
+        "steps": config.steps, "log_every": 1, "precision": "fp32", "trunk": "direct",
+        "workers": workers, "cpus_per_worker": threads, "gpus_per_worker": 0,
     }  # fmt: skip
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     run_module("train", flags, time.monotonic() + _LONGEST_S)
