@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.cli import DONE, FAILED, UNUSABLE, run_job
 from jobs.ending import end
@@ -25,19 +25,15 @@ from pipeline.benchmark.basis.config import (
 from pipeline.config import HELP, HELP_ALL
 from pipeline.terminal import console, print_line, print_notice
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 def goals(config: GoalsBenchmarkConfig) -> int:
     """Run the benchmarks that have goals, one after the other, and show all goals in one table."""
     from pipeline.benchmark import goals as reaching
-    from pipeline.benchmark import table
 
-    def keep(measured: reaching.MeasuredGoals) -> None:
-        _write("goals", dataclasses.asdict(measured), config.output, shown=False)
-
-    measured = reaching.measure(config, keep)
-    table.show_goals(measured, console(sys.stdout))
-    _write("goals", dataclasses.asdict(measured), config.output)
-    return FAILED if any(check.state == "failed" for check in measured.checks) else DONE
+    return _checked("goals", "Goals of a machine of this class", "medians", reaching.measure, config)
 
 
 def start(config: StartBenchmarkConfig) -> int:
@@ -45,9 +41,7 @@ def start(config: StartBenchmarkConfig) -> int:
     from pipeline.benchmark import start as starting
     from pipeline.benchmark import table
 
-    measured = starting.measure(config)
-    table.show_start(measured, console(sys.stdout))
-    return _write("start", dataclasses.asdict(measured), config.output)
+    return _measured("start", starting.measure, table.show_start, config)
 
 
 def workers(config: WorkersBenchmarkConfig) -> int:
@@ -55,27 +49,21 @@ def workers(config: WorkersBenchmarkConfig) -> int:
     from pipeline.benchmark import table
     from pipeline.benchmark import workers as working
 
-    measured = working.measure(config)
-    table.show_workers(measured, console(sys.stdout))
-    return _write("workers", dataclasses.asdict(measured), config.output)
+    return _measured("workers", working.measure, table.show_workers, config)
 
 
 def translate(config: TranslateBenchmarkConfig) -> int:
     """Measure the plain loop, the model alone and the whole pipeline."""
     from pipeline.benchmark import table, translation
 
-    measured = translation.measure(config)
-    table.show(measured, console(sys.stdout))
-    return _write("translate", table.fields(measured), config.output)
+    return _measured("translate", translation.measure, table.show, config, table.fields)
 
 
 def generator(config: GeneratorBenchmarkConfig) -> int:
     """Measure one generator in every form that the device has."""
     from pipeline.benchmark import forms, table
 
-    measured = forms.measure(config)
-    table.show_forms(measured, console(sys.stdout))
-    return _write("generator", dataclasses.asdict(measured), config.output)
+    return _measured("generator", forms.measure, table.show_forms, config)
 
 
 def step(config: StepBenchmarkConfig) -> int:
@@ -83,9 +71,7 @@ def step(config: StepBenchmarkConfig) -> int:
     from pipeline.benchmark import step as stepping
     from pipeline.benchmark import table
 
-    measured = stepping.measure(config)
-    table.show_steps(measured, console(sys.stdout))
-    return _write("step", dataclasses.asdict(measured), config.output)
+    return _measured("step", stepping.measure, table.show_steps, config)
 
 
 def engine(config: EngineBenchmarkConfig) -> int:
@@ -93,9 +79,7 @@ def engine(config: EngineBenchmarkConfig) -> int:
     from pipeline.benchmark import engine as waiting
     from pipeline.benchmark import table
 
-    measured = waiting.measure(config)
-    table.show_engine(measured, console(sys.stdout))
-    return _write("engine", dataclasses.asdict(measured), config.output)
+    return _measured("engine", waiting.measure, table.show_engine, config)
 
 
 def ingest(config: IngestBenchmarkConfig) -> int:
@@ -103,22 +87,38 @@ def ingest(config: IngestBenchmarkConfig) -> int:
     from pipeline.benchmark import ingest as ingesting
     from pipeline.benchmark import table
 
-    measured = ingesting.measure(config)
-    table.show_ingest(measured, console(sys.stdout))
-    return _write("ingest", dataclasses.asdict(measured), config.output)
+    return _measured("ingest", ingesting.measure, table.show_ingest, config)
 
 
 def gpu(config: GpuBenchmarkConfig) -> int:
     """Make all checks that need a GPU, within some minutes."""
     from pipeline.benchmark import gpu as checking
+
+    return _checked("gpu", "Checks on the GPU", f"medians of {config.repeats}", checking.measure, config)
+
+
+def _measured(
+    name: str,
+    measure: Callable[[Any], Any],
+    show: Callable[[Any, Console], None],
+    config: Any,
+    fields: Callable[[Any], Mapping[str, Any]] = dataclasses.asdict,
+) -> int:
+    """Measure, show it on the terminal, and keep the numbers."""
+    measured = measure(config)
+    show(measured, console(sys.stdout))
+    return _write(name, fields(measured), config.output)
+
+
+def _checked(
+    name: str, title: str, medians: str, measure: Callable[[Any, Callable[[Any], object]], Any], config: Any
+) -> int:
+    """Make checks, keep their numbers after each, and show them all at the end."""
     from pipeline.benchmark import table
 
-    def keep(measured: checking.MeasuredGpu) -> None:
-        _write("gpu", dataclasses.asdict(measured), config.output, shown=False)
-
-    measured = checking.measure(config, keep)
-    table.show_gpu(measured, console(sys.stdout))
-    _write("gpu", dataclasses.asdict(measured), config.output)
+    measured = measure(config, lambda so_far: _write(name, dataclasses.asdict(so_far), config.output, shown=False))
+    table.show_checks(title, medians, measured, console(sys.stdout))
+    _write(name, dataclasses.asdict(measured), config.output)
     return FAILED if any(check.state == "failed" for check in measured.checks) else DONE
 
 

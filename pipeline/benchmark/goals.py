@@ -5,39 +5,24 @@ from __future__ import annotations
 import functools
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.benchmark.basis.checks import Check, Checking, Row, run_benchmark, run_checks
+from pipeline.benchmark.basis.checks import Checked, Checking, Keep, Row, run_benchmark, run_checks
 from pipeline.benchmark.basis.config import GoalsBenchmarkConfig
 from pipeline.benchmark.basis.limits import machine
 from pipeline.cluster import hardware
 from pipeline.models.arithmetic import Form
 
 
-@dataclass(frozen=True)
-class MeasuredGoals:
-    """Outcomes of all benchmarks, in order."""
-
-    config: GoalsBenchmarkConfig
-    machine: Mapping[str, Any]
-    checks: Sequence[Check]
-
-
-def measure(
-    config: GoalsBenchmarkConfig, keep: Callable[[MeasuredGoals], object] = lambda measured: None
-) -> MeasuredGoals:
+def measure(config: GoalsBenchmarkConfig, keep: Keep = lambda checked: None) -> Checked:
     """Run the benchmarks that `config` names; call `keep` after each, with all so far."""
-    about, done = machine("cuda" if hardware.default_device() == "cuda" else "cpu"), list[Check]()
+    about = machine("cuda" if hardware.default_device() == "cuda" else "cpu")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         checks: dict[str, Checking] = {
             name: functools.partial(_check, name, config, scratch) for name in config.benchmarks
         }
-        for check in run_checks(checks, config.minutes):
-            done.append(check)
-            keep(MeasuredGoals(config, about, done))
-    return MeasuredGoals(config, about, done)
+        return run_checks(config, about, checks, keep)
 
 
 def _check(name: str, config: GoalsBenchmarkConfig, scratch: str, ends: float) -> tuple[list[Row], Mapping[str, Any]]:

@@ -10,14 +10,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.benchmark.basis.checks import (
     ROOT,
-    Check,
+    Checked,
     Checking,
+    Keep,
     Row,
     run_benchmark,
     run_checks,
@@ -30,31 +30,19 @@ from pipeline.cluster import hardware
 from pipeline.errors import UserError
 
 
-@dataclass(frozen=True)
-class MeasuredGpu:
-    """Outcomes of all checks, in order."""
-
-    config: GpuBenchmarkConfig
-    machine: Mapping[str, Any]
-    checks: Sequence[Check]
-
-
-def measure(config: GpuBenchmarkConfig, keep: Callable[[MeasuredGpu], object] = lambda measured: None) -> MeasuredGpu:
+def measure(config: GpuBenchmarkConfig, keep: Keep = lambda checked: None) -> Checked:
     """Run the checks that `config` names; call `keep` after each, with all so far.
 
     Raises UserError where there is no GPU.
     """
     if hardware.default_device() != "cuda":
         raise UserError("it needs a GPU, and this machine has none; run it where there is one")
-    about, done = machine("cuda"), list[Check]()
+    about = machine("cuda")
     with tempfile.TemporaryDirectory(prefix="benchmark-gpu-") as scratch:
         checks: dict[str, Checking] = {
             name: functools.partial(_CHECKS[name], config, scratch) for name in config.checks
         }
-        for check in run_checks(checks, config.minutes):
-            done.append(check)
-            keep(MeasuredGpu(config, about, done))
-    return MeasuredGpu(config, about, done)
+        return run_checks(config, about, checks, keep)
 
 
 def _tests(name: str, files: Sequence[str]) -> Callable[..., tuple[list[Row], Mapping[str, Any]]]:

@@ -10,11 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.benchmark.basis.checks import Check
+from pipeline.benchmark.basis.checks import Checked
 from pipeline.benchmark.engine import MeasuredEngine
 from pipeline.benchmark.forms import MeasuredForms
-from pipeline.benchmark.goals import MeasuredGoals
-from pipeline.benchmark.gpu import MeasuredGpu
 from pipeline.benchmark.ingest import MeasuredIngest
 from pipeline.benchmark.start import MeasuredStart
 from pipeline.benchmark.step import MeasuredSteps
@@ -51,19 +49,10 @@ def show_forms(measured: MeasuredForms, console: Console) -> None:
     console.print(table)
 
 
-def show_gpu(measured: MeasuredGpu, console: Console) -> None:
+def show_checks(title: str, medians: str, measured: Checked, console: Console) -> None:
     """Print the machine, and the lines of each check; of one that failed or was left out, why."""
     console.print(_machine(measured.machine))
-    console.print(_checks("Checks on the GPU", measured.checks, f"medians of {measured.config.repeats}; "))
-
-
-def show_goals(measured: MeasuredGoals, console: Console) -> None:
-    """Print the machine, and the lines of each benchmark; of one that failed or was left out, why."""
-    console.print(_machine(measured.machine))
-    console.print(_checks("Goals of a machine of this class", measured.checks, "medians; "))
-
-
-def _checks(title: str, checks: Sequence[Check], what: str) -> Table:
+    checks = measured.checks
     table = _table(title, "", "found", "goal", "")
     for check in checks:
         if check.state != "passed":
@@ -73,8 +62,8 @@ def _checks(title: str, checks: Sequence[Check], what: str) -> Table:
             table.add_row(printable(row.what), printable(row.found), row.goal, met)
         table.add_section()
     times = ", ".join(f"{check.name} {check.seconds:.0f}" for check in checks)
-    table.caption = f"{what}seconds: {times}"
-    return table
+    table.caption = f"{medians}; seconds: {times}"
+    console.print(table)
 
 
 def show_start(measured: MeasuredStart, console: Console) -> None:

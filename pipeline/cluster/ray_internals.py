@@ -40,12 +40,8 @@ def on_loopback() -> Iterator[None]:
     resolves `_node_ip_address="127.0.0.1"` to the address that other hosts see, and everything then listens on all
     addresses. Ray sets the constant from RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER when it is imported.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    with _replaced(ray_constants, ENABLE_RAY_CLUSTER=False):
         yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextlib.contextmanager
@@ -161,16 +157,14 @@ def startup(within_s: float) -> Iterator[None]:
                     raise StartError(f"its raylet did not register in {within_s:.0f} s") from error
             time.sleep(0.1)
 
-    services.get_node = get_node_while_alive
     try:
-        yield
+        with _replaced(services, get_node=get_node_while_alive):
+            yield
     except StartError:
         for pid in _children().keys() - before.keys():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         raise
-    finally:
-        services.get_node = get_node
 
 
 def _children() -> dict[int, str]:

@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from pipeline.benchmark.basis.config import GoalsBenchmarkConfig, GpuBenchmarkConfig
 from pipeline.errors import UserError
 
 log = logging.getLogger("transdomain")
@@ -51,6 +52,19 @@ class Check:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Outcomes of several checks, in order."""
+
+    config: GoalsBenchmarkConfig | GpuBenchmarkConfig
+    machine: Mapping[str, Any]
+    checks: Sequence[Check]
+
+
+Keep = Callable[[Checked], object]
+"""Function that is called after each check, with all so far."""
+
+
 class CheckFailedError(Exception):
     """Failure of a check's process; the message has the last lines that it printed."""
 
@@ -62,14 +76,20 @@ It raises CheckFailedError, or UserError where it has to be left out.
 """
 
 
-def run_checks(checks: Mapping[str, Checking], minutes: float) -> Iterator[Check]:
-    """Make the checks in turn, and yield the outcome of each."""
-    ends = time.monotonic() + 60 * minutes
+def run_checks(
+    config: GoalsBenchmarkConfig | GpuBenchmarkConfig,
+    about: Mapping[str, Any],
+    checks: Mapping[str, Checking],
+    keep: Keep,
+) -> Checked:
+    """Make the checks in turn, within the minutes that `config` gives them."""
+    ends, done = time.monotonic() + 60 * config.minutes, list[Check]()
     for name, checking in checks.items():
         log.info("check %s, with %.0f s left", name, ends - time.monotonic())
-        check = _checked(name, checking, ends)
-        log.info("%s", _line(check))
-        yield check
+        done.append(_checked(name, checking, ends))
+        log.info("%s", _line(done[-1]))
+        keep(Checked(config, about, done))
+    return Checked(config, about, done)
 
 
 def _checked(name: str, checking: Checking, ends: float) -> Check:
