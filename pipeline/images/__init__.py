@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.images.blame import BadImage
     from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, encoded_in
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
+    from pipeline.images.header import size_of
     from pipeline.images.pixel_type import RGB, PixelType
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "encoded_in",
     "misfit",
     "resize",
+    "size_of",
 ]
 
 __getattr__ = lazy.names_of(
@@ -53,6 +55,7 @@ __getattr__ = lazy.names_of(
         "blame": ("BadImage",),
         "decoding": ("EXTENSIONS", "FORMATS", "MAX_PIXELS", "Decoded", "decode", "encoded_in"),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
+        "header": ("size_of",),
         "pixel_type": ("RGB", "PixelType"),
     },
 )

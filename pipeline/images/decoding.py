@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from pipeline.images import jpeg, png, tiff
+from pipeline.images import jpeg, png, raster, tiff, webp
 from pipeline.images.blame import BadImage, finding, prove_room
+from pipeline.images.header import webp_size
 
 T = TypeVar("T")
 
@@ -38,8 +39,9 @@ _OTHER_FORMATS = {
     b"\0\0\1\0": "ICO", b"II\xbc\x01": "JPEG XR",
 }  # fmt: skip
 _BITMAP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-_ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
-_EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", *_ALPHA_MODES)
+_EIGHT_BIT_MODES = (
+    "1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "LA", "PA", "La", "RGBa",
+)  # fmt: skip
 _XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
 
 
@@ -66,8 +68,11 @@ def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
     return found
 
 
-def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, room: np.ndarray | None = None) -> Decoded:
     """Decode the image in `data`.
+
+    Its pixels are at the beginning of `room`, a flat array of uint8, where that is given and large enough; else in
+    memory of their own.
 
     Raises BadImage where the bytes are at fault, with one of these reasons: empty, not an image, unsupported format,
     unsupported mode, several pictures, too large, corrupt. Any other error is the machine's: MemoryError, or an OSError
@@ -80,12 +85,12 @@ def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS) -> Decoded
     _silence_pillow()
     kind = _format(data)
     try:
-        return _decoded(data, kind, max_pixels)
+        return _decoded(data, kind, max_pixels, room)
     except BadImage as bad:
         if bad.reason != "corrupt":
             raise
         prove_room(len(data), bad.pixels)
-    return _decoded(data, kind, max_pixels)
+    return _decoded(data, kind, max_pixels, room)
 
 
 def _format(data: bytes) -> str:
@@ -111,15 +116,15 @@ def _format(data: bytes) -> str:
     raise BadImage("not an image", f"no {supported} header in {len(data)} bytes")
 
 
-def _decoded(data: bytes, kind: str, max_pixels: int) -> Decoded:
+def _decoded(data: bytes, kind: str, max_pixels: int, room: np.ndarray | None) -> Decoded:
     _check_header(data, kind)
     try:
-        return _decoded_by_pillow(data, data, kind, max_pixels)
+        return _decoded_by_library(data, data, kind, max_pixels, room)
     except BadImage as bad:
         bare = {"PNG": png.bare, "JPEG": jpeg.bare}.get(kind)
         if bad.reason != "corrupt" or bare is None or (rest := bare(data)) == data:
             raise
-    return _decoded_by_pillow(rest, data, kind, max_pixels)
+    return _decoded_by_library(rest, data, kind, max_pixels, room)
 
 
 def _check_header(data: bytes, kind: str) -> None:
@@ -129,9 +134,9 @@ def _check_header(data: bytes, kind: str) -> None:
         checks[kind](data)
 
 
-def _decoded_by_pillow(data: bytes, whole: bytes, kind: str, max_pixels: int) -> Decoded:
+def _decoded_by_library(data: bytes, whole: bytes, kind: str, max_pixels: int, room: np.ndarray | None) -> Decoded:
     """Decode the image in `data`, oriented as the `whole` file says; `data` may be the file without its extras."""
-    canvas = _canvas(data) if kind == "WEBP" else (0, 0)
+    canvas = webp_size(data[:30]) if kind == "WEBP" else (0, 0)
     _check_size(canvas, max_pixels)  # opening a WebP allocates memory for the canvas
     try:
         image = _OPEN[kind](io.BytesIO(tiff.unturned(data) if kind == "TIFF" else data))
@@ -144,24 +149,31 @@ def _decoded_by_pillow(data: bytes, whole: bytes, kind: str, max_pixels: int) ->
         if image.mode not in _EIGHT_BIT_MODES:
             raise BadImage("unsupported mode", f"{kind} of mode {image.mode} (8-bit pictures are supported)")
         orientation = _orientation(image, whole, kind)
+        shape = (image.height, image.width, 3)
         try:
-            pixels = _pixels(image, data, kind)
+            pixels = _pixels(image, data, kind, _placed(room if orientation == 1 else None, shape))
         except Exception as error:  # every decoder has its own errors
             raise finding(error, kind, image.width * image.height) from error
-        return Decoded(_oriented(pixels, orientation), orientation)
+    if orientation == 1:
+        return Decoded(pixels, orientation)
+    turned = _turned(pixels, orientation)
+    place = _placed(room, turned.shape)
+    place[...] = turned
+    return Decoded(place, orientation)
+
+
+def _placed(room: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array of this shape: the beginning of `room` where it suffices, else memory of its own."""
+    size = int(np.prod(shape))
+    if room is None or len(room) < size:
+        return np.empty(shape, np.uint8)
+    return room[:size].reshape(shape)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
         raise BadImage("too large", f"{width} × {height} pixels are more than {max_pixels}")
-
-
-def _canvas(data: bytes) -> tuple[int, int]:
-    """Return width and height of an extended WebP; others have 14 bits for each, which need no check."""
-    if data[12:16] != b"VP8X" or len(data) < 30:
-        return 0, 0
-    return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
 
 
 def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
@@ -180,46 +192,40 @@ def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
     return int(match[1]) if match else 1
 
 
-def _pixels(image: ImageFile.ImageFile, data: bytes, kind: str) -> np.ndarray:
-    """Return pixels of the type RGB as stored, before orientation."""
+def _pixels(image: ImageFile.ImageFile, data: bytes, kind: str, out: np.ndarray) -> np.ndarray:
+    """Return pixels of the type RGB as stored, before orientation, in `out`."""
     if kind == "JPEG" and image.mode in ("L", "RGB"):
-        pixels = jpeg.decode(data)
+        pixels = jpeg.decode(data, out)
         if pixels is not None:
             return pixels
+    if kind == "WEBP":
+        return webp.decode(data, out, alpha=raster.has_alpha(image))
     if kind == "TIFF":
         image.load_end = lambda: None  # type: ignore[method-assign] # Pillow's would turn it as XMP says
     image.load()
     if kind == "PNG":
         png.set_transparency(image, data)
-    return np.asarray(_to_rgb(image))
+    return raster.rgb_array(image, out)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn and mirror the stored rows and columns as the camera says (EXIF 2.3, tag 274)."""
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return a view of the stored rows and columns, turned and mirrored as the camera says (EXIF 2.3, tag 274)."""
     match orientation:
         case 2:
-            pixels = pixels[:, ::-1]
+            return pixels[:, ::-1]
         case 3:
-            pixels = pixels[::-1, ::-1]
+            return pixels[::-1, ::-1]
         case 4:
-            pixels = pixels[::-1]
+            return pixels[::-1]
         case 5:
-            pixels = pixels.transpose(1, 0, 2)
+            return pixels.transpose(1, 0, 2)
         case 6:
-            pixels = np.rot90(pixels, -1)
+            return np.rot90(pixels, -1)
         case 7:
-            pixels = pixels.transpose(1, 0, 2)[::-1, ::-1]
+            return pixels.transpose(1, 0, 2)[::-1, ::-1]
         case 8:
-            pixels = np.rot90(pixels)
-    return np.ascontiguousarray(pixels)
+            return np.rot90(pixels)
+    return pixels
 
 
 def _silence_pillow() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import PIL
 import simplejpeg
 from PIL import Image
 
+from pipeline.images import raster
 from pipeline.images.options import Encoding
 from pipeline.images.pixel_type import RGB, PixelType
 
@@ -71,13 +73,16 @@ def misfit(width: int, height: int, codec: str) -> str | None:
     return f"{codec} holds at most {most} pixels a side, this picture has {width} × {height}"
 
 
-def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize pixels of the type RGB by antialiased bicubic interpolation, ignoring the aspect ratio."""
+def resize(pixels: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Resize pixels of the type RGB by antialiased bicubic interpolation, ignoring the aspect ratio.
+
+    They are in `out`, of their new shape, where it is given and the size is another one.
+    """
     if pixels.shape[:2] == (height, width):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+    return raster.rgb_array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC), out)
 
 
 def codec_versions() -> dict[str, str]:
     """Return the versions of the libraries that determine decoded pixels and encoded bytes."""
-    return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__}
+    return {"pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, "imagecodecs": version("imagecodecs")}

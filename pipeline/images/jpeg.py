@@ -53,6 +53,17 @@ def check(data: bytes) -> None:
         return
 
 
+def size_of(data: bytes | memoryview) -> tuple[int, int]:
+    """Return width and height from the frame header; zeros where there is none before the pixels."""
+    data = bytes(data)
+    for marker, start, end in _segments(data):
+        if marker in _FRAMES and end - start >= 9:
+            return int.from_bytes(data[start + 7 : start + 9], "big"), int.from_bytes(
+                data[start + 5 : start + 7], "big"
+            )
+    return 0, 0
+
+
 def bare(data: bytes) -> bytes:
     """Return the file without application segments and without stray bytes between segments."""
     return data[:2] + b"".join(data[s.start : s.end] for s in _segments(data) if s.marker not in _APPLICATION)
@@ -65,15 +76,17 @@ def exif(data: bytes) -> bytes | None:
     return next((body for body in bodies if body.startswith(b"Exif\0\0")), None)
 
 
-def decode(data: bytes) -> np.ndarray | None:
+def decode(data: bytes, out: np.ndarray | None = None) -> np.ndarray | None:
     """Decode a grey or three-channel JPEG to RGB, uint8 [height, width, 3]; None where a more lenient decoder must try.
+
+    The pixels are in `out`, of that shape, where it is given.
 
     Raises ValueError where a part of the image is missing. Stray bytes between its parts are skipped, as every viewer
     does, up to a hundredth of the file: beyond that, the decoder has lost its position.
     """
     for _ in range(_MOST_STRAY):
         try:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, fastupsample=False)
+            return simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, fastupsample=False, buffer=out)
         except ValueError as error:
             if _DAMAGE.search(str(error)) or OUT_OF_MEMORY.search(str(error)):
                 raise

@@ -10,6 +10,7 @@ from pipeline.images.blame import BadImage, unsupported
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 
+_WIDTH, _HEIGHT = 256, 257
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION = 254, 255, 258, 259, 262, 270
 _ORIENTATION, _SAMPLES, _EXTRA_SAMPLES, _FORMAT, _SUBSAMPLING, _INK_SET, _DEPTH = 274, 277, 338, 339, 530, 332, 32997
 _STRUCTURE = (_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _FORMAT)
@@ -67,6 +68,12 @@ def check(data: bytes) -> None:
         raise BadImage("several pictures", f"TIFF of {pages} pages; give each a file of its own")
     if _value(first, _DEPTH, 1) > 1:
         raise BadImage("several pictures", f"TIFF of {_value(first, _DEPTH, 1)} planes in depth")
+
+
+def size_of(data: bytes | memoryview) -> tuple[int, int]:
+    """Return width and height of the first image; zeros where its directory does not say. Never raises."""
+    first = next(_directories(data), {})
+    return _value(first, _WIDTH, 0), _value(first, _HEIGHT, 0)
 
 
 def orientation(data: bytes) -> int | None:
@@ -139,7 +146,7 @@ def _value(directory: _Directory, tag: int, default: int) -> int:
     return directory[tag].values[0] if tag in directory and directory[tag].values else default
 
 
-def _directories(data: bytes) -> Iterator[_Directory]:
+def _directories(data: bytes | memoryview) -> Iterator[_Directory]:
     """Yield the directories of a file, first to last; stop at one that lies outside the file."""
     if data[:4] not in SIGNATURES:
         return
@@ -158,7 +165,7 @@ def _directories(data: bytes) -> Iterator[_Directory]:
         at = _number(data, first + count * entry, order + pointer)
 
 
-def _tag(data: bytes, at: int, order: str, width: int, pointer: str) -> tuple[int, _Tag]:
+def _tag(data: bytes | memoryview, at: int, order: str, width: int, pointer: str) -> tuple[int, _Tag]:
     """Return the number of the tag at a position, and the tag."""
     number, kind, count = struct.unpack_from(f"{order}HH{pointer}", data, at)
     size = count * _TYPE_BYTES.get(kind, 0)
@@ -168,10 +175,10 @@ def _tag(data: bytes, at: int, order: str, width: int, pointer: str) -> tuple[in
         return number, _Tag(kind, count, (), b"", 0, at)
     few = min(count, _MOST_VALUES)
     values = struct.unpack_from(f"{order}{few}{_INTEGER_CODES[kind]}", data, where) if kind in _INTEGER_CODES else ()
-    return number, _Tag(kind, count, values, data[where : where + min(size, 4096)], size, at)
+    return number, _Tag(kind, count, values, bytes(data[where : where + min(size, 4096)]), size, at)
 
 
-def _number(data: bytes, at: int, code: str) -> int | None:
+def _number(data: bytes | memoryview, at: int, code: str) -> int | None:
     """Return the number at a position, or None where that is outside the file."""
     inside = at + struct.calcsize(code) <= len(data)
     return struct.unpack_from(code, data, at)[0] if inside else None
