@@ -7,6 +7,7 @@ drawn for it. The original images are one more part, where they are kept.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,15 +30,15 @@ from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import differing_classes, features_of
-from pipeline.stores.tables.schema import image_array
+from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
 from pipeline.translate.arithmetic import Compute, here
 from pipeline.translate.columns import check_columns
-from pipeline.translate.frames import without_frames
 from pipeline.translate.job import (
     Model,
     arithmetic_for,
     choose_column,
     is_cut_by_rate,
+    most_decoded,
     open_model,
     resized_to,
     schema_of_lost,
@@ -148,8 +149,7 @@ class Check:
     decode: Decode
 
     def __call__(self, unit: Unit) -> Batch:
-        batch = self.decode(unit)
-        return replace(batch, rows=without_frames(batch.rows))
+        return self.decode.prove(self.decode.read(unit))
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,13 @@ class Keep:
     column: str
 
     def __call__(self, batch: Batch) -> Batch:
-        heights, widths = (batch.rows[name].to_pylist() for name in ("source_height", "source_width"))
-        encoded = batch.rows[self.column].combine_chunks().field("bytes")
-        pictures = image_array(encoded, [key.rsplit("/", 1)[-1] for key in batch.rows["key"].to_pylist()])
-        shapes = list(zip(heights, widths, strict=True))
-        return replace(batch, rows=laid_out(batch.rows, self.column, pictures, shapes, None))
+        rows, pictures = batch.rows, list[pa.StructArray]()
+        names = iter([key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()])
+        for chunk in rows[self.column].chunks:
+            pictures.append(image_array(chunk.field("bytes"), itertools.islice(names, len(chunk))))
+        size = [rows[name] for name in ("source_width", "source_height")]
+        column = pa.chunked_array(pictures, IMAGE_TYPE)
+        return replace(batch, rows=laid_out(rows, self.column, column, size, None))
 
 
 def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share: float) -> Workload:
@@ -175,13 +177,15 @@ def _stages(
 ) -> tuple[Stage, ...]:
     """Return a translator's stages; `read` makes the first one from a size and a selection."""
     selection = draw(config.seed, name, config.translators[name].probability)
-    decode = read(resized_to(config.size, model), selection=selection)
-    encode = Label(Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256), name)
+    most = most_decoded(config.limits, chosen[0].device)
+    decode = read(resized_to(config.size, model), selection=selection, most=most)
+    encode = Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256)
+    label = Label(encode, name)
     return stages(
         config,
         decode=lambda: decode,
-        translate=translating(model, *chosen),
-        encode=lambda: encode,
+        translate=translating(model, *chosen, decode, encode, config.limits),
+        encode=lambda: label,
         device=chosen[0].device,
     )
 

@@ -20,7 +20,7 @@ from pipeline.models.arithmetic import exact
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Translator
 from pipeline.report.cards import MOST_QUARANTINE_LINES, quarantine_lines
-from pipeline.report.contact_sheet import contact_sheet
+from pipeline.report.contact_sheet import contact_sheet, fitted
 from pipeline.report.content import Report, Table
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
@@ -81,7 +81,8 @@ def evaluate(config: EvaluateConfig) -> str:
             evaluation.add(name, picture, target)
         evaluation.note(_TARGET, target)
         if len(evaluation.samples) < config.rows:
-            evaluation.samples.append((row["key"], [*([source] if source is not None else []), translated, target]))
+            shown = [*([source] if source is not None else []), translated, target]
+            evaluation.samples.append((row["key"], list(map(fitted, shown))))
     if not evaluation.samples:
         raise UserError(f"{config.input}: holds no rows to score")
     return _publish(config, store, column, evaluation)

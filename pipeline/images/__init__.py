@@ -23,10 +23,11 @@ from pipeline.images.options import CodecName, Encoding
 
 if TYPE_CHECKING:
     from pipeline.images.blame import BadImage
-    from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, encoded_in
+    from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, decoded_bytes, encoded_in
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
     from pipeline.images.header import size_of
     from pipeline.images.pixel_type import RGB, PixelType
+    from pipeline.images.room import Room
 
 __all__ = [
     "CODECS",
@@ -40,8 +41,10 @@ __all__ = [
     "Decoded",
     "Encoding",
     "PixelType",
+    "Room",
     "codec_versions",
     "decode",
+    "decoded_bytes",
     "encode",
     "encoded_in",
     "misfit",
@@ -53,9 +56,10 @@ __getattr__ = lazy.names_of(
     __name__,
     {
         "blame": ("BadImage",),
-        "decoding": ("EXTENSIONS", "FORMATS", "MAX_PIXELS", "Decoded", "decode", "encoded_in"),
+        "decoding": ("EXTENSIONS", "FORMATS", "MAX_PIXELS", "Decoded", "decode", "decoded_bytes", "encoded_in"),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
         "header": ("size_of",),
         "pixel_type": ("RGB", "PixelType"),
+        "room": ("Room",),
     },
 )

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from pipeline.images import jpeg, png, raster, tiff, webp
+from pipeline.images import jpeg, png, raster, tiff
 from pipeline.images.blame import BadImage, finding, prove_room
-from pipeline.images.header import webp_size
+from pipeline.images.header import size_of, webp_size
+from pipeline.images.pixel_type import RGB
 
 T = TypeVar("T")
 
@@ -66,6 +67,15 @@ def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
     if found is None:
         raise BadImage("empty", "the cell has no image")
     return found
+
+
+def decoded_bytes(data: bytes | memoryview) -> int:
+    """Return the bytes of the decoded image, by its header; of the largest one that is decoded, where it promises more.
+
+    Zero where the header promises nothing. Never raises.
+    """
+    width, height = size_of(data)
+    return RGB.bytes * min(width * height, MAX_PIXELS)
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, room: np.ndarray | None = None) -> Decoded:
@@ -199,13 +209,24 @@ def _pixels(image: ImageFile.ImageFile, data: bytes, kind: str, out: np.ndarray)
         if pixels is not None:
             return pixels
     if kind == "WEBP":
-        return webp.decode(data, out, alpha=raster.has_alpha(image))
+        return _webp(data, out, alpha=raster.has_alpha(image))
     if kind == "TIFF":
         image.load_end = lambda: None  # type: ignore[method-assign] # Pillow's would turn it as XMP says
     image.load()
     if kind == "PNG":
         png.set_transparency(image, data)
     return raster.rgb_array(image, out)
+
+
+def _webp(data: bytes, out: np.ndarray, *, alpha: bool) -> np.ndarray:
+    """Decode a still WebP to RGB, alpha over white, in `out`: Pillow's decoder is that of animations, and holds the
+    image five times.
+    """
+    import imagecodecs  # imported here: it takes a moment, and few stores hold WebP
+
+    if not alpha:
+        return imagecodecs.webp_decode(data, out=out)
+    return raster.over_white(imagecodecs.webp_decode(data), out)
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -76,10 +76,13 @@ def misfit(width: int, height: int, codec: str) -> str | None:
 def resize(pixels: np.ndarray, width: int, height: int, out: np.ndarray | None = None) -> np.ndarray:
     """Resize pixels of the type RGB by antialiased bicubic interpolation, ignoring the aspect ratio.
 
-    They are in `out`, of their new shape, where it is given and the size is another one.
+    They are in `out`, of their new shape, where it is given.
     """
     if pixels.shape[:2] == (height, width):
-        return pixels
+        if out is None:
+            return pixels
+        out[...] = pixels
+        return out
     return raster.rgb_array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC), out)
 
 

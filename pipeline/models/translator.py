@@ -85,8 +85,12 @@ class Translator:
         }
         return cls(network, arithmetic, config.size_multiple, config.least_size, takes, gives, compiled)
 
-    def __call__(self, frames: Sequence[np.ndarray]) -> tuple[dict[int, np.ndarray], dict[int, str]]:
+    def __call__(
+        self, frames: Sequence[np.ndarray], into: Sequence[np.ndarray] | None = None
+    ) -> tuple[dict[int, np.ndarray], dict[int, str]]:
         """Translate frames ([height, width, channels], any sizes); return translations and faults by position.
+
+        Translations are put `into` these arrays, one a frame and of its size, where they are given.
 
         Frames of one size go through the network together, always `arithmetic.batch_of` them (the last group is
         padded), so that no image's pixels depend on the other images. Where `arithmetic.is_alone` says so of the size,
@@ -127,8 +131,11 @@ class Translator:
                         faults[i] = _NOT_FINITE
                     elif isinstance(result, str):
                         faults[i] = result
-                    else:
+                    elif into is None:
                         translated[i] = result
+                    else:
+                        into[i][...] = result
+                        translated[i] = into[i]
                 made_progress(len(group))
 
         def begin(group: Sequence[int], threads: int | None) -> None:

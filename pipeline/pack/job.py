@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from pipeline.report.cards import store_cards
 from pipeline.stores import SHARD, Store, image_columns, open_store
 from pipeline.stores.selection import Selection, splits
 from pipeline.stores.tables.features import without_features
-from pipeline.stores.tables.schema import image_array
+from pipeline.stores.tables.schema import image_column
 
 _STAGE = "pack"
 
@@ -73,8 +73,9 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
 
     output = Output(url)
     stage = Stage(
-        name=_STAGE, make=make, cpus=config.cpus, stall_s=config.limits.stall_minutes * 60, cpus_option="--cpus"
-    )
+        name=_STAGE, make=make, cpus=config.cpus, memory=config.limits.process_bytes,
+        stall_s=config.limits.stall_minutes * 60, cpus_option="--cpus",
+    )  # fmt: skip
     work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
     return Job(
         kind="pack",
@@ -101,36 +102,40 @@ def pack_unit(
     `without_changed` is that of `read_unit`.
     """
     rows, quarantined, skipped = read_unit(unit, wants=split.wants if split else None, without_changed=without_changed)
-    good, made = list[int](), list[dict[str, Any]]()
+    good, made = list[bool](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)
-    for i, row in enumerate(rows.select(["key", SHARD, *pictures]).to_pylist()):
+    for i in range(len(rows)):
+        cells = {name: rows[name][i] for name in pictures}
         try:
-            made.append(_cut_pair(row, encoding) if layout == "pairs" else _measured(row, pictures))
+            made.append(_cut_pair(cells["image"], encoding) if layout == "pairs" else _measured(cells.values()))
         except images.BadImage as bad:
-            quarantined.append(Quarantined(row["key"], row[SHARD], _STAGE, bad.reason, str(bad)))
+            key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
+            quarantined.append(Quarantined(key, shard, _STAGE, bad.reason, str(bad)))
+            good.append(False)
         else:
-            good.append(i)
+            good.append(True)
         made_progress()
+    rows = rows if all(good) else rows.filter(pa.array(good, pa.bool_()))
     replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
-    rows = without_features(rows.take(pa.array(good, pa.int64())).drop_columns(replaced), replaced)
+    rows = without_features(rows.drop_columns(replaced), replaced)
     if layout == "pairs":
         rows = rows.drop_columns("image")
+        names = [key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()]
         for half in ("image_a", "image_b"):
-            names = [key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()]
-            rows = rows.append_column(half, image_array([m[half] for m in made], names))
+            rows = rows.append_column(half, image_column([m[half] for m in made], names))
     for name in ("width", "height"):
         rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
     return Batch(unit, rows, tuple(quarantined), skipped)
 
 
-def _measured(row: Mapping[str, Any], pictures: list[str]) -> dict[str, Any]:
-    """Decode all images of a row; return width and height of the first."""
-    sizes = [_decoded(row, name).shape for name in pictures]
+def _measured(cells: Iterable[pa.Scalar]) -> dict[str, Any]:
+    """Decode the images in all cells of a row; return width and height of the first."""
+    sizes = [_decoded(cell).shape for cell in cells]
     return {"height": sizes[0][0], "width": sizes[0][1]}
 
 
-def _cut_pair(row: Mapping[str, Any], encoding: images.Encoding) -> dict[str, Any]:
-    pixels = _decoded(row, "image")
+def _cut_pair(cell: pa.Scalar, encoding: images.Encoding) -> dict[str, Any]:
+    pixels = _decoded(cell)
     height, width = pixels.shape[:2]
     if width % 2:
         raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")
@@ -141,5 +146,5 @@ def _cut_pair(row: Mapping[str, Any], encoding: images.Encoding) -> dict[str, An
     return encoded | {"height": height, "width": width // 2}
 
 
-def _decoded(row: Mapping[str, Any], column: str) -> np.ndarray:
-    return images.decode(images.encoded_in(row[column])).pixels
+def _decoded(cell: pa.Scalar) -> np.ndarray:
+    return images.decode(images.encoded_in(cell.as_py())).pixels

@@ -16,7 +16,7 @@ from pipeline.engine.records.layout import CARD, Output, load_unit
 from pipeline.engine.records.units import Segment, passed_over, segment_of
 from pipeline.errors import StorageError, printable
 from pipeline.models.arithmetic import Arithmetic, Figures
-from pipeline.report.contact_sheet import contact_sheet
+from pipeline.report.contact_sheet import contact_sheet, fitted
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
 from pipeline.stores import SourceChangedError, Store, image_columns, read_rows
@@ -174,9 +174,9 @@ def _sample_sheet(
 
 
 def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
-    """Return the image in a cell of an image column; a grey one where there is none that can be shown."""
+    """Return the image in a cell of an image column, as large as it is shown; a grey one where there is none."""
     try:
-        return images.decode(images.encoded_in(value)).pixels
+        return fitted(images.decode(images.encoded_in(value)).pixels)
     except images.BadImage:
         return np.full((48, 48, 3), 200, np.uint8)
 

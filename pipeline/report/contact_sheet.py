@@ -15,6 +15,8 @@ BACKGROUND = (250, 250, 248)
 INK = (32, 34, 38)
 MUTED = (118, 122, 128)
 RULE = (222, 222, 218)
+CELL = 192
+"""Pixels of the longer side of an image on the sheet."""
 ASPECT = 1.5
 """Ratio of width to height that the layout approaches as closely as it can."""
 
@@ -72,24 +74,24 @@ def contact_sheet(
     rows: Sequence[Sequence[np.ndarray]],
     *,
     captions: Sequence[str] | None = None,
-    cell: int = 192,
+    cell: int = CELL,
     title: str | None = None,
 ) -> bytes:
     """Draw rows of images, each row under its caption, in side-by-side groups that make the PNG landscape.
 
     An image is uint8 or uint16, [H, W] or [H, W, C]; of more than three channels the first three are shown, of two the
     first. Each is scaled to fit a cell `cell` pixels wide, with its aspect kept. A caption that is too long loses its
-    middle. Without rows the sheet says so. All images are held at once, at the size of their cells.
+    middle. Without rows the sheet says so. Whoever has many large images gives them `fitted`, one after the other.
     """
     _check(columns, rows, captions, cell)
-    fitted = [[_fit(_rgb_image(picture), cell) for picture in row] for row in rows]
+    pictures_of = [[_fit(_rgb_image(picture), cell) for picture in row] for row in rows]
     small, medium, large = (ImageFont.load_default(max(8, round(cell * share))) for share in (0.066, 0.086, 0.12))
     column = SheetLayout(
         columns=len(columns),
         groups=1,
         rows_in_group=max(1, len(rows)),
         cell=cell,
-        picture_height=max((picture.height for row in fitted for picture in row), default=cell // 3),
+        picture_height=max((picture.height for row in pictures_of for picture in row), default=cell // 3),
         caption_height=_line_height(small) if captions is not None else 0,
         title_height=2 * _line_height(large) if title is not None else 0,
         header_height=2 * _line_height(medium),
@@ -102,7 +104,7 @@ def contact_sheet(
         width = layout.size[0] - 2 * layout.margin
         draw.text((layout.margin, layout.margin), fit_text(title, large, width), INK, large)
     _draw_headers(draw, layout, columns, medium)
-    for index, pictures in enumerate(fitted):
+    for index, pictures in enumerate(pictures_of):
         _paste_row(sheet, layout, index, pictures)
         if captions is not None:
             left, top = layout.corner(index)
@@ -111,6 +113,11 @@ def contact_sheet(
     if not rows:
         draw.text(layout.corner(0), "no pictures", MUTED, medium)
     return _png(sheet)
+
+
+def fitted(picture: np.ndarray, cell: int = CELL) -> np.ndarray:
+    """Return an image, as `contact_sheet` takes it, at the size that it has on the sheet, uint8 [H, W, 3]."""
+    return np.asarray(_fit(_rgb_image(picture), cell))
 
 
 def _check(

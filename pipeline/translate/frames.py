@@ -1,39 +1,79 @@
-"""Decoded images as Arrow columns, so that a unit travels between processes without a copy per image."""
+"""Decoded images of a unit: one after the other in one piece of memory, which travels between processes as it is.
+
+The rows say where in it each of them is. So an image is decoded into its place, and rows can be dropped without moving
+the others' pixels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.engine.records.account import Batch
 from pipeline.images import PixelType
 from pipeline.stores.tables.schema import INTERNAL
 
-PIXELS, HEIGHT, WIDTH = (f"{INTERNAL}{name}" for name in ("pixels", "height", "width"))
-"""Columns of decoded frames: their values, and their size. Their type is known to whoever reads them."""
+OFFSET, HEIGHT, WIDTH = (f"{INTERNAL}{name}" for name in ("offset", "height", "width"))
+"""Columns of decoded images: the first byte of their pixels, and their size. Their type is known to whoever reads
+them."""
 
 
-def with_frames(rows: pa.Table, frames: Sequence[np.ndarray]) -> pa.Table:
-    """Return `rows` with columns for `frames` ([height, width, channels], one per row), in place of any they have."""
-    rows = without_frames(rows)
-    data = pa.array([np.ascontiguousarray(f).data.cast("B") for f in frames], pa.large_binary())
-    rows = rows.append_column(PIXELS, data)
-    rows = rows.append_column(HEIGHT, pa.array([f.shape[0] for f in frames], pa.int32()))
-    return rows.append_column(WIDTH, pa.array([f.shape[1] for f in frames], pa.int32()))
+class Frames:
+    """Memory that is filled with decoded images, in the order of the rows."""
+
+    def __init__(self, size: int) -> None:
+        """Reserve so many bytes; more are taken where they do not suffice."""
+        self._memory = np.empty(size, np.uint8)  # untouched, it takes no room yet
+        self._used = 0
+        self._offsets: list[int] = []
+        self._shapes: list[tuple[int, ...]] = []
+
+    @property
+    def room(self) -> np.ndarray:
+        """Return the bytes where the next image will be, uint8 [N]."""
+        return self._memory[self._used :]
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Add an image, [height, width, channels]; it is copied unless it is at the beginning of `room` already."""
+        begins = self.room.ctypes.data == pixels.ctypes.data and pixels.flags.c_contiguous
+        place = self.place(pixels.shape, pixels.dtype)
+        if not begins or place.ctypes.data != pixels.ctypes.data:
+            place[...] = pixels
+
+    def place(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """Add an image of this shape and type whose pixels are still to come, and return the memory for them."""
+        size = int(np.prod(shape)) * dtype.itemsize
+        if len(self.room) < size:
+            self._memory = np.concatenate([self._memory[: self._used], np.empty(size, np.uint8)])
+        place = self.room[:size].view(dtype).reshape(shape)
+        self._offsets.append(self._used)
+        self._shapes.append(shape)
+        self._used += size
+        return place
+
+    def of(self, batch: Batch) -> Batch:
+        """Return `batch` with these images, one for each of its rows, in place of any that it has."""
+        rows = without_frames(batch).rows.append_column(OFFSET, pa.array(self._offsets, pa.int64()))
+        rows = rows.append_column(HEIGHT, pa.array([shape[0] for shape in self._shapes], pa.int32()))
+        rows = rows.append_column(WIDTH, pa.array([shape[1] for shape in self._shapes], pa.int32()))
+        return replace(batch, rows=rows, pixels=pa.py_buffer(self._memory[: self._used]))
 
 
-def without_frames(rows: pa.Table) -> pa.Table:
-    """Return `rows` without the columns of decoded frames."""
-    return rows.drop_columns([c for c in (PIXELS, HEIGHT, WIDTH) if c in rows.column_names])
+def without_frames(batch: Batch) -> Batch:
+    """Return `batch` without decoded images."""
+    here = [name for name in (OFFSET, HEIGHT, WIDTH) if name in batch.rows.column_names]
+    return replace(batch, rows=batch.rows.drop_columns(here), pixels=None)
 
 
-def frames_of(rows: pa.Table, pixel_type: PixelType) -> Iterator[np.ndarray]:
-    """Yield the frames of `rows`, [height, width, channels], as read-only views of the table's memory."""
-    for pixels, height, width in zip(_values(rows, PIXELS), _values(rows, HEIGHT), _values(rows, WIDTH), strict=True):
-        shape = pixel_type.shape(height.as_py(), width.as_py())
-        yield np.frombuffer(pixels.as_buffer(), pixel_type.dtype).reshape(shape)
-
-
-def _values(rows: pa.Table, column: str) -> Iterable[pa.Scalar]:
-    return (value for chunk in rows[column].chunks for value in chunk)
+def frames_of(batch: Batch, pixel_type: PixelType) -> list[np.ndarray]:
+    """Return the decoded images of a batch, [height, width, channels] each, as views of its memory."""
+    assert batch.pixels is not None
+    memory = np.frombuffer(batch.pixels, np.uint8)
+    found = []
+    for offset, height, width in zip(*(batch.rows[name].to_pylist() for name in (OFFSET, HEIGHT, WIDTH)), strict=True):
+        shape = pixel_type.shape(height, width)
+        size = int(np.prod(shape)) * pixel_type.dtype.itemsize
+        found.append(memory[offset : offset + size].view(pixel_type.dtype).reshape(shape))
+    return found

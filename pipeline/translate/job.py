@@ -16,6 +16,7 @@ from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, check_job, load_segments
+from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import AT_ONCE, Arithmetic, Figures
@@ -28,7 +29,7 @@ from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic,
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.translate.sizing import Work, fitted_limits
-from pipeline.translate.stages import Decode, Encode, Translate
+from pipeline.translate.stages import Decode, Encode, Stream, Translate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,12 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     }
     form = writable_form(config.form)
     decode = Decode(
-        column, resized_to(config.size, model), without_changed=schema_of_lost(config, source), renames=earlier
+        column,
+        resized_to(config.size, model),
+        without_changed=schema_of_lost(config, source),
+        renames=earlier,
+        keep_source=config.keep_source,
+        most=most_decoded(config.limits, arithmetic.device),
     )
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
@@ -135,7 +141,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         stages=stages(
             config,
             decode=lambda: decode,
-            translate=translating(model, arithmetic, figures),
+            translate=translating(model, arithmetic, figures, decode, encode, config.limits),
             encode=lambda: encode,
             device=arithmetic.device,
         ),
@@ -192,10 +198,22 @@ def _recorded(output: Output) -> tuple[Mapping[str, Any], Figures]:
     return segments[-1].recipe.get("arithmetic", {}), Figures(**segments[-1].measured)
 
 
-def translating(model: Model, arithmetic: Arithmetic, figures: Figures) -> Callable[[], Translate]:
+def most_decoded(limits: Limits, device: str) -> int:
+    """Return the bytes of decoded images up to which a unit is decoded before it comes to the actor.
+
+    Beside a GPU other processes decode, and the GPU never waits for them. On a CPU they would take the actor's cores
+    either way, and only a small unit is worth its way through the object store.
+    """
+    return limits.decoded_bytes if device == "cuda" else limits.decoded_bytes // 4
+
+
+def translating(
+    model: Model, arithmetic: Arithmetic, figures: Figures, decode: Decode, encode: Encode, limits: Limits
+) -> Callable[[], Stream]:
     """Return a function that loads the model in the process that is to translate."""
     url, direction = model.url, model.direction  # without the weights
-    return lambda: Translate(url, direction, arithmetic, figures)
+    most = limits.decoded_bytes
+    return lambda: Stream(Translate(url, direction, arithmetic, figures), decode, encode, most)
 
 
 def stages(
@@ -210,13 +228,20 @@ def stages(
     resources = options.resources
     gpus = resources.actor_gpus if resources.actor_gpus is not None else float(device == "cuda")
     pool = (resources.actors, resources.max_actors)
-    stall_s = options.limits.stall_minutes * 60
+    stall_s, memory = options.limits.stall_minutes * 60, options.limits.process_bytes
     decode_cpus, actor_cpus, encode_cpus = resources.decode_cpus, resources.actor_cpus, resources.encode_cpus
     return (
-        Stage(name="decode", make=decode, cpus=decode_cpus, stall_s=stall_s, cpus_option="--resources.decode_cpus"),
         Stage(
-            name="translate", make=translate, cpus=actor_cpus, gpus=gpus, actors=pool, stall_s=stall_s,
-            at_once=AT_ONCE[device], cpus_option="--resources.actor_cpus", actors_option="--resources.actors",
+            name="decode", make=decode, cpus=decode_cpus, memory=memory, stall_s=stall_s,
+            cpus_option="--resources.decode_cpus",
         ),
-        Stage(name="encode", make=encode, cpus=encode_cpus, stall_s=stall_s, cpus_option="--resources.encode_cpus"),
+        Stage(
+            name="translate", make=translate, cpus=actor_cpus, gpus=gpus, memory=memory * AT_ONCE[device], actors=pool,
+            stall_s=stall_s, at_once=AT_ONCE[device], cpus_option="--resources.actor_cpus",
+            actors_option="--resources.actors",
+        ),
+        Stage(
+            name="encode", make=encode, cpus=encode_cpus, memory=memory, stall_s=stall_s,
+            cpus_option="--resources.encode_cpus",
+        ),
     )  # fmt: skip

@@ -57,16 +57,22 @@ class Work:
 
 
 def fitted_limits(options: TranslationOptions, models: Sequence[tuple[Arithmetic, Figures, Work]]) -> Limits:
-    """Return the limits of a unit, in rows by the rate of the slowest model and the number of actors."""
+    """Return the limits of a unit, in rows: by the rate of the slowest model and the number of actors, and so many that
+    images of an ordinary size may all be held at once.
+    """
+    limits = options.limits
+    if limits.rows is not None:
+        return limits
     measured = [each for each in models if each[1].seconds]
-    if options.limits.rows is not None or not measured:
-        return options.limits
-    seconds, actors, rows = max(
-        (figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors, work.source.rows)
-        for made, figures, work in measured
-    )
-    at_once = max(_images_at_once(made, work) for made, _, work in measured)
-    return options.limits.fitted(rows, seconds=seconds, actors=actors, at_once=at_once)
+    if measured:
+        seconds, actors, rows = max(
+            (figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors, work.source.rows)
+            for made, figures, work in measured
+        )
+        at_once = max(_images_at_once(made, work) for made, _, work in measured)
+        limits = limits.fitted(rows, seconds=seconds, actors=actors, at_once=at_once)
+    pixels = [work.pixels for _, _, work in models if work.pixels]
+    return limits.holding(max(pixels) * images.RGB.bytes) if pixels else limits
 
 
 def _images_at_once(made: Arithmetic, work: Work) -> int:

@@ -6,13 +6,14 @@ They do not import Ray, and of their processes only those that hold a model impo
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline import images, storage
+from pipeline.cluster import host
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Quarantined
@@ -22,10 +23,11 @@ from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import without_features
-from pipeline.stores.tables.schema import image_array
+from pipeline.stores.tables.schema import INTERNAL, image_column
 from pipeline.translate.columns import SOURCE_IMAGE, renamed
 from pipeline.translate.config import SizePolicy
-from pipeline.translate.frames import HEIGHT, WIDTH, frames_of, with_frames, without_frames
+from pipeline.translate.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
+from pipeline.translate.streaming import streamed
 
 _LONGEST_PART = 255
 """Bytes that the name of a file or folder may have on most disks."""
@@ -33,10 +35,11 @@ _LONGEST_PART = 255
 
 @dataclass(frozen=True)
 class Decode:
-    """Stage that reads a unit and decodes the column to translate, resized to `size` x `size` where that is given."""
+    """Stage that reads a unit, and decodes the column to translate where all of its images may be held at once."""
 
     column: str
     size: int | None
+    """Side, in pixels, that the images are resized to; None for their own size."""
     columns: tuple[str, ...] | None = None
     """Other columns to read; None for all."""
     selection: Selection | None = None
@@ -45,32 +48,83 @@ class Decode:
     """Source's schema, where inputs that are gone or have changed are quarantined; None where they fail the unit."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """New names for columns of the source."""
+    keep_source: bool = False
+    """Keep the encoded images of rows that are decoded."""
+    most: int = 512_000_000
+    """Bytes of decoded images that travel to the next stage; a unit with more travels encoded."""
 
     def __call__(self, unit: Unit) -> Batch:
+        batch = self.read(unit)
+        return self.decode(batch) if sum(self.sizes(batch)) <= self.most else batch
+
+    def read(self, unit: Unit) -> Batch:
+        """Read a unit, its images encoded."""
         rows, quarantined, skipped = read_unit(
             unit,
             None if self.columns is None else (self.column, *self.columns),
             wants=self.selection.wants if self.selection else None,
             without_changed=self.without_changed,
         )
-        rows = renamed(rows, self.renames)
-        good, decoded = list[int](), list[images.Decoded]()
-        for i, value in enumerate(rows[self.column].to_pylist()):
-            try:
-                decoded.append(images.decode(images.encoded_in(value)))
-                good.append(i)
-            except images.BadImage as bad:
-                key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
-                quarantined.append(Quarantined(key, shard, "decode", bad.reason, str(bad)))
-            made_progress()
-        rows = rows.take(pa.array(good, pa.int64()))
-        frames = [d.pixels for d in decoded]
-        rows = rows.append_column("source_height", pa.array([f.shape[0] for f in frames], pa.int32()))
-        rows = rows.append_column("source_width", pa.array([f.shape[1] for f in frames], pa.int32()))
-        rows = rows.append_column("exif_orientation", pa.array([d.orientation for d in decoded], pa.int8()))
+        return Batch(unit, renamed(rows, self.renames), tuple(quarantined), skipped)
+
+    def sizes(self, batch: Batch) -> list[int]:
+        """Return the bytes of each row's decoded image, by its header, which is read from bytes that are here."""
         if self.size is not None:
-            frames = [images.resize(f, self.size, self.size) for f in frames]
-        return Batch(unit, with_frames(rows, frames), tuple(quarantined), skipped)
+            return [self.size**2 * images.RGB.bytes] * len(batch.rows)
+        return [images.decoded_bytes(data) if data else 0 for data in _encoded(batch.rows, self.column)]
+
+    def decode(self, batch: Batch) -> Batch:
+        """Decode the images of a batch into one piece of memory; quarantine the rows that cannot be decoded."""
+        frames = Frames(sum(self.sizes(batch)))
+        room = (lambda: frames.room) if self.size is None else (lambda: None)
+
+        def take(found: images.Decoded) -> None:
+            if self.size is None:
+                frames.add(found.pixels)
+            else:
+                images.resize(
+                    found.pixels, self.size, self.size, frames.place((self.size, self.size, 3), np.dtype("B"))
+                )
+
+        batch = frames.of(self._each_decoded(batch, room, take))
+        return batch if self.keep_source else replace(batch, rows=batch.rows.drop_columns(self.column))
+
+    def prove(self, batch: Batch) -> Batch:
+        """Decode the images of a batch one after the other, keep none, and quarantine the rows without one."""
+        return self._each_decoded(batch, lambda: None, lambda found: None)
+
+    def _each_decoded(
+        self, batch: Batch, room: Callable[[], np.ndarray | None], take: Callable[[images.Decoded], None]
+    ) -> Batch:
+        """Decode each image into `room`, and hand it to `take`; return the rows with what their files say of them."""
+        faults, said = dict[int, tuple[str, str]](), list[tuple[int, int, int]]()
+        for i, data in enumerate(_encoded(batch.rows, self.column)):
+            try:
+                held = images.encoded_in(batch.rows[self.column][i].as_py()) if data is None else data
+                found = images.decode(held, room=room())
+            except images.BadImage as bad:
+                faults[i] = (bad.reason, str(bad))
+            else:
+                take(found)
+                said.append((*found.pixels.shape[:2], found.orientation))
+            made_progress()
+        batch = _without(batch, faults, "decode")
+        rows = batch.rows
+        for at, (name, kind) in enumerate(_SAID.items()):
+            rows = rows.append_column(name, pa.array([each[at] for each in said], kind))
+        return replace(batch, rows=rows)
+
+
+_SAID = {"source_height": pa.int32(), "source_width": pa.int32(), "exif_orientation": pa.int8()}
+"""Columns with what an image's file says of it."""
+
+
+def _encoded(rows: pa.Table, column: str) -> Iterator[memoryview | None]:
+    """Yield the encoded images of a column, in the table's memory; None where a cell has none."""
+    for chunk in rows[column].chunks:
+        for cell in chunk:
+            data = cell["bytes"] if cell.is_valid else None
+            yield memoryview(data.as_buffer()) if data is not None and data.is_valid else None
 
 
 class Translate:
@@ -103,12 +157,14 @@ class Translate:
         self.pace = Pace(arithmetic, figures)
 
     def __call__(self, batch: Batch) -> Batch:
-        frames = list(frames_of(batch.rows, self.translator.takes))
+        frames, gives = frames_of(batch, self.translator.takes), self.translator.gives
+        shapes = [gives.shape(*frame.shape[:2]) for frame in frames]
+        made = Frames(sum(int(np.prod(shape)) for shape in shapes) * gives.dtype.itemsize)
+        places = [made.place(shape, gives.dtype) for shape in shapes]
         began_s = time.monotonic()
-        translated, faults = self.translator(frames)
+        _, faults = self.translator(frames, into=places)
         self.pace.note([frame.shape[:2] for frame in frames], time.monotonic() - began_s)
-        batch = _without(batch, faults, "translate", "failed")
-        return replace(batch, rows=with_frames(batch.rows, [translated[i] for i in sorted(translated)]))
+        return _without(made.of(batch), {i: ("failed", fault) for i, fault in faults.items()}, "translate")
 
 
 @dataclass(frozen=True)
@@ -125,59 +181,108 @@ class Encode:
     """Bytes that a name below data/ may have, where keys become file names; rows whose keys cannot are quarantined."""
 
     def __call__(self, batch: Batch) -> Batch:
-        extension = images.CODECS[self.encoding.codec].extension
+        return self.lay_out(batch if batch.pixels is None else self.encode(batch))
+
+    def encode(self, batch: Batch) -> Batch:
+        """Encode the images of a batch; quarantine the rows that no file of the output can hold."""
         if self.longest_file_name is not None:
-            batch = with_file_names(batch, extension, self.longest_file_name)
+            batch = with_file_names(batch, self._extension, self.longest_file_name)
         batch = self._with_sizes_that_fit(batch)
         rows = batch.rows
-        frames: Sequence[np.ndarray] = list(frames_of(rows, images.RGB))
-        if self.size == "original":
-            sizes = zip(rows["source_width"].to_pylist(), rows["source_height"].to_pylist(), strict=True)
-            frames = [images.resize(f, width, height) for f, (width, height) in zip(frames, sizes, strict=True)]
-        keys = rows["key"].to_pylist()
-        names = [f"{key.rsplit('/', 1)[-1]}.{extension}" for key in keys]
-        source = rows[self.column]
+        sizes = list(zip(*(rows[name].to_pylist() for name in self._sizes), strict=True))
         encoded = list[bytes]()
-        for frame in frames:
-            encoded.append(images.encode(frame, self.encoding))
+        for frame, (width, height) in zip(frames_of(batch, images.RGB), sizes, strict=True):
+            encoded.append(images.encode(images.resize(frame, width, height), self.encoding))
             made_progress()
-        pictures = image_array(encoded, names)
-        rows = laid_out(rows, self.column, pictures, [f.shape for f in frames], self.model)
-        if self.keep_source:
-            rows = rows.append_column(SOURCE_IMAGE, source)
-        return Batch(batch.unit, rows, batch.quarantined, batch.skipped)
+        names = [f"{key.rsplit('/', 1)[-1]}.{self._extension}" for key in rows["key"].to_pylist()]
+        rows = without_frames(batch).rows.append_column(_PICTURE, image_column(encoded, names))
+        for at, name in enumerate(_PICTURE_SIZE):
+            rows = rows.append_column(name, pa.array([size[at] for size in sizes], pa.int32()))
+        return replace(batch, rows=rows, pixels=None)
+
+    def lay_out(self, batch: Batch) -> Batch:
+        """Return the encoded images as rows that can be published."""
+        if self.longest_file_name is not None:
+            batch = with_each_key_once(batch)
+        rows, pictures = batch.rows, batch.rows[_PICTURE]
+        sizes = [rows[name] for name in _PICTURE_SIZE]
+        source = rows[self.column] if self.keep_source else None
+        rows = laid_out(rows.drop_columns([_PICTURE, *_PICTURE_SIZE]), self.column, pictures, sizes, self.model)
+        return replace(batch, rows=rows if source is None else rows.append_column(SOURCE_IMAGE, source))
+
+    @property
+    def _extension(self) -> str:
+        return images.CODECS[self.encoding.codec].extension
+
+    @property
+    def _sizes(self) -> tuple[str, str]:
+        """Return the names of the columns with the width and the height of the published images."""
+        return ("source_width", "source_height") if self.size == "original" else (WIDTH, HEIGHT)
 
     def _with_sizes_that_fit(self, batch: Batch) -> Batch:
         """Quarantine the rows whose published size is too large for the codec."""
-        names = ("source_width", "source_height") if self.size == "original" else (WIDTH, HEIGHT)
-        faults = dict[int, str]()
-        for i, (width, height) in enumerate(zip(*(batch.rows[name].to_pylist() for name in names), strict=True)):
+        faults = dict[int, tuple[str, str]]()
+        for i, (width, height) in enumerate(zip(*(batch.rows[n].to_pylist() for n in self._sizes), strict=True)):
             if fault := images.misfit(width, height, self.encoding.codec):
-                faults[i] = fault
-        return _without(batch, faults, "encode", "too large")
+                faults[i] = ("too large", fault)
+        return _without(batch, faults, "encode")
+
+
+_PICTURE = f"{INTERNAL}picture"
+_PICTURE_SIZE = (f"{INTERNAL}picture_width", f"{INTERNAL}picture_height")
+"""Columns of encoded translations, until the rows are laid out."""
+
+
+class Stream:
+    """Stage that holds a model: it translates decoded images, and streams those of a unit that comes encoded."""
+
+    def __init__(self, translate: Callable[[Batch], Batch], decode: Decode, encode: Encode, most: int) -> None:
+        """Stream at most so many bytes of decoded images at once, or one image."""
+        self._translate, self._decode, self._encode, self._most = translate, decode, encode, most
+
+    def __call__(self, batch: Batch) -> Batch:
+        if batch.pixels is not None:
+            return self._translate(batch)
+        return streamed(
+            batch,
+            self._decode.sizes(batch),
+            self._decode.decode,
+            self._translate,
+            self._encode.encode,
+            most=self._most,
+            threads=max(1, min(_MOST_THREADS, host.available_cpus() // 2)),
+        )
+
+
+_MOST_THREADS = 8
+"""Threads of a process that decode, and as many that encode."""
 
 
 def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
-    """Keep the rows whose key can be a path below a folder, each key once; quarantine the others.
+    """Keep the rows whose key can be a path below a folder; quarantine the others.
 
     `longest` is the number of bytes that the whole path below that folder may have.
     """
     faults = ((i, _file_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
-    batch = _without(batch, {i: fault for i, fault in faults if fault}, "encode", "unsupported name")
+    return _without(batch, {i: ("unsupported name", fault) for i, fault in faults if fault}, "encode")
+
+
+def with_each_key_once(batch: Batch) -> Batch:
+    """Keep the first row of each key; quarantine the others."""
     keys = batch.rows["key"].to_pylist()
     first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    doubled = {i: "a row before it has this key" for i, key in enumerate(keys) if first[key] != i}
-    return _without(batch, doubled, "encode", "duplicate key")
+    why = ("duplicate key", "a row before it has this key")
+    return _without(batch, {i: why for i, key in enumerate(keys) if first[key] != i}, "encode")
 
 
-def _without(batch: Batch, faults: Mapping[int, str], stage: str, reason: str) -> Batch:
-    """Return `batch` with the rows at these positions quarantined, each with its message."""
+def _without(batch: Batch, faults: Mapping[int, tuple[str, str]], stage: str) -> Batch:
+    """Return `batch` with the rows at these positions quarantined, each with its reason and message."""
     if not faults:
         return batch
     keys, shards = batch.rows["key"], batch.rows[SHARD]
-    quarantined = [Quarantined(keys[i].as_py(), shards[i].as_py(), stage, reason, faults[i]) for i in sorted(faults)]
-    good = pa.array([i for i in range(len(batch.rows)) if i not in faults], pa.int64())
-    return replace(batch, rows=batch.rows.take(good), quarantined=(*batch.quarantined, *quarantined))
+    quarantined = [Quarantined(keys[i].as_py(), shards[i].as_py(), stage, *faults[i]) for i in sorted(faults)]
+    good = pa.array([i not in faults for i in range(len(batch.rows))], pa.bool_())
+    return replace(batch, rows=batch.rows.filter(good), quarantined=(*batch.quarantined, *quarantined))
 
 
 def _file_fault(key: str, extension: str, longest: int) -> str:
@@ -195,20 +300,19 @@ def _file_fault(key: str, extension: str, longest: int) -> str:
 
 
 def laid_out(
-    rows: pa.Table, column: str, pictures: pa.StructArray, shapes: Sequence[tuple[int, ...]], model: str | None
+    rows: pa.Table, column: str, pictures: pa.ChunkedArray, size: Sequence[pa.ChunkedArray], model: str | None
 ) -> pa.Table:
-    """Return rows as they are published: `pictures` as `image`, in place of `column` and of decoded frames.
+    """Return rows as they are published: `pictures` as `image`, in place of `column`.
 
-    `shapes` are those of the pictures. `model` is the fingerprint of the weights that made them; None where they are
-    the source's own.
+    `size` are the widths and the heights of the pictures. `model` is the fingerprint of the weights that made them;
+    None where they are the source's own.
     """
     # A set, because dropping a column twice would drop its neighbour, too.
     replaced = {column, "image", "width", "height"}
-    rows = without_features(without_frames(rows), replaced)
+    rows = without_features(rows, replaced)
     # Not renamed, because renaming loses the schema's metadata.
     rows = rows.set_column(rows.column_names.index(SHARD), "source_shard", rows[SHARD])
     rows = rows.drop_columns([name for name in rows.column_names if name in replaced]).add_column(0, "image", pictures)
-    rows = rows.append_column("width", pa.array([shape[1] for shape in shapes], pa.int32()))
-    rows = rows.append_column("height", pa.array([shape[0] for shape in shapes], pa.int32()))
+    rows = rows.append_column("width", size[0]).append_column("height", size[1])
     rows = rows.append_column("source_key", rows["key"])
     return rows.append_column("model", pa.array([model] * len(rows), pa.string()))

@@ -21,7 +21,7 @@ from jobs import pack, translate, verify
 from pipeline import images
 from pipeline.cluster import connection
 from pipeline.engine.completion.budget import Budget
-from pipeline.engine.executors import ray_data
+from pipeline.engine.executors import blocks, ray_data
 from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.publishing.steps import InFlight, Receipt, Task
 from pipeline.engine.records import layout
@@ -39,9 +39,10 @@ from tests import corpus
 
 def test_a_unit_survives_its_block() -> None:
     unit = Unit("000000-000007", (Range("a.png", "u/a.png", "v", 0, 1, 5), Range("b.png", "u/b.png", "w", 0, 1, 6)))
-    rows = pa.table({"key": ["a"], "pixels": pa.array([b"123"], pa.large_binary())})
-    item = InFlight(Task(2, unit.id), Batch(unit, rows, (Quarantined("b", "b.png", "decode", "empty", "…"),), 0), 12.5)
-    back = ray_data.from_block(ray_data.to_block(item))
+    rows, pixels = pa.table({"key": ["a"], "image": pa.array([b"123"], pa.large_binary())}), pa.py_buffer(b"456")
+    quarantined = (Quarantined("b", "b.png", "decode", "empty", "…"),)
+    item = InFlight(Task(2, unit.id), Batch(unit, rows, quarantined, 0, pixels), 12.5)
+    back = blocks.from_block(blocks.to_block(item))
     assert isinstance(back, InFlight)
     assert back == item
 
@@ -50,7 +51,7 @@ def test_what_rows_say_of_their_columns_survives_their_block() -> None:
     field = pa.field("label", pa.int64(), metadata={"unit": "class"})
     schema = pa.schema([field], metadata={"huggingface": "{}"})
     batch = Batch(Unit("000000-000000", (Range("a", "u/a", "v", 0, 1, 5),)), schema.empty_table())
-    back = ray_data.from_block(ray_data.to_block(InFlight(Task(0, batch.unit.id), batch, 0.0)))
+    back = blocks.from_block(blocks.to_block(InFlight(Task(0, batch.unit.id), batch, 0.0)))
     assert isinstance(back, InFlight)
     assert back.batch.rows.schema.equals(schema, check_metadata=True)
 
@@ -58,9 +59,9 @@ def test_what_rows_say_of_their_columns_survives_their_block() -> None:
 def test_a_unit_without_rows_and_a_receipt_survive_their_blocks() -> None:
     unit = Unit("000000-000000", (Range("a.png", "u/a.png", "v", 0, 1, 5),))
     empty = InFlight(Task(0, unit.id), Batch(unit, pa.table({"key": pa.array([], pa.string())}), (), 1), 0.0)
-    assert ray_data.from_block(ray_data.to_block(empty)) == empty
+    assert blocks.from_block(blocks.to_block(empty)) == empty
     receipt = Receipt(Task(1, unit.id), "failed", error="why")
-    assert ray_data.from_block(ray_data.to_block(receipt)) == receipt
+    assert blocks.from_block(blocks.to_block(receipt)) == receipt
 
 
 def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from pipeline.engine.publishing.steps import Stage
+from pipeline.engine.records.limits import decoded_mb
 from pipeline.errors import UserError
 
 Nodes = Sequence[Mapping[str, float]]
@@ -21,6 +22,8 @@ Nodes = Sequence[Mapping[str, float]]
 _ROUNDING = 1e-9
 _GRAIN = 0.01
 """Step of advised CPUs: hundredths."""
+_MOST_HALVINGS = 6
+"""Times that the memory of the stages is halved in search of an advice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class Demand:
     name: str
     cpus: float
     gpus: float = 0.0
+    memory: int = 0
+    """Bytes of one actor or task."""
     actors: int = 0
     """Number of actors that start at once and stay; 0 for a stage of tasks, which needs room for one at a time."""
     cpus_option: str = ""
@@ -39,7 +44,8 @@ class Demand:
     @property
     def each(self) -> dict[str, float]:
         """Return the resources of one actor or task, by name."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        found = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
+        return {name: amount for name, amount in found.items() if amount or name == "CPU"}
 
     def __str__(self) -> str:
         each = _amounts(self.each)
@@ -78,6 +84,7 @@ def demand_of(stage: Stage) -> Demand:
         name=stage.name,
         cpus=stage.cpus,
         gpus=stage.gpus,
+        memory=stage.memory,
         actors=(stage.actors[0] or 1) if stage.actors else 0,
         cpus_option=stage.cpus_option,
         actors_option=stage.actors_option,
@@ -151,6 +158,8 @@ def _lowered(demands: Sequence[Demand]) -> Iterator[list[Demand]]:
     fewer = [[_at_most(demand, actors) for demand in demands] for actors in range(most - 1, 0, -1)]
     yield from fewer
     least = fewer[-1] if fewer else list(demands)
+    for halvings in range(1, _MOST_HALVINGS):
+        yield [replace(demand, memory=demand.memory >> halvings) for demand in demands]
     for percent in chain(range(95, 5, -5), range(5, 0, -1)):
         yield [replace(demand, cpus=_rounded(demand.cpus * percent / 100)) for demand in least]
 
@@ -169,6 +178,9 @@ def _flags(demands: Sequence[Demand], advised: Sequence[Demand]) -> Iterator[str
             yield f"{before.actors_option} {after.actors}"
         if after.cpus != before.cpus and before.cpus_option:
             yield f"{before.cpus_option} {after.cpus:g}"
+    least = min((after.memory for before, after in zip(demands, advised, strict=True) if after.memory), default=0)
+    if [demand.memory for demand in demands] != [demand.memory for demand in advised]:
+        yield f"--limits.decoded_mb {decoded_mb(least):g}"
 
 
 def _can_be_blocked(need: Mapping[str, float], pools: Sequence[tuple[Mapping[str, float], int]], nodes: Nodes) -> bool:
@@ -218,8 +230,13 @@ def _has(nodes: Nodes) -> str:
 
 
 def _total(nodes: Nodes) -> dict[str, float]:
-    return {resource: sum(node.get(resource, 0.0) for node in nodes) for resource in ("CPU", "GPU")}
+    return {resource: sum(node.get(resource, 0.0) for node in nodes) for resource in ("CPU", "GPU", "memory")}
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(resources.items()) if amount) or "nothing"
+    named = [
+        f"{amount / 1e9:.1f} GB of memory" if name == "memory" else f"{amount:g} {name}"
+        for name, amount in sorted(resources.items())
+        if amount
+    ]
+    return ", ".join(named) or "nothing"

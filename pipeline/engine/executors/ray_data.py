@@ -5,8 +5,7 @@ The only module that imports `ray.data`. Its design:
 - Unit names enter in large blocks and are repartitioned to one per block. One task of Ray's own, which books no
   resources, does this for 50,000 units in seconds (`ray_internals.one_row_a_block`). A few enter as they are, since
   that task's process takes seconds to start.
-- A block between two stages is one row with one large binary value, so nothing in Ray can split, merge or drop it.
-  (Ray Data skips blocks without rows, and a unit may well have none left.)
+- A block between two stages is one row (`blocks.py`), so nothing in Ray can split, merge or drop it.
 - Ray Data fuses neighbouring stages whose options agree. Stages must not share a process, so their options always
   differ, if only by an option that is set to its default.
 """
@@ -15,12 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,15 +26,13 @@ import pyarrow as pa
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster import connection, ray_internals, watchdog
+from pipeline.cluster import connection, memory, ray_internals, watchdog
+from pipeline.engine.executors.blocks import decode_receipt, from_block, to_block
 from pipeline.engine.executors.flow import EMPTY, Flow, Snapshot
 from pipeline.engine.executors.metrics import counted
 from pipeline.engine.executors.placement import Demand, check_placement, demand_of, sized, waiting_line
 from pipeline.engine.executors.progress import Meter
 from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Workload, make_step, unguarded
-from pipeline.engine.records.account import Batch, Quarantined
-from pipeline.engine.records.units import Unit
-from pipeline.stores.tables.ranges import Range
 
 _UNITS_PER_INPUT_BLOCK = 1000
 _FEW_UNITS = 256
@@ -115,7 +111,7 @@ def _told_of_waiting(demands: Sequence[Demand], ledger: Any) -> Iterator[None]:
 def _receipts(dataset: ray.data.Dataset) -> Iterator[Receipt]:
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         assert isinstance(table, pa.Table)
-        yield from map(_receipt, table["receipt"].to_pylist())
+        yield from map(decode_receipt, table["receipt"].to_pylist())
 
 
 class _Ledger:
@@ -230,6 +226,7 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
         "batch_size": None,
         "batch_format": "pyarrow",
         "num_cpus": stage.cpus,
+        "memory": stage.memory,
         "zero_copy_batch": True,
     }
     if index % 2:
@@ -277,74 +274,7 @@ def _named(name: str, thing: Any) -> Any:
     return thing
 
 
-# --- a unit as a block --------------------------------------------------------------------------------------------
-
-_BLOCK = pa.schema(
-    [("work", pa.int64()), ("unit", pa.string()), ("payload", pa.large_binary()), ("receipt", pa.string())]
-)
-
-
-_HEAD = b"transdomain.batch"
-"""Metadata key of a batch's fields that are not columns; the rows' own metadata about their columns is kept with it."""
-
-
 def _run_step(step: Callable[[Any], InFlight | Receipt], table: pa.Table) -> pa.Table:
-    results = [to_block(step(from_block(table.slice(i, 1)))) for i in range(len(table))]
+    with memory.at_work():
+        results = [to_block(step(from_block(table.slice(i, 1)))) for i in range(len(table))]
     return results[0] if len(results) == 1 else pa.concat_tables(results)
-
-
-def to_block(item: InFlight | Receipt) -> pa.Table:
-    """Encode as one row: a receipt as JSON, or a batch as an Arrow stream whose schema carries the other fields."""
-    if isinstance(item, Receipt):
-        payload, receipt = pa.nulls(1, pa.large_binary()), json.dumps(item._asdict() | {"task": list(item.task)})
-    else:
-        payload, receipt = _large_binary(_serialise(item)), None
-    columns = [pa.array([item.task.work]), pa.array([item.task.unit]), payload, pa.array([receipt], pa.string())]
-    return pa.Table.from_arrays(columns, schema=_BLOCK)
-
-
-def from_block(table: pa.Table) -> Task | InFlight | Receipt:
-    """Invert `to_block`; a block without payload and receipt is a task. Arrays share the block's memory."""
-    task = Task(table["work"][0].as_py(), table["unit"][0].as_py())
-    if "receipt" not in table.column_names:
-        return task
-    receipt = table["receipt"][0].as_py()
-    if receipt is not None:
-        return _receipt(receipt)
-    with pa.ipc.open_stream(table["payload"].chunk(0)[0].as_buffer()) as stream:
-        rows = stream.read_all()
-    head = json.loads(rows.schema.metadata[_HEAD])
-    unit = Unit(head["unit"], tuple(Range(*r) for r in head["ranges"]), head["part"])
-    quarantined = tuple(Quarantined(*r) for r in head["rejected"])
-    metadata = {name: value for name, value in rows.schema.metadata.items() if name != _HEAD}
-    rows = rows.replace_schema_metadata(metadata or None)
-    return InFlight(task, Batch(unit, rows, quarantined, head["skipped"]), head["started"])
-
-
-def _serialise(item: InFlight) -> pa.Buffer:
-    batch = item.batch
-    head: Mapping[str, Any] = {
-        "unit": batch.unit.id,
-        "part": batch.unit.part,
-        "ranges": [list(r) for r in batch.unit.ranges],
-        "rejected": [list(r) for r in batch.quarantined],
-        "skipped": batch.skipped,
-        "started": item.started,
-    }
-    metadata = {**(batch.rows.schema.metadata or {}), _HEAD: json.dumps(head).encode()}
-    rows = batch.rows.replace_schema_metadata(metadata)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as stream:
-        stream.write_table(rows)
-    return sink.getvalue()
-
-
-def _large_binary(buffer: pa.Buffer) -> pa.LargeBinaryArray:
-    """Return `buffer` as an array of one value, without a copy."""
-    offsets = pa.array([0, buffer.size], pa.int64()).buffers()[1]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, buffer])
-
-
-def _receipt(text: str) -> Receipt:
-    fields = json.loads(text)
-    return Receipt(**(fields | {"task": Task(*fields["task"])}))

@@ -35,6 +35,8 @@ class Stage:
     cpus: float | None = 1.0
     """None, for a pool alone, leaves it to the cluster's nodes."""
     gpus: float = 0.0
+    memory: int = 0
+    """Bytes that one task, or actor, takes at most, besides a model's."""
     actors: tuple[int | None, int | None] | None = None
     """Smallest and largest pool of actors that keep what `make` returned; None for tasks. A None in it leaves that
     number to the cluster's nodes."""

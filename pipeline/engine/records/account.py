@@ -45,6 +45,8 @@ class Batch:
     quarantined: tuple[Quarantined, ...] = ()
     skipped: int = 0
     """Number of rows that this output does not want, such as those of another split."""
+    pixels: pa.Buffer | None = None
+    """Decoded images of the rows, where they travel with them."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ LEAST_UNIT_S = 4.0
 UNITS_EACH = 4
 """Units for each actor, where the corpus is large enough."""
 
+_TIMES = 3
+"""Memory of a process, in bounds on its decoded bytes: images come, are there, and go."""
+
 OnChanged = Literal["fail", "set_aside"]
 """Treatment of inputs that have changed, or are gone, since they were planned."""
 
@@ -30,12 +33,25 @@ class Limits:
     for each actor of a pool."""
     size_mb: float = 128.0
     """Encoded megabytes (10⁶ bytes)."""
+    decoded_mb: float = 512.0
+    """Megabytes of decoded images that a process holds; it takes up to three times as much memory, and a translating
+    one that of the model beside it. A unit that has more travels encoded, and is decoded a part at a time."""
     stall_minutes: float = 60.0
     """Minutes without a finished row, after which a process is ended and its unit retried (on Ray)."""
 
     def widened(self, share: float) -> Limits:
         """Return limits for units of which only a `share` (in (0, 1]) of the rows is wanted: as many are then left."""
         return replace(self, rows=math.ceil(self.most_rows / share), size_mb=self.size_mb / share)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Return the bytes of decoded images that a process holds."""
+        return int(self.decoded_mb * 1e6)
+
+    @property
+    def process_bytes(self) -> int:
+        """Return the memory that a process takes at most, in bytes, besides a model's."""
+        return _TIMES * self.decoded_bytes
 
     @property
     def most_rows(self) -> int:
@@ -54,9 +70,27 @@ class Limits:
             return self
         most = min(UNIT_S / seconds, max(rows / (UNITS_EACH * actors), LEAST_UNIT_S / seconds))
         least = 2 ** math.ceil(math.log2(at_once))
-        return replace(self, rows=min(MOST_ROWS, max(least, 2 ** max(0, math.floor(math.log2(max(most, 1)))))))
+        return replace(self, rows=min(MOST_ROWS, max(least, _power_of_two(most))))
+
+    def holding(self, image_bytes: float) -> Limits:
+        """Return these limits with as many rows as have `decoded_mb` where a decoded image has so many bytes.
+
+        The bound is a power of two, and never more than before.
+        """
+        return replace(self, rows=min(self.most_rows, _power_of_two(self.decoded_bytes / max(image_bytes, 1))))
 
     def __post_init__(self) -> None:
         check_range("limits.rows", self.rows, least=1)
         check_range("limits.size_mb", self.size_mb, above=0)
+        check_range("limits.decoded_mb", self.decoded_mb, above=0)
         check_range("limits.stall_minutes", self.stall_minutes, above=0)
+
+
+def decoded_mb(process_bytes: int) -> float:
+    """Return the bound on decoded megabytes of processes that take so much memory."""
+    return process_bytes // _TIMES // 1_000_000
+
+
+def _power_of_two(most: float) -> int:
+    """Return the largest power of two up to `most`, at least 1."""
+    return 2 ** math.floor(math.log2(max(most, 1)))

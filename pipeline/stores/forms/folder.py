@@ -18,7 +18,7 @@ from pipeline.stores.forms import naming
 from pipeline.stores.forms.form import File
 from pipeline.stores.forms.shard import ShardForm, encode_shard
 from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_array, require_unchanged
+from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, require_unchanged
 
 _READ_THREADS = 16
 
@@ -54,9 +54,12 @@ class Folder(ShardForm):
         wants_images = columns is None or "image" in columns
         if wants_images or not unchanged:
             with ThreadPoolExecutor(max(1, min(_READ_THREADS, len(ranges)))) as threads:
-                data = list(threads.map(_read if wants_images else require_unchanged, ranges))
+                if wants_images:
+                    data = list(threads.map(_read, ranges))
+                else:
+                    list(threads.map(require_unchanged, ranges))
         if wants_images:
-            table = table.append_column("image", image_array(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
+            table = table.append_column("image", image_column(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
         return table.append_column(SHARD, names)
 
     def row_names(self, piece: Range) -> list[str]:
@@ -71,8 +74,8 @@ class Folder(ShardForm):
     def encode(
         self, rows: pa.Table, notes: Mapping[str, str], column: str, extension: str
     ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
-        pictures = rows[column].combine_chunks().field("bytes")
-        files = {key: data.as_buffer() for key, data in zip(rows["key"].to_pylist(), pictures, strict=True)}
+        pictures = (data.as_buffer() for chunk in rows[column].chunks for data in chunk.field("bytes"))
+        files = dict(zip(rows["key"].to_pylist(), pictures, strict=True))
         listed = rows.drop_columns(column)
         for name, values in (
             ("file_name", [naming.file_name(key, extension) for key in files]),

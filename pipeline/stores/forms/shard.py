@@ -56,7 +56,10 @@ def encode_shard(rows: pa.Table, notes: Mapping[str, str]) -> bytes:
     ) as writer:
         if len(rows):
             per_group = max(1, ROW_GROUP_BYTES * len(rows) // max(rows.nbytes, 1))
-            writer.write_table(rows.replace_schema_metadata(schema.metadata), row_group_size=per_group)
+            rows = rows.replace_schema_metadata(schema.metadata)
+            for first in range(0, len(rows), per_group):
+                # In one chunk, since pages end where chunks end, and the bytes must depend on the rows alone.
+                writer.write_table(rows.slice(first, per_group).combine_chunks(), row_group_size=per_group)
         writer.add_key_value_metadata(dict(notes))
     return buffer.getvalue()
 

@@ -25,6 +25,10 @@ IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """Type of an image column by the Hugging Face `Image` convention: encoded bytes, and a name that is never opened."""
 
 
+_CHUNK_BYTES = 1 << 30
+"""Bytes of images in one array, whose offsets have 32 bits."""
+
+
 @dataclass(frozen=True)
 class Store:
     """Store that can be planned over."""
@@ -155,6 +159,19 @@ def together(tables: Sequence[pa.Table]) -> pa.Table:
     rows = pa.concat_tables(tables, promote_options="default" if marked else "none")
     said = {table.schema.metadata and table.schema.metadata.get(b"huggingface"): table.schema for table in tables}
     return rows if len(said) == 1 else with_features(rows, united({}, *map(features_of, said.values())))
+
+
+def image_column(data: Sequence[bytes | None], paths: Sequence[str | None]) -> pa.ChunkedArray:
+    """Return encoded images and their names as a column of IMAGE_TYPE, in as many chunks as their bytes need."""
+    chunks, start, held = list[pa.StructArray](), 0, 0
+    for i, each in enumerate(data):
+        size = len(each or b"")
+        if i > start and held + size > _CHUNK_BYTES:
+            chunks.append(image_array(data[start:i], paths[start:i]))
+            start, held = i, 0
+        held += size
+    chunks.append(image_array(data[start:], paths[start:]))
+    return pa.chunked_array(chunks, IMAGE_TYPE)
 
 
 def image_array(data: Iterable[bytes | None] | pa.Array, paths: Iterable[str | None]) -> pa.StructArray:

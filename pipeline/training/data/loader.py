@@ -175,13 +175,18 @@ def fingerprint_of(sources: Sources, digests: Sequence[Sequence[bytes]]) -> str:
     return _sha256([_sha256(side).encode() for side in sides])
 
 
+_room = images.Room(512_000_000)
+"""Room of this process for images of their own size, until they are resized."""
+
+
 def decode_image(data: bytes, load_size: int, where: tuple[str, str, str]) -> np.ndarray:
     """Decode an image and resize it to [S, S, 3].
 
     Raises TrainingDataError naming `where`: the shard's URL, column and key.
     """
     try:
-        return images.resize(images.decode(data).pixels, load_size, load_size)
+        with _room.of(images.decoded_bytes(data)):
+            return images.resize(images.decode(data).pixels, load_size, load_size)
     except images.BadImage as error:
         shard, column, key = where
         raise TrainingDataError(

@@ -15,7 +15,8 @@ from pipeline.models.translator import Translator
 from pipeline.scores.metrics import l1, mean_image, psnr, ssim
 from pipeline.stores.tables.ranges import Range
 from pipeline.training.data.loader import Source, Sources
-from pipeline.translate.frames import frames_of, with_frames
+from pipeline.translate.frames import frames_of
+from tests.frames import batch_of
 
 GREY = PixelType(1, bits=16)
 
@@ -37,8 +38,8 @@ def test_a_type_says_what_an_array_of_it_is() -> None:
 @pytest.mark.parametrize("pixel_type", [RGB, GREY, PixelType(5)])
 def test_frames_travel_as_they_are(pixel_type: PixelType) -> None:
     frames = [drawn(pixel_type, height, 3) for height in (1, 4)]
-    rows = with_frames(pa.table({"key": ["a", "b"]}), frames)
-    assert all(map(np.array_equal, frames_of(rows, pixel_type), frames))
+    batch = batch_of(pa.table({"key": ["a", "b"]}), frames)
+    assert all(map(np.array_equal, frames_of(batch, pixel_type), frames))
 
 
 @pytest.mark.parametrize("pixel_type", [RGB, GREY, PixelType(5)])

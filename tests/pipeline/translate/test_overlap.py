@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from pipeline.engine.records.account import Batch
-from pipeline.engine.records.units import Unit
 from pipeline.models.arithmetic import AT_ONCE, NOTHING_MEASURED, exact
 from pipeline.models.translator import Translator
-from pipeline.translate.frames import frames_of, with_frames
+from pipeline.translate.frames import frames_of
 from pipeline.translate.pace import Pace
 from pipeline.translate.stages import Translate
+from tests.frames import batch_of
 
 GROUPS, GROUP_S = 5, 0.08
 """Groups of a unit, and the seconds that the device takes for one."""
@@ -53,9 +53,7 @@ class Device:
 
 def unit(number: int) -> Batch:
     frames = list(np.random.default_rng(number).integers(0, 256, (4 * GROUPS, 8, 8, 3), np.uint8))
-    return Batch(
-        Unit(f"000000-{number:06d}", ()), with_frames(pa.table({"key": [str(i) for i in range(len(frames))]}), frames)
-    )
+    return batch_of(pa.table({"key": [str(i) for i in range(len(frames))]}), frames, f"000000-{number:06d}")
 
 
 def stage_on(device: Device) -> Translate:
@@ -83,7 +81,7 @@ def test_the_device_waits_for_nothing_else_where_all_else_takes_less(at_once: in
     assert len(device.spans) == UNITS * GROUPS
     assert least <= device.busy <= most
     for number, batch in enumerate(made):  # none has taken pixels of another
-        given, before = (list(frames_of(each.rows, stage.translator.gives)) for each in (batch, unit(number)))
+        given, before = (frames_of(each, stage.translator.gives) for each in (batch, unit(number)))
         differences = [
             np.abs(after.astype(int) - (255 - frame)).max() for after, frame in zip(given, before, strict=True)
         ]

@@ -17,9 +17,10 @@ from pipeline.pack import job
 from pipeline.pack.config import Layout
 from pipeline.stores import SHARD, open_store
 from pipeline.translate import stages
-from pipeline.translate.frames import frames_of, with_frames
+from pipeline.translate.frames import frames_of
 from pipeline.translate.stages import Decode, Encode
 from tests import corpus
+from tests.frames import batch_of
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_the_machine_fails_a_unit_and_no_image(
 def test_bad_images_are_set_aside(unit: Unit) -> None:
     batch = Decode("image", None)(unit)
     assert {row.key: row.reason for row in batch.quarantined} == corpus.BROKEN
-    assert len(list(frames_of(batch.rows, images.RGB))) == 4
+    assert len(frames_of(batch, images.RGB)) == 4
 
 
 @pytest.mark.parametrize(("codec", "most"), [("webp", 16_383), ("jpeg", 65_500)])
@@ -57,7 +58,7 @@ def test_a_size_that_no_file_of_the_codec_holds_costs_the_row(codec: images.Code
     })  # fmt: skip
     for size in ("native", "original"):
         encode = Encode(images.Encoding(codec=codec), "image", False, size, "sha")
-        made = encode(Batch(unit, with_frames(rows, frames), (), 0))
+        made = encode(batch_of(rows, frames))
         assert made.rows["key"].to_pylist() == ["fits"]
         assert [(row.key, row.stage, row.reason) for row in made.quarantined] == [("long", "encode", "too large")]
         assert str(most) in made.quarantined[0].message
@@ -79,6 +80,7 @@ def test_a_device_that_fails_fails_the_unit(unit: Unit, tmp_path: Path, monkeypa
 
 def test_a_key_that_comes_twice_costs_the_second_row_of_a_folder() -> None:
     rows = pa.table({"key": ["a", "b", "a"], SHARD: ["s", "s", "t"]})
-    left = stages.with_file_names(Batch(Unit("000000-000000", ()), rows), "png", 1000)
+    left = stages.with_each_key_once(Batch(Unit("000000-000000", ()), rows))
     assert left.rows["key"].to_pylist() == ["a", "b"]
+
     assert [(row.key, row.shard, row.reason) for row in left.quarantined] == [("a", "t", "duplicate key")]

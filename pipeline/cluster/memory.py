@@ -1,0 +1,52 @@
+"""Return of memory to the system by processes that wait for work.
+
+A process that computes keeps what it has freed, since taking it again costs time (`host.WORKER_ENVIRONMENT`). One that
+waits would keep it from the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+IDLE_S = 2.0
+"""Seconds without work after which a process gives back what it does not use."""
+
+
+class _Work:
+    """Threads of this process that are at work, and the timer that runs while there are none."""
+
+    lock = threading.Lock()
+    threads = 0
+    timer: threading.Timer | None = None
+
+
+@contextlib.contextmanager
+def at_work() -> Iterator[None]:
+    """Mark this thread as at work; `IDLE_S` after the last one has left, give unused memory back."""
+    with _Work.lock:
+        _Work.threads += 1
+        if _Work.timer is not None:
+            _Work.timer.cancel()
+    try:
+        yield
+    finally:
+        with _Work.lock:
+            _Work.threads -= 1
+            if not _Work.threads:
+                _Work.timer = threading.Timer(IDLE_S, _give_back)
+                _Work.timer.daemon = True
+                _Work.timer.start()
+
+
+def _give_back() -> None:
+    with _Work.lock:
+        if _Work.threads:
+            return
+    pa.default_memory_pool().release_unused()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc alone has it
+        trim(0)
