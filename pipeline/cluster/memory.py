@@ -1,7 +1,8 @@
-"""Return of memory to the system by processes that wait for work.
+"""Return of memory to the system by processes that have no use for it.
 
 A process that computes keeps what it has freed, since taking it again costs time (`host.WORKER_ENVIRONMENT`). One that
-waits would keep it from the others.
+decodes and encodes would need twice the memory then, since images are of all sizes, and one that waits for work would
+keep it from the others.
 """
 
 from __future__ import annotations
@@ -41,6 +42,17 @@ def at_work() -> Iterator[None]:
                 _Work.timer = threading.Timer(IDLE_S, _give_back)
                 _Work.timer.daemon = True
                 _Work.timer.start()
+
+
+def return_freed() -> None:
+    """Let this process return large blocks as soon as they are free, as glibc does by default."""
+    if change := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc alone has it
+        for setting, value in _DEFAULTS.items():
+            change(setting, value)
+
+
+_DEFAULTS = {-1: 128 * 1024, -2: 128 * 1024, -3: 128 * 1024, -4: 65_536}
+"""M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD and M_MMAP_MAX of mallopt(3), as they are where nothing is set."""
 
 
 def _give_back() -> None:

@@ -176,7 +176,7 @@ def _placed(room: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
     """Return an array of this shape: the beginning of `room` where it suffices, else memory of its own."""
     size = int(np.prod(shape))
     if room is None or len(room) < size:
-        return np.empty(shape, np.uint8)
+        return raster.empty(shape)
     return room[:size].reshape(shape)
 
 

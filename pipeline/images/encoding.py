@@ -83,7 +83,7 @@ def resize(pixels: np.ndarray, width: int, height: int, out: np.ndarray | None =
             return pixels
         out[...] = pixels
         return out
-    return raster.rgb_array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC), out)
+    return raster.resized(pixels, width, height, Image.Resampling.BICUBIC, out)
 
 
 def codec_versions() -> dict[str, str]:

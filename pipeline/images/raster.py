@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+import mmap
+
 import numpy as np
 from PIL import Image
 
 _STRIP_PIXELS = 1 << 20
 """Pixels that are converted at a time, at least one row."""
+_LARGE_BYTES = 1 << 24
+"""Bytes from which an array has memory of its own kind."""
+_LARGE_PIXELS = 1 << 25
+"""Pixels from which an image is resized channel by channel, which takes half the memory, and a little more time."""
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+
+
+def empty(shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array of uint8 without content. A large one goes back to the system as soon as nobody has it.
+
+    Processes that compute keep what they free otherwise (`pipeline.cluster.host`), and it lies between what they use.
+    """
+    size = int(np.prod(shape))
+    if size < _LARGE_BYTES:
+        return np.empty(shape, np.uint8)
+    return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8).reshape(shape)
+
+
+def resized(
+    pixels: np.ndarray, width: int, height: int, resample: Image.Resampling, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Return pixels of the type RGB at another size, in `out` where it is given."""
+    if max(pixels.shape[0] * pixels.shape[1], width * height) < _LARGE_PIXELS:
+        return rgb_array(Image.fromarray(pixels).resize((width, height), resample), out)
+    out = empty((height, width, 3)) if out is None else out
+    for channel in range(3):
+        plane = empty(pixels.shape[:2])
+        plane[...] = pixels[..., channel]
+        out[..., channel] = np.asarray(Image.fromarray(plane).resize((width, height), resample))
+    return out
 
 
 def rgb_array(image: Image.Image, out: np.ndarray | None = None) -> np.ndarray:
@@ -16,7 +47,7 @@ def rgb_array(image: Image.Image, out: np.ndarray | None = None) -> np.ndarray:
     They are in `out`, an array of that shape, where it is given.
     """
     width, height = image.size
-    out = np.empty((height, width, 3), np.uint8) if out is None else out
+    out = empty((height, width, 3)) if out is None else out
     rows = max(1, _STRIP_PIXELS // max(width, 1))
     for top in range(0, height, rows):
         bottom = min(top + rows, height)

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import printable
+from pipeline.images import raster
 from pipeline.report.content import shorten
 
 BACKGROUND = (250, 250, 248)
@@ -117,6 +118,10 @@ def contact_sheet(
 
 def fitted(picture: np.ndarray, cell: int = CELL) -> np.ndarray:
     """Return an image, as `contact_sheet` takes it, at the size that it has on the sheet, uint8 [H, W, 3]."""
+    scale = cell / max(picture.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    if picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8:
+        return raster.resized(picture, width, height, Image.Resampling.LANCZOS)
     return np.asarray(_fit(_rgb_image(picture), cell))
 
 

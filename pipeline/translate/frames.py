@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.engine.records.account import Batch
-from pipeline.images import PixelType
+from pipeline.images import PixelType, raster
 from pipeline.stores.tables.schema import INTERNAL
 
 OFFSET, HEIGHT, WIDTH = (f"{INTERNAL}{name}" for name in ("offset", "height", "width"))
@@ -25,7 +25,7 @@ class Frames:
 
     def __init__(self, size: int) -> None:
         """Reserve so many bytes; more are taken where they do not suffice."""
-        self._memory = np.empty(size, np.uint8)  # untouched, it takes no room yet
+        self._memory = raster.empty((size,))  # untouched, it takes no room yet
         self._used = 0
         self._offsets: list[int] = []
         self._shapes: list[tuple[int, ...]] = []

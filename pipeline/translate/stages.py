@@ -107,6 +107,7 @@ class Decode:
             else:
                 take(found)
                 said.append((*found.pixels.shape[:2], found.orientation))
+                del found  # otherwise it would be held until the next one is decoded
             made_progress()
         batch = _without(batch, faults, "decode")
         rows = batch.rows

@@ -249,6 +249,7 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
 
 def _function(workloads: list[Workload], index: int, guard: Guard) -> Callable[[pa.Table], pa.Table]:
     def run(table: pa.Table) -> pa.Table:
+        memory.return_freed()
         return _run_step(make_step(workloads, index, guard), table)
 
     return run
