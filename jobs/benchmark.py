@@ -22,6 +22,7 @@ from pipeline.benchmark.basis.config import (
     TranslateBenchmarkConfig,
     WorkersBenchmarkConfig,
 )
+from pipeline.benchmark.memory.config import MemoryBenchmarkConfig
 from pipeline.config import HELP, HELP_ALL
 from pipeline.terminal import console, print_line, print_notice
 
@@ -97,6 +98,13 @@ def gpu(config: GpuBenchmarkConfig) -> int:
     return _checked("gpu", "Checks on the GPU", f"medians of {config.repeats}", checking.measure, config)
 
 
+def memory(config: MemoryBenchmarkConfig) -> int:
+    """Watch the memory of every process of the jobs, over corpora that are hard on it."""
+    from pipeline.benchmark.memory import jobs
+
+    return _checked("memory", "Memory of the jobs' processes", "peaks", jobs.measure, config)
+
+
 def _measured(
     name: str,
     measure: Callable[[Any], Any],
@@ -131,6 +139,7 @@ BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "engine": (EngineBenchmarkConfig, engine),
     "ingest": (IngestBenchmarkConfig, ingest),
     "workers": (WorkersBenchmarkConfig, workers),
+    "memory": (MemoryBenchmarkConfig, memory),
     "gpu": (GpuBenchmarkConfig, gpu),
 }
 

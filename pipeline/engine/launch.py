@@ -83,6 +83,7 @@ def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads:
         for job, (url, inputs, units) in zip(jobs, plan_only(jobs), strict=True):
             how = " or more, by the speed of the model, which is measured first" if job.cut_by_rate else ""
             print_line(f"would write {url}: {inputs} inputs in {units} units{how}")
+        print_line(memory_line(jobs))
         return []
     execute: Executor = local.execute
     if not options.local:
@@ -102,6 +103,14 @@ def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads:
     for outcome in outcomes:
         print_line(describe(outcome))
     return outcomes
+
+
+def memory_line(jobs: Sequence[Job]) -> str:
+    """Return one line about the memory that a process of the jobs takes."""
+    stages = jobs[0].workloads[0].stages
+    most = max(stage.memory / stage.at_once for stage in stages)
+    besides = ", and one that translates the model's beside it" if any(stage.actors for stage in stages) else ""
+    return f"a process takes up to {most / 1e9:.2g} GB of memory (--limits.decoded_mb){besides}"
 
 
 def check_urls(urls: Sequence[str], options: EngineOptions) -> None:

@@ -108,7 +108,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
         capsys.readouterr()
         greedy = [*common, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
         assert translate.main(greedy) == 2
-        assert "stage translate (64 CPU) cannot be placed" in capsys.readouterr().err
+        assert "stage translate (64 CPU, 1.5 GB of memory) cannot be placed" in capsys.readouterr().err
     assert dict(os.environ) == before
 
 

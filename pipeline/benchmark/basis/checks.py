@@ -17,9 +17,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
-from pipeline.benchmark.basis.config import GoalsBenchmarkConfig, GpuBenchmarkConfig
 from pipeline.errors import UserError
 
 log = logging.getLogger("transdomain")
@@ -52,11 +51,18 @@ class Check:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Timed(Protocol):
+    """Options of several checks."""
+
+    @property
+    def minutes(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Checked:
     """Outcomes of several checks, in order."""
 
-    config: GoalsBenchmarkConfig | GpuBenchmarkConfig
+    config: Timed
     machine: Mapping[str, Any]
     checks: Sequence[Check]
 
@@ -77,7 +83,7 @@ It raises CheckFailedError, or UserError where it has to be left out.
 
 
 def run_checks(
-    config: GoalsBenchmarkConfig | GpuBenchmarkConfig,
+    config: Timed,
     about: Mapping[str, Any],
     checks: Mapping[str, Checking],
     keep: Keep,

@@ -226,7 +226,7 @@ def _map(dataset: ray.data.Dataset, stage: Stage, index: int, mapped: Any) -> ra
         "batch_size": None,
         "batch_format": "pyarrow",
         "num_cpus": stage.cpus,
-        "memory": stage.memory,
+        "memory": stage.memory or None,
         "zero_copy_batch": True,
     }
     if index % 2:

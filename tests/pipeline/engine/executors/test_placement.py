@@ -161,3 +161,16 @@ def test_a_pool_takes_what_the_cluster_has(
 def test_the_default_pool_always_finds_its_place(cores: int) -> None:
     tasks = [Demand(name=name, cpus=0.5) for name in ("decode", "encode")]
     assert without_place([*tasks, demand_of(sized(pool(), [{"CPU": float(cores)}]))], [{"CPU": float(cores)}]) is None
+
+
+def test_memory_that_is_missing_is_advised_on() -> None:
+    gb = 10**9
+    demands = [
+        Demand(name="decode", cpus=0.5, memory=2 * gb),
+        Demand(name="translate", cpus=1.0, memory=2 * gb, actors=1),
+        Demand(name="encode", cpus=0.5, memory=2 * gb),
+    ]
+    check_placement(demands, [{"CPU": 2.0, "memory": 6.0 * gb}])
+    with pytest.raises(UserError, match=r"3\.0 GB of memory.*this fits: --limits\.decoded_mb 333"):
+        check_placement(demands, [{"CPU": 2.0, "memory": 3.0 * gb}])
+    assert waiting_line(demands, [{"CPU": 2.0, "memory": 6.0 * gb}], [{"CPU": 2.0, "memory": 1.0 * gb}])
