@@ -43,8 +43,9 @@ class Plan(NamedTuple):
     """Pieces of a row group that some of its rows need."""
 
     group: int
+    start: int
+    """Number of the first row wanted, in the row group."""
     stop: int
-    """Number of the row behind the last one wanted."""
     pieces: dict[int, Chunk | Cut]
     """Piece to read of each leaf that is wanted, by the leaf's number."""
 
@@ -67,7 +68,7 @@ def planned(
             dictionary, data = pages(i, chunk)
             first = bisect.bisect_right(data, start, key=lambda page: page.first) - 1
             pieces[i] = Cut(dictionary, data[first : bisect.bisect_left(data, stop, key=lambda page: page.first)])
-    return Plan(group, stop, pieces)
+    return Plan(group, start, stop, pieces)
 
 
 def is_cuttable(leaf: Leaf) -> bool:

@@ -73,7 +73,12 @@ def layout_of(footer: pq.FileMetaData) -> Layout:
 
 
 def content(struct: Struct, number: int, default: Any = None) -> Any:
-    """Return what a field holds, a list as its elements; `default` where the struct lacks it."""
+    """Return what a field holds, a list as its elements; `default` where the struct lacks it.
+
+    Raises ValueError where there is no struct, as in damaged bytes.
+    """
+    if not isinstance(struct, dict):
+        raise ValueError(f"{struct!r}, where fields were to be")
     kind, value = struct.get(number, (None, default))
     return value[1] if kind == thrift.LIST else value
 

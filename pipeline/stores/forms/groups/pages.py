@@ -103,7 +103,7 @@ def _indexed(file: IO[bytes], start: int, length: int, chunk: Chunk) -> Pages | 
     except (ValueError, EOFError, TypeError) as error:
         raise BadBody(f"no offset index of a Parquet column: {error}") from error
     begins, ends = [page.start for page in pages] + [chunk.stop], [page.stop for page in pages]
-    if begins[1:] != ends or firsts[0]:
+    if begins[1:] != ends or firsts != sorted(firsts) or firsts[0]:
         return None
     return Pages((chunk.start, begins[0]) if begins[0] > chunk.start else None, pages)
 

@@ -1,16 +1,23 @@
-"""Rows of a Parquet shard, read in the way that fetches least: whole row groups, or the pages that the rows need."""
+"""Rows of a Parquet shard, read in the way that fetches least.
+
+Small row groups, and those that are mostly wanted, are fetched whole. Of others the pages that hold the rows are read,
+where these hold few other rows. Some writers put a thousand images into a page, or all of a row group: such a group is
+decoded once in a process, into a temporary file, since each of its ranges would need all of it.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.stores.forms.groups import spool
 from pipeline.stores.forms.groups.excerpt import planned, read_excerpt
 from pipeline.stores.forms.groups.layout import Chunk, Layout, chunk_of, described, layout_of
 from pipeline.stores.forms.groups.pages import Pages, find_pages
@@ -29,6 +36,7 @@ _BUFFER_BYTES = 8_000_000
 
 _layouts = Recent[Layout](2_000_000, lambda layout: layout.size)
 _pages = Recent[Pages](64_000_000, lambda pages: 256 * len(pages.data))
+_spools = Recent[spool.Spool | None](2_000_000_000, lambda held: held.data.size if held else 0)
 
 
 class Shard(NamedTuple):
@@ -47,20 +55,25 @@ class _Part(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
 
 def read(shard: Shard, start: int, stop: int, columns: Sequence[str] | None) -> pa.Table:
     """Return rows `start` to `stop` of a shard, with the named columns or all.
 
-    Of a large row group only the pages that hold the rows are read, as far as the shard has small pages. Memory is in
-    proportion to the rows, and to the largest page. A result of gigabytes comes in several chunks. Raises BadBody or
-    what pyarrow raises where the shard is damaged.
+    Memory is in proportion to these rows and to the largest page. A result of gigabytes comes in several chunks. Raises
+    BadBody or what pyarrow raises where the shard is damaged, and StorageError where a temporary file finds no room.
     """
     tables = []
-    for is_excerpt, run in itertools.groupby(_parts(shard.footer, start, stop), functools.partial(_is_cut, shard)):
-        if is_excerpt:
-            tables += [_read_part(shard, part, columns) for part in run]
+    parts = _parts(shard.footer, start, stop)
+    for is_large, run in itertools.groupby(parts, functools.partial(_is_far_larger, shard.footer)):
+        adjacent = list(run)
+        if is_large:
+            tables += [_read_part(shard, part, columns) for part in adjacent]
         else:
-            tables.append(_read_groups(shard, list(run), columns))
+            tables.append(_read_whole(shard, adjacent, columns))
     return pa.concat_tables(tables) if tables else _open(shard).read_row_groups([], columns=columns)
 
 
@@ -70,85 +83,105 @@ def _parts(footer: pq.FileMetaData, start: int, stop: int) -> Iterator[_Part]:
     for group in range(footer.num_row_groups):
         rows = footer.row_group(group).num_rows
         part = _Part(group, max(0, start - first), min(rows, stop - first))
-        if part.start < part.stop:
+        if part.rows > 0:
             yield part
         first += rows
 
 
-def _is_cut(shard: Shard, part: _Part) -> bool:
-    """Return True where a row group is so much larger than what is wanted of it that it is not to be read whole."""
-    group = shard.footer.row_group(part.group)
+def _is_far_larger(footer: pq.FileMetaData, part: _Part) -> bool:
+    """Return True where a row group is so much larger than what is wanted of it that it is not to be fetched whole."""
+    group = footer.row_group(part.group)
     size = sum(group.column(i).total_compressed_size for i in range(group.num_columns))
-    return bool(size > 1.25 * size * (part.stop - part.start) / group.num_rows + _SLACK_BYTES)
+    return bool(size > 1.25 * size * part.rows / group.num_rows + _SLACK_BYTES)
 
 
-def _read_groups(shard: Shard, run: Sequence[_Part], columns: Sequence[str] | None) -> pa.Table:
+def _read_whole(shard: Shard, parts: Sequence[_Part], columns: Sequence[str] | None) -> pa.Table:
     """Return rows of adjacent row groups that are fetched whole."""
-    groups = [part.group for part in run]
-    start, rows = run[0].start, sum(part.stop - part.start for part in run)
+    groups = [part.group for part in parts]
+    start, stop = parts[0].start, parts[0].start + sum(part.rows for part in parts)
     if sum(shard.footer.row_group(group).total_byte_size for group in groups) <= 4 * _PIECE_BYTES:
-        return _open(shard).read_row_groups(groups, columns=columns).slice(start, rows)
-    return _stream(shard, groups, start, start + rows, columns)
+        return _open(shard).read_row_groups(groups, columns=columns).slice(start, stop - start)
+    return _sliced(_batches(shard, groups, stop - start, columns), start, stop)
 
 
 def _read_part(shard: Shard, part: _Part, columns: Sequence[str] | None) -> pa.Table:
-    """Return rows of one row group, by the pages that hold them or, where its pages are too large, as a stream."""
+    """Return rows of a row group that is far larger."""
     layout = _layouts.get((shard.url, shard.version), lambda: layout_of(shard.footer))
-    group = shard.footer.row_group(part.group)
     leaves = [i for i, leaf in enumerate(layout.leaves) if columns is None or leaf.is_of(columns)]
+    group = shard.footer.row_group(part.group)
     whole = sum(chunk_of(described(layout, part.group)[i]).size for i in leaves)
 
     def pages(leaf: int, chunk: Chunk) -> Pages:
         return _pages.get((shard.url, shard.version, part.group, leaf), lambda: find_pages(shard.file, chunk))
 
-    rows = max(1, _PIECE_BYTES * group.num_rows // max(1, group.total_byte_size))
-    tables = []
-    for start in range(part.start, part.stop, rows):
-        stop = min(start + rows, part.stop)
-        plan = planned(layout, part.group, start, stop, leaves, pages)
-        if plan.size > 2 * whole * (stop - start) / group.num_rows + _SLACK_BYTES:
-            _tell(shard.url, layout.leaves[max(plan.pieces, key=lambda leaf: plan.pieces[leaf].size)].path)
-            return _stream(shard, [part.group], part.start, part.stop, columns)
-        excerpt = pq.ParquetFile(
-            pa.BufferReader(read_excerpt(shard.file, layout, plan)), page_checksum_verification=True
+    def is_cheap(size: float) -> bool:
+        return size <= 2 * whole * part.rows / group.num_rows + _SLACK_BYTES
+
+    at_once = _rows_of(_PIECE_BYTES, [group])
+    cuts = itertools.pairwise([*range(part.start, part.stop, at_once), part.stop])
+    plans = [planned(layout, part.group, start, stop, leaves, pages) for start, stop in cuts]
+    if is_cheap(sum(plan.size for plan in plans)):
+        tables = []
+        for plan in plans:
+            excerpt = pa.BufferReader(read_excerpt(shard.file, layout, plan))
+            parquet = pq.ParquetFile(excerpt, page_checksum_verification=True)
+            batches = parquet.iter_batches(max(plan.stop - plan.start, _FEWEST_ROWS), columns=columns)
+            tables.append(_sliced(batches, plan.start, plan.stop))
+        return pa.concat_tables(tables)
+    if is_cheap(planned(layout, part.group, 0, part.stop, leaves, pages).size):  # the rows are near the start
+        return _sliced(_batches(shard, [part.group], part.rows, columns), part.start, part.stop)
+    largest = max(plans[0].pieces.items(), key=lambda item: item[1].size)[0]
+    return _read_again(shard, part, columns, layout.leaves[largest].path)
+
+
+def _read_again(shard: Shard, part: _Part, columns: Sequence[str] | None, because: str) -> pa.Table:
+    """Return rows of a row group of which any range takes as much reading as the whole, and keep it for the others."""
+
+    def decode() -> spool.Spool | None:
+        has_room = spool.has_room(shard.footer.row_group(part.group).total_byte_size)
+        log.info(
+            "%s: row group %d has to be read whole, since column %s is in pages of many rows, or has lists; %s %s. "
+            "Pages of about 1 MB, or small row groups, are read by themselves",
+            shard.url,
+            part.group,
+            because,
+            "it is kept in a temporary file in" if has_room else "this is done for each range, for want of room in",
+            tempfile.gettempdir(),
         )
-        tables.append(_sliced(excerpt, [0], start, stop, columns, max(stop - start, _FEWEST_ROWS)))
-    return pa.concat_tables(tables)
+        return spool.spooled(_batches(shard, [part.group], _FEWEST_ROWS, columns)) if has_room else None
+
+    held = _spools.get((shard.url, shard.version, part.group, columns and tuple(columns)), decode)
+    if held is None:
+        return _sliced(_batches(shard, [part.group], part.rows, columns), part.start, part.stop)
+    return held.rows(part.start, part.stop)
 
 
-@functools.lru_cache(maxsize=4096)
-def _tell(url: str, leaf: str) -> None:
-    """Say, once for a shard, that each range is read from the start of its row group."""
-    log.info(
-        "%s: each range of rows is read from the start of its row group, since column %s is in pages of many rows or "
-        "in lists; with pages of about 1 MB, or smaller row groups, a shard is read once",
-        url,
-        leaf,
-    )
+def _batches(shard: Shard, groups: Sequence[int], rows: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of these row groups, at most about `rows` at a time, in bounded memory."""
+    parquet = _open(shard, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    fitting = _rows_of(_PIECE_BYTES, [shard.footer.row_group(group) for group in groups])
+    return parquet.iter_batches(min(max(rows, _FEWEST_ROWS), fitting), row_groups=groups, columns=columns)
 
 
-def _stream(shard: Shard, groups: Sequence[int], start: int, stop: int, columns: Sequence[str] | None) -> pa.Table:
-    """Return rows counted from the first one of these row groups, which are read from there in bounded memory."""
-    found = [shard.footer.row_group(group) for group in groups]
-    size = max(1, sum(group.total_byte_size for group in found) // sum(group.num_rows for group in found))
-    rows = max(1, min(max(stop - start, _FEWEST_ROWS), _PIECE_BYTES // size))
-    return _sliced(_open(shard, pre_buffer=False, buffer_size=_BUFFER_BYTES), groups, start, stop, columns, rows)
-
-
-def _sliced(
-    parquet: pq.ParquetFile, groups: Sequence[int], start: int, stop: int, columns: Sequence[str] | None, rows: int
-) -> pa.Table:
-    """Return rows `start` to `stop` of these row groups, decoded `rows` at a time."""
-    kept, at = list[pa.RecordBatch](), 0
-    for batch in parquet.iter_batches(rows, row_groups=groups, columns=columns):
-        kept.append(batch.slice(max(0, start - at), max(0, min(stop - at, len(batch)) - max(0, start - at))))
-        at += len(batch)
-        if at >= stop:
+def _sliced(batches: Iterator[pa.RecordBatch], start: int, stop: int) -> pa.Table:
+    """Return rows `start` to `stop` of those that batches hold; take no batch behind them."""
+    kept, first = list[pa.RecordBatch](), 0
+    for batch in batches:
+        begin, end = max(start - first, 0), min(stop - first, len(batch))
+        if begin < end:
+            kept.append(batch.slice(begin, end - begin))
+        first += len(batch)
+        if first >= stop:
             break
-    return pa.Table.from_batches([batch for batch in kept if len(batch)] or kept[-1:])
+    return pa.Table.from_batches(kept)
+
+
+def _rows_of(size: int, groups: Sequence[pq.RowGroupMetaData]) -> int:
+    """Return how many rows of these row groups are about `size` bytes before compression, but at least one."""
+    total = sum(group.total_byte_size for group in groups)
+    return max(1, size * sum(group.num_rows for group in groups) // max(1, total))
 
 
 def _open(shard: Shard, **options: object) -> pq.ParquetFile:
-    return pq.ParquetFile(
-        shard.file, metadata=shard.footer, page_checksum_verification=True, **{"pre_buffer": True, **options}
-    )
+    options = {"pre_buffer": True, "page_checksum_verification": True, **options}
+    return pq.ParquetFile(shard.file, metadata=shard.footer, **options)
