@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.storage.retry import BadBody
 from pipeline.stores.forms.groups import thrift
 from pipeline.stores.forms.groups.layout import BYTE_ARRAY, Chunk, Layout, Leaf, chunk_of, content, described
-from pipeline.stores.forms.groups.pages import DATA_V2, Page, Pages, header_at, read_bytes
+from pipeline.stores.forms.groups.pages import DATA_V2, Page, Pages, check_chunk, header_of, read_bytes
 from pipeline.stores.forms.groups.thrift import I32, I64, Struct
 
 _LARGE_BYTES = 1_000_000
@@ -79,7 +79,8 @@ def is_cuttable(leaf: Leaf) -> bool:
 def read_excerpt(file: IO[bytes], layout: Layout, plan: Plan) -> pa.Buffer:
     """Return the excerpt as a Parquet file, which has the rows before `plan.stop`, with nulls in front.
 
-    Leaves that are not wanted are in its schema, but cannot be read. Raises BadBody where pages are not those planned.
+    Leaves that are not wanted are in its schema, but cannot be read. Raises BadBody where page headers, which have no
+    checksums, contradict the footer or the plan: rows would be shifted.
     """
     spans = [_span(piece) for piece in plan.pieces.values()]
     found = dict(zip(plan.pieces, _read_spans(file, spans), strict=True))
@@ -87,6 +88,7 @@ def read_excerpt(file: IO[bytes], layout: Layout, plan: Plan) -> pa.Buffer:
     parts, at = [_MAGIC], len(_MAGIC)
     for i, piece in plan.pieces.items():
         if isinstance(piece, Chunk):
+            check_chunk(found[i], piece)
             columns[i], chunk = _moved(columns[i], at - piece.start), [found[i]]
         else:
             columns[i], chunk = _joined(file, columns[i], layout.leaves[i], piece, found[i], at)
@@ -125,7 +127,7 @@ def _moved(column: Struct, by: int) -> Struct:
 
 def _joined(file: IO[bytes], column: Struct, leaf: Leaf, cut: Cut, data: bytes, at: int) -> tuple[Struct, list[bytes]]:
     """Return the description of a chunk of some pages, which begins at `at` in the excerpt, and its bytes."""
-    headers = [header_at(data, page.start - cut.data[0].start) for page in cut.data]
+    headers = [header_of(data[page.start - cut.data[0].start : page.stop - cut.data[0].start]) for page in cut.data]
     for page, header in zip(cut.data, headers, strict=True):
         if (header.size, header.rows) != (page.stop - page.start, page.rows):
             raise BadBody(f"a page of {header.rows} rows at {page.start}, where one of {page.rows} was to be")
@@ -134,7 +136,7 @@ def _joined(file: IO[bytes], column: Struct, leaf: Leaf, cut: Cut, data: bytes, 
         if cut.dictionary is None:
             raise BadBody(f"a page at {cut.data[0].start} needs a dictionary page, and there is none")
         dictionary = read_bytes(file, *cut.dictionary)
-        headers.append(header_at(dictionary, 0))
+        headers.append(header_of(dictionary))
     about = _without(content(column, 3), 10, 11, 12, 13, 14, 15, 16, 17) | {
         5: (I64, cut.data[-1].first + cut.data[-1].rows),
         6: (I64, len(nulls) + sum(header.uncompressed for header in headers)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from typing import IO, NamedTuple
 
 from pipeline.storage.retry import BadBody
@@ -80,6 +81,14 @@ def header_at(data: bytes, at: int) -> Header:
     return Header(content(found, 1), end - at + sizes[1], end - at + sizes[0], rows, encoding in (2, 8))
 
 
+def header_of(page: bytes) -> Header:
+    """Return the header of a page. Raises BadBody where there is none."""
+    try:
+        return header_at(page, 0)
+    except EOFError as error:
+        raise BadBody(f"no header of a Parquet page: {error}") from error
+
+
 def find_pages(file: IO[bytes], chunk: Chunk) -> Pages:
     """Return the places of all pages of a flat leaf's chunk.
 
@@ -88,6 +97,11 @@ def find_pages(file: IO[bytes], chunk: Chunk) -> Pages:
     where it makes no sense.
     """
     return (_indexed(file, *chunk.offset_index, chunk) if chunk.offset_index else None) or _walked(file, chunk)
+
+
+def check_chunk(data: bytes, chunk: Chunk) -> None:
+    """Raise BadBody where the pages of a whole chunk, of any leaf, have not as many values as its footer says."""
+    _walked(io.BytesIO(data), Chunk(0, len(data), chunk.rows, None))
 
 
 def _indexed(file: IO[bytes], start: int, length: int, chunk: Chunk) -> Pages | None:

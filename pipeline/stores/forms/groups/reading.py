@@ -17,8 +17,9 @@ from typing import IO, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.storage.retry import BadBody
 from pipeline.stores.forms.groups import spool
-from pipeline.stores.forms.groups.excerpt import planned, read_excerpt
+from pipeline.stores.forms.groups.excerpt import Plan, planned, read_excerpt
 from pipeline.stores.forms.groups.layout import Chunk, Layout, chunk_of, described, layout_of
 from pipeline.stores.forms.groups.pages import Pages, find_pages
 from pipeline.stores.forms.groups.recent import Recent
@@ -36,7 +37,7 @@ _BUFFER_BYTES = 8_000_000
 
 _layouts = Recent[Layout](2_000_000, lambda layout: layout.size)
 _pages = Recent[Pages](64_000_000, lambda pages: 256 * len(pages.data))
-_spools = Recent[spool.Spool | None](2_000_000_000, lambda held: held.data.size if held else 0)
+_spools = Recent[spool.Spool | None](2_000_000_000, lambda held: held.size if held else 0)
 
 
 class Shard(NamedTuple):
@@ -74,7 +75,7 @@ def read(shard: Shard, start: int, stop: int, columns: Sequence[str] | None) -> 
             tables += [_read_part(shard, part, columns) for part in adjacent]
         else:
             tables.append(_read_whole(shard, adjacent, columns))
-    return pa.concat_tables(tables) if tables else _open(shard).read_row_groups([], columns=columns)
+    return pa.concat_tables(tables) if tables else _open(shard, whole=True).read_row_groups([], columns)
 
 
 def _parts(footer: pq.FileMetaData, start: int, stop: int) -> Iterator[_Part]:
@@ -96,12 +97,11 @@ def _is_far_larger(footer: pq.FileMetaData, part: _Part) -> bool:
 
 
 def _read_whole(shard: Shard, parts: Sequence[_Part], columns: Sequence[str] | None) -> pa.Table:
-    """Return rows of adjacent row groups that are fetched whole."""
+    """Return rows of adjacent row groups that are fetched whole, at once unless they are of gigabytes."""
     groups = [part.group for part in parts]
+    size = sum(shard.footer.row_group(group).total_byte_size for group in groups)
     start, stop = parts[0].start, parts[0].start + sum(part.rows for part in parts)
-    if sum(shard.footer.row_group(group).total_byte_size for group in groups) <= 4 * _PIECE_BYTES:
-        return _open(shard).read_row_groups(groups, columns=columns).slice(start, stop - start)
-    return _sliced(_batches(shard, groups, stop - start, columns), start, stop)
+    return _rows(_open(shard, whole=size <= 4 * _PIECE_BYTES), groups, start, stop, columns)
 
 
 def _read_part(shard: Shard, part: _Part, columns: Sequence[str] | None) -> pa.Table:
@@ -117,28 +117,25 @@ def _read_part(shard: Shard, part: _Part, columns: Sequence[str] | None) -> pa.T
     def is_cheap(size: float) -> bool:
         return size <= 2 * whole * part.rows / group.num_rows + _SLACK_BYTES
 
-    at_once = _rows_of(_PIECE_BYTES, [group])
-    cuts = itertools.pairwise([*range(part.start, part.stop, at_once), part.stop])
+    cuts = itertools.pairwise([*range(part.start, part.stop, _fitting([group], _PIECE_BYTES)), part.stop])
     plans = [planned(layout, part.group, start, stop, leaves, pages) for start, stop in cuts]
     if is_cheap(sum(plan.size for plan in plans)):
-        tables = []
-        for plan in plans:
-            excerpt = pa.BufferReader(read_excerpt(shard.file, layout, plan))
-            parquet = pq.ParquetFile(excerpt, page_checksum_verification=True)
-            batches = parquet.iter_batches(max(plan.stop - plan.start, _FEWEST_ROWS), columns=columns)
-            tables.append(_sliced(batches, plan.start, plan.stop))
-        return pa.concat_tables(tables)
-    if is_cheap(planned(layout, part.group, 0, part.stop, leaves, pages).size):  # the rows are near the start
-        return _sliced(_batches(shard, [part.group], part.rows, columns), part.start, part.stop)
+        return pa.concat_tables([_rows_of_excerpt(shard, layout, plan, columns) for plan in plans])
     largest = max(plans[0].pieces.items(), key=lambda item: item[1].size)[0]
     return _read_again(shard, part, columns, layout.leaves[largest].path)
+
+
+def _rows_of_excerpt(shard: Shard, layout: Layout, plan: Plan, columns: Sequence[str] | None) -> pa.Table:
+    excerpt = pa.BufferReader(read_excerpt(shard.file, layout, plan))
+    return _rows(pq.ParquetFile(excerpt, page_checksum_verification=True), [0], plan.start, plan.stop, columns)
 
 
 def _read_again(shard: Shard, part: _Part, columns: Sequence[str] | None, because: str) -> pa.Table:
     """Return rows of a row group of which any range takes as much reading as the whole, and keep it for the others."""
 
     def decode() -> spool.Spool | None:
-        has_room = spool.has_room(shard.footer.row_group(part.group).total_byte_size)
+        group = shard.footer.row_group(part.group)
+        has_room = spool.has_room(group.total_byte_size)
         log.info(
             "%s: row group %d has to be read whole, since column %s is in pages of many rows, or has lists; %s %s. "
             "Pages of about 1 MB, or small row groups, are read by themselves",
@@ -148,40 +145,64 @@ def _read_again(shard: Shard, part: _Part, columns: Sequence[str] | None, becaus
             "it is kept in a temporary file in" if has_room else "this is done for each range, for want of room in",
             tempfile.gettempdir(),
         )
-        return spool.spooled(_batches(shard, [part.group], _FEWEST_ROWS, columns)) if has_room else None
+        if not has_room:
+            return None
+        at_once = min(_FEWEST_ROWS, _fitting([group], _BUFFER_BYTES))
+        return spool.spooled(_batches(_open(shard, whole=False), [part.group], columns, at_once))
 
-    held = _spools.get((shard.url, shard.version, part.group, columns and tuple(columns)), decode)
+    key = shard.url, shard.version, part.group, None if columns is None else tuple(columns)
+    held = _spools.get(key, decode)
     if held is None:
-        return _sliced(_batches(shard, [part.group], part.rows, columns), part.start, part.stop)
+        return _rows(_open(shard, whole=False), [part.group], part.start, part.stop, columns)
     return held.rows(part.start, part.stop)
 
 
-def _batches(shard: Shard, groups: Sequence[int], rows: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of these row groups, at most about `rows` at a time, in bounded memory."""
-    parquet = _open(shard, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-    fitting = _rows_of(_PIECE_BYTES, [shard.footer.row_group(group) for group in groups])
-    return parquet.iter_batches(min(max(rows, _FEWEST_ROWS), fitting), row_groups=groups, columns=columns)
+def _open(shard: Shard, *, whole: bool) -> pq.ParquetFile:
+    """Open a shard to fetch row groups whole, or as streams."""
+    options = {"pre_buffer": True} if whole else {"pre_buffer": False, "buffer_size": _BUFFER_BYTES}
+    return pq.ParquetFile(shard.file, metadata=shard.footer, page_checksum_verification=True, **options)
+
+
+def _rows(
+    parquet: pq.ParquetFile, groups: Sequence[int], start: int, stop: int, columns: Sequence[str] | None
+) -> pa.Table:
+    """Return rows `start` to `stop`, counted from the first one of these row groups, decoded in batches that fit."""
+    fitting = _fitting([parquet.metadata.row_group(group) for group in groups], _PIECE_BYTES)
+    at_once = min(max(stop - start, _FEWEST_ROWS), fitting)
+    try:
+        return _sliced(_batches(parquet, groups, columns, at_once), start, stop)
+    except pa.ArrowNotImplementedError:
+        # Values that a dictionary has once may come to 2 GB where they are repeated.
+        return _sliced(_batches(parquet, groups, columns, _FEWEST_ROWS), start, stop)
+
+
+def _batches(
+    parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None, at_once: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield all rows of these row groups. Raises BadBody where these are not as many as the footer says.
+
+    pyarrow passes over a page whose header is damaged in its type, and only the end tells that rows are missing.
+    """
+    rows = sum(parquet.metadata.row_group(group).num_rows for group in groups)
+    for batch in parquet.iter_batches(at_once, groups, columns):
+        rows -= len(batch)
+        yield batch
+    if rows:
+        raise BadBody(f"row groups lack {rows} of their rows")
 
 
 def _sliced(batches: Iterator[pa.RecordBatch], start: int, stop: int) -> pa.Table:
-    """Return rows `start` to `stop` of those that batches hold; take no batch behind them."""
+    """Return rows `start` to `stop` of those that batches hold."""
     kept, first = list[pa.RecordBatch](), 0
     for batch in batches:
         begin, end = max(start - first, 0), min(stop - first, len(batch))
         if begin < end:
             kept.append(batch.slice(begin, end - begin))
         first += len(batch)
-        if first >= stop:
-            break
     return pa.Table.from_batches(kept)
 
 
-def _rows_of(size: int, groups: Sequence[pq.RowGroupMetaData]) -> int:
+def _fitting(groups: Sequence[pq.RowGroupMetaData], size: int) -> int:
     """Return how many rows of these row groups are about `size` bytes before compression, but at least one."""
     total = sum(group.total_byte_size for group in groups)
     return max(1, size * sum(group.num_rows for group in groups) // max(1, total))
-
-
-def _open(shard: Shard, **options: object) -> pq.ParquetFile:
-    options = {"pre_buffer": True, "page_checksum_verification": True, **options}
-    return pq.ParquetFile(shard.file, metadata=shard.footer, **options)

@@ -1,41 +1,51 @@
 """Rows of a row group in a temporary file, decoded once, from which any of them are taken without reading the others.
 
-The file has no name, so nothing is left of it however the process ends. It is mapped into memory, which the system can
-take back at any time.
+The file has no name, so nothing is left of it however the process ends.
 """
 
 from __future__ import annotations
 
 import bisect
-import mmap
+import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import IO
 
 import pyarrow as pa
 
 from pipeline import storage
 
 
-class Spool(NamedTuple):
-    """Batches of rows in a mapped file, each as an Arrow stream of its own."""
+class Spool:
+    """Batches of rows in a file, each as an Arrow stream of its own. The file is closed with the last use of this."""
 
-    data: pa.Buffer
-    firsts: Sequence[int]
-    """Number of the first row of each batch, and behind them the number of all rows."""
-    places: Sequence[int]
-    """Position of each batch."""
+    def __init__(self, file: IO[bytes], firsts: Sequence[int], places: Sequence[int]) -> None:
+        """Take rows from `file`, in which batch i begins with row `firsts[i]` at byte `places[i]`.
+
+        Both have the end of the last batch, too.
+        """
+        self._file, self._firsts, self._places = file, firsts, places
+        self.size = places[-1]
+        weakref.finalize(self, file.close)
 
     def rows(self, start: int, stop: int) -> pa.Table:
         """Return rows `start` to `stop`, at least one."""
         batches = []
-        for i in range(bisect.bisect_right(self.firsts, start) - 1, bisect.bisect_left(self.firsts, stop)):
-            with pa.ipc.open_stream(self.data.slice(self.places[i])) as stream:
-                batch = stream.read_next_batch()
-            begin = max(start, self.firsts[i])
-            batches.append(batch.slice(begin - self.firsts[i], min(stop, self.firsts[i + 1]) - begin))
+        for i in range(bisect.bisect_right(self._firsts, start) - 1, bisect.bisect_left(self._firsts, stop)):
+            begin = max(start, self._firsts[i])
+            batches.append(self._batch(i).slice(begin - self._firsts[i], min(stop, self._firsts[i + 1]) - begin))
         return pa.Table.from_batches(batches)
+
+    def _batch(self, i: int) -> pa.RecordBatch:
+        # Threads share the file, whose position is not used. One call gives at most 2 GB.
+        parts, at = [], self._places[i]
+        while at < self._places[i + 1]:
+            parts.append(os.pread(self._file.fileno(), self._places[i + 1] - at, at))
+            at += len(parts[-1])
+        with pa.ipc.open_stream(b"".join(parts)) as stream:
+            return stream.read_next_batch()
 
 
 def has_room(size: int) -> bool:
@@ -45,13 +55,17 @@ def has_room(size: int) -> bool:
 
 def spooled(batches: Iterable[pa.RecordBatch]) -> Spool:
     """Write batches to a temporary file. Raises StorageError where its disk is full."""
-    firsts, places = [0], []
-    remedy = "free some space there, or let TMPDIR name a folder on a larger disk"
-    with storage.on_disk(tempfile.gettempdir(), remedy), tempfile.TemporaryFile() as file:
-        for batch in batches:
-            places.append(file.tell())
-            with pa.ipc.new_stream(file, batch.schema) as stream:
-                stream.write_batch(batch)
-            firsts.append(firsts[-1] + len(batch))
-        file.flush()
-        return Spool(pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)), firsts, places)
+    firsts, places = [0], [0]
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        with storage.on_disk(tempfile.gettempdir(), "free some space there, or set TMPDIR to another disk"):
+            for batch in batches:
+                with pa.ipc.new_stream(file, batch.schema) as stream:
+                    stream.write_batch(batch)
+                firsts.append(firsts[-1] + len(batch))
+                places.append(file.tell())
+            file.flush()
+    except BaseException:
+        file.close()
+        raise
+    return Spool(file, firsts, places)

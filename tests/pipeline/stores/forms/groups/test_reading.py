@@ -335,6 +335,9 @@ def test_pieces_of_a_large_result_are_read_one_after_the_other(tmp_path: Path, m
 
 # --- damage --------------------------------------------------------------------------------------------------------
 
+DAMAGED = (OSError, pa.ArrowInvalid, BadBody)
+"""Errors that `storage.retry` takes for damage."""
+
 
 @pytest.mark.parametrize("index", [True, False])
 def test_no_bit_of_the_pages_that_are_read_can_change_unseen(tmp_path: Path, index: bool, excerpts: list[int]) -> None:
@@ -352,7 +355,7 @@ def test_no_bit_of_the_pages_that_are_read_can_change_unseen(tmp_path: Path, ind
         forget()
         try:
             found = read(path, 100, 130)
-        except (OSError, BadBody):
+        except DAMAGED:
             seen += 1
         else:  # it is in a page that is not read
             assert found.equals(rows.slice(100, 30)), at
@@ -361,7 +364,8 @@ def test_no_bit_of_the_pages_that_are_read_can_change_unseen(tmp_path: Path, ind
 
 
 @pytest.mark.parametrize("index", [True, False])
-def test_no_bit_of_an_index_or_of_a_header_can_shift_rows_unseen(tmp_path: Path, index: bool) -> None:
+@pytest.mark.parametrize("width", [10, 60])
+def test_no_bit_of_an_index_or_of_a_header_can_shift_rows_unseen(tmp_path: Path, index: bool, width: int) -> None:
     path = tmp_path / "shard.parquet"
     rows = pa.table({"image": pictures()})
     pq.write_table(rows, path, write_page_index=index, compression="NONE", use_dictionary=False, **SMALL_PAGES)
@@ -370,9 +374,9 @@ def test_no_bit_of_an_index_or_of_a_header_can_shift_rows_unseen(tmp_path: Path,
     layout = layout_of(footer)
     chunk = chunk_of(described(layout, 0)[0])
     with path.open("rb") as file:
-        places = [page.start + i for page in find_pages(file, chunk).data[::5] for i in range(20)]
+        places = [page.start + i for page in find_pages(file, chunk).data[::3] for i in range(20)]
     if chunk.offset_index:
-        places = list(range(chunk.offset_index[0], sum(chunk.offset_index)))
+        places += range(chunk.offset_index[0], sum(chunk.offset_index))
     assert bool(chunk.offset_index) == index
     seen = 0
     for at in places:
@@ -381,9 +385,28 @@ def test_no_bit_of_an_index_or_of_a_header_can_shift_rows_unseen(tmp_path: Path,
         path.write_bytes(harmed)
         forget()
         try:
-            found = read(path, 100, 110)
-        except (OSError, BadBody):
+            found = read(path, 100, 100 + width)
+        except DAMAGED:
             seen += 1
         else:
-            assert found.equals(rows.slice(100, 10)), at
+            assert found.equals(rows.slice(100, width)), at
     assert seen > 10
+
+
+def test_no_bit_of_the_headers_of_a_small_column_can_shift_its_rows_unseen(tmp_path: Path, excerpts: list[int]) -> None:
+    path = tmp_path / "shard.parquet"
+    rows = pa.table({"key": [f"{i}" for i in range(ROWS)], "image": pictures()})
+    pq.write_table(rows, path, compression="NONE", use_dictionary=False, write_batch_size=8, data_page_size=100)
+    whole, column = path.read_bytes(), pq.read_metadata(path).row_group(0).column(0)
+    assert column.total_compressed_size < 5_000
+    for at in range(column.data_page_offset, column.data_page_offset + 20):
+        harmed = bytearray(whole)
+        harmed[at] ^= 1 << at % 8
+        path.write_bytes(harmed)
+        forget()
+        try:
+            found = read(path, 200, 230)
+        except DAMAGED:
+            continue
+        assert found.equals(rows.slice(200, 30)), at
+    assert excerpts
