@@ -15,8 +15,10 @@ from pipeline import storage
 from pipeline.errors import DamagedError, UserError
 from pipeline.storage.retry import BadBody, retrying
 from pipeline.stores.forms import hive, naming
-from pipeline.stores.forms.footers import Footers
 from pipeline.stores.forms.form import File
+from pipeline.stores.forms.groups import reading
+from pipeline.stores.forms.groups.reading import Shard
+from pipeline.stores.forms.groups.recent import Recent
 from pipeline.stores.forms.shard import ShardForm, encode_shard
 from pipeline.stores.tables.features import differing_classes, features_of, united, with_features
 from pipeline.stores.tables.ranges import Range, cut_range, joined
@@ -41,7 +43,7 @@ _KEYS = 65_536
 _PIECE_BYTES = 32_000_000
 """Encoded bytes to read at a time where only some rows are wanted."""
 
-_footers = Footers(64_000_000)
+_footers = Recent[pq.FileMetaData](64_000_000, lambda footer: footer.serialized_size)
 """Cache, for this process, of the footers of shards that are read by ranges: enough for more than a thousand shards."""
 
 
@@ -188,27 +190,19 @@ def _in_common(schema: pa.Schema, other: pa.Schema, differing: Collection[str], 
 
 
 def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
-    """Return rows of one shard; fetch only their row groups and the named columns.
+    """Return rows of one shard; fetch only the named columns and, of large row groups, the pages that hold the rows.
 
-    The footer is kept for the next range of the shard.
+    The footer and the places of the pages are kept for the next range of the shard.
     """
     entry = require_unchanged(wanted)
-    footer = _footers.get(entry.url, entry.version, lambda: _read_footer(entry))
+    footer = _footers.get((entry.url, entry.version), lambda: _read_footer(entry))
     own = footer.schema.to_arrow_schema().names
+
+    names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in own]
 
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url) as file:
-            parquet = pq.ParquetFile(file, metadata=footer, pre_buffer=True, page_checksum_verification=True)
-            groups, skip, start = list[int](), 0, 0
-            for i in range(parquet.metadata.num_row_groups):
-                rows = parquet.metadata.row_group(i).num_rows
-                if start < wanted.stop and start + rows > wanted.start:
-                    if not groups:
-                        skip = wanted.start - start
-                    groups.append(i)
-                start += rows
-            names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in own]
-            return parquet.read_row_groups(groups, columns=names).slice(skip, wanted.rows)
+            return reading.read(Shard(file, entry.url, entry.version, footer), wanted.start, wanted.stop, names)
 
     rows = _as_rows(retrying(fetch, wanted.url), wanted)
     for field in hive.fields(wanted.shard, own):

@@ -1,0 +1,1 @@
+"""Rows of a Parquet shard, read without the rest of their row groups where these are large."""
