@@ -2,7 +2,7 @@
 
 Small row groups, and those that are mostly wanted, are fetched whole. Of others the pages that hold the rows are read,
 where these hold few other rows. Some writers put a thousand images into a page, or all of a row group: such a group is
-decoded once in a process, into a temporary file, since each of its ranges would need all of it.
+decoded once on a machine, into a temporary file, since each of its ranges would need all of it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pipeline.stores.forms.groups.excerpt import Plan, planned, read_excerpt
 from pipeline.stores.forms.groups.layout import Chunk, Layout, chunk_of, described, layout_of
 from pipeline.stores.forms.groups.pages import Pages, find_pages
 from pipeline.stores.forms.groups.recent import Recent
+from pipeline.stores.forms.groups.shared import shared
 
 log = logging.getLogger("transdomain")
 
@@ -133,9 +134,14 @@ def _rows_of_excerpt(shard: Shard, layout: Layout, plan: Plan, columns: Sequence
 def _read_again(shard: Shard, part: _Part, columns: Sequence[str] | None, because: str) -> pa.Table:
     """Return rows of a row group of which any range takes as much reading as the whole, and keep it for the others."""
 
-    def decode() -> spool.Spool | None:
-        group = shard.footer.row_group(part.group)
-        has_room = spool.has_room(group.total_byte_size)
+    group = shard.footer.row_group(part.group)
+    has_room = spool.has_room(group.total_byte_size)
+
+    def decode() -> spool.Spool:
+        at_once = min(_FEWEST_ROWS, _fitting([group], _BUFFER_BYTES))
+        return spool.spooled(_batches(_open(shard, whole=False), [part.group], columns, at_once))
+
+    def share() -> spool.Spool | None:
         log.info(
             "%s: row group %d has to be read whole, since column %s is in pages of many rows, or has lists; %s %s. "
             "Pages of about 1 MB, or small row groups, are read by themselves",
@@ -145,13 +151,10 @@ def _read_again(shard: Shard, part: _Part, columns: Sequence[str] | None, becaus
             "it is kept in a temporary file in" if has_room else "this is done for each range, for want of room in",
             tempfile.gettempdir(),
         )
-        if not has_room:
-            return None
-        at_once = min(_FEWEST_ROWS, _fitting([group], _BUFFER_BYTES))
-        return spool.spooled(_batches(_open(shard, whole=False), [part.group], columns, at_once))
+        return shared(key, decode) if has_room else None
 
     key = shard.url, shard.version, part.group, None if columns is None else tuple(columns)
-    held = _spools.get(key, decode)
+    held = _spools.get(key, share)
     if held is None:
         return _rows(_open(shard, whole=False), [part.group], part.start, part.stop, columns)
     return held.rows(part.start, part.stop)

@@ -8,26 +8,36 @@ from __future__ import annotations
 import bisect
 import os
 import shutil
+import struct
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
+
+_INDEX = struct.Struct("<q")
+"""End of the file: the length of each of the two lists before it."""
 
 
 class Spool:
     """Batches of rows in a file, each as an Arrow stream of its own. The file is closed with the last use of this."""
 
-    def __init__(self, file: IO[bytes], firsts: Sequence[int], places: Sequence[int]) -> None:
-        """Take rows from `file`, in which batch i begins with row `firsts[i]` at byte `places[i]`.
-
-        Both have the end of the last batch, too.
-        """
-        self._file, self._firsts, self._places = file, firsts, places
-        self.size = places[-1]
+    def __init__(self, file: IO[bytes]) -> None:
+        """Take rows from a file that `spooled` has written. Raises ValueError where it is not whole."""
+        self._file, self.descriptor = file, file.fileno()
+        end = os.fstat(self.descriptor).st_size
+        (count,) = _INDEX.unpack(os.pread(self.descriptor, _INDEX.size, end - _INDEX.size))
+        index = os.pread(self.descriptor, 2 * 8 * count, end - _INDEX.size - 2 * 8 * count)
+        firsts, places = np.frombuffer(index, np.int64).reshape(2, count)
+        self._firsts: list[int] = firsts.tolist()
+        """Number of each batch's first row, and of all rows."""
+        self._places: list[int] = places.tolist()
+        """Byte where each batch begins, and where the last one ends."""
+        self.size = self._places[-1]
         weakref.finalize(self, file.close)
 
     def rows(self, start: int, stop: int) -> pa.Table:
@@ -42,7 +52,7 @@ class Spool:
         # Threads share the file, whose position is not used. One call gives at most 2 GB.
         parts, at = [], self._places[i]
         while at < self._places[i + 1]:
-            parts.append(os.pread(self._file.fileno(), self._places[i + 1] - at, at))
+            parts.append(os.pread(self.descriptor, self._places[i + 1] - at, at))
             at += len(parts[-1])
         with pa.ipc.open_stream(b"".join(parts)) as stream:
             return stream.read_next_batch()
@@ -64,8 +74,9 @@ def spooled(batches: Iterable[pa.RecordBatch]) -> Spool:
                     stream.write_batch(batch)
                 firsts.append(firsts[-1] + len(batch))
                 places.append(file.tell())
+            file.write(np.array([firsts, places], np.int64).tobytes() + _INDEX.pack(len(firsts)))
             file.flush()
     except BaseException:
         file.close()
         raise
-    return Spool(file, firsts, places)
+    return Spool(file)
