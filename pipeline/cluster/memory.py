@@ -46,13 +46,19 @@ def at_work() -> Iterator[None]:
 
 def return_freed() -> None:
     """Let this process return large blocks as soon as they are free, as glibc does by default."""
-    if change := getattr(ctypes.CDLL(None), "mallopt", None):  # glibc alone has it
-        for setting, value in _DEFAULTS.items():
-            change(setting, value)
+    _set(trim_threshold=128 << 10, top_pad=128 << 10, mmap_threshold=128 << 10, mmap_max=65_536)
 
 
-_DEFAULTS = {-1: 128 * 1024, -2: 128 * 1024, -3: 128 * 1024, -4: 65_536}
-"""M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD and M_MMAP_MAX of mallopt(3), as they are where nothing is set."""
+def keep_freed() -> None:
+    """Let this process keep what it frees, as `host.WORKER_ENVIRONMENT` does for those that are still to be started."""
+    _set(trim_threshold=2**31 - 1, top_pad=256 << 20, mmap_threshold=128 << 10, mmap_max=0)
+
+
+def _set(*, trim_threshold: int, top_pad: int, mmap_threshold: int, mmap_max: int) -> None:
+    """Set parameters of glibc's allocator by mallopt(3); do nothing where there is another one."""
+    if change := getattr(ctypes.CDLL(None), "mallopt", None):
+        for number, value in ((-1, trim_threshold), (-2, top_pad), (-3, mmap_threshold), (-4, mmap_max)):
+            change(number, value)
 
 
 def _give_back() -> None:

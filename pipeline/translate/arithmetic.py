@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from gan_models import GeneratorConfig
-from pipeline.cluster import host
+from pipeline.cluster import host, memory
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form, Size, Trunk, fastest
 from pipeline.translate.config import Compile, TranslationOptions
@@ -208,6 +208,7 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
     from pipeline.models.translator import noise_pass
     from pipeline.translate.compiling import planned_sizes, with_compiled
 
+    memory.keep_freed()  # as the process that translates does
     bundle, config = open_bundle(generator.url, direction=generator.direction), generator.config
     network = bundle.generator(generator.direction)
     candidates, actors = _candidates(wanted, config.kind), wanted.actors or actors

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.cluster import host
+from pipeline.cluster import host, memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Quarantined
@@ -148,6 +148,7 @@ class Translate:
 
         if arithmetic.threads is not None:
             torch.set_num_threads(arithmetic.threads)
+            memory.keep_freed()
         loaded = open_bundle(bundle, direction=direction)
         chosen = direction or loaded.directions[0]
         config = loaded.generator_configs[chosen]
