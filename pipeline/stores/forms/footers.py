@@ -9,6 +9,9 @@ from concurrent.futures import Future
 
 import pyarrow.parquet as pq
 
+from pipeline import storage
+from pipeline.storage.retry import retrying
+
 _Key = tuple[str, str]
 """URL and version of a shard: a changed shard has another footer."""
 
@@ -51,3 +54,13 @@ class Footers:
                     break
                 self._held_bytes -= self._held.pop(old).result().serialized_size
         return footer
+
+
+def read_footer(entry: storage.Entry) -> pq.FileMetaData:
+    """Read the footer of a shard. Raises DamagedError where it has none."""
+
+    def fetch() -> pq.FileMetaData:
+        with storage.open_read(entry.url) as file:
+            return pq.read_metadata(file)
+
+    return retrying(fetch, entry.url)

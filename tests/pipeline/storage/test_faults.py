@@ -67,7 +67,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch, *, attempts: int, total_s: float
 def test_a_first_write_whose_answer_is_lost_does_not_make_a_server_unfit(proxy: Proxy, prefix: str) -> None:
     proxy.when("PUT", "probe", faults.drop_answer)
     storage.check_output(prefix)
-    assert storage.list_files(prefix) == []
+    assert not storage.list_files(prefix)
 
 
 def test_a_server_that_ignores_the_condition_is_refused(proxy: Proxy, prefix: str) -> None:
@@ -349,7 +349,7 @@ def test_uploads_of_a_killed_process_are_listed_and_removed(s3_server: str, prox
     found = storage.list_unfinished_uploads(prefix)
     assert [(upload.name, upload.url) for upload in found] == [("data/large", f"{prefix}/data/large")]
     assert abs(time.time() - found[0].started) < 300
-    assert storage.list_files(prefix) == []
+    assert not storage.list_files(prefix)
     assert storage.list_unfinished_uploads(f"{prefix}/dat") == []
     storage.abort_upload(found[0])
     storage.abort_upload(found[0])
