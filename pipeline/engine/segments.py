@@ -152,8 +152,10 @@ def _changed(store: Store, found: Found) -> storage.Entries:
 
 def _recorded(store: Store, read: np.ndarray, fresh: Ranges) -> PlannedSource:
     """Return a source as a segment records it that was planned from `fresh`, the ranges of the shards just read."""
-    passed_over = (*store.passed_over, *empty_shards(store.shards, read, fresh))
-    return PlannedSource(url=store.url, passed_over=passed_over)
+    empty = empty_shards(store.shards, read, fresh)
+    for each in empty:
+        log.warning("%s", each.below(store.url))
+    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *empty))
 
 
 def _require_no_traces(output: Output, number: int) -> None:

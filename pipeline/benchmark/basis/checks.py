@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pipeline.benchmark.basis.config import GoalsBenchmarkConfig, GpuBenchmarkConfig
+from pipeline.benchmark.basis.config import GoalsBenchmarkConfig, GpuBenchmarkConfig, ScaleBenchmarkConfig
 from pipeline.errors import UserError
 
 log = logging.getLogger("transdomain")
@@ -29,6 +29,10 @@ ROOT = Path(__file__).parents[3]
 _GRACE_S = 30.0
 _LEAST_S = 20.0
 """Seconds left below which no further check is begun."""
+
+
+Checks = GoalsBenchmarkConfig | GpuBenchmarkConfig | ScaleBenchmarkConfig
+"""Options of several checks."""
 
 
 class Row(NamedTuple):
@@ -56,7 +60,7 @@ class Check:
 class Checked:
     """Outcomes of several checks, in order."""
 
-    config: GoalsBenchmarkConfig | GpuBenchmarkConfig
+    config: Checks
     machine: Mapping[str, Any]
     checks: Sequence[Check]
 
@@ -77,7 +81,7 @@ It raises CheckFailedError, or UserError where it has to be left out.
 
 
 def run_checks(
-    config: GoalsBenchmarkConfig | GpuBenchmarkConfig,
+    config: Checks,
     about: Mapping[str, Any],
     checks: Mapping[str, Checking],
     keep: Keep,

@@ -26,7 +26,6 @@ from pipeline.stores.tables.schema import (
     Store,
     as_read,
     check_columns,
-    empty_shards,
     features_as_read,
 )
 
@@ -45,7 +44,7 @@ def open_shards(url: str, entries: storage.Entries, *, alike: bool = True) -> St
     """
     first = entries[0]
     footer = _footer(first)
-    survey = _Survey(url, entries, footer, _schema(first, footer))
+    survey = _Survey(url, entries, first, footer, _schema(first, footer))
     if alike:
         return Store(url, "parquet", survey.schema, entries, survey)
     ranges, schema = survey.read(np.arange(len(entries)), alike=False)
@@ -58,7 +57,9 @@ class _Survey:
 
     url: str
     shards: storage.Entries
-    first: pq.FileMetaData
+    first: storage.Entry
+    footer: pq.FileMetaData
+    """Footer of the first shard."""
     schema: pa.Schema
     """Columns of the first shard, as its rows come."""
     _last: tuple[np.ndarray, Ranges] | None = field(default=None, init=False)
@@ -86,7 +87,7 @@ class _Survey:
                 if alike and (other != schema or differing):
                     classes = "; ".join(map(": ".join, differing.items()))
                     how = _difference(schema, other) if other != schema else classes
-                    raise ShardsDifferError(f"{entry.url}: columns differ from {self.shards[0].url}: {how}")
+                    raise ShardsDifferError(f"{entry.url}: columns differ from {self.first.url}: {how}")
                 if other != schema or differing:
                     schema = _in_common(schema, other, differing, entry.url)
                 features = united(features, features_of(other))
@@ -101,28 +102,23 @@ class _Survey:
         if contradictions:
             more = len(contradictions) - 1
             log.warning("%s; the shard is believed, here and in %d other shards", contradictions[0], more)
-        ranges = pieces.ranges(self.shards)
-        for each in empty_shards(self.shards, which, ranges):
-            log.warning("%s", each.below(self.url))
-        return ranges, with_features(schema, features)
+        return pieces.ranges(self.shards), with_features(schema, features)
 
     def _footers(self, which: np.ndarray) -> Iterator[tuple[storage.Entry, pq.FileMetaData]]:
         def read(entry: storage.Entry) -> tuple[storage.Entry, pq.FileMetaData]:
-            return entry, self.first if entry.name == first else _footer(entry)
+            return entry, self.footer if entry == self.first else _footer(entry)
 
-        first = self.shards[0].name
         entries = self.shards if len(which) == len(self.shards) else self.shards.take(which)
         return storage.ahead(read, entries, _FOOTER_THREADS)
 
     def _is_like_first(self, entry: storage.Entry, footer: pq.FileMetaData) -> bool:
         """Return True where it takes no long look to see that a shard has the columns of the first one."""
-        known = self.shards[0].name
-        said, first = footer.metadata or {}, self.first.metadata or {}
+        said, first = footer.metadata or {}, self.footer.metadata or {}
         return (
-            hive.path_values(entry.name).keys() == hive.path_values(known).keys()
-            and (self.first.num_rows > 0 or footer.num_rows == 0)  # without rows, nothing was checked
+            hive.path_values(entry.name).keys() == hive.path_values(self.first.name).keys()
+            and (self.footer.num_rows > 0 or footer.num_rows == 0)  # without rows, nothing was checked
             and all(said.get(name) == first.get(name) for name in (b"ARROW:schema", b"huggingface"))
-            and footer.schema.equals(self.first.schema)
+            and footer.schema.equals(self.footer.schema)
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.storage.entries import BATCH, Entries, Entry
 
+_BLOCK = 1_000_000
 MOST_BYTES = 64_000_000
 """Encoded bytes of a row group beyond which its rows are read and planned in pieces."""
 
@@ -51,7 +52,7 @@ class Ranges(Sequence[Range]):
     start: np.ndarray
     stop: np.ndarray
     size: np.ndarray
-    """Encoded bytes of each range, int64."""
+    """Encoded bytes of each range."""
     source: str = ""
 
     @classmethod
@@ -108,7 +109,7 @@ class Ranges(Sequence[Range]):
 
     @property
     def each_rows(self) -> np.ndarray:
-        """Return the number of rows of each range, int64."""
+        """Return the number of rows of each range, integers."""
         return self.stop - self.start
 
     @property
@@ -144,7 +145,7 @@ class Ranges(Sequence[Range]):
         if len(self) == 0:
             return True
         rows, apart = self.each_rows, self.shard[1:] != self.shard[:-1]
-        return bool(apart.all()) and rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes
+        return bool(apart.all() and rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes)
 
     def cut(self, max_rows: int, max_bytes: int) -> Ranges:
         """Return the ranges that have rows, each in even pieces that fit, as `cut_range` cuts one."""
@@ -189,7 +190,7 @@ class Ranges(Sequence[Range]):
         begins[apart[apart < len(self)]] = True
         at = np.flatnonzero(begins)
         last = np.append(at[1:], len(self)) - 1
-        size = np.add.reduceat(self.size, at)
+        size = np.add.reduceat(self.size, at, dtype=np.int64)
         return replace(self, shard=self.shard[at], start=self.start[at], stop=self.stop[last], size=size), at
 
 
@@ -204,27 +205,43 @@ class Pieces:
     """Ranges while shards are opened one after the other."""
 
     def __init__(self) -> None:
-        self._columns = [array("i"), array("q"), array("q"), array("q")]
+        self._open = _empty_columns()
+        self._packed: list[list[np.ndarray]] = [[], [], [], []]
 
     def add(self, shard: int, rows: Sequence[int], sizes: Sequence[int]) -> None:
-        """Add a shard by its number, with rows and encoded bytes of each of its row groups; empty ones are left out.
-
-        A group of more than MOST_BYTES comes in even pieces.
-        """
+        """Add a shard by its number, with rows and encoded bytes of each of its row groups."""
         edges = list(itertools.accumulate(rows, initial=0))
-        groups = [Range("", "", "", *edge, size) for edge, size in zip(itertools.pairwise(edges), sizes, strict=True)]
-        pieces = [piece for group in groups for piece in cut_range(group, max(group.rows, 1), MOST_BYTES)]
-        for column, values in zip(
-            self._columns,
-            ([shard] * len(pieces), [p.start for p in pieces], [p.stop for p in pieces], [p.size for p in pieces]),
-            strict=True,
-        ):
+        for column, values in zip(self._open, ([shard] * len(rows), edges[:-1], edges[1:], sizes), strict=True):
             column.extend(values)
+        if len(self._open[0]) >= _BLOCK:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Pack what is open: the row groups that have rows, those of more than MOST_BYTES in even pieces."""
+        columns, self._open = self._open, _empty_columns()
+        shard, start, stop, size = (np.array(column, np.int64) for column in columns)
+        groups = Ranges(Entries.of([]), shard, start, stop, size).cut(np.iinfo(np.int64).max, MOST_BYTES)
+        for packed, column in zip(self._packed, (groups.shard, groups.start, groups.stop, groups.size), strict=True):
+            packed.append(_smallest(column))
 
     def ranges(self, shards: Entries) -> Ranges:
-        """Return what was added; the columns are not copied."""
-        shard, start, stop, size = (np.frombuffer(column, column.typecode) for column in self._columns)
+        """Return what was added, once."""
+        self._pack()
+        # Each column is let go before the next is joined: there may be gigabytes.
+        shard, start, stop, size = (
+            np.concatenate([packed.pop(0) for _ in range(len(packed))]) for packed in self._packed
+        )
         return Ranges(shards, shard, start, stop, size)
+
+
+def _empty_columns() -> tuple[array[int], ...]:
+    return tuple(array("q") for _ in range(4))
+
+
+def _smallest(column: np.ndarray) -> np.ndarray:
+    """Return integers of 32 bits where they fit, else the column as it is."""
+    fits = len(column) == 0 or int(column.max()) <= np.iinfo(np.int32).max
+    return column.astype(np.int32) if fits else column
 
 
 def whole_shards(shards: Entries) -> Ranges:
@@ -268,11 +285,11 @@ def joined(ranges: Iterable[Range]) -> Iterator[Range]:
 
 
 def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
-    """Return the ranges of the first `count` rows, or of all rows where there are fewer."""
+    """Return the ranges of the first `count` rows, or of all rows where there are fewer; take no more of `ranges`."""
     first: list[Range] = []
-    for piece in ranges:
-        if count <= 0:
-            break
+    for piece in ranges if count > 0 else ():
         first.append(piece._replace(stop=min(piece.stop, piece.start + count)))
         count -= first[-1].rows
+        if count <= 0:
+            break
     return first
