@@ -42,7 +42,7 @@ def open_store(url: str, *, alike: bool = True) -> Store:
         raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
     single = form_of(url)
     if single and single.stands_alone and "*" not in url and (entry := storage.stat_file(url)) is not None:
-        return single.open(url, storage.Entries.of([entry]), alike=alike)
+        return single.open(url, storage.Entries.of([entry._replace(name=url.rpartition("/")[2])]), alike=alike)
     listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
     entries, tally, root = listing.entries, listing.tally, url
     base = _pattern(url)[0] if "*" in url else url

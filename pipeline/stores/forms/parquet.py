@@ -28,7 +28,7 @@ from pipeline.stores.tables.schema import (
     without_keyless,
 )
 
-_KEY_THREADS = 16
+_KEY_THREADS = 8
 _KEYS = 65_536
 """Keys that one thread reads at a time."""
 _PIECE_BYTES = 32_000_000

@@ -27,7 +27,7 @@ from pipeline.errors import DamagedError, StorageError, UserError
 from pipeline.storage import client, retry, s3
 from pipeline.storage.retry import Fault, Patience
 from pipeline.stores import open_store, read_rows
-from pipeline.stores.forms import parquet
+from pipeline.stores.forms.footers import read_footer
 from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.tables.schema import image_array
 from tests import proxy as faults
@@ -197,7 +197,7 @@ def test_a_footer_that_comes_damaged_is_read_again(proxy: Proxy, prefix: str, at
     _, data = _shard(2)
     storage.create(f"{prefix}/s.parquet", data)
     proxy.when("GET", "s.parquet", faults.flip(at), times=1)
-    footer = parquet._footer(storage.Entry("s.parquet", f"{prefix}/s.parquet", 0, ""))
+    footer = read_footer(storage.Entry("s.parquet", f"{prefix}/s.parquet", 0, ""))
     assert (footer.num_rows, footer.metadata[b"account"]) == (2, b"a" * 100)
 
 
