@@ -85,10 +85,8 @@ def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Units]) -> No
     def batches() -> Iterator[tuple[str, Sequence[str]]]:
         yield from ((output.url, keys) for keys in finish.keys_of(output, made))
         for units in fresh:
-            name = units.ranges.source
-            before = (
-                f"{units.part.rpartition('=')[2]}/{name}/" if units.part else ""
-            )  # the same prefix that augment uses
+            name, translator = units.ranges.source, units.part.rpartition("=")[2]
+            before = f"{translator}/{name}/" if units.part else ""  # the same prefix that augment uses
             for url, keys in store_keys(job.sources[name].only(units.ranges)):
                 yield url, [f"{before}{key}" for key in keys]
 

@@ -82,10 +82,7 @@ def execute(workloads: Sequence[Workload], tasks: Sequence[Task], meter: Meter) 
 
 
 def _look(ledger: Any, ended: Sequence[Task] = ()) -> Snapshot:
-    """Return where the units are, without those that have ended.
-
-    It is nothing while the cluster does not answer, which the run itself reports.
-    """
+    """Return where the units are that have not ended; nothing while the cluster is silent, which the run reports."""
     try:
         found: Snapshot = ray.get(ledger.snapshot.remote(ended), timeout=_ANSWER_WITHIN_S)
         return found
