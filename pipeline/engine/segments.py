@@ -110,7 +110,7 @@ def plan_new_inputs(
 def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Units] | None]:
     """Return the plan of `output`, and the units of the next segment; None where no segment is to be added.
 
-    Of shards that are in a segment already, nothing is read but the listing.
+    Shards that are in a segment already are not read: they are compared by their listing.
     """
     segments = load_segments(output)
     for segment in segments:

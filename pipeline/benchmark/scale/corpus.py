@@ -20,7 +20,7 @@ from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import load_segments, load_unit, unit_ids
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
-from pipeline.stores import read_rows
+from pipeline.stores.forms.parquet import row_keys
 from pipeline.stores.tables.schema import IMAGE_TYPE
 
 SHARD_ROWS, SHARD_GROUPS = 2000, 32
@@ -81,8 +81,9 @@ def _publish(source: str, output: str, units: Iterable[str]) -> None:
     job = job_of(source, output)
     for name in units:
         unit = load_unit(job.output, name)
-        keys = pa.table({"key": read_rows(unit.ranges, [])["key"]})
-        publish(job.output, Sink(), Batch(unit, keys), job.workloads[0].fingerprint, 0.0)
+        keys = [key for piece in unit.ranges for key in row_keys(piece)]
+        rows = pa.table({"key": pa.array(keys, pa.string())})
+        publish(job.output, Sink(), Batch(unit, rows), job.workloads[0].fingerprint, 0.0)
 
 
 if __name__ == "__main__":

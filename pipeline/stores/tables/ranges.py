@@ -128,8 +128,8 @@ class Ranges(Sequence[Range]):
         """Return the ranges of the shards with these numbers, which ascend."""
         if len(which) == 0 or len(which) == len(self.shards):
             return self._at(slice(0, 0 if len(which) == 0 else None))
-        first, last = np.searchsorted(self.shard, which[0]), np.searchsorted(self.shard, which[-1], "right")
-        near = self[first:last]
+        ends = which[[0, -1]].astype(self.shard.dtype)  # else the column would be converted
+        near = self[np.searchsorted(self.shard, ends[0]) : np.searchsorted(self.shard, ends[1], "right")]
         wanted = np.zeros(int(which[-1] - which[0]) + 1, bool)
         wanted[which - which[0]] = True
         return near if wanted.all() else near._at(wanted[near.shard - which[0]])
@@ -152,14 +152,15 @@ class Ranges(Sequence[Range]):
         rows = self.each_rows
         if len(self) == 0 or (rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes):
             return self
-        pieces = np.maximum(-(-rows // max_rows), np.minimum(-(-self.size // max_bytes), rows))
+        rows, size = rows.astype(np.int64), self.size.astype(np.int64)
+        pieces = np.maximum(-(-rows // max_rows), np.minimum(-(-size // max_bytes), rows))
         if pieces.max() <= 1:
             return self._at(rows > 0)
         origin = np.repeat(np.arange(len(self)), pieces)
         piece = np.arange(len(origin)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
         whole, count = rows[origin], pieces[origin]
         edges = [_share(whole, at, count) for at in (piece, piece + 1)]
-        before, until = (_share(self.size[origin], edge, whole) for edge in edges)
+        before, until = (_share(size[origin], edge, whole) for edge in edges)
         first = self.start[origin]
         return replace(
             self, shard=self.shard[origin], start=first + edges[0], stop=first + edges[1], size=until - before

@@ -89,6 +89,18 @@ def test_a_large_row_group_comes_in_even_pieces() -> None:
     assert sum(piece.size for piece in found) == 3 * MOST_BYTES + 8
 
 
+def test_limits_beyond_32_bits_leave_small_ranges_as_they_are() -> None:
+    columns, pieces = Columns("u"), Pieces()
+    columns.add("s", 9, "v")
+    pieces.add(0, [3, 0, 4], [5, 0, 6])
+    found = pieces.ranges(columns.entries())
+    assert found.size.dtype == np.int32
+    assert list(found.cut(10**11, 10**12)) == list(found) == list(found._at(np.array([True, True])).cut(4, 10**12))
+    wide = Pieces()
+    wide.add(0, [3, 4], [5, 2**40])
+    assert wide.ranges(columns.entries()).rows == 7
+
+
 def test_no_object_is_kept_for_a_shard_or_a_range() -> None:
     columns, pieces = Columns("u"), Pieces()
     for number in range(5000):
