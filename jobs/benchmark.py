@@ -17,6 +17,7 @@ from pipeline.benchmark.basis.config import (
     GoalsBenchmarkConfig,
     GpuBenchmarkConfig,
     IngestBenchmarkConfig,
+    ScaleBenchmarkConfig,
     StartBenchmarkConfig,
     StepBenchmarkConfig,
     TranslateBenchmarkConfig,
@@ -91,6 +92,13 @@ def ingest(config: IngestBenchmarkConfig) -> int:
     return _measured("ingest", ingesting.measure, table.show_ingest, config)
 
 
+def scale(config: ScaleBenchmarkConfig) -> int:
+    """Plan, resume, finish and verify corpora of up to a hundred million images, against bounds of time and memory."""
+    from pipeline.benchmark.scale import measure
+
+    return _checked("scale", "Scale", "one run", measure.measure, config)
+
+
 def gpu(config: GpuBenchmarkConfig) -> int:
     """Make all checks that need a GPU, within some minutes."""
     from pipeline.benchmark import gpu as checking
@@ -140,6 +148,7 @@ BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "ingest": (IngestBenchmarkConfig, ingest),
     "workers": (WorkersBenchmarkConfig, workers),
     "memory": (MemoryBenchmarkConfig, memory),
+    "scale": (ScaleBenchmarkConfig, scale),
     "gpu": (GpuBenchmarkConfig, gpu),
 }
 

@@ -6,13 +6,15 @@ drawn for it. The original images are one more part, where they are kept.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
@@ -30,6 +32,7 @@ from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import differing_classes, features_of
+from pipeline.stores.tables.ranges import Ranges
 from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
 from pipeline.translate.arithmetic import Compute, here
 from pipeline.translate.columns import check_columns
@@ -71,9 +74,18 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
     column = columns.pop()
     labels = _labels(config, sources, column)
     check_job(output, "augment")
-    first, rows = next(iter(sources.values())), sum(source.rows for source in sources.values())
+    first = next(iter(sources.values()))
+
+    def images(probability: float) -> int:
+        return round(sum(source.rows for source in sources.values()) * probability)
+
     work = {
-        name: Work(first, column, resized_to(config.size, model), round(rows * config.translators[name].probability))
+        name: Work(
+            first,
+            column,
+            resized_to(config.size, model),
+            functools.partial(images, config.translators[name].probability),
+        )
         for name, model in models.items()
     }
     chosen = _choose(config, models, output, slot, compute, work)
@@ -111,7 +123,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         cut_by_rate=any(
             is_cut_by_rate(config, model, chosen[name][1].seconds, work[name]) for name, model in models.items()
         ),
-        limits=fitted_limits(config, [(*chosen[name], work[name]) for name in models]),
+        limits=functools.partial(fitted_limits, config, [(*chosen[name], work[name]) for name in models]),
         workloads=workloads,
         label=slot,
         set_aside_changed=config.on_changed == "set_aside",
@@ -202,13 +214,25 @@ def _as_it_is(batch: Batch) -> Batch:
 
 def _open_source(name: str, url: str, config: AugmentConfig) -> Store:
     """Open a source; where the labels are named, its shards may differ in other columns."""
-    try:
+    with _named(name):
         store = open_store(url, alike=config.labels is None)
+
+    def look(which: np.ndarray) -> Ranges:
+        with _named(name):
+            return store.look(which)
+
+    return replace(store, source=name, look=look)
+
+
+@contextlib.contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Name the source in errors about it."""
+    try:
+        yield
     except ShardsDifferError as error:
-        raise UserError(f"source {name}: {error}; name those to keep with --labels") from error
+        raise UserError(f"source {source}: {error}; name those to keep with --labels") from error
     except UserError as error:
-        raise UserError(f"source {name}: {error}") from error
-    return replace(store, ranges=[piece._replace(source=name) for piece in store.ranges])
+        raise UserError(f"source {source}: {error}") from error
 
 
 def _labels(config: AugmentConfig, sources: Mapping[str, Store], column: str) -> tuple[str, ...]:

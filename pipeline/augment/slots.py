@@ -8,10 +8,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow.compute as pc
+
 from pipeline import storage
 from pipeline.augment.config import Schedule
 from pipeline.engine.completion import finish
-from pipeline.engine.records.layout import Output, is_finished, load_segments, load_units
+from pipeline.engine.records.layout import Output, is_finished, load_segments, unit_heads, unit_ids
 from pipeline.engine.records.units import Segment, part_of
 from pipeline.errors import UserError
 from pipeline.report.content import Table
@@ -85,18 +87,20 @@ def standings(output: Output, last: int) -> list[SlotStatus]:
 
 
 def _standing(output: Output, segment: Segment, committed: set[str], retired: bool) -> SlotStatus:
-    units = load_units(output, segment.number)
-    commits = list(finish.read_commits(output, [segment], [unit.id for unit in units if unit.id in committed]))
-    total = finish.totals(finish.manifest_table(commits))
-    spans = [(commit["attempt"]["started"], commit["attempt"]["ended"]) for commit in commits]
+    units = unit_heads(output, segment.number)
+    done = [unit for unit in unit_ids(segment) if unit in committed]
+    manifest = finish.manifest_table(finish.read_commits(output, [segment], done))
+    total = finish.totals(manifest)
+    # Each part covers all inputs.
+    inputs = pc.sum(units.filter(pc.equal(units["part"], units["part"][0]))["rows"]).as_py() if len(units) else 0
     return SlotStatus(
         slot=segment.label,
-        inputs=sum(unit.rows for unit in units if unit.part == units[0].part),  # each part covers all of them
+        inputs=inputs,
         images=total.ok,
         quarantined=total.quarantined,
         units=len(units),
-        done=len(commits),
-        seconds=max(end for _, end in spans) - min(start for start, _ in spans) if spans else 0.0,
+        done=total.units,
+        seconds=pc.max(manifest["ended"]).as_py() - pc.min(manifest["started"]).as_py() if total.units else 0.0,
         retired=retired,
     )
 

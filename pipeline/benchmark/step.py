@@ -19,7 +19,7 @@ from pipeline.cluster import hardware, host
 from pipeline.config import parse
 from pipeline.models import measuring
 from pipeline.models.arithmetic import Form, fastest
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, Ranges
 from pipeline.training.config.sections import When
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import Context
@@ -96,7 +96,7 @@ def _prepare(recipe: TrainConfig, form: Form, batch: int, device: str) -> Callab
         cuda_graphs="always" if device == "cuda" and form.compile else "never",
         global_batch=batch,
     )
-    source = Source(url="drawn", column="image", ranges=[Range("", "", "", 0, 1000 * batch, 0)])
+    source = Source(url="drawn", column="image", ranges=Ranges.of([Range("0", "drawn/0", "", 0, 1000 * batch, 0)]))
     context = Context(
         config=recipe, sources=Sources(a=source, b=source), group=Group(), device=torch.device(device), threads=1
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +12,10 @@ from pipeline.engine.completion import finish
 from pipeline.engine.publishing.steps import Workload
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.limits import Limits
-from pipeline.engine.records.units import PlannedSource, Segment, Unit, part_of, plan_units
+from pipeline.engine.records.units import Segment, Units, part_of, plan_units
 from pipeline.engine.segments import Request
 from pipeline.stores import Store
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Ranges
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,8 @@ class Job:
     recipe: Mapping[str, Any]
     measured: Mapping[str, Any] = field(default_factory=dict)
     """Figures by which a part of the recipe was chosen, for the record; no part of the recipe themselves."""
-    limits: Limits
+    limits: Callable[[int], Limits]
+    """Function from a number of rows that are to be planned to the bounds of their units."""
     cut_by_rate: bool = False
     """True where units will be smaller than `limits`, by a rate that a dry run does not measure."""
     workloads: Sequence[Workload]
@@ -49,11 +49,7 @@ class Job:
         """Return what to plan for this job."""
         return Request(
             job=self.kind,
-            ranges=[piece for source in self.sources.values() for piece in source.ranges],
-            sources={
-                name: PlannedSource(url=store.url, passed_over=tuple(store.passed_over))
-                for name, store in self.sources.items()
-            },
+            sources=self.sources,
             recipe=self.recipe,
             measured=self.measured,
             cut=self.cut,
@@ -65,12 +61,12 @@ class Job:
         """Return how many inputs so many planned rows are: each is planned once for every part."""
         return rows // len(self.workloads)
 
-    def cut(self, fresh: Sequence[Range], number: int) -> list[Unit]:
-        """Cut ranges into the units of segment `number`: one part and one source each, so that a unit's keys are
-        unique."""
-        units = list[Unit]()
+    def cut(self, fresh: Sequence[Ranges], number: int) -> list[Units]:
+        """Cut the ranges of each source into the units of segment `number`: one part and one source each, so that a
+        unit's keys are unique."""
+        units, limits = list[Units](), self.limits(sum(ranges.rows for ranges in fresh))
         for work in self.workloads:
-            limits, part = self.limits.widened(work.share), part_of(self.label, work.part)
-            for _, ranges in itertools.groupby(fresh, key=lambda piece: piece.source):
-                units += plan_units(ranges, limits, number, first=len(units), part=part)
+            for ranges in fresh:
+                first, part = sum(map(len, units)), part_of(self.label, work.part)
+                units.append(plan_units(ranges, limits.widened(work.share), number, first=first, part=part))
         return units

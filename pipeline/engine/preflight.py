@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from pipeline.engine.completion import finish
 from pipeline.engine.job import Job
 from pipeline.engine.records.layout import unit_ids
-from pipeline.engine.records.units import Unit, part_of
+from pipeline.engine.records.units import Unit, Units, part_of
 from pipeline.engine.segments import Planned
 from pipeline.errors import UserError
 from pipeline.stores import Store, is_listed
@@ -24,7 +23,7 @@ def check_sources(job: Job, said: set[int]) -> None:
     Logs warnings about empty sources and ignored files; `said` holds the ids of the stores that were already reported.
     """
     stores = job.sources.values()
-    empty = [store.url for store in stores if not store.rows]
+    empty = [store.url for store in stores if not store.first_rows(1)]
     if len(empty) == len(stores):
         raise UserError(f"{', '.join(empty)}: holds no rows; there is nothing to do")
     for url in empty:
@@ -44,7 +43,7 @@ def check_sources(job: Job, said: set[int]) -> None:
             )
 
 
-def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Unit]) -> None:
+def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Units]) -> None:
     """Raise UserError where keys clash in a source, as they would in the output.
 
     Keys clash where one occurs more than once, or where two cannot both be file names. Stores whose id is in `checked`
@@ -76,7 +75,7 @@ def _extensions(job: Job) -> set[str]:
     return {work.sink.extension for work in job.workloads if work.sink.form.names_are_keys}
 
 
-def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Unit]) -> None:
+def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Units]) -> None:
     """Raise UserError where a key of the `fresh` units was already published, for an input that is gone."""
     output = job.output
     committed = output.committed()
@@ -85,12 +84,11 @@ def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Unit]) -> Non
 
     def batches() -> Iterator[tuple[str, Sequence[str]]]:
         yield from ((output.url, keys) for keys in finish.keys_of(output, made))
-        for part in dict.fromkeys(unit.part for unit in fresh):
-            for name, store in job.sources.items():
-                ranges = [r for unit in fresh if unit.part == part for r in unit.ranges if r.source == name]
-                before = f"{part.rpartition('=')[2]}/{name}/" if part else ""  # the same prefix that augment uses
-                for url, keys in store_keys(replace(store, ranges=ranges)):
-                    yield url, [f"{before}{key}" for key in keys]
+        for units in fresh:
+            name, translator = units.ranges.source, units.part.rpartition("=")[2]
+            before = f"{translator}/{name}/" if units.part else ""  # the same prefix that augment uses
+            for url, keys in store_keys(job.sources[name].only(units.ranges)):
+                yield url, [f"{before}{key}" for key in keys]
 
     for key, first, second in duplicates(batches):
         if output.url in (first, second):

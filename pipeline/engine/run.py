@@ -25,7 +25,7 @@ from pipeline.engine.records.layout import (
     ensure_job,
     is_finished,
     load_segments,
-    load_units,
+    unit_heads,
     unit_ids,
 )
 from pipeline.engine.records.units import Segment, segment_of
@@ -108,8 +108,9 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
         if fresh:
             check_keys(job, checked, plan, fresh)
         planned = _own(job, segments)
-        rows = sum(s.rows for s in planned) + sum(unit.rows for unit in fresh or ())
-        described.append((job.output.url, job.inputs(rows), sum(s.units for s in planned) + len(fresh or ())))
+        rows = sum(s.rows for s in planned) + sum(units.rows for units in fresh or ())
+        units = sum(s.units for s in planned) + sum(map(len, fresh or ()))
+        described.append((job.output.url, job.inputs(rows), units))
     return described
 
 
@@ -130,11 +131,12 @@ def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
     return planned
 
 
-def _say_changed(job: Job, changed: Sequence[str], complete: bool) -> None:
+def _say_changed(job: Job, changed: Sequence[storage.Entries], complete: bool) -> None:
     """Log that inputs have changed; raise UserError where the output is complete and they are not to be quarantined."""
     if not changed:
         return
-    what = f"{job.output.url}: {len(changed)} inputs have changed since they were planned, such as {changed[0]}"
+    count, example = sum(map(len, changed)), changed[0][0].url
+    what = f"{job.output.url}: {count} inputs have changed since they were planned, such as {example}"
     if complete and not job.set_aside_changed:
         raise UserError(
             f"{what}, and what was made of them is of what they were; give another output, put them back, or add "
@@ -175,8 +177,8 @@ def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
     if len(job.workloads) == 1 or not which:
         return [0] * len(which)
     number = {work.part: i for i, work in enumerate(job.workloads)}
-    units = load_units(job.output, segment.number)
-    return [number[units[i].part.rsplit("/", 1)[-1]] for i in which]
+    parts = unit_heads(job.output, segment.number)["part"].to_pylist()
+    return [number[parts[i].rsplit("/", 1)[-1]] for i in which]
 
 
 def _carry_out(
@@ -244,8 +246,9 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
         )
     if plan.changed and not job.label and not job.set_aside_changed:
         raise IncompleteError(
-            f"{output.url} is finished, but {len(plan.changed)} inputs are no longer what it was made of, such as "
-            f"{plan.changed[0]}; put them back, give another output, or add --on_changed set_aside to leave it so"
+            f"{output.url} is finished, but {sum(map(len, plan.changed))} inputs are no longer what it was made of, "
+            f"such as {plan.changed[0][0].url}; put them back, give another output, or add --on_changed set_aside to "
+            "leave it so"
         )
     return Outcome(output.url, total, fresh=not marked, label=job.label, inputs=job.inputs(total.inputs))
 

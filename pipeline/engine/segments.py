@@ -8,33 +8,32 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
-from pipeline.engine.records.layout import Output, count_segments, is_finished, load_segments, read_plan
-from pipeline.engine.records.units import PlannedSource, Segment, Unit, encode_segment, segment_of
+from pipeline.engine.comparison import Found, compare
+from pipeline.engine.records.layout import Output, count_segments, is_finished, load_segments, plan_tables
+from pipeline.engine.records.units import PlannedSource, Segment, Units, encode_segment, segment_of
 from pipeline.errors import UserError
 from pipeline.recipe import Change, differences
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Ranges
+from pipeline.stores.tables.schema import Store, empty_shards
 
 log = logging.getLogger("transdomain")
 
-_THREADS = 16
-_MOST_GONE = 1000
 _UNIT = re.compile(r"\d{6}-\d{6}")
 _VERSIONS = "versions."
 """Prefix of the names of those settings that are versions of libraries."""
 
-Cut = Callable[[Sequence[Range], int], Sequence[Unit]]
-"""Function from ranges and the number of a segment to the units of that segment."""
+Cut = Callable[[Sequence[Ranges], int], Sequence[Units]]
+"""Function from the ranges of each source and the number of a segment to the units of that segment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +42,8 @@ class Request:
 
     job: str
     """Kind of the job."""
-    ranges: Sequence[Range]
-    """All ranges of the sources, planned or not."""
-    sources: Mapping[str, PlannedSource]
+    sources: Mapping[str, Store]
+    """Stores by the name that their ranges have; without a name where there is one store."""
     recipe: Mapping[str, Any]
     measured: Mapping[str, Any]
     """Figures by which a part of the recipe was chosen."""
@@ -64,14 +62,16 @@ class Planned(NamedTuple):
     """Plan of an output, as a run finds or leaves it."""
 
     segments: list[Segment]
-    changed: list[str]
-    """URLs of inputs that have changed since they were planned."""
-    gone: list[str]
+    changed: Sequence[storage.Entries] = ()
+    """Inputs that have changed since they were planned, by source; sources without any are left out."""
+    gone: Sequence[str] = ()
     """Names of some inputs that were planned and are gone."""
+    sources: Mapping[str, PlannedSource] = MappingProxyType({})
+    """Sources as the next segment records them."""
 
 
 def plan_new_inputs(
-    output: Output, wanted: Request, found: tuple[Planned, Sequence[Unit] | None] | None = None
+    output: Output, wanted: Request, found: tuple[Planned, Sequence[Units] | None] | None = None
 ) -> Planned:
     """Return the plan of `output`, after adding a segment for the shards that are in none yet.
 
@@ -100,15 +100,18 @@ def plan_new_inputs(
             job=wanted.job,
             recipe=wanted.recipe,
             measured=wanted.measured,
-            sources=wanted.sources,
+            sources=planned.sources,
             label=wanted.label,
         )
         created = storage.create(output.plan(number), data)
         failpoints.point("after plan")
 
 
-def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Unit] | None]:
-    """Return the plan of `output`, and the units of the next segment; None where no segment is to be added."""
+def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Units] | None]:
+    """Return the plan of `output`, and the units of the next segment; None where no segment is to be added.
+
+    Shards that are in a segment already are not read: they are compared by their listing.
+    """
     segments = load_segments(output)
     for segment in segments:
         if segment.job != wanted.job:
@@ -119,21 +122,40 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     has_moved = bool(bound) and not wanted.label and _sources_moved(output, segments, wanted)
     _require_same_recipe(output, bound, wanted)
     if bound and wanted.label:
-        return Planned(segments, [], []), None
-    fresh, changed, gone = compare(wanted.ranges, _planned_ranges(output, len(segments)))
+        return Planned(segments), None
+    shards = {name: store.shards for name, store in wanted.sources.items()}
+    found, gone = compare(shards, _planned_ranges(output, len(segments)))
     if has_moved and gone:
         raise UserError(
             f"{output.url}: not the same store at another place: {len(gone)} inputs that were planned, such as "
             f"{gone[0]}, are not there; give the right place, or another output"
         )
+    changed = {name: _changed(store, found[name]) for name, store in wanted.sources.items()}
     if wanted.label:
         _require_alike_elsewhere(output, segments, wanted, changed)
-    if not fresh and not wanted.label:
-        return Planned(segments, changed, gone), None
+    fresh = {name: store.ranges_of(found[name].fresh) for name, store in wanted.sources.items()}
+    recorded = {name: _recorded(store, found[name].fresh, fresh[name]) for name, store in wanted.sources.items()}
+    planned = Planned(segments, [each for each in changed.values() if len(each)], gone, recorded)
+    if not any(map(len, fresh.values())) and not wanted.label:
+        return planned, None
     _require_no_traces(output, len(segments))
-    units = wanted.cut(fresh, len(segments))
+    units = [each for each in wanted.cut([each for each in fresh.values() if len(each)], len(segments)) if len(each)]
     # An empty segment would be followed by another empty one, without end.
-    return Planned(segments, changed, gone), units if units or wanted.label else None
+    return planned, units if units or wanted.label else None
+
+
+def _changed(store: Store, found: Found) -> storage.Entries:
+    """Return the shards that have changed; those at another place are compared by the encoded bytes of their rows."""
+    sizes = store.ranges_of(found.elsewhere).sizes_of(found.elsewhere)
+    return store.shards.take(np.union1d(found.changed, found.elsewhere[sizes != found.planned_sizes]))
+
+
+def _recorded(store: Store, read: np.ndarray, fresh: Ranges) -> PlannedSource:
+    """Return a source as a segment records it that was planned from `fresh`, the ranges of the shards just read."""
+    empty = empty_shards(store.shards, read, fresh)
+    for each in empty:
+        log.warning("%s", each.below(store.url))
+    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *empty))
 
 
 def _require_no_traces(output: Output, number: int) -> None:
@@ -147,45 +169,6 @@ def _require_no_traces(output: Output, number: int) -> None:
             f"{output.plan(number)} is missing, and units of it are committed, such as {min(found)}; put it back from "
             "a copy, or give another output"
         )
-
-
-def compare(
-    ranges: Sequence[Range], planned: Iterable[tuple[str, str, str, str, int]]
-) -> tuple[list[Range], list[str], list[str]]:
-    """Return new ranges, changed URLs, and the names of some inputs that are gone.
-
-    The ranges are those of shards that were never planned; the URLs are those of shards that have changed since they
-    were planned. `planned` has source, shard, url, version and size of every planned range. A shard at its old place is
-    compared by its version; one at another place, where its version says nothing, by its size. A pure function.
-    """
-    kept = [piece for piece in ranges if piece.rows]  # a range without rows is in no unit, so always new
-    number: dict[tuple[str, str], int] = {}
-    first: list[Range] = []
-    sizes: list[int] = []
-    for piece in kept:
-        i = number.setdefault((piece.source, piece.shard), len(first))
-        if i == len(first):
-            first.append(piece)
-            sizes.append(0)
-        sizes[i] += piece.size
-    known, differs, elsewhere = (np.zeros(len(first), bool) for _ in range(3))
-    planned_sizes = np.zeros(len(first), np.int64)
-    gone: dict[str, None] = {}
-    for source, shard, url, version, size in planned:
-        at = number.get((source, shard))
-        if at is None:
-            if len(gone) < _MOST_GONE:
-                gone[shard] = None
-            continue
-        known[at] = True
-        if url == first[at].url:
-            differs[at] |= version != first[at].version
-        else:
-            elsewhere[at] = True
-            planned_sizes[at] += size
-    differs |= elsewhere & (planned_sizes != np.array(sizes, np.int64))
-    fresh = [piece for piece in kept if not known[number[piece.source, piece.shard]]]
-    return fresh, [first[i].url for i in np.flatnonzero(differs)], list(gone)
 
 
 def _require_same_recipe(output: Output, bound: Sequence[Segment], wanted: Request) -> None:
@@ -240,7 +223,7 @@ def _sources_moved(output: Output, segments: Sequence[Segment], wanted: Request)
 
 
 def _require_alike_elsewhere(
-    output: Output, segments: Sequence[Segment], wanted: Request, changed: Sequence[str]
+    output: Output, segments: Sequence[Segment], wanted: Request, changed: Mapping[str, storage.Entries]
 ) -> None:
     """Raise UserError where a named source has moved and files of known names have changed there.
 
@@ -248,29 +231,24 @@ def _require_alike_elsewhere(
     """
     before = {name: source.url for segment in segments for name, source in segment.sources.items()}
     for name, source in wanted.sources.items():
-        there = [url for url in changed if url.startswith(f"{source.url}/")]
-        if there and before.get(name, source.url) != source.url:
+        if len(there := changed[name]) and before.get(name, source.url) != source.url:
             raise UserError(
                 f"{output.url}: source {name} was at {before[name]} and is at {source.url} now, where {len(there)} "
-                f"files of known names are others, such as {there[0]}; they would be left out: give them new names, or "
-                "the source another name"
+                f"files of known names are others, such as {there[0].url}; they would be left out: give them new "
+                "names, or the source another name"
             )
 
 
-def _planned_ranges(output: Output, segments: int) -> Iterator[tuple[str, str, str, str, int]]:
-    """Yield source, shard, url, version and size of every range of the plan, segment by segment.
+def _planned_ranges(output: Output, segments: int) -> Iterator[pa.Table]:
+    """Yield source, shard, url, version and size of every range of the plan, some at a time, segment by segment.
 
     Every part of a segment covers all its inputs, so the ranges of one part are enough.
     """
-    names = ("source", "shard", "url", "version", "size")
+    names = ["source", "shard", "url", "version", "size"]
     columns = ["part", *(f"ranges.list.element.{name}" for name in names)]
-
-    def read(file: Any) -> pa.Table:
-        table = pq.ParquetFile(file, page_checksum_verification=True).read(columns)
-        return table.filter(pc.equal(table["part"], table["part"][0])) if len(table) else table
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for table in threads.map(lambda number: read_plan(output.plan(number), read), range(segments)):
-            for of_units in table["ranges"].chunks:
-                ranges = of_units.flatten()
-                yield from zip(*(ranges.field(name).to_pylist() for name in names), strict=True)
+    first = dict[str, str]()
+    for url, table in plan_tables(map(output.plan, range(segments)), columns):
+        part = first.setdefault(url, table["part"][0].as_py())
+        for of_units in table.filter(pc.equal(table["part"], part))["ranges"].chunks:
+            ranges = of_units.flatten()
+            yield pa.table([ranges.field(name) for name in names], names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -150,9 +151,9 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     rows = [[name, *(cell for metric in on_pairs for cell in _cells(metric, s))] for name, s in summary.items()]
     kid_name = evaluation.features.kid_name if evaluation.features else ""
     kids = [[name, f"{s[kid_name]:.4f}"] for name, s in summary.items() if kid_name in s]
-    quarantined = list(
-        quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet"))
-    )
+    lines = quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet"))
+    quarantined = list(itertools.islice(lines, MOST_QUARANTINE_LINES))
+    count = len(quarantined) + sum(1 for _ in lines)
     report = Report(
         title="Evaluation of a translated store",
         status="complete",
@@ -167,8 +168,8 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
             *_kid_table(evaluation.features, kids),
         ],
         sheet_png=sheet,
-        quarantine=quarantined[:MOST_QUARANTINE_LINES],
-        quarantine_total=len(quarantined),
+        quarantine=quarantined,
+        quarantine_total=count,
     )
     output = storage.absolute(config.output)
     storage.replace(storage.join(output, "scores.json"), json.dumps(summary, indent=1).encode())

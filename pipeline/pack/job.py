@@ -82,7 +82,7 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         output=output,
         sources={"": source},
         recipe=recipe,
-        limits=config.limits,
+        limits=lambda rows: config.limits,
         workloads=[work],
         moved=config.moved,
         set_aside_changed=config.on_changed == "set_aside",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline import images
+from pipeline import images, storage
 from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import CARD, Output, load_unit
-from pipeline.engine.records.units import Segment, passed_over, segment_of
+from pipeline.engine.records.units import Segment, passed_over
 from pipeline.errors import StorageError, printable
 from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.report.contact_sheet import contact_sheet, fitted
@@ -29,6 +31,7 @@ Cards = Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
 
 MOST_QUARANTINE_LINES = 200
 SHEET_ROWS = 12
+_THREADS = 8
 
 # Because of this head `datasets.load_dataset(OUTPUT)` reads only data/, from the first shard on. Without it the
 # quarantine and the plan would be taken for data, too.
@@ -86,9 +89,11 @@ def output_report(
 ) -> Report:
     """Return the report of a finished output: counts, quarantined inputs and reasons, and a few of its images."""
     total = finish.totals(manifest)
-    lines = list(quarantine_lines(output.at(name) for name in manifest["quarantine"].to_pylist() if name))
+    shards = pc.drop_null(manifest["quarantine"]).to_pylist()
+    lines = list(itertools.islice(quarantine_lines(map(output.at, shards)), MOST_QUARANTINE_LINES))
     reasons = Counter(line.reason for line in lines)
-    size = sum(manifest["data_size"].to_pylist())
+    why = "Why" if len(lines) == total.quarantined else f"Why, of the first {len(lines)}"
+    size = pc.sum(manifest["data_size"], min_count=0).as_py()
     return Report(
         title=title,
         status="complete",
@@ -104,11 +109,11 @@ def output_report(
             *_arithmetic(segments[-1]),
             *(("passed over", line) for line in passed_over(segments)),
         ],
-        tables=[Table(title="Why", columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
+        tables=[Table(title=why, columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
         if reasons
         else [],
         sheet_png=_sample_sheet(output, sources, _newest(output, manifest), input_column),
-        quarantine=lines[:MOST_QUARANTINE_LINES],
+        quarantine=lines,
         quarantine_total=total.quarantined,
     )
 
@@ -126,29 +131,34 @@ def _arithmetic(segment: Segment) -> Iterator[tuple[str, str]]:
 
 
 def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:
-    """Yield every row of these quarantine shards, in their order."""
-    for url in urls:
-        for row in shard.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist():
-            yield QuarantineLine(**row)
+    """Yield every row of these quarantine shards, in their order; a few shards are read before they are asked for."""
+
+    def read(url: str) -> list[QuarantineLine]:
+        rows = shard.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist()
+        return [QuarantineLine(**row) for row in rows]
+
+    for lines in storage.ahead(read, urls, _THREADS):
+        yield from lines
 
 
-def _newest(output: Output, manifest: pa.Table) -> list[dict[str, Any]]:
+def _newest(output: Output, manifest: pa.Table) -> pa.Table:
     """Return the units with rows of the last segment that has any; those whose data was deleted are left out."""
-    made = [row for row in finish.with_data(output, manifest).to_pylist() if row["ok"]]
-    return [row for row in made if segment_of(row["unit"]) == segment_of(made[-1]["unit"])]
+    made = finish.with_data(output, manifest)
+    made = made.filter(pc.greater(made["ok"], 0))
+    return made.filter(pc.starts_with(made["unit"], made["unit"][-1].as_py().split("-")[0])) if len(made) else made
 
 
-def _sample_sheet(
-    output: Output, sources: Sequence[Store], units: Sequence[Mapping[str, Any]], input_column: str | None
-) -> bytes | None:
+def _sample_sheet(output: Output, sources: Sequence[Store], units: pa.Table, input_column: str | None) -> bytes | None:
     """Return a sheet of the first images of the first units of each part; next to a translation, its input."""
     samples: list[tuple[str, list[np.ndarray]]] = []
     of_sources = {column for store in sources for column in image_columns(store.schema)}
     names = ["key", "source_key", *dict.fromkeys(["image", "image_a", "image_b", *sorted(of_sources)])]
     columns: list[str] = []
-    parts = {unit["data"].rpartition("/")[0] for unit in units}
+    parts = {data.rpartition("/")[0] for data in units["data"].to_pylist()}
     left = Counter(dict.fromkeys(parts, -(-SHEET_ROWS // max(len(parts), 1))))
-    for made in units:
+    for made in (row for batch in units.to_batches(SHEET_ROWS) for row in batch.to_pylist()):
+        if not any(left.values()):
+            break
         part = made["data"].rpartition("/")[0]
         if not left[part] or not made["data"].startswith("data/"):
             continue

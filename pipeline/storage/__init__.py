@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from pipeline import lazy
 
 if TYPE_CHECKING:
+    from pipeline.storage.entries import Entries, Entry
     from pipeline.storage.exclusive import on_disk
+    from pipeline.storage.in_flight import ahead, told
     from pipeline.storage.listing import (
-        Entry,
         Listing,
         PassedOver,
         exists,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from pipeline.storage.walk import Tally
 
 __all__ = [
+    "Entries",
     "Entry",
     "Listing",
     "PassedOver",
@@ -66,6 +68,7 @@ __all__ = [
     "abort_upload",
     "absolute",
     "age_s",
+    "ahead",
     "check_output",
     "create",
     "delete",
@@ -92,14 +95,16 @@ __all__ = [
     "require_empty",
     "room_for_names",
     "stat_file",
+    "told",
 ]
 
 __getattr__ = lazy.names_of(
     __name__,
     {
+        "in_flight": ("ahead", "told"),
+        "entries": ("Entries", "Entry"),
         "exclusive": ("on_disk",),
         "listing": (
-            "Entry",
             "Listing",
             "PassedOver",
             "exists",

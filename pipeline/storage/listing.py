@@ -9,9 +9,9 @@ from __future__ import annotations
 import datetime
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
@@ -20,24 +20,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
 from pipeline.storage import client, s3
+from pipeline.storage.entries import Columns, Entries, Entry
 from pipeline.storage.retry import retrying
 from pipeline.storage.urls import escaped, filesystem, is_text, unescaped
-from pipeline.storage.walk import Found, Tally, version_of, walk
+from pipeline.storage.walk import Tally, version_of, walk
 
 UNHOLDABLE = "names that a plan cannot hold"
 FOLDER_MARKERS = "objects with content whose name ends with a slash"
-
-
-class Entry(NamedTuple):
-    """Listed object."""
-
-    name: str
-    """Path relative to the listed prefix, with `/` between its parts; bytes that are not UTF-8 appear as \\xNN."""
-    url: str
-    size: int
-    """Number of bytes."""
-    version: str
-    """Value that changes with the content: an etag on an object store, size and mtime on a disk."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +48,18 @@ class PassedOver:
 class Listing:
     """Content of a prefix of inputs."""
 
-    entries: list[Entry]
+    entries: Entries
     """Objects, sorted by name."""
     tally: Tally
     """Counts of everything below the prefix that is not among the entries, by reason."""
 
 
-def list_files(url: str, suffix: str = "") -> list[Entry]:
-    """Return every object below `url` whose name ends with `suffix`, sorted by name; an empty list where there is none.
+def list_files(url: str, suffix: str = "") -> Entries:
+    """Return every object below `url` whose name ends with `suffix`, sorted by name; nothing where there is none.
 
     Raises StorageError where a folder below `url` cannot be listed.
     """
-    return sorted(entry for entry in _listed(url, Tally(), dots=True) if entry.name.endswith(suffix))
+    return _listed(url, Tally(), dots=True, wants=lambda name: name.endswith(suffix))
 
 
 def list_inputs(url: str, *, wants: Callable[[str], bool] = bool, enters: Callable[[str], bool] = bool) -> Listing:
@@ -81,8 +70,7 @@ def list_inputs(url: str, *, wants: Callable[[str], bool] = bool, enters: Callab
     Raises StorageError where a folder below `url` cannot be listed.
     """
     tally = Tally(wants)
-    listed = _listed(url, tally, dots=False, enters=enters)
-    return Listing(sorted(entry for entry in listed if wants(entry.name)), tally)
+    return Listing(_listed(url, tally, dots=False, wants=wants, enters=enters), tally)
 
 
 def passed_over(tally: Tally) -> tuple[PassedOver, ...]:
@@ -142,18 +130,21 @@ def is_leftover(name: str) -> bool:
     return base.startswith(".") and base.endswith(".tmp")
 
 
-def _listed(url: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool] = bool) -> Iterator[Entry]:
+def _listed(
+    url: str,
+    tally: Tally,
+    *,
+    dots: bool,
+    wants: Callable[[str], bool],
+    enters: Callable[[str], bool] = bool,
+) -> Entries:
     fs, path = filesystem(url)
     path, base = path.rstrip("/"), url.rstrip("/")
     if isinstance(fs, LocalFileSystem):
-        for name, size, version in _walked(path or "/", url, tally, dots, enters):
-            if (held := _held_name(path, name)) is None:
-                tally.add(UNHOLDABLE, escaped(name))
-            else:
-                yield Entry(held, f"{base}/{held}", size, version)
-        return
-    found_there = s3.find(fs, path, url) if client.is_s3(fs) else retrying(lambda: _found(fs, path), url)
-    for found, info in found_there.items():
+        return _walked(path, base, tally, dots=dots, wants=wants, enters=enters)
+    found_there = s3.find(fs, path, url) if client.is_s3(fs) else retrying(lambda: _found(fs, path), url).items()
+    columns = Columns(base)
+    for found, info in found_there:
         name = found[len(path) + 1 :]
         if not name or info["type"] != "file":
             continue
@@ -164,17 +155,28 @@ def _listed(url: str, tally: Tally, *, dots: bool, enters: Callable[[str], bool]
                 tally.add(FOLDER_MARKERS, name)
         elif not is_text(name) or "?versionId=" in name:  # the S3 client reads this as an object's version
             tally.add(UNHOLDABLE, escaped(name))
-        else:
-            yield Entry(name, f"{base}/{name}", info["size"], _version(info))
+        elif wants(name):
+            columns.add(name, info["size"], _version(info))
+    return columns.entries()
 
 
-def _walked(path: str, url: str, tally: Tally, dots: bool, enters: Callable[[str], bool]) -> list[Found]:
-    def attempt() -> list[Found]:
+def _walked(
+    path: str, base: str, tally: Tally, *, dots: bool, wants: Callable[[str], bool], enters: Callable[[str], bool]
+) -> Entries:
+    """List a folder on a disk; `base` is its URL."""
+
+    def attempt() -> Columns:
         tally.counts.clear()
-        return list(walk(path, tally, dots=dots, enters=enters))
+        columns = Columns(base)
+        for name, size, version in walk(path or "/", tally, dots=dots, enters=enters):
+            if (held := _held_name(path, name)) is None:
+                tally.add(UNHOLDABLE, escaped(name))
+            elif wants(held):
+                columns.add(held, size, version)
+        return columns
 
     try:
-        return retrying(attempt, url)
+        return retrying(attempt, base).entries()
     except OSError as error:
         raise StorageError(
             f"{escaped(str(error.filename or path))}: cannot be listed ({error.strerror or error}), and what is in it "

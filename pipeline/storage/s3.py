@@ -234,14 +234,12 @@ def is_refused_condition(error: BaseException) -> bool:
 # --- listing -----------------------------------------------------------------------------------------------------
 
 
-def find(fs: AsyncFileSystem, path: str, url: str) -> dict[str, dict[str, Any]]:
-    """Return every object below a path, as `fs.find` describes them; each page of the listing is retried by itself."""
+def find(fs: AsyncFileSystem, path: str, url: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every object below a path with its path, as `fs.find` describes them; each page is retried by itself."""
     asked, bucket = _below(fs, path)
-    return {
-        f"{bucket}/{item['Key']}": item | {"type": "file", "size": item["Size"]}
-        for page in _pages(fs, url, "list_objects_v2", asked, {"ContinuationToken": "NextContinuationToken"})
-        for item in page.get("Contents", ())
-    }
+    for page in _pages(fs, url, "list_objects_v2", asked, {"ContinuationToken": "NextContinuationToken"}):
+        for item in page.get("Contents", ()):
+            yield f"{bucket}/{item['Key']}", item | {"type": "file", "size": item["Size"]}
 
 
 def _pages(

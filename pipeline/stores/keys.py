@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -116,19 +117,22 @@ class _Spread:
     def __init__(self, stack: contextlib.ExitStack) -> None:
         """Open the files, which are gone when `stack` is closed."""
         self._files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(_PARTITIONS)]  # noqa: SIM115
-        self._waiting: list[int] = []
+        self._waiting = array("q")
 
-    def add(self, names: Sequence[str]) -> None:
-        self._waiting += map(hash, names)
+    def add(self, names: Iterable[str]) -> None:
+        self._waiting.extend(map(hash, names))
         if len(self._waiting) >= _NAMES:  # names may come one by one
             self._write()
 
     def _write(self) -> None:
         hashes = np.array(self._waiting, np.int64)
+        partitions = hashes % _PARTITIONS
+        hashes = hashes[np.argsort(partitions, kind="stable")]
+        ends = np.cumsum(np.bincount(partitions, minlength=_PARTITIONS))
         with storage.on_disk(tempfile.gettempdir(), "free some space, or set TMPDIR to another disk"):
-            for i in np.unique(hashes % _PARTITIONS):
-                self._files[i].write(hashes[hashes % _PARTITIONS == i].tobytes())
-        self._waiting = []
+            for file, part in zip(self._files, np.split(hashes, ends[:-1]), strict=True):
+                file.write(part.tobytes())
+        self._waiting = array("q")
 
     def partitions(self) -> Iterator[np.ndarray]:
         """Yield the hashes of each file, int64."""

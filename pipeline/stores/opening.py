@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.errors import UserError
@@ -41,24 +42,22 @@ def open_store(url: str, *, alike: bool = True) -> Store:
         raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
     single = form_of(url)
     if single and single.stands_alone and "*" not in url and (entry := storage.stat_file(url)) is not None:
-        return single.open(url, [entry], alike=alike)
+        return single.open(url, storage.Entries.of([entry._replace(name=url.rpartition("/")[2])]), alike=alike)
     listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
     entries, tally, root = listing.entries, listing.tally, url
     base = _pattern(url)[0] if "*" in url else url
-    if not entries:
+    if not len(entries):
         raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
-    names = {entry.name for entry in entries}
-    if "_transdomain/job.json" in names:
-        _require_finished(url, names)
-        entries, root = [e._replace(name=e.name[5:]) for e in entries if e.name.startswith("data/")], f"{url}/data"
-    nested = [] if root != url else naming.roots_of_outputs(entry.name for entry in entries)
+    if entries.has("_transdomain/job.json"):
+        _require_finished(url, entries)
+        entries, root = entries.inside("data/"), f"{url}/data"
+    nested = [] if root != url else naming.roots_of_outputs(entries)
     for prefix in nested:
-        below = {entry.name.removeprefix(prefix) for entry in entries if entry.name.startswith(prefix)}
-        _require_finished(f"{base}/{prefix}".rstrip("/"), below)
+        _require_finished(f"{base}/{prefix}".rstrip("/"), entries.inside(prefix) if prefix else entries)
     if len(nested) > 1 and "*" not in url:
         raise _several(url, nested)
     form, inputs = inputs_among(entries, tally)
-    if not inputs:
+    if not len(inputs):
         raise _no_input(url, listing)
     for other in FORMS:
         count, example = tally.counts.get(passed_over_beside(other, form), (0, ""))
@@ -71,20 +70,20 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     return replace(store, root=root, passed_over=passed_over, links=tally.followed)
 
 
-def _require_finished(url: str, names: Collection[str]) -> None:
+def _require_finished(url: str, entries: storage.Entries) -> None:
     """Raise UserError where the output of a job is not complete: no mark, or one with another number of segments.
 
     The number differs after a run that was killed while another one planned.
     """
-    mark = storage.read_if_there(f"{url}/_SUCCESS") if "_SUCCESS" in names else None
-    planned = sum(name.startswith("_transdomain/plan/") and not storage.is_leftover(name) for name in names)
+    mark = storage.read_if_there(f"{url}/_SUCCESS") if entries.has("_SUCCESS") else None
+    planned = sum(not storage.is_leftover(entry.name) for entry in entries[entries.below("_transdomain/plan/")])
     if mark is None or marked_segments(mark) != planned:
         raise UserError(f"{url}: the job that writes this store has not finished; run its command again first")
 
 
 def _no_input(url: str, listing: storage.Listing) -> UserError:
-    names = (entry.name for entry in listing.entries)
-    if children := sorted({name.split("/")[0] for name in names if name.endswith("/_SUCCESS")}):
+    marks = pc.ends_with(listing.entries.names, "/_SUCCESS")
+    if children := sorted({name.split("/")[0] for name in listing.entries.names.filter(marks).to_pylist()}):
         return _several(url, children)
     none = " and ".join(f"no {form.one}" for form in FORMS)
     return UserError(f"{url}: {none} below it{_besides(listing.tally)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -113,7 +114,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     earlier = earlier_names(source.schema, column)
     check_columns(source, set(source.schema.names) - earlier.keys(), column)
     check_job(output, "translate")
-    work = Work(source, column, resized_to(config.size, model), source.rows)
+    work = Work(source, column, resized_to(config.size, model), lambda: source.rows)
     recorded = _recorded(output)
     arithmetic, figures = arithmetic_for(model, config, recorded, output, compute, work)
     recipe = model.recipe(arithmetic) | {
@@ -154,7 +155,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         recipe=recipe,
         measured=figures.record(),
         cut_by_rate=is_cut_by_rate(config, model, recorded[0], work),
-        limits=fitted_limits(config, [(arithmetic, figures, work)]),
+        limits=functools.partial(fitted_limits, config, [(arithmetic, figures, work)]),
         workloads=[workload],
         moved=config.moved,
         set_aside_changed=config.on_changed == "set_aside",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,7 +39,8 @@ class Work:
     column: str
     side: int | None
     """Side, in pixels, that they are resized to; None for their own size."""
-    images: int
+    rows: Callable[[], int]
+    """Function that says how many of the images are to be translated; it may read the footers of all shards."""
 
     @functools.cached_property
     def sizes(self) -> Sequence[Size]:
@@ -53,21 +54,20 @@ class Work:
 
     def planned(self) -> Planned:
         """Return what can be sent to another process."""
-        return Planned(self.images, self.sizes)
+        return Planned(self.rows(), self.sizes)
 
 
-def fitted_limits(options: TranslationOptions, models: Sequence[tuple[Arithmetic, Figures, Work]]) -> Limits:
-    """Return the limits of a unit, in rows: by the rate of the slowest model and the number of actors, and so many that
-    images of an ordinary size may all be held at once.
+def fitted_limits(options: TranslationOptions, models: Sequence[tuple[Arithmetic, Figures, Work]], rows: int) -> Limits:
+    """Return the limits of a unit where `rows` are planned: by the rate of the slowest model and the number of actors,
+    and so many that images of an ordinary size may all be held at once.
     """
     limits = options.limits
     if limits.rows is not None:
         return limits
     measured = [each for each in models if each[1].seconds]
     if measured:
-        seconds, actors, rows = max(
-            (figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors, work.source.rows)
-            for made, figures, work in measured
+        seconds, actors = max(
+            (figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors) for made, figures, work in measured
         )
         at_once = max(_images_at_once(made, work) for made, _, work in measured)
         limits = limits.fitted(rows, seconds=seconds, actors=actors, at_once=at_once)
@@ -86,10 +86,10 @@ def sample_sizes(source: Store, column: str) -> Sequence[Size]:
 
     They are the recorded ones, where the store has them, else those of the first files of a folder.
     """
-    first = [piece for piece in source.ranges if piece.rows]
+    first = source.first_rows(_SAMPLE)
     try:
         if column == "image" and {"width", "height"} <= set(source.schema.names):
-            rows = read_rows(first_rows(first, _SAMPLE), ("width", "height")).to_pylist()
+            rows = read_rows(first, ("width", "height")).to_pylist()
             return [(row["height"], row["width"]) for row in rows if row["width"] and row["height"]]
         if form_of_ranges(first).names_are_keys:
             return _decoded_sizes(first_rows(first, _FILES), column)

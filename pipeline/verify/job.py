@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline import images, storage
 from pipeline.engine.completion import finish
-from pipeline.engine.records.layout import CARD, VERDICTS, Output, listed_files
-from pipeline.engine.records.units import passed_over, segment_of
+from pipeline.engine.records.layout import CARD, VERDICTS, Output, listed_files, load_units
+from pipeline.engine.records.units import Unit, passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
 from pipeline.recipe import fingerprint
 from pipeline.stores.forms.registry import form_of, writable_forms
@@ -20,6 +23,8 @@ from pipeline.verify.records import Records, check_derived, read_records
 from pipeline.verify.units import Claims, check_unit, check_waiting
 
 _THREADS = 8
+_ROWS = 4096
+"""Units whose records are Python objects at a time."""
 _OWN = ("_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html", CARD, "_SUCCESS")
 _OWN_FOLDERS = ("_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/")
 _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSIONS)
@@ -50,50 +55,22 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     """
     output = Output(storage.absolute(url))
     entries = storage.list_files(output.url)
-    names = [entry.name for entry in entries]
-    if not any(name == "_transdomain/job.json" or name.startswith("_transdomain/plan/") for name in names):
+    if not entries.has("_transdomain/job.json") and not len(entries[entries.below("_transdomain/plan/")]):
         raise UserError(
             f"{url}: not the output of a job (no _transdomain/job.json); verify what pack, translate or augment wrote"
         )
-    records, faults = read_records(output, names)
-    retired = output.retired_segments()
-    # pack keeps its keys in `key`; the columns that it carries over may have any other name, even `source_key`.
-    key_columns = {s.number: "key" if s.job == "pack" else "source_key" for s in records.segments}
-    claims = [
-        Claims(
-            unit=unit,
-            commit=records.commits[unit.id],
-            manifest=records.manifest.get(unit.id),
-            key_column=key_columns[segment_of(unit.id)],
-            given_up=segment_of(unit.id) in retired,
-        )
-        for unit in records.units
-        if unit.id in records.commits
-    ]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = list(threads.map(lambda claim: _check(output, claim, source), claims))
-        waiting = [unit for unit in records.units if unit.id not in records.commits]
-        made_by = {segment.number: fingerprint(segment.recipe) for segment in records.segments}
-        present = set(names)
-        found_waiting = threads.map(
-            lambda unit: list(check_waiting(output, unit, made_by[segment_of(unit.id)], present)), waiting
-        )
-        faults += [fault for wrong in found_waiting for fault in wrong]
-    sound = [
-        claim.commit
-        for claim, wrong in zip(claims, found, strict=True)
-        if all(fault.name == f"unit {claim.unit.id}" and fault.of_source for fault in wrong) and not claim.given_up
-    ]
-    faults += [fault for wrong in found for fault in wrong]
+    records, faults = read_records(output, entries)
+    sound, wrong = _check_units(output, records, entries, source)
+    faults += wrong
     if records.plan_is_whole:
-        faults += _strangers(output, names, records, claims)
-    doubled = duplicate_keys(lambda: finish.keys_of(output, finish.manifest_table(sound)))
+        faults += _strangers(output, entries, records)
+    doubled = duplicate_keys(lambda: finish.keys_of(output, sound))
     faults += [
         Fault(name=f"key {key}", what="occurs more than once", remedy="make the output anew from unique keys")
         for key in doubled
     ]
-    total = finish.totals(finish.manifest_table([claim.commit for claim in claims]))
-    if records.plan_is_whole and len(claims) == len(records.units):
+    total = finish.totals(records.commits)
+    if records.plan_is_whole and len(records.commits) == len(records.units):
         faults += check_derived(output, records, total)
     return Verdict(
         url=output.url,
@@ -106,6 +83,53 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     )
 
 
+def _check_units(
+    output: Output, records: Records, entries: storage.Entries, source: bool
+) -> tuple[pa.Table, list[Fault]]:
+    """Return the rows of `records.commits` whose units' data is sound and there for readers, and the faults of all.
+
+    Units are read from the plan and checked some at a time.
+    """
+    retired = output.retired_segments()
+    made_by = {segment.number: fingerprint(segment.recipe) for segment in records.segments}
+    # pack keeps its keys in `key`; the columns that it carries over may have any other name, even `source_key`.
+    key_columns = {s.number: "key" if s.job == "pack" else "source_key" for s in records.segments}
+
+    def claims() -> Iterator[Claims | Unit]:
+        """Yield every unit of the plan, in order: with what is said of it where it has a sound commit, else alone."""
+        commits = (row for batch in records.commits.to_batches(_ROWS) for row in batch.to_pylist())
+        commit = next(commits, None)
+        for segment in records.segments:
+            for unit in load_units(output, segment.number):
+                if commit is None or commit["unit"] != unit.id:
+                    yield unit
+                    continue
+                yield Claims(
+                    unit=unit,
+                    commit=commit,
+                    fingerprint=made_by[segment.number],
+                    manifest=functools.partial(records.manifest_row, unit.id),
+                    key_column=key_columns[segment.number],
+                    given_up=segment.number in retired,
+                )
+                commit = next(commits, None)
+
+    def check(claim: Claims | Unit) -> tuple[bool, bool, list[Fault]]:
+        """Return whether a unit has a sound commit, whether its data is sound and there, and its faults."""
+        if isinstance(claim, Unit):
+            return False, False, list(check_waiting(output, claim, made_by[segment_of(claim.id)], entries))
+        wrong = _check(output, claim, source)
+        of_source = all(fault.name == f"unit {claim.unit.id}" and fault.of_source for fault in wrong)
+        return True, of_source and not claim.given_up, wrong
+
+    sound, faults = list[bool](), list[Fault]()
+    for committed, good, wrong in storage.ahead(check, claims(), _THREADS):
+        faults += wrong
+        if committed:
+            sound.append(good)
+    return records.commits.filter(pa.array(sound, pa.bool_())), faults
+
+
 def _check(output: Output, claim: Claims, source: bool) -> list[Fault]:
     """Return the faults of a unit; a unit that cannot be read hides no others."""
     try:
@@ -115,25 +139,35 @@ def _check(output: Output, claim: Claims, source: bool) -> list[Fault]:
         return [Fault(name=f"unit {claim.unit.id}", what=what, remedy="make it readable, or repair its storage")]
 
 
-def _strangers(output: Output, names: Sequence[str], records: Records, claims: Sequence[Claims]) -> Iterator[Fault]:
+def _names_of_waiting(output: Output, units: pa.Table) -> Iterator[str]:
+    """Yield the names of what a killed run may have left of units without a commit, which wait for one."""
+    for row in units.to_pylist():
+        unit = Unit(row["unit"], (), row["part"])
+        for url in (*(output.data(unit, form) for form in writable_forms()), output.quarantine(unit.id)):
+            yield url.removeprefix(f"{output.url}/")
+
+
+def _strangers(output: Output, entries: storage.Entries, records: Records) -> Iterator[Fault]:
     """Yield objects of no planned unit, in the output's folders or where readers would take them for data."""
-    known = {said["name"] for claim in claims for kind in ("data", "quarantine") if (said := claim.said(kind))}
-    for unit in records.units:
-        if unit.id not in records.commits:  # what a killed run left there still waits for its commit
-            waiting = [output.data(unit, form) for form in writable_forms()] + [output.quarantine(unit.id)]
-            known.update(url.removeprefix(f"{output.url}/") for url in waiting)
+    known = [records.commits["data"], pc.drop_null(records.commits["quarantine"])]
+    waiting = records.units.filter(pc.invert(pc.is_in(records.units["unit"], records.commits["unit"].combine_chunks())))
+    known.append(pa.chunked_array([pa.array(_names_of_waiting(output, waiting), pa.string())]))
+    verdicts = [name for names in known for name in names.filter(pc.starts_with(names, VERDICTS)).to_pylist()]
     files_known = True
-    for name in [name for name in names if name in known and name.startswith(VERDICTS)]:
+    for name in verdicts:
         try:
-            known.update(f"data/{file.name}" for file in listed_files(output, name))
+            files = [f"data/{file.name}" for file in listed_files(output, name)] if entries.has(name) else []
+            known.append(pa.chunked_array([pa.array(files, pa.string())]))
         except (FileNotFoundError, DamagedError):
             files_known = False  # already reported as a fault; without its list, its files would look like strangers
-    given_up = {claim.commit["data"]["name"] for claim in claims if claim.given_up}
-    for name in names:
-        if name in given_up:
+    for name in finish.given_up(output, records.commits)["data"].to_pylist():
+        if entries.has(name):
             what = "is data that was given up, and is still there for readers"
             yield Fault(name=name, what=what, remove=(name,), remedy="--repair removes it")
-        if name in known or name in _OWN or name.startswith(_OWN_FOLDERS) or storage.is_hidden(name):
+    ours = pa.chunked_array([array for names in known for array in names.chunks], pa.string()).combine_chunks()
+    others = entries.names.cast(pa.string())
+    for name in others.filter(pc.invert(pc.is_in(others, ours))).to_pylist():
+        if name in _OWN or name.startswith(_OWN_FOLDERS) or storage.is_hidden(name):
             continue
         if name.startswith(("_quarantine/", VERDICTS)):
             yield Fault(name=name, what="belongs to no committed unit", remove=(name,))

@@ -6,17 +6,19 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 
 from pipeline import storage
 from pipeline.engine.completion import finish
 from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
-from pipeline.engine.records.layout import CARD, Output, encode_job, read_plan, unit_ids
-from pipeline.engine.records.units import Segment, Unit, decode_segment, decode_units, segment_of
+from pipeline.engine.records.layout import CARD, Output, encode_job, plan_tables, read_plan, unit_ids
+from pipeline.engine.records.units import PLAN_SCHEMA, Segment, decode_segment, segment_of
 from pipeline.recipe import fingerprint
 from pipeline.stores.mark import Totals, decode_mark, marked_segments
 from pipeline.verify.fault import Fault, rerun
@@ -29,42 +31,49 @@ _BACKUP = "put it back from a copy, or make the output anew under another name"
 
 
 class Records(NamedTuple):
-    """Records that can be read."""
+    """Records that can be read, in columns: there may be hundreds of thousands of units."""
 
     segments: list[Segment]
     plan_is_whole: bool
     """True where the whole plan can be read: without it, nobody can say what belongs to the output."""
-    units: list[Unit]
-    """Planned units, in the order of the plan."""
-    commits: dict[str, dict[str, Any]]
-    """Commits of planned units, by unit."""
-    manifest: dict[str, dict[str, Any]]
-    """Rows of the manifest by unit; empty where there is none."""
+    units: pa.Table
+    """Name, part and rows of the planned units, in the order of the plan."""
+    commits: pa.Table
+    """What the sound commits of planned units say, as rows of a manifest, in the order of the plan."""
+    manifest: pa.Table | None
+    """Manifest as it is there; None where it is missing or harmed."""
+
+    def manifest_row(self, unit: str) -> dict[str, Any] | None:
+        """Return what the manifest says of a unit; None where that is nothing."""
+        if self.manifest is None:
+            return None
+        rows: list[dict[str, Any]] = self.manifest.filter(pc.equal(self.manifest["unit"], unit)).to_pylist()
+        return rows[0] if rows else None
 
 
-def read_records(output: Output, names: Sequence[str]) -> tuple[Records, list[Fault]]:
-    """Read the records among the objects `names` of an output; return them and their faults."""
-    segments, units, faults = _read_plan(output, _below(names, _PLAN), _least_segments(output, names))
+def read_records(output: Output, entries: storage.Entries) -> tuple[Records, list[Fault]]:
+    """Read the records among the objects of an output; return them and their faults."""
+    segments, units, faults = _read_plan(output, _below(entries, _PLAN), _least_segments(output, entries))
     whole = not faults
     faults += _check_job(output, segments)
-    faults += _check_retired(output, _below(names, _RETIRED))
-    commits, wrong = _read_commits(output, segments, units, _below(names, _COMMITS), whole, _MARK in names)
+    faults += _check_retired(output, _below(entries, _RETIRED))
+    commits, wrong = _read_commits(output, segments, units, _below(entries, _COMMITS), whole, entries.has(_MARK))
     data = storage.read_if_there(output.manifest)
     table = finish.read_manifest(data) if data is not None else None
-    manifest = {row["unit"]: row for row in table.to_pylist()} if table is not None else {}
-    return Records(segments, whole, units, commits, manifest), faults + wrong
+    return Records(segments, whole, units, commits, table), faults + wrong
 
 
-def _least_segments(output: Output, names: Sequence[str]) -> int:
+def _least_segments(output: Output, entries: storage.Entries) -> int:
     """Return the least number of segments that mark and commits prove: a plan may have lost its end."""
-    commits = (re.fullmatch(r"(\d{6})-\d{6}\.json", name.removeprefix(_COMMITS)) for name in _below(names, _COMMITS))
-    mark = storage.read_if_there(output.success) if _MARK in names else None
+    commits = (re.fullmatch(r"(\d{6})-\d{6}\.json", name.removeprefix(_COMMITS)) for name in _below(entries, _COMMITS))
+    mark = storage.read_if_there(output.success) if entries.has(_MARK) else None
     marked = marked_segments(mark) if mark is not None else None
     return max([marked or 0, *(int(commit[1]) + 1 for commit in commits if commit)])
 
 
-def _below(names: Sequence[str], prefix: str) -> list[str]:
-    return [name for name in names if name.startswith(prefix) and not storage.is_hidden(name)]
+def _below(entries: storage.Entries, prefix: str) -> list[str]:
+    names: list[str] = entries[entries.below(prefix)].names.to_pylist()
+    return [name for name in names if not storage.is_hidden(name)]
 
 
 def _check_job(output: Output, segments: Sequence[Segment]) -> list[Fault]:
@@ -81,8 +90,8 @@ def _check_job(output: Output, segments: Sequence[Segment]) -> list[Fault]:
     return []
 
 
-def _read_plan(output: Output, names: Sequence[str], least: int) -> tuple[list[Segment], list[Unit], list[Fault]]:
-    segments, units, faults = list[Segment](), list[Unit](), list[Fault]()
+def _read_plan(output: Output, names: Sequence[str], least: int) -> tuple[list[Segment], pa.Table, list[Fault]]:
+    segments, found, faults = list[Segment](), [_heads(PLAN_SCHEMA.empty_table())], list[Fault]()
     for name in names:
         number = re.fullmatch(r"(\d{6})\.parquet", name.removeprefix(_PLAN))
         if number is None:
@@ -91,22 +100,32 @@ def _read_plan(output: Output, names: Sequence[str], least: int) -> tuple[list[S
         url = output.at(name)
         try:
             segment = read_plan(url, functools.partial(decode_segment, source=url))
-            of_segment = read_plan(url, decode_units)
-        except ValueError as error:
+            of_segment = pa.concat_tables([found[0], *(_heads(table) for _, table in plan_tables([url]))])
+        except (ValueError, KeyError) as error:
             faults.append(Fault(name=name, what=f"is harmed: {error}", remedy=_BACKUP))
             continue
-        rows = sum(unit.rows for unit in of_segment)
-        if segment.number != int(number[1]) or [u.id for u in of_segment] != unit_ids(segment) or rows != segment.rows:
+        rows = sum(of_segment["rows"].to_pylist())
+        if (segment.number, of_segment["unit"].to_pylist(), segment.rows) != (int(number[1]), unit_ids(segment), rows):
             faults.append(Fault(name=name, what="is not the segment that its name says", remedy=_BACKUP))
             continue
         segments.append(segment)
-        units += of_segment
+        found.append(of_segment)
+    units = pa.concat_tables(found)
     there = {int(name[len(_PLAN) :][:6]) for name in names if re.fullmatch(r"\d{6}\.parquet", name[len(_PLAN) :])}
     if not there and not least:
         return segments, units, [*faults, rerun(_PLAN, "is empty: nothing was planned yet")]
     for lost in sorted(set(range(max(least, *(number + 1 for number in there), 1))) - there):
         faults.append(Fault(name=f"{_PLAN}{lost:06d}.parquet", what="is missing", remedy=_BACKUP))
     return segments, units, faults
+
+
+def _heads(table: pa.Table) -> pa.Table:
+    """Return name and part of the units that these rows of a plan are, and the rows that their ranges have."""
+    ranges = table["ranges"].combine_chunks()
+    rows = pc.subtract(ranges.flatten().field("stop"), ranges.flatten().field("start"))
+    edges = np.concatenate([[0], np.cumsum(pc.fill_null(ranges.value_lengths(), 0))])
+    totals = np.concatenate([[0], np.cumsum(rows)])
+    return pa.table([table["unit"], table["part"], np.diff(totals[edges])], ["unit", "part", "rows"])
 
 
 def _check_retired(output: Output, names: Sequence[str]) -> list[Fault]:
@@ -127,43 +146,53 @@ def _check_retired(output: Output, names: Sequence[str]) -> list[Fault]:
 def _read_commits(
     output: Output,
     segments: Sequence[Segment],
-    units: Sequence[Unit],
+    units: pa.Table,
     names: Sequence[str],
     plan_is_whole: bool,
     marked: bool,
-) -> tuple[dict[str, dict[str, Any]], list[Fault]]:
+) -> tuple[pa.Table, list[Fault]]:
     made_by = {segment.number: fingerprint(segment.recipe) for segment in segments}
-    planned = {f"{_COMMITS}{unit.id}.json": unit for unit in units}
+    planned = dict(zip(units["unit"].to_pylist(), units["rows"].to_pylist(), strict=True))
 
     def read(name: str) -> dict[str, Any] | Fault:
-        unit = planned[name]
+        unit = _unit_of(name)
         try:
             record = decode_commit(output.at(name), storage.read(output.at(name)))
-            finish.require_commit_of(output, unit.id, made_by[segment_of(unit.id)], record)
+            finish.require_commit_of(output, unit, made_by[segment_of(unit)], record)
         except (ConflictError, FileNotFoundError) as error:
             why = str(error).removeprefix(output.at(name)).removesuffix(f"; {REMEDY}").strip()
-            return Fault(name=name, what=why or "is gone", remove=(name,), unit=unit.id)
-        if record["counts"]["inputs"] != unit.rows:
-            what = f"does not add up: unit {unit.id} has {unit.rows} rows, the commit {record['counts']}"
-            return Fault(name=name, what=what, remove=(name,), unit=unit.id)
+            return Fault(name=name, what=why or "is gone", remove=(name,), unit=unit)
+        if record["counts"]["inputs"] != planned[unit]:
+            what = f"does not add up: unit {unit} has {planned[unit]} rows, the commit {record['counts']}"
+            return Fault(name=name, what=what, remove=(name,), unit=unit)
         return record
 
-    known = [name for name in names if name in planned]
+    def sound() -> Iterator[dict[str, Any]]:
+        for each in storage.ahead(read, known, _THREADS):
+            if isinstance(each, Fault):
+                faults.append(each)
+            else:
+                yield each
+
+    known = [name for name in names if _unit_of(name) in planned]
     faults = [
         Fault(name=name, what=f"is of no planned unit: commit {name[len(_COMMITS) :]}", remove=(name,))
         for name in names
-        if name not in planned and plan_is_whole
+        if _unit_of(name) not in planned and plan_is_whole
     ]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = dict(zip(known, threads.map(read, known), strict=True))
-    faults += [each for each in found.values() if isinstance(each, Fault)]
+    commits = finish.manifest_table(sound())
     # A mark, where there is one, would keep the next run from looking at the commits.
     remove = (_MARK, _MANIFEST) if marked else ()
-    for name, unit in planned.items():
-        if name not in found:
-            what = "was planned and has no commit"
-            faults.append(Fault(name=f"unit {unit.id}", what=what, remove=remove, remedy="run the job's command again"))
-    return {planned[name].id: each for name, each in found.items() if not isinstance(each, Fault)}, faults
+    there = set(map(_unit_of, known))
+    for unit in (unit for unit in planned if unit not in there):
+        what = "was planned and has no commit"
+        faults.append(Fault(name=f"unit {unit}", what=what, remove=remove, remedy="run the job's command again"))
+    return commits, faults
+
+
+def _unit_of(commit: str) -> str:
+    """Return the unit that a commit of this name is of."""
+    return commit.removeprefix(_COMMITS).removesuffix(".json")
 
 
 def check_derived(output: Output, records: Records, total: Totals) -> list[Fault]:
@@ -178,11 +207,9 @@ def check_derived(output: Output, records: Records, total: Totals) -> list[Fault
     actual = {"segments": len(records.segments), **total._asdict()}
     if any(said[name] != value for name, value in actual.items()):
         faults.append(Fault(name=_MARK, what=f"says {_part(said, actual)}, found {actual}", remove=(_MARK,)))
-    commits = [records.commits[unit.id] for unit in records.units]
-    data = storage.read_if_there(output.manifest)
-    table = finish.read_manifest(data) if data is not None else None
-    if table is None or not table.equals(finish.manifest_table(commits)):
-        what = "is missing" if data is None else "is harmed" if table is None else "is not what the commits say"
+    if records.manifest is None or not records.manifest.equals(records.commits):
+        harmed = "is harmed" if records.manifest is None else "is not what the commits say"
+        what = harmed if storage.stat_file(output.manifest) else "is missing"
         faults.append(Fault(name=_MANIFEST, what=what, remove=(_MANIFEST, _MARK)))
     return faults + _check_card(output, said["card_sha256"])
 

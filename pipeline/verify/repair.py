@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.engine.records.layout import Output
+from pipeline.engine.records.layout import Output, load_unit
 from pipeline.errors import StorageError
 from pipeline.stores import SourceChangedError
 from pipeline.stores.tables.ranges import Range
@@ -34,13 +34,12 @@ def repair(verdict: Verdict) -> Repair:
     Sound objects are not touched. A unit whose source is gone or has changed keeps what it has.
     """
     output = Output(verdict.url)
-    units = {unit.id: unit for unit in verdict.records.units}
     left, names = list[tuple[Fault, str]](), dict[str, None]()
     for fault in verdict.faults:
         if not fault.remove:
             left.append((fault, fault.remedy))
             continue
-        why = _cannot_be_read(units[fault.unit].ranges) if fault.unit else ""
+        why = _cannot_be_read(load_unit(output, fault.unit).ranges) if fault.unit else ""
         if why:
             left.append((fault, f"its unit cannot be made again: {why}; put the source or the object back from a copy"))
         else:

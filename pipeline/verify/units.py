@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine.publishing.commit import QUARANTINE, REMEDY, ConflictError, read_account
-from pipeline.engine.records.account import CHANGED, counts
+from pipeline.engine.records.account import CHANGED, COUNTS, counts
 from pipeline.engine.records.layout import Output, form_of_data
 from pipeline.engine.records.units import Unit
 from pipeline.errors import StorageError
@@ -30,8 +30,11 @@ class Claims:
 
     unit: Unit
     commit: Mapping[str, Any]
-    manifest: Mapping[str, Any] | None
-    """Row of the unit in the manifest; None where there is none."""
+    """What its commit says, as a row of a manifest."""
+    fingerprint: str
+    """Fingerprint of the recipe, which is that of the commit, too."""
+    manifest: Callable[[], Mapping[str, Any] | None]
+    """Function that looks up the unit's row in the manifest; None where there is none."""
     key_column: str
     """Column of the unit's rows that holds the keys of the source."""
     given_up: bool
@@ -39,11 +42,13 @@ class Claims:
 
     def said(self, kind: str) -> Mapping[str, Any] | None:
         """Return name, size and sha256 of `data` or `quarantine` as the commit states them, or None."""
-        return self.commit[kind]
+        if self.commit[kind] is None:
+            return None
+        return {"name": self.commit[kind], **{name: self.commit[f"{kind}_{name}"] for name in ("size", "sha256")}}
 
     def manifest_says(self, kind: str, data: bytes) -> bool:
         """Return True where `data` is the object that the manifest describes: the commit is then wrong."""
-        row = self.manifest or {}
+        row = self.manifest() or {}
         return (row.get(f"{kind}_size"), row.get(f"{kind}_sha256")) == (len(data), hashlib.sha256(data).hexdigest())
 
 
@@ -52,9 +57,9 @@ def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Faul
     unit, commit = claims.unit, claims.commit
     own = tuple(claims.said(kind)["name"] for kind in ("data", "quarantine") if claims.said(kind))  # type: ignore[index]
     record = f"_transdomain/commits/{unit.id}.json"
-    form = form_of_data(commit["data"]["name"])
-    if output.at(commit["data"]["name"]) != output.data(unit, form):
-        yield Fault(name=record, what=f"names {commit['data']['name']} for its data", remove=(record,), unit=unit.id)
+    form = form_of_data(commit["data"])
+    if output.at(commit["data"]) != output.data(unit, form):
+        yield Fault(name=record, what=f"names {commit['data']} for its data", remove=(record,), unit=unit.id)
         return
     objects: dict[str, bytes] = {}
     for kind in ("quarantine",) if claims.given_up else ("data", "quarantine"):
@@ -78,13 +83,13 @@ def check_unit(output: Output, claims: Claims, *, source: bool) -> Iterator[Faul
     yield from _check_contents(output, claims, form, objects, record, own, source)
 
 
-def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str]) -> Iterator[Fault]:
+def check_waiting(output: Output, unit: Unit, made_by: str, entries: storage.Entries) -> Iterator[Fault]:
     """Yield what is wrong with objects that a killed run left of an uncommitted unit: the next run would adopt them."""
     quarantined = output.quarantine(unit.id).removeprefix(f"{output.url}/")
     accounts = set()
     for form in writable_forms():
         name = output.data(unit, form).removeprefix(f"{output.url}/")
-        if name in names:
+        if entries.has(name):
             try:
                 data = storage.read(output.at(name))
                 account, rows = read_account(name, data, form)
@@ -98,7 +103,7 @@ def check_waiting(output: Output, unit: Unit, made_by: str, names: Container[str
                 yield Fault(name=name, what=what, remove=(name, quarantined), unit=unit.id)
                 return
             yield from _check_waiting_files(output, unit, form.files(data))
-    if quarantined in names:
+    if entries.has(quarantined):
         try:
             account, rows = read_account(quarantined, storage.read(output.at(quarantined)), QUARANTINE)
             derived = account in accounts and rows == len(account.quarantined)
@@ -132,7 +137,8 @@ def _check_contents(
     own: tuple[str, ...],
     source: bool,
 ) -> Iterator[Fault]:
-    unit, commit, name = claims.unit, claims.commit, claims.commit["data"]["name"]
+    unit, commit, name = claims.unit, claims.commit, claims.commit["data"]
+    counted = {kind: commit[kind] for kind in COUNTS}
     try:
         account, rows = read_account(name, objects["data"], form)
         quarantined_rows = read_account(name, objects["quarantine"], QUARANTINE)[1] if "quarantine" in objects else 0
@@ -141,7 +147,7 @@ def _check_contents(
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
     found = (account.unit, account.fingerprint, counts(account), rows, quarantined_rows)
-    if found != (unit.id, commit["fingerprint"], commit["counts"], account.ok, len(account.quarantined)):
+    if found != (unit.id, claims.fingerprint, counted, account.ok, len(account.quarantined)):
         what = f"holds {rows} rows and the account {counts(account)} of unit {account.unit}; its commit says otherwise"
         yield Fault(name=name, what=what, remove=(record, *own), unit=unit.id)
         return
@@ -151,7 +157,7 @@ def _check_contents(
         if "quarantine" in objects:
             quarantined = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
         keys = form.columns(objects["data"], [claims.key_column])[claims.key_column]
-        for why in compare_with_source(unit, keys, quarantined, commit["counts"]["skipped"]):
+        for why in compare_with_source(unit, keys, quarantined, commit["skipped"]):
             yield Fault(
                 name=f"unit {unit.id}",
                 what=why,

@@ -152,7 +152,7 @@ def test_a_unit_that_ends_or_hangs_its_process_costs_a_unit(tmp_path: Path) -> N
         resources=Resources(threads=1),
     )
     job = translate_job(config)
-    good = [r.shard for r in job.request.ranges if r.shard not in corpus.BROKEN]
+    good = [r.shard for r in job.sources[""].ranges if r.shard not in corpus.BROKEN]
     dead, hung = good[1], good[9]
     decode, model, encode = job.workloads[0].stages
     decode = replace(decode, make=lambda: Harmful(decode_made(), dead, lambda: os.kill(os.getpid(), signal.SIGSEGV)))

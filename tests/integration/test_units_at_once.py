@@ -62,12 +62,13 @@ def test_a_fatal_unit_among_others_costs_itself_alone(tmp_path: Path) -> None:
         resources=Resources(threads=1),
     )
     job = translate_job(config)
-    fatal = next(r.shard for r in job.request.ranges if r.shard not in corpus.BROKEN)
+    ranges = job.sources[""].ranges
+    fatal = next(r.shard for r in ranges if r.shard not in corpus.BROKEN)
     decode, model, encode = job.workloads[0].stages
     make = model.make
     model = replace(model, make=lambda: Crowded(make(), fatal, tmp_path), at_once=AT_ONCE)
     work = replace(job.workloads[0], stages=(decode, model, encode))
-    units = job.cut(job.request.ranges, 0)
+    (units,) = job.cut([ranges], 0)
     with connection.connect(), pytest.raises(IncompleteError, match=f"1 of {len(units)} units failed"):
         run([replace(job, workloads=[work])], on_ray_cluster, Budget(share=1.0))
     assert len(job.output.committed()) == len(units) - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,26 @@ def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.Captur
     expected = pytest.approx(found["pipeline"]["rate"] / found["model"])
     assert found["ratios"]["pipeline / model alone"] == {"median": expected, "of_bests": expected}
     assert found["pipeline"]["first_s"] < found["pipeline"]["wall_s"]
+
+
+def test_it_takes_corpora_through_every_step_within_their_bounds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (scratch := tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    assert benchmark.main(["scale", "--quick", "--output", str(tmp_path)]) == 0
+    rows = [
+        row for check in json.loads((tmp_path / "benchmark_scale.json").read_text())["checks"] for row in check["rows"]
+    ]
+    found = {what: (goal, met) for what, _, goal, met in rows}
+    for step in ("plan", "resume", "finish", "again"):
+        assert found[f"6,000 rows: {step}, s"] == ("60 at most", True)
+        assert found[f"6,000 rows: {step}, MB"] == ("1000 at most", True)
+    assert found["6,000 rows: verify, MB"] == ("1000 at most", True)
+    assert found["4,000 rows: plan in a worker, MB"] == ("200 at most", True)
+    assert found["300 files: resume, s"] == ("60 at most", True)
+    assert "300 files: list, s" in capsys.readouterr().out
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.long

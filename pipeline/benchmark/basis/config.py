@@ -237,6 +237,37 @@ class GoalsBenchmarkConfig:
         check_range("minutes", self.minutes, above=0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScaleBenchmarkConfig:
+    """Options of `jobs.benchmark scale`, which plans, resumes, finishes and verifies large corpora.
+
+    The parts of a corpus are hard links to a few tiny shards or files, below TMPDIR; they are removed afterwards.
+    """
+
+    rows: tuple[int, ...] = (1_000_000, 100_000_000)
+    """Rows of the corpora that go through every step."""
+    planned_rows: tuple[int, ...] = ()
+    """Rows of corpora that are planned and resumed only, such as 1000000000, which takes a quarter of an hour."""
+    files: tuple[int, ...] = (1_000_000,)
+    """Files of the folders that are planned and resumed; ten million of them take a quarter of an hour."""
+    minutes: float = 30.0
+    """Minutes in which to end. A size that is not done by then is ended, the others are left out, and both shown."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_scale.json."""
+    quick: bool = False
+    """Run with tiny corpora: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        check_range("minutes", self.minutes, above=0)
+        for name in ("rows", "planned_rows", "files"):
+            for count in getattr(self, name):
+                check_range(name, count, least=1)
+
+    def resolved(self) -> ScaleBenchmarkConfig:
+        """Return the options, small where `quick` is set."""
+        return dataclasses.replace(self, rows=(6000,), planned_rows=(4000,), files=(300,)) if self.quick else self
+
+
 GpuCheck = Literal["goldens", "translate", "step", "gradients", "facades"]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
@@ -25,6 +25,10 @@ from pipeline.stores.mark import Totals, decode_mark, encode_mark
 log = logging.getLogger("transdomain")
 
 _THREADS = 16
+_ROWS = 4096
+"""Units whose records are Python objects at a time."""
+_HIDDEN = r"(^|/)\."
+"""Expression for names that readers ignore, as `storage.is_hidden` says."""
 
 DETERMINISTIC_COLUMNS = (
     "unit", "inputs", "ok", "quarantined", "skipped",
@@ -39,8 +43,11 @@ _MANIFEST = pa.schema(
 )
 
 
-def read_commits(output: Output, segments: Sequence[Segment], units: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the commit records of `units`, in order. Raises ConflictError where one is not that of its unit."""
+def read_commits(output: Output, segments: Sequence[Segment], units: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield the commit records of `units`, in order; a few are held at a time.
+
+    Raises ConflictError where one is not that of its unit.
+    """
     made_by = {segment.number: fingerprint(segment.recipe) for segment in segments}
 
     def read(unit: str) -> dict[str, Any]:
@@ -48,8 +55,7 @@ def read_commits(output: Output, segments: Sequence[Segment], units: Sequence[st
         require_commit_of(output, unit, made_by[segment_of(unit)], record)
         return record
 
-    with ThreadPoolExecutor(_THREADS) as threads:
-        yield from threads.map(read, units)
+    return storage.ahead(read, units, _THREADS)
 
 
 def require_commit_of(output: Output, unit: str, made_by: str, record: Mapping[str, Any]) -> None:
@@ -71,18 +77,25 @@ def manifest_of(output: Output, segments: Sequence[Segment], known: pa.Table) ->
 
     Raises FileNotFoundError where a unit has no commit.
     """
-    units = [unit for segment in segments for unit in unit_ids(segment)]
-    rows = {row["unit"]: row for row in known.to_pylist()}
-    fresh = manifest_table(read_commits(output, segments, [unit for unit in units if unit not in rows]))
-    rows |= {row["unit"]: row for row in fresh.to_pylist()}
-    return pa.Table.from_pylist([rows[unit] for unit in units], schema=_MANIFEST)
+    units = pa.array([unit for segment in segments for unit in unit_ids(segment)], pa.string())
+    fresh = units.filter(pc.invert(pc.is_in(units, known["unit"].combine_chunks())))
+    rows = pa.concat_tables([known, manifest_table(read_commits(output, segments, fresh.to_pylist()))])
+    return rows.take(pc.index_in(units, rows["unit"].combine_chunks()))
 
 
 def with_data(output: Output, manifest: pa.Table) -> pa.Table:
     """Return the rows of a manifest whose units' data was not deleted."""
-    retired = output.retired_segments()
-    kept = [segment_of(unit) not in retired for unit in manifest["unit"].to_pylist()]
-    return manifest.filter(pa.array(kept, pa.bool_()))
+    return manifest.filter(pc.invert(_is_given_up(output, manifest)))
+
+
+def given_up(output: Output, manifest: pa.Table) -> pa.Table:
+    """Return the rows of a manifest whose units' data was deleted, or is to be."""
+    return manifest.filter(_is_given_up(output, manifest))
+
+
+def _is_given_up(output: Output, manifest: pa.Table) -> pa.ChunkedArray:
+    retired = pa.array([f"{segment:06d}" for segment in output.retired_segments()], pa.string())
+    return pc.is_in(pc.list_element(pc.split_pattern(manifest["unit"], "-"), 0), retired)
 
 
 def _with_last_manifest(output: Output, known: pa.Table) -> pa.Table:
@@ -91,7 +104,7 @@ def _with_last_manifest(output: Output, known: pa.Table) -> pa.Table:
     last = read_manifest(data) if data is not None else None
     if last is None:
         return known
-    others = pa.compute.invert(pa.compute.is_in(last["unit"], known["unit"].combine_chunks()))
+    others = pc.invert(pc.is_in(last["unit"], known["unit"].combine_chunks()))
     return pa.concat_tables([known, last.filter(others)])
 
 
@@ -106,20 +119,24 @@ def read_manifest(data: bytes) -> pa.Table | None:
 
 def manifest_table(commits: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Return one row per unit: counts of its rows, names of its objects, and their sizes and hashes."""
-    rows = []
-    for record in commits:
-        row = {"unit": record["unit"], **record["counts"]}
-        for name in ("data", "quarantine"):
-            published = record[name] or {}
-            row |= {name: published.get("name"), f"{name}_size": published.get("size")}
-            row[f"{name}_sha256"] = published.get("sha256")
-        rows.append(row | {k: record["attempt"][k] for k in ("host", "started", "ended")})
-    return pa.Table.from_pylist(rows, schema=_MANIFEST)
+    rows, batches = map(_manifest_row, commits), list[pa.RecordBatch]()
+    while some := list(itertools.islice(rows, _ROWS)):
+        batches.append(pa.RecordBatch.from_pylist(some, schema=_MANIFEST))
+    return pa.Table.from_batches(batches, _MANIFEST)
+
+
+def _manifest_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    row = {"unit": record["unit"], **record["counts"]}
+    for name in ("data", "quarantine"):
+        published = record[name] or {}
+        row |= {name: published.get("name"), f"{name}_size": published.get("size")}
+        row[f"{name}_sha256"] = published.get("sha256")
+    return row | {k: record["attempt"][k] for k in ("host", "started", "ended")}
 
 
 def totals(manifest: pa.Table) -> Totals:
     """Return the sums over a manifest."""
-    return Totals(len(manifest), *(sum(manifest[c].to_pylist()) for c in Totals._fields[1:]))
+    return Totals(len(manifest), *(pc.sum(manifest[c], min_count=0).as_py() for c in Totals._fields[1:]))
 
 
 Derived = Mapping[str, Callable[[], bytes]]
@@ -195,15 +212,19 @@ def strangers(output: Output, manifest: pa.Table) -> list[str]:
     Where units are shards, a listing is enough. Files of a folder are counted, and compared by name only where the
     count differs from that of the rows.
     """
-    listed = [entry.name for entry in storage.list_files(output.at("data"))]
-    shown = {f"data/{name}" for name in listed if not storage.is_hidden(name)}
-    known = {name for name in manifest["data"].to_pylist() if name.startswith("data/")}
-    folders = manifest.filter(pa.compute.starts_with(manifest["data"], VERDICTS))
-    if len(folders) and len(shown) == len(known) + sum(folders["ok"].to_pylist()):
+    listed = storage.list_files(output.at("data")).names.cast(pa.string())
+    listed = listed.filter(pc.invert(pc.match_substring_regex(listed, _HIDDEN)))
+    shown = pc.binary_join_element_wise("data", listed, "/")
+    shards = manifest["data"].filter(pc.starts_with(manifest["data"], "data/"))
+    folders = manifest.filter(pc.starts_with(manifest["data"], VERDICTS))
+    if len(folders) and len(shown) == len(shards) + pc.sum(folders["ok"]).as_py():
         return []
-    for row in folders.to_pylist():
-        known.update(f"data/{file.name}" for file in listed_files(output, row["data"]))
-    return sorted(shown - known)
+    strange = shown.filter(pc.invert(pc.is_in(shown, shards.combine_chunks()))).to_pylist()
+    left = dict.fromkeys(strange)
+    for data in folders["data"].to_pylist() if left else ():
+        for file in listed_files(output, data):
+            left.pop(f"data/{file.name}", None)
+    return list(left)
 
 
 def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
@@ -229,9 +250,9 @@ def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
 
 def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
     """Yield the keys of every unit, unit by unit; no other column is fetched."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        for table in threads.map(lambda row: read_made(output, row, ["key"]), manifest.to_pylist()):
-            yield table["key"].to_pylist() if table is not None else []
+    rows = (row for batch in manifest.select(["unit", "data"]).to_batches(_ROWS) for row in batch.to_pylist())
+    for table in storage.ahead(lambda row: read_made(output, row, ["key"]), rows, _THREADS):
+        yield table["key"].to_pylist() if table is not None else []
 
 
 def read_made(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
@@ -33,12 +34,8 @@ class Tally:
         self._before: Future[tuple[pa.Table, Totals]] = self._thread.submit(self._read, segments, units)
 
     def _read(self, segments: Sequence[Segment], units: Sequence[str]) -> tuple[pa.Table, Totals]:
-        commits = []
-        for commit in finish.read_commits(self.output, segments, units):
-            if self._stopped.is_set():
-                break
-            commits.append(commit)
-        manifest = finish.manifest_table(commits)
+        commits = finish.read_commits(self.output, segments, units)
+        manifest = finish.manifest_table(itertools.takewhile(lambda _: not self._stopped.is_set(), commits))
         return manifest, finish.totals(manifest)
 
     def count(self, receipt: Receipt) -> None:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from pipeline import terminal
 from pipeline.engine.executors.flow import EMPTY, Snapshot, counted_stage, slowest_stage
-from pipeline.engine.publishing.steps import Receipt, Stage
+from pipeline.engine.publishing.steps import Receipt, Stage, Task
 
 log = logging.getLogger("transdomain")
 
@@ -45,20 +45,21 @@ class Meter:
     ) -> None:
         """Count towards `planned` images. `committed` returns how many are in a commit, and how many quarantined."""
         self.title, self._stages, self._planned, self._committed = title, stages, planned, committed
-        self.look: Callable[[], Snapshot] = lambda: EMPTY
-        """Function that says where the units in flight are; the executor sets it."""
-        self._ended: set[tuple[int, str]] = set()
+        self.look: Callable[[Sequence[Task]], Snapshot] = lambda ended: EMPTY
+        """Function that says where the units in flight are, without those that have ended since it was last called; the
+        executor sets it."""
+        self._ended = list[Task]()
         self._seen: deque[tuple[float, int]] = deque()
 
     def ended(self, receipt: Receipt) -> None:
         """Note that a unit has ended: its rows are among the committed, or it has failed."""
-        self._ended.add(receipt.task)
+        self._ended.append(receipt.task)
 
     def counts(self) -> Counts:
         """Return the counts of this moment."""
-        at, (committed, quarantined) = self.look(), self._committed()
-        counted = counted_stage(self._stages)
-        on_their_way = sum(rows.get(counted, 0) for unit, rows in at.rows.items() if unit not in self._ended)
+        ended, self._ended = self._ended, []
+        at, (committed, quarantined) = self.look(ended), self._committed()
+        on_their_way = at.rows.get(counted_stage(self._stages), 0)
         return Counts(committed + on_their_way, self._planned, quarantined, slowest_stage(self._stages, at))
 
     def line(self, now: float, counts: Counts) -> str:

@@ -73,14 +73,14 @@ def execute(workloads: Sequence[Workload], tasks: Sequence[Task], meter: Meter) 
                 yield receipt
             _look(ledger)  # when it answers, nothing is on its way to it, and no call fails with its end
     finally:
-        meter.look = lambda: EMPTY
+        meter.look = lambda ended: EMPTY
         ray.kill(ledger)
 
 
-def _look(ledger: Any) -> Snapshot:
-    """Return where the units are; nothing while the cluster does not answer, which the run itself reports."""
+def _look(ledger: Any, ended: Sequence[Task] = ()) -> Snapshot:
+    """Return where the units are that have not ended; nothing while the cluster is silent, which the run reports."""
     try:
-        found: Snapshot = ray.get(ledger.snapshot.remote(), timeout=_ANSWER_WITHIN_S)
+        found: Snapshot = ray.get(ledger.snapshot.remote(ended), timeout=_ANSWER_WITHIN_S)
         return found
     except ray.exceptions.RayError:
         return EMPTY
@@ -158,8 +158,8 @@ class _Ledger:
     def forget(self, work: int, unit: str) -> None:
         self._flow.forget(work, unit)
 
-    def snapshot(self) -> Snapshot:
-        return self._flow.snapshot()
+    def snapshot(self, ended: Sequence[Task]) -> Snapshot:
+        return self._flow.snapshot(ended)
 
 
 def _guard(ledger: Any) -> Guard:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.engine.records.units import (
-    UNITS_PER_ROW_GROUP,
+    PLAN_SCHEMA,
     Segment,
     Unit,
     decode_segment,
@@ -37,6 +38,7 @@ VERDICTS = "_transdomain/verdicts/"
 """Folder of the objects that stand for units whose rows are files."""
 
 _THREADS = 16
+_BYTES_A_READ = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,7 @@ def load_segments(output: Output) -> list[Segment]:
 
     Raises ValueError where a segment is missing.
     """
-    entries = plan_files(output)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        segments = list(threads.map(lambda e: _segment(e.url, e.version), entries))
+    segments = list(storage.ahead(lambda e: _segment(e.url, e.version), plan_files(output), _THREADS))
     if [s.number for s in segments] != list(range(len(segments))):
         raise ValueError(f"{output.url}: plan segments {[s.number for s in segments]} are not 0 to {len(segments) - 1}")
     return segments
@@ -167,9 +167,56 @@ def count_segments(output: Output) -> int:
     return len(plan_files(output))
 
 
-def load_units(output: Output, segment: int) -> list[Unit]:
-    """Read all units of a segment."""
-    return read_plan(output.plan(segment), decode_units)
+def plan_tables(urls: Iterable[str], columns: Sequence[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the rows of plan files, in order, some row groups at a time, each time with the URL of the file.
+
+    A row is a unit. Raises ValueError, naming the file, where one is not whole.
+    """
+
+    def read(task: tuple[str, pq.FileMetaData, list[int]]) -> tuple[str, pa.Table]:
+        url, footer, groups = task
+        return url, _read_groups(url, footer, groups, columns)
+
+    footers = storage.ahead(lambda url: (url, read_plan(url, pq.read_metadata)), urls, _THREADS)
+    tasks = ((url, footer, groups) for url, footer in footers for groups in _batches(footer))
+    yield from storage.ahead(read, tasks, _THREADS)
+
+
+def _batches(footer: pq.FileMetaData) -> Iterator[list[int]]:
+    """Yield the numbers of the row groups, as many at a time as are worth a request."""
+    groups, size = list[int](), 0
+    for group in range(footer.num_row_groups):
+        groups.append(group)
+        size += footer.row_group(group).total_byte_size
+        if size >= _BYTES_A_READ:
+            yield groups
+            groups, size = [], 0
+    if groups:
+        yield groups
+
+
+def _read_groups(
+    url: str, footer: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str] | None = None
+) -> pa.Table:
+    def decode(file: Any) -> pa.Table:
+        return pq.ParquetFile(file, metadata=footer, page_checksum_verification=True).read_row_groups(groups, columns)
+
+    return read_plan(url, decode)
+
+
+def load_units(output: Output, segment: int) -> Iterator[Unit]:
+    """Yield all units of a segment, in order; a few are held at a time."""
+    for _, table in plan_tables([output.plan(segment)]):
+        yield from decode_units(table)
+
+
+def unit_heads(output: Output, segment: int) -> pa.Table:
+    """Return unit, part and rows of all units of a segment, without their ranges."""
+    columns = ["unit", "part", "rows"]
+    tables = [table for _, table in plan_tables([output.plan(segment)], columns)]
+    return (
+        pa.concat_tables(tables) if tables else pa.schema([PLAN_SCHEMA.field(name) for name in columns]).empty_table()
+    )
 
 
 def unit_ids(segment: Segment) -> list[str]:
@@ -183,10 +230,15 @@ def is_finished(segment: Segment, committed: Collection[str]) -> bool:
 
 
 def load_unit(output: Output, unit: str) -> Unit:
-    """Read one unit, by reading the row group of its plan that holds it."""
-    number = int(unit.split("-")[1])
-    group = _unit_group(output.plan(segment_of(unit)), number // UNITS_PER_ROW_GROUP)
-    return next(u for u in group if u.id == unit)
+    """Read one unit, by reading the row group of its plan that holds it. Raises ValueError where it is in no plan."""
+    url, number = output.plan(segment_of(unit)), int(unit.split("-")[1])
+    footer, ends = _footer(url)
+    group = int(np.searchsorted(ends, number, "right"))
+    row = number - int(ends[group - 1] if group else 0)
+    table = _unit_group(url, group).slice(row, 1) if group < footer.num_row_groups else pa.table({"unit": []})
+    if table["unit"].to_pylist() != [unit]:
+        raise ValueError(f"{url} has no unit {unit}; put it back from a copy, or give another output")
+    return decode_units(table)[0]
 
 
 def read_plan(url: str, decode: Callable[[Any], T]) -> T:
@@ -216,6 +268,13 @@ def _segment(url: str, version: str) -> Segment:
     return read_plan(url, lambda file: decode_segment(file, url))
 
 
-@functools.lru_cache(maxsize=64)
-def _unit_group(url: str, group: int) -> list[Unit]:
-    return read_plan(url, lambda file: decode_units(file, group))
+@functools.lru_cache(maxsize=2)
+def _footer(url: str) -> tuple[pq.FileMetaData, np.ndarray]:
+    """Return the footer of a plan file, and how many units there are up to the end of each row group."""
+    footer: pq.FileMetaData = read_plan(url, pq.read_metadata)
+    return footer, np.cumsum([footer.row_group(i).num_rows for i in range(footer.num_row_groups)], dtype=np.int64)
+
+
+@functools.lru_cache(maxsize=4)
+def _unit_group(url: str, group: int) -> pa.Table:
+    return _read_groups(url, _footer(url)[0], [group])

@@ -11,17 +11,21 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.engine.records.limits import Limits
 from pipeline.storage import PassedOver
 from pipeline.stores.mark import FORMAT_VERSION
-from pipeline.stores.tables.ranges import Range, append_range, cut_range
+from pipeline.stores.tables.ranges import Range, Ranges
 
 UNITS_PER_ROW_GROUP = 64
+RANGES_PER_ROW_GROUP = 16_384
+_WINDOW = 1_000_000
+"""Ranges that are packed into units at a time."""
 _FOOTER_KEY = b"transdomain"
 
 
@@ -90,30 +94,80 @@ def segment_of(unit: str) -> int:
     return int(unit.split("-")[0])
 
 
-def plan_units(
-    ranges: Iterable[Range], limits: Limits, segment: int = 0, *, first: int = 0, part: str = ""
-) -> Iterator[Unit]:
+@dataclass(frozen=True, eq=False)
+class Units(Sequence[Unit]):
+    """Consecutive units of one part and one source, in columns; a `Unit` is made when it is looked at."""
+
+    ranges: Ranges
+    """Ranges of all these units, in order."""
+    edges: np.ndarray
+    """Offsets of the units in the ranges, [units + 1] int64."""
+    segment: int = 0
+    first: int = 0
+    """Number of the first of them in its segment."""
+    part: str = ""
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Unit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Unit]: ...
+    def __getitem__(self, index: int | slice) -> Unit | Sequence[Unit]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        at = range(len(self))[index]
+        ranges = self.ranges[int(self.edges[at]) : int(self.edges[at + 1])]
+        return Unit(unit_id(self.segment, self.first + at), tuple(ranges), self.part)
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows of all units."""
+        return self.ranges.rows
+
+
+def plan_units(ranges: Ranges, limits: Limits, segment: int = 0, *, first: int = 0, part: str = "") -> Units:
     """Pack `ranges`, in their order, into units of `part`, numbered from `first`; cut ranges that are too large.
 
     Every row of every range is in exactly one unit, order is kept, and no unit of two or more rows exceeds `limits`
     (provided that sizes are even within a range).
     """
-    max_bytes = int(limits.size_mb * 1e6)
-    number, held, rows, size = first, list[Range](), 0, 0
-    for whole in ranges:
-        for piece in cut_range(whole, limits.most_rows, max_bytes):
-            if held and (rows + piece.rows > limits.most_rows or size + piece.size > max_bytes):
-                yield Unit(unit_id(segment, number), tuple(held), part)
-                number, held, rows, size = number + 1, [], 0, 0
-            append_range(held, piece)
-            rows, size = rows + piece.rows, size + piece.size
-    if held:
-        yield Unit(unit_id(segment, number), tuple(held), part)
+    max_rows, max_bytes = limits.most_rows, max(1, int(limits.size_mb * 1e6))
+    made, counts, rest = list[Ranges](), list[np.ndarray](), ranges[:0]
+    as_they_are = ranges.is_cut(max_rows, max_bytes)  # millions of files need no second copy
+    for start in range(0, len(ranges), _WINDOW):
+        pieces = rest.followed_by([ranges[start : start + _WINDOW].cut(max_rows, max_bytes)])
+        begins = _unit_begins(pieces, max_rows, max_bytes)
+        # The last unit may go on in the next window.
+        whole = int(begins[-1]) if len(begins) and start + _WINDOW < len(ranges) else len(pieces)
+        pieces, rest, begins = pieces[:whole], pieces[whole:], begins[begins < whole]
+        merged, at = pieces.joined(begins)
+        if not as_they_are:
+            made.append(merged)
+        counts.append(np.diff(np.searchsorted(at, begins), append=len(at)))
+    edges = np.concatenate([[0], np.cumsum(np.concatenate(counts))]) if counts else np.zeros(1)
+    cut = ranges if as_they_are else ranges[:0].followed_by(made)
+    return Units(cut, edges.astype(np.int64), segment, first, part)
+
+
+def _unit_begins(pieces: Ranges, max_rows: int, max_bytes: int) -> np.ndarray:
+    """Return the positions where a unit begins: each takes as many pieces as fit, and one at least."""
+    following = np.full(len(pieces), len(pieces))
+    for each, most in ((pieces.each_rows, max_rows), (pieces.size, max_bytes)):
+        edges = np.concatenate([[0], np.cumsum(each)])
+        following = np.minimum(following, np.searchsorted(edges, edges[:-1] + most, "right") - 1)
+    following = np.maximum(following, np.arange(len(pieces)) + 1).tolist()
+    begins, at = list[int](), 0
+    while at < len(pieces):
+        begins.append(at)
+        at = following[at]
+    return np.array(begins, np.int64)
 
 
 # --- a segment as a file ------------------------------------------------------------------------------------------
 
-_SCHEMA = pa.schema(
+PLAN_SCHEMA = pa.schema(
     [
         ("unit", pa.string()),
         ("part", pa.string()),
@@ -139,7 +193,7 @@ _SCHEMA = pa.schema(
 
 
 def encode_segment(
-    units: Sequence[Unit],
+    units: Sequence[Units],
     *,
     number: int,
     job: str,
@@ -148,28 +202,62 @@ def encode_segment(
     measured: Mapping[str, Any] = MappingProxyType({}),
     label: str = "",
 ) -> bytes:
-    """Encode a segment as a Parquet file: one row per unit; recipe, sources and counts in the footer."""
+    """Encode a segment as a Parquet file: one row per unit; recipe, sources and counts in the footer.
+
+    A row group has at most UNITS_PER_ROW_GROUP units, and about RANGES_PER_ROW_GROUP ranges: who reads one unit reads
+    little more than it.
+    """
     head = {
         "format": FORMAT_VERSION,
         "number": number,
         "job": job,
         "label": label,
         "sources": {name: asdict(source) for name, source in sources.items()},
-        "units": len(units),
-        "rows": sum(unit.rows for unit in units),
+        "units": sum(map(len, units)),
+        "rows": sum(each.rows for each in units),
         "recipe": recipe,
         "measured": dict(measured),
     }
     buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd", write_page_checksum=True) as writer:
-        for first in range(0, len(units), UNITS_PER_ROW_GROUP):
-            rows = [
-                {"unit": unit.id, "part": unit.part, "rows": unit.rows, "ranges": [r._asdict() for r in unit.ranges]}
-                for unit in units[first : first + UNITS_PER_ROW_GROUP]
-            ]
-            writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+    with pq.ParquetWriter(buffer, PLAN_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for each in units:
+            for start, stop in _row_groups(each.edges):
+                writer.write_table(_encoded(each, start, stop), row_group_size=UNITS_PER_ROW_GROUP)
         writer.add_key_value_metadata({_FOOTER_KEY: json.dumps(head, sort_keys=True)})
     return buffer.getvalue()
+
+
+def _row_groups(edges: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Yield the units of each row group, from and to before."""
+    start, count = 0, len(edges) - 1
+    while start < count:
+        full = int(np.searchsorted(edges, edges[start] + RANGES_PER_ROW_GROUP, "right")) - 1
+        stop = min(max(full, start + 1), start + UNITS_PER_ROW_GROUP, count)
+        yield start, stop
+        start = stop
+
+
+def _encoded(units: Units, start: int, stop: int) -> pa.Table:
+    """Return units `start` to before `stop` as rows of a plan."""
+    edges = units.edges[start : stop + 1]
+    ranges = units.ranges[int(edges[0]) : int(edges[-1])]
+    shards = ranges.shards.take(ranges.shard)
+    columns = {
+        "shard": shards.names,
+        "url": shards.urls,
+        "version": shards.versions,
+        "start": ranges.start,
+        "stop": ranges.stop,
+        "size": ranges.size,
+        "source": pa.repeat(ranges.source, len(ranges)),
+    }
+    kinds = list(PLAN_SCHEMA.field("ranges").type.value_type)
+    arrays = [pa.array(columns[kind.name]).cast(kind.type) for kind in kinds]
+    offsets = pa.array(edges - edges[0], pa.int32())
+    rows = np.add.reduceat(ranges.each_rows, edges[:-1] - edges[0])
+    names = [unit_id(units.segment, units.first + i) for i in range(start, stop)]
+    of_units = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=kinds))
+    return pa.table([names, [units.part] * len(names), rows, of_units], schema=PLAN_SCHEMA)
 
 
 def decode_segment(file: Any, source: str) -> Segment:
@@ -196,8 +284,6 @@ def _source(fields: Mapping[str, Any]) -> PlannedSource:
     return PlannedSource(url=fields["url"], passed_over=tuple(PassedOver(**each) for each in fields["passed_over"]))
 
 
-def decode_units(file: Any, group: int | None = None) -> list[Unit]:
-    """Read the units of a segment, or of one row group of it (UNITS_PER_ROW_GROUP units, in order)."""
-    parquet = pq.ParquetFile(file, page_checksum_verification=True)
-    table = parquet.read() if group is None else parquet.read_row_group(group)
+def decode_units(table: pa.Table) -> list[Unit]:
+    """Return the units that these rows of a plan are."""
     return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"]), row["part"]) for row in table.to_pylist()]

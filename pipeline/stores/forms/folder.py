@@ -17,7 +17,7 @@ from pipeline.errors import StorageError
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.form import File
 from pipeline.stores.forms.shard import ShardForm, encode_shard
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, whole_shards
 from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, require_unchanged
 
 _READ_THREADS = 16
@@ -32,9 +32,9 @@ class Folder(ShardForm):
     def reads(self, name: str) -> bool:
         return naming.is_image(name)
 
-    def open(self, url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:
+    def open(self, url: str, entries: storage.Entries, *, alike: bool = True) -> Store:
         schema = pa.schema([("key", pa.string()), ("image", IMAGE_TYPE)])
-        return Store(url, self.name, schema, [Range(e.name, e.url, e.version, 0, 1, e.size) for e in entries])
+        return Store(url, self.name, schema, entries, whole_shards(entries).of_shards)
 
     def read(
         self,

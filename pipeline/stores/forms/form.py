@@ -40,10 +40,10 @@ class StoreForm(ABC):
         return self.reads(name)
 
     @abstractmethod
-    def open(self, url: str, entries: Sequence[storage.Entry], *, alike: bool = True) -> Store:
-        """Return the store of these objects: its columns, and every row in the smallest pieces to be read alone.
+    def open(self, url: str, entries: storage.Entries, *, alike: bool = True) -> Store:
+        """Return the store of these objects: its columns, and a function that finds the ranges of some of them.
 
-        With `alike`, all objects must have the same columns. Raises UserError where one is not readable.
+        With `alike`, all objects must have the same columns. Raises UserError where one that is read is not readable.
         """
 
     @abstractmethod

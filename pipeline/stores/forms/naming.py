@@ -7,8 +7,9 @@ pyarrow, and everything that an output keeps for itself. Images may have one: ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from urllib.parse import quote
+
+import pyarrow.compute as pc
 
 from pipeline import images, storage
 
@@ -69,10 +70,11 @@ def _shown_part(part: str) -> str:
     return shown
 
 
-def roots_of_outputs(names: Iterable[str]) -> list[str]:
-    """Return the outputs of jobs among these names, each with a slash at its end; empty for the prefix itself."""
+def roots_of_outputs(entries: storage.Entries) -> list[str]:
+    """Return the outputs of jobs among these entries, each with a slash at its end; empty for the prefix itself."""
     job = "_transdomain/job.json"
-    return [name.removesuffix(job) for name in names if name == job or name.endswith(f"/{job}")]
+    found = entries.names.filter(pc.ends_with(entries.names, job)).to_pylist()
+    return [name.removesuffix(job) for name in found if name == job or name.endswith(f"/{job}")]
 
 
 def by_ending(name: str, tally: storage.Tally) -> str:

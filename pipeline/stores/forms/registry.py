@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+
+import numpy as np
 
 from pipeline import storage
 from pipeline.stores.forms import naming
@@ -48,26 +50,31 @@ def is_shown(name: str) -> bool:
     return form is None or form.lists(name)
 
 
-def inputs_among(entries: Sequence[storage.Entry], tally: storage.Tally) -> tuple[StoreForm, list[storage.Entry]]:
+def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreForm, storage.Entries]:
     """Return the form of a store and its input objects; count everything else in the tally."""
-    ours = naming.roots_of_outputs(e.name for e in entries)
-    if ours:
-        kept = tuple(f"{root}{name}/" for root in ours for name in naming.OF_AN_OUTPUT)
-        entries = [e for e in entries if not e.name.startswith(kept)]
-    form = next((form for form in FORMS if any(form.lists(e.name) for e in entries)), FORMS[-1])
-    return form, list(_inputs(entries, form, tally))
+    for root in naming.roots_of_outputs(entries):
+        for name in naming.OF_AN_OUTPUT:
+            kept = entries.below(f"{root}{name}/")
+            if kept.start < kept.stop:
+                entries = entries.take(np.delete(np.arange(len(entries)), kept))
+    found = ((form, _listed(form, entries)) for form in FORMS)
+    form, ours = next(
+        ((form, listed) for form, listed in found if listed.any()), (FORMS[-1], np.zeros(len(entries), bool))
+    )
+    for entry in () if ours.all() else entries.take(~ours):
+        if other := form_of(entry.name):
+            tally.add(passed_over_beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
+        elif not naming.is_marker(entry.name):
+            tally.add(naming.by_ending(entry.name, tally), entry.name)
+    return form, entries if ours.all() else entries.take(ours)
+
+
+def _listed(form: StoreForm, entries: storage.Entries) -> np.ndarray:
+    """Return, for each entry, whether it is an input of a form, [len(entries)] bool."""
+    names = (name for batch in entries.name_batches() for name in batch)
+    return np.fromiter(map(form.lists, names), bool, len(entries))
 
 
 def passed_over_beside(other: StoreForm, form: StoreForm) -> str:
     """Return the reason why objects of another form are no inputs of a store."""
     return f"{other.title} beside {form.title}"
-
-
-def _inputs(entries: Iterable[storage.Entry], form: StoreForm, tally: storage.Tally) -> Iterator[storage.Entry]:
-    for entry in entries:
-        if form.lists(entry.name):
-            yield entry
-        elif other := form_of(entry.name):
-            tally.add(passed_over_beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
-        elif not naming.is_marker(entry.name):
-            tally.add(naming.by_ending(entry.name, tally), entry.name)

@@ -1,13 +1,24 @@
 """Ranges of rows: the pieces into which a store is cut, planned and read.
 
-A *range* is a run of rows of one source shard; a file in a folder is a shard of one row.
+A *range* is a run of rows of one source shard; a file in a folder is a shard of one row. The ranges of a store are kept
+in columns, since there may be tens of millions of them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, overload
+
+import numpy as np
+
+from pipeline.storage.entries import BATCH, Entries, Entry
+
+_BLOCK = 1_000_000
+MOST_BYTES = 64_000_000
+"""Encoded bytes of a row group beyond which its rows are read and planned in pieces."""
 
 
 class Range(NamedTuple):
@@ -28,6 +39,216 @@ class Range(NamedTuple):
     @property
     def rows(self) -> int:
         return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges(Sequence[Range]):
+    """Ranges of the shards of one store, in order; a `Range` is made when it is looked at."""
+
+    shards: Entries
+    """Shards of the store, with or without a range here."""
+    shard: np.ndarray
+    """Number of each range's shard, integers in ascending order. This and the next three have a value a range."""
+    start: np.ndarray
+    stop: np.ndarray
+    size: np.ndarray
+    """Encoded bytes of each range."""
+    source: str = ""
+
+    @classmethod
+    def of(cls, ranges: Iterable[Range]) -> Ranges:
+        """Return ranges of one store, in order, as columns."""
+        ranges = list(ranges)
+        shards = {piece.shard: Entry(piece.shard, piece.url, 0, piece.version) for piece in ranges}
+        entries = Entries.of(list(shards.values()))
+        number = {entry.name: i for i, entry in enumerate(entries)}
+        rows = np.array([(number[r.shard], r.start, r.stop, r.size) for r in ranges], np.int64).reshape(-1, 4)
+        shard, start, stop, size = rows.T
+        return cls(entries, shard, start, stop, size, ranges[0].source if ranges else "")
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    @overload
+    def __getitem__(self, index: int) -> Range: ...
+    @overload
+    def __getitem__(self, index: slice) -> Ranges: ...
+    def __getitem__(self, index: int | slice) -> Range | Ranges:
+        if isinstance(index, slice):
+            return self._at(index)
+        shard = self.shards[int(self.shard[index])]
+        start, stop, size = (int(column[index]) for column in (self.start, self.stop, self.size))
+        return Range(shard.name, shard.url, shard.version, start, stop, size, self.source)
+
+    def __iter__(self) -> Iterator[Range]:
+        for first in range(0, len(self), BATCH):
+            part = self[first : first + BATCH]
+            numbers, where = np.unique(part.shard, return_inverse=True)
+            shards = list(self.shards.take(numbers))
+            for at, start, stop, size in zip(
+                where.tolist(), part.start.tolist(), part.stop.tolist(), part.size.tolist(), strict=True
+            ):
+                name, url, _, version = shards[at]
+                yield Range(name, url, version, start, stop, size, self.source)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ranges):
+            return NotImplemented
+        if self.shards is other.shards:
+            columns = ("shard", "start", "stop", "size")
+            same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in columns)
+            return self.source == other.source and same
+        return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _at(self, which: slice | np.ndarray) -> Ranges:
+        return replace(
+            self, shard=self.shard[which], start=self.start[which], stop=self.stop[which], size=self.size[which]
+        )
+
+    @property
+    def each_rows(self) -> np.ndarray:
+        """Return the number of rows of each range, integers."""
+        return self.stop - self.start
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows of all ranges."""
+        return int(self.stop.sum(dtype=np.int64) - self.start.sum(dtype=np.int64))
+
+    def first_rows(self, count: int) -> Ranges:
+        """Return the ranges of the first `count` rows, or of all rows where there are fewer."""
+        part = self[: int(np.searchsorted(np.cumsum(self.each_rows), count)) + 1 if count > 0 else 0]
+        stop = np.array(part.stop)
+        stop[-1:] -= max(part.rows - count, 0)
+        return replace(part, stop=stop)
+
+    def of_shards(self, which: np.ndarray) -> Ranges:
+        """Return the ranges of the shards with these numbers, which ascend."""
+        if len(which) == 0 or len(which) == len(self.shards):
+            return self._at(slice(0, 0 if len(which) == 0 else None))
+        ends = which[[0, -1]].astype(self.shard.dtype)  # else the column would be converted
+        near = self[np.searchsorted(self.shard, ends[0]) : np.searchsorted(self.shard, ends[1], "right")]
+        wanted = np.zeros(int(which[-1] - which[0]) + 1, bool)
+        wanted[which - which[0]] = True
+        return near if wanted.all() else near._at(wanted[near.shard - which[0]])
+
+    def sizes_of(self, which: np.ndarray) -> np.ndarray:
+        """Return the encoded bytes of all ranges here of each of these shards, int64."""
+        totals = np.zeros(len(self.shards), np.int64)
+        np.add.at(totals, self.shard, self.size)
+        return totals[which]
+
+    def is_cut(self, max_rows: int, max_bytes: int) -> bool:
+        """Return True where nothing would change when the ranges are cut to fit and those that touch are joined."""
+        if len(self) == 0:
+            return True
+        rows, apart = self.each_rows, self.shard[1:] != self.shard[:-1]
+        return bool(apart.all() and rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes)
+
+    def cut(self, max_rows: int, max_bytes: int) -> Ranges:
+        """Return the ranges that have rows, each in even pieces that fit, as `cut_range` cuts one."""
+        rows = self.each_rows
+        if len(self) == 0 or (rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes):
+            return self
+        rows, size = rows.astype(np.int64), self.size.astype(np.int64)
+        pieces = np.maximum(-(-rows // max_rows), np.minimum(-(-size // max_bytes), rows))
+        if pieces.max() <= 1:
+            return self._at(rows > 0)
+        origin = np.repeat(np.arange(len(self)), pieces)
+        piece = np.arange(len(origin)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        whole, count = rows[origin], pieces[origin]
+        edges = [_share(whole, at, count) for at in (piece, piece + 1)]
+        before, until = (_share(size[origin], edge, whole) for edge in edges)
+        first = self.start[origin]
+        return replace(
+            self, shard=self.shard[origin], start=first + edges[0], stop=first + edges[1], size=until - before
+        )
+
+    def followed_by(self, others: Sequence[Ranges]) -> Ranges:
+        """Return these ranges and, after them, others of the same store."""
+        if not others:
+            return self
+        parts = (self, *others)
+        return replace(
+            self,
+            shard=np.concatenate([part.shard for part in parts]),
+            start=np.concatenate([part.start for part in parts]),
+            stop=np.concatenate([part.stop for part in parts]),
+            size=np.concatenate([part.size for part in parts]),
+        )
+
+    def joined(self, apart: np.ndarray) -> tuple[Ranges, np.ndarray]:
+        """Return the ranges with those merged that continue each other in one shard, and where each new one begins.
+
+        None is merged across a position in `apart`. So each run of a shard is read once.
+        """
+        if len(self) == 0:
+            return self, np.zeros(0, np.int64)
+        begins = np.ones(len(self), bool)
+        begins[1:] = (self.shard[1:] != self.shard[:-1]) | (self.start[1:] != self.stop[:-1])
+        begins[apart[apart < len(self)]] = True
+        at = np.flatnonzero(begins)
+        last = np.append(at[1:], len(self)) - 1
+        size = np.add.reduceat(self.size, at, dtype=np.int64)
+        return replace(self, shard=self.shard[at], start=self.start[at], stop=self.stop[last], size=size), at
+
+
+def _share(whole: np.ndarray, part: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Return whole * part // of, exactly."""
+    if len(whole) and int(whole.max()) * int(part.max()) > np.iinfo(np.int64).max:
+        return (whole.astype(object) * part // of).astype(np.int64)
+    return whole * part // of
+
+
+class Pieces:
+    """Ranges while shards are opened one after the other."""
+
+    def __init__(self) -> None:
+        self._open = _empty_columns()
+        self._packed: list[list[np.ndarray]] = [[], [], [], []]
+
+    def add(self, shard: int, rows: Sequence[int], sizes: Sequence[int]) -> None:
+        """Add a shard by its number, with rows and encoded bytes of each of its row groups."""
+        edges = list(itertools.accumulate(rows, initial=0))
+        for column, values in zip(self._open, ([shard] * len(rows), edges[:-1], edges[1:], sizes), strict=True):
+            column.extend(values)
+        if len(self._open[0]) >= _BLOCK:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Pack what is open: the row groups that have rows, those of more than MOST_BYTES in even pieces."""
+        columns, self._open = self._open, _empty_columns()
+        shard, start, stop, size = (np.array(column, np.int64) for column in columns)
+        groups = Ranges(Entries.of([]), shard, start, stop, size).cut(np.iinfo(np.int64).max, MOST_BYTES)
+        for packed, column in zip(self._packed, (groups.shard, groups.start, groups.stop, groups.size), strict=True):
+            packed.append(_smallest(column))
+
+    def ranges(self, shards: Entries) -> Ranges:
+        """Return what was added, once."""
+        self._pack()
+        # Each column is let go before the next is joined: there may be gigabytes.
+        shard, start, stop, size = (
+            np.concatenate([packed.pop(0) for _ in range(len(packed))]) for packed in self._packed
+        )
+        return Ranges(shards, shard, start, stop, size)
+
+
+def _empty_columns() -> tuple[array[int], ...]:
+    return tuple(array("q") for _ in range(4))
+
+
+def _smallest(column: np.ndarray) -> np.ndarray:
+    """Return integers of 32 bits where they fit, else the column as it is."""
+    fits = len(column) == 0 or int(column.max()) <= np.iinfo(np.int32).max
+    return column.astype(np.int32) if fits else column
+
+
+def whole_shards(shards: Entries) -> Ranges:
+    """Return a range of one row for each shard, of the shard's size."""
+    zero, one = (np.broadcast_to(np.int64(value), len(shards)) for value in (0, 1))
+    return Ranges(shards, np.arange(len(shards), dtype=np.int32), zero, one, shards.sizes)
 
 
 def cut_range(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
@@ -65,11 +286,11 @@ def joined(ranges: Iterable[Range]) -> Iterator[Range]:
 
 
 def first_rows(ranges: Iterable[Range], count: int) -> list[Range]:
-    """Return the ranges of the first `count` rows, or of all rows where there are fewer."""
+    """Return the ranges of the first `count` rows, or of all rows where there are fewer; take no more of `ranges`."""
     first: list[Range] = []
-    for piece in ranges:
-        if count <= 0:
-            break
+    for piece in ranges if count > 0 else ():
         first.append(piece._replace(stop=min(piece.stop, piece.start + count)))
         count -= first[-1].rows
+        if count <= 0:
+            break
     return first

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores.tables.features import Features, features_of, is_other_than_image, united, with_features
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, Ranges, first_rows
 
 INTERNAL = "_transdomain."
 """Prefix of the columns that rows have only while a job processes them."""
@@ -31,24 +33,56 @@ _CHUNK_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Store:
-    """Store that can be planned over."""
+    """Store that can be planned over. Its listing and one shard are read to open it; the others when asked for."""
 
     url: str
     form: str
     """Name of its form."""
     schema: pa.Schema
-    ranges: Sequence[Range]
-    """Every row, in the order of the listing, in the smallest pieces that can be read alone."""
+    shards: storage.Entries
+    """Objects that hold its rows, in the order of the listing."""
+    look: Callable[[np.ndarray], Ranges]
+    """Function that returns the ranges of the shards with these numbers: all their rows, in the smallest pieces that
+    can be read alone. Raises UserError where one of them does not fit the others."""
     root: str = ""
     """Prefix or pattern below whose matches all shards are; by default the URL."""
     passed_over: Sequence[storage.PassedOver] = ()
     """Entries below the URL that are not inputs, by reason."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Links to folders in the store, by name, with the real paths of these folders."""
+    source: str = ""
+    """Name by which a job that reads several stores tells them apart."""
+
+    @functools.cached_property
+    def ranges(self) -> Ranges:
+        """Ranges of all shards."""
+        return replace(self.look(np.arange(len(self.shards))), source=self.source)
+
+    def ranges_of(self, which: np.ndarray) -> Ranges:
+        """Return the ranges of the shards with these numbers, which ascend; no other shard is read."""
+        if "ranges" in self.__dict__ or len(which) == len(self.shards):
+            return self.ranges.of_shards(which)
+        return replace(self.look(which), source=self.source)
 
     @property
     def rows(self) -> int:
-        return sum(r.rows for r in self.ranges)
+        """Return the number of its rows. Every shard is read for it, once."""
+        return self.ranges.rows
+
+    def first_rows(self, count: int) -> list[Range]:
+        """Return the ranges of the first `count` rows, or of all where there are fewer; later shards are not read."""
+        each = (piece for number in range(len(self.shards)) for piece in self.ranges_of(np.array([number])))
+        return first_rows(each, count)
+
+    def only(self, ranges: Ranges) -> Store:
+        """Return the part of the store that these ranges are."""
+        return replace(self, shards=ranges.shards, look=ranges.of_shards)
+
+
+def empty_shards(shards: storage.Entries, which: np.ndarray, ranges: Ranges) -> tuple[storage.PassedOver, ...]:
+    """Return which of the shards with these numbers have no rows, and so none of their `ranges`, as a reason."""
+    empty = np.setdiff1d(which, ranges.shard)
+    return (storage.PassedOver("shards without rows", len(empty), shards[int(empty[0])].name),) if len(empty) else ()
 
 
 class ShardsDifferError(UserError):

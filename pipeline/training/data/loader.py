@@ -21,7 +21,7 @@ from pipeline import images, storage
 from pipeline.errors import UserError
 from pipeline.images import RGB, PixelType
 from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
-from pipeline.stores.tables.ranges import Range, append_range, first_rows
+from pipeline.stores.tables.ranges import Range, Ranges, append_range
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.order import Augmentation
 
@@ -41,13 +41,13 @@ class Source:
 
     url: str
     column: str
-    ranges: Sequence[Range]
+    ranges: Ranges
     pixel_type: PixelType = RGB
     """Type of the decoded images' pixels."""
 
     @property
     def images(self) -> int:
-        return sum(r.rows for r in self.ranges)
+        return self.ranges.rows
 
     def shape(self, load_size: int) -> tuple[int, ...]:
         """Return the shape of all its images, decoded to this size."""
@@ -59,7 +59,7 @@ class Source:
 
     def first(self, count: int) -> Source:
         """Return a source of the first `count` images, or of all where there are fewer."""
-        return replace(self, ranges=first_rows(self.ranges, count))
+        return replace(self, ranges=self.ranges.first_rows(count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +244,7 @@ def _source(store: Store, column: str) -> Source:
         )
     if not store.rows:
         raise UserError(f"{store.url}: the store has no images")
-    return Source(url=store.url, column=column, ranges=list(store.ranges))
+    return Source(url=store.url, column=column, ranges=store.ranges)
 
 
 def _chunks(ranges: Sequence[Range], a: str | None, b: str | None) -> Iterator[Chunk]:

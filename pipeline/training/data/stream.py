@@ -81,7 +81,7 @@ class Stream:
 
     def __init__(self, context: Context, reads: ReadMonitor) -> None:
         sources, config = context.sources, context.config
-        edges = [np.cumsum([0, *(r.rows for r in side.ranges)]) for side in (sources.a, sources.b)]
+        edges = [np.concatenate([[0], np.cumsum(side.ranges.each_rows)]) for side in (sources.a, sources.b)]
         self.lanes = Lanes(order=context.order, edges_a=edges[0], edges_b=edges[1], buffer=config.shuffle_buffer)
         self.fingerprint: str = listing_fingerprint(sources)
         self._sources, self._group = sources, context.group
@@ -169,7 +169,7 @@ class Stream:
         """Return about the most encoded bytes that this rank holds."""
         order, held = self.lanes.order, 0.0
         for side in [self._sources.a] if order.paired else [self._sources.a, self._sources.b]:
-            size, groups = sum(r.size for r in side.ranges), len(side.ranges)
+            size, groups = int(side.ranges.size.sum()), len(side.ranges)
             lane = min(2 * self.lanes.buffer * size / side.images + 2 * size / groups, size)
             held += lane * -(-order.global_batch // self._group.workers)
         return held

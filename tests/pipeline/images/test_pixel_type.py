@@ -13,7 +13,7 @@ from pipeline.images.encoding import CODECS, Codec
 from pipeline.models.arithmetic import exact
 from pipeline.models.translator import Translator
 from pipeline.scores.metrics import l1, mean_image, psnr, ssim
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, Ranges
 from pipeline.training.data.loader import Source, Sources
 from pipeline.translate.frames import frames_of
 from tests.frames import batch_of
@@ -71,7 +71,7 @@ def test_scores_are_on_one_scale_for_all_types() -> None:
 
 
 def test_a_decoded_set_takes_what_its_two_types_take() -> None:
-    ranges = [Range("s", "s", "v", 0, 2, 9)]
+    ranges = Ranges.of([Range("s", "u/s", "v", 0, 2, 9)])
     a, b = (Source(url="s", column="image", ranges=ranges, pixel_type=each) for each in (GREY, RGB))
     assert (a.shape(8), b.shape(8)) == ((2, 8, 8, 1), (2, 8, 8, 3))
     assert Sources(a=a, b=b).decoded_bytes(8) == 2 * 64 * (2 + 3)

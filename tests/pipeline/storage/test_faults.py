@@ -21,13 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pipeline.stores.forms.footers import read_footer
 
 from pipeline import storage
 from pipeline.errors import DamagedError, StorageError, UserError
 from pipeline.storage import client, retry, s3
 from pipeline.storage.retry import Fault, Patience
 from pipeline.stores import open_store, read_rows
-from pipeline.stores.forms import parquet
 from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.tables.schema import image_array
 from tests import proxy as faults
@@ -67,7 +67,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch, *, attempts: int, total_s: float
 def test_a_first_write_whose_answer_is_lost_does_not_make_a_server_unfit(proxy: Proxy, prefix: str) -> None:
     proxy.when("PUT", "probe", faults.drop_answer)
     storage.check_output(prefix)
-    assert storage.list_files(prefix) == []
+    assert not storage.list_files(prefix)
 
 
 def test_a_server_that_ignores_the_condition_is_refused(proxy: Proxy, prefix: str) -> None:
@@ -197,7 +197,7 @@ def test_a_footer_that_comes_damaged_is_read_again(proxy: Proxy, prefix: str, at
     _, data = _shard(2)
     storage.create(f"{prefix}/s.parquet", data)
     proxy.when("GET", "s.parquet", faults.flip(at), times=1)
-    footer = parquet._footer(storage.Entry("s.parquet", f"{prefix}/s.parquet", 0, ""))
+    footer = read_footer(storage.Entry("s.parquet", f"{prefix}/s.parquet", 0, ""))
     assert (footer.num_rows, footer.metadata[b"account"]) == (2, b"a" * 100)
 
 
@@ -349,7 +349,7 @@ def test_uploads_of_a_killed_process_are_listed_and_removed(s3_server: str, prox
     found = storage.list_unfinished_uploads(prefix)
     assert [(upload.name, upload.url) for upload in found] == [("data/large", f"{prefix}/data/large")]
     assert abs(time.time() - found[0].started) < 300
-    assert storage.list_files(prefix) == []
+    assert not storage.list_files(prefix)
     assert storage.list_unfinished_uploads(f"{prefix}/dat") == []
     storage.abort_upload(found[0])
     storage.abort_upload(found[0])

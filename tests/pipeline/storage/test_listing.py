@@ -135,7 +135,7 @@ def test_markers_of_folders_are_no_objects(s3_server: str) -> None:
         for name, size in {"": 0, "sub/": 0, "full/": 3, "sub/a": 1, ".x/b": 1, "c?versionId=7": 1}.items()
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing.s3, "find", lambda fs, path, url: found)
+        patch.setattr(listing.s3, "find", lambda fs, path, url: found.items())
         result = storage.list_inputs("s3://bucket/in")
     assert [entry.name for entry in result.entries] == ["sub/a"]
     assert result.tally.counts == {

@@ -45,7 +45,7 @@ def test_listing_is_sorted_relative_and_never_stale(any_prefix: str) -> None:
         assert name in listed
     assert [entry.name for entry in storage.list_files(any_prefix)] == ["a/1.txt", "b/2.txt", "c.bin"]
     assert [entry.name for entry in storage.list_files(any_prefix, ".txt")] == ["a/1.txt", "b/2.txt"]
-    assert storage.list_files(storage.join(any_prefix, "nothing")) == []
+    assert not storage.list_files(storage.join(any_prefix, "nothing"))
 
 
 def test_the_version_changes_with_the_content(any_prefix: str) -> None:
@@ -169,7 +169,7 @@ def test_a_name_cannot_leave_its_prefix(name: str) -> None:
 
 def test_check_output_leaves_nothing(any_prefix: str) -> None:
     storage.check_output(any_prefix)
-    assert storage.list_files(any_prefix) == []
+    assert not storage.list_files(any_prefix)
 
 
 def test_a_filesystem_without_exclusive_create_is_refused() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.stores import duplicate_source_keys, file_and_folder_keys, open_store
+from pipeline.stores import keys as search
 from pipeline.stores.forms import naming, parquet
 
 PARTS = st.text("._%a25EF", min_size=1, max_size=5).filter(lambda part: part not in (".", ".."))
@@ -41,6 +43,14 @@ def test_keys_that_cannot_clash_are_not_read(tmp_path: Path, monkeypatch: pytest
     assert duplicate_source_keys([files, shards]) == []
     assert duplicate_source_keys([files, files]) == [("0.png", f"{tmp_path}/images/0.png", f"{tmp_path}/images/0.png")]
     assert duplicate_source_keys([shards, shards])[0][0] == "0.parquet#000000000"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.text("ab", max_size=6), max_size=20), max_size=20))
+def test_keys_that_occur_twice_are_those_by_a_count(monkeypatch: pytest.MonkeyPatch, batches: list[list[str]]) -> None:
+    monkeypatch.setattr(search, "_NAMES", 7)  # so that hashes are written many times
+    count = Counter(key for batch in batches for key in batch)
+    assert search.duplicate_keys(lambda: batches, most=100) == sorted(key for key, times in count.items() if times > 1)
 
 
 def test_keys_that_are_file_and_folder_at_once() -> None:

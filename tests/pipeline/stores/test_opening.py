@@ -17,6 +17,7 @@ from pipeline.engine.records.units import Unit, decode_units, encode_segment, pl
 from pipeline.errors import StorageError, UserError
 from pipeline.stores import SourceChangedError, Store, is_listed, open_store, read_rows, read_unchanged_rows
 from pipeline.stores.mark import Totals, encode_mark
+from pipeline.stores.tables.ranges import Ranges
 from tests import corpus
 
 PICTURE = images.encode(corpus.picture(1), images.Encoding(codec="png"))
@@ -79,8 +80,8 @@ def test_a_file_whose_name_is_no_text_is_read_under_an_escaped_key(tmp_path: Pat
 
 def planned(store: Store) -> list[Unit]:
     """Return the units of a store, as their plan has them."""
-    units = list(plan_units(store.ranges, Limits()))
-    return decode_units(io.BytesIO(encode_segment(units, number=0, job="pack", recipe={}, sources={})))
+    plan = encode_segment([plan_units(store.ranges, Limits())], number=0, job="pack", recipe={}, sources={})
+    return decode_units(pq.read_table(io.BytesIO(plan)))
 
 
 def test_what_cameras_write_is_an_input_and_what_is_passed_over_is_counted(any_prefix: str) -> None:
@@ -189,7 +190,7 @@ def test_shards_that_need_not_be_alike_give_what_they_have_in_common(tmp_path: P
     pq.write_table(pa.table({"x": [1], "y": ["a"], "z": [1]}), tmp_path / "1.parquet")
     pq.write_table(pa.table({"z": [1.5], "x": [2], "w": [0]}), tmp_path / "2.parquet")
     with pytest.raises(UserError, match="columns differ"):
-        open_store(str(tmp_path))
+        open_store(str(tmp_path)).ranges  # noqa: B018
     store = open_store(str(tmp_path), alike=False)
     assert store.schema.names == ["x"]
     assert read_rows(store.ranges, ["x"])["x"].to_pylist() == [1, 2]
@@ -209,7 +210,10 @@ def test_shards_that_need_not_be_alike_give_what_they_have_in_common(tmp_path: P
     ],
 )  # fmt: skip
 def test_what_would_be_listed_as_a_part_of_a_store(url: str, store: str, listed: bool) -> None:
-    assert is_listed(url, Store(store, "folder", pa.schema([]), [])) is listed
+    assert (
+        is_listed(url, Store(store, "folder", pa.schema([]), storage.Entries.of([]), lambda which: Ranges.of([])))
+        is listed
+    )
 
 
 def test_an_output_that_a_link_leads_to_is_seen_to_be_listed(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from pipeline import images, storage
 from pipeline.stores.forms.shard import encode_shard
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, Ranges
 from pipeline.stores.tables.schema import image_array
 from pipeline.training import loop
 from pipeline.training.checkpoints import checkpoint
@@ -127,7 +127,9 @@ def context(config: TrainConfig, group: Group = Group(), *, images: int | None =
     if images is None:
         sources = loader.find_sources(config)
     else:
-        side = loader.Source(url=config.input, column="image", ranges=[Range("", "", "", 0, images, 0)])
+        side = loader.Source(
+            url=config.input, column="image", ranges=Ranges.of([Range("0", "drawn/0", "", 0, images, 0)])
+        )
         sources = loader.Sources(a=side, b=side)
     return Context(config=config, sources=sources, group=group, device=torch.device("cpu"), threads=1)
 

@@ -98,7 +98,7 @@ def test_a_damaged_best_checkpoint_leaves_no_bundle_of_an_earlier_one(
         result = conclude(plan)
     assert result.best_bundle == ""
     assert [line for line in said if line.startswith("no bundle of the best step")]
-    assert storage.list_files(f"{config.output}/bundle_best") == []
+    assert not storage.list_files(f"{config.output}/bundle_best")
 
 
 def test_the_best_step_has_a_bundle_of_its_own(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:

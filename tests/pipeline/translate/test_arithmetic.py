@@ -188,7 +188,7 @@ def test_units_of_larger_images_have_fewer_rows(bundle: str, tmp_path: Path, mon
         (tmp_path / "large" / f"{i}.png").write_bytes(images.encode(picture, images.Encoding()))
     for size, rows in (("native", 8), ("training", 16)):
         assert run(str(tmp_path / "large"), bundle, tmp_path / size, "--size", size) == 0
-        assert layout.load_units(layout.Output(str(tmp_path / size)), 0)[0].rows == rows
+        assert next(layout.load_units(layout.Output(str(tmp_path / size)), 0)).rows == rows
 
 
 def test_whoever_begins_first_decides_for_both(

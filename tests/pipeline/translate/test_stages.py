@@ -26,7 +26,7 @@ from tests.frames import batch_of
 @pytest.fixture
 def unit(tmp_path: Path) -> Unit:
     store = open_store(corpus.write_folder(str(tmp_path / "in"), 4))
-    return next(plan_units(store.ranges, Limits()))
+    return plan_units(store.ranges, Limits())[0]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])

@@ -57,7 +57,7 @@ def test_what_a_process_that_died_has_done_counts_no_more() -> None:
     flow.begin(0, "a", "translate")
     flow.advance(0, "a", "translate", 9)
     flow.begin(0, "a", "translate")
-    assert flow.snapshot().rows == {(0, "a"): {"translate": 0}}
+    assert flow.snapshot() == Snapshot({}, {"translate": 1}, {})
     flow.forget(0, "a")
     flow.advance(0, "a", "translate", 3)
     assert flow.snapshot() == EMPTY
@@ -68,7 +68,18 @@ def test_news_may_come_late() -> None:
     flow.begin(0, "a", "decode")
     flow.begin(0, "a", "translate")
     flow.end(0, "a", "decode", 5)
-    assert flow.snapshot() == Snapshot({(0, "a"): {"decode": 5, "translate": 0}}, {"translate": 1}, {})
+    assert flow.snapshot() == Snapshot({"decode": 5}, {"translate": 1}, {})
+
+
+def test_a_look_costs_the_same_however_many_units_wait() -> None:
+    flow = Flow("encode")
+    for unit in map(str, range(10_000)):
+        flow.begin(0, unit, "decode")
+        flow.end(0, unit, "decode", 3)
+    assert flow.snapshot() == Snapshot({"decode": 30_000}, {}, {"decode": 10_000})
+    assert flow.snapshot([Task(0, str(unit)) for unit in range(9_999)]) == Snapshot({"decode": 3}, {}, {"decode": 1})
+    flow.forget(0, "9999")
+    assert flow.snapshot() == EMPTY
 
 
 @pytest.mark.parametrize(

@@ -1,52 +1,147 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import uuid
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline import storage
+from pipeline.engine.records import units
+from pipeline.engine.records.layout import Output, load_segments, load_unit, load_units
 from pipeline.engine.records.limits import UNIT_S, Limits
 from pipeline.engine.records.units import (
-    UNITS_PER_ROW_GROUP,
     PlannedSource,
     Unit,
     decode_segment,
     decode_units,
     encode_segment,
     plan_units,
+    unit_id,
 )
 from pipeline.errors import UserError
 from pipeline.storage import PassedOver
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, Ranges, append_range, cut_range
 
 ranges = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5_000_000)), max_size=20).map(
-    lambda sizes: [Range(f"s{i}", f"u/s{i}", "v", 0, rows, size * rows) for i, (rows, size) in enumerate(sizes)]
+    lambda sizes: Ranges.of(
+        Range(f"s{i:02}", f"u/s{i:02}", "v", 0, rows, size * rows) for i, (rows, size) in enumerate(sizes)
+    )
 )
 limits = st.builds(Limits, rows=st.integers(1, 60), size_mb=st.floats(0.01, 200))
 
 
-def rows_of(units: list[Unit]) -> list[tuple[str, int]]:
-    return [(r.url, row) for unit in units for r in unit.ranges for row in range(r.start, r.stop)]
+def rows_of(made: list[Unit]) -> list[tuple[str, int]]:
+    return [(r.url, row) for unit in made for r in unit.ranges for row in range(r.start, r.stop)]
 
 
 @given(ranges, limits)
-def test_every_row_is_in_exactly_one_unit_in_order(source: list[Range], limits: Limits) -> None:
-    units = list(plan_units(source, limits))
-    assert rows_of(units) == [(r.url, row) for r in source for row in range(r.start, r.stop)]
-    assert all(unit.rows > 0 for unit in units)
-    assert sum(r.size for unit in units for r in unit.ranges) == sum(r.size for r in source if r.rows)
+def test_every_row_is_in_exactly_one_unit_in_order(source: Ranges, limits: Limits) -> None:
+    made = list(plan_units(source, limits))
+    assert rows_of(made) == [(r.url, row) for r in source for row in range(r.start, r.stop)]
+    assert all(unit.rows > 0 for unit in made)
+    assert sum(r.size for unit in made for r in unit.ranges) == sum(r.size for r in source if r.rows)
 
 
 @given(ranges, limits)
-def test_units_stay_within_their_limits(source: list[Range], limits: Limits) -> None:
+def test_units_stay_within_their_limits(source: Ranges, limits: Limits) -> None:
     for unit in plan_units(source, limits):
         size = sum(r.size for r in unit.ranges)
         assert unit.rows <= limits.most_rows
         # a cut range rounds its bytes to rows: one row's worth of slack
         assert unit.rows == 1 or size <= limits.size_mb * 1e6 + max(r.size / r.rows for r in unit.ranges)
+
+
+def planned_one_by_one(source: Ranges, limits: Limits, first: int) -> list[Unit]:
+    """Return the units as they are defined: piece by piece, each in the unit before it while that has room."""
+    max_bytes, units, held, rows, size = int(limits.size_mb * 1e6), list[Unit](), list[Range](), 0, 0
+    for piece in (piece for whole in source for piece in cut_range(whole, limits.most_rows, max_bytes)):
+        if held and (rows + piece.rows > limits.most_rows or size + piece.size > max_bytes):
+            units.append(Unit(unit_id(7, first + len(units)), tuple(held), "part"))
+            held, rows, size = [], 0, 0
+        append_range(held, piece)
+        rows, size = rows + piece.rows, size + piece.size
+    return [*units, Unit(unit_id(7, first + len(units)), tuple(held), "part")] if held else units
+
+
+grouped = st.lists(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3_000_000)), max_size=6), max_size=8).map(
+    lambda shards: Ranges.of(
+        Range(f"s{i}", f"u/s{i}", "v", sum(rows for rows, _ in groups[:k]), sum(r for r, _ in groups[: k + 1]), size)
+        for i, groups in enumerate(shards)
+        for k, (_, size) in enumerate(groups)
+    )
+)
+
+
+@pytest.mark.parametrize("window", [1, 3, 1_000_000])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(grouped, limits, st.integers(0, 9))
+def test_units_in_columns_are_those_that_are_packed_piece_by_piece(
+    monkeypatch: pytest.MonkeyPatch, window: int, source: Ranges, limits: Limits, first: int
+) -> None:
+    monkeypatch.setattr(units, "_WINDOW", window)
+    planned = plan_units(source, limits, 7, first=first, part="part")
+    assert list(planned) == planned_one_by_one(source, limits, first)
+    assert planned.rows == source.rows
+
+
+@settings(max_examples=30)
+@given(grouped, limits, st.integers(1, 5), st.integers(1, 20))
+def test_row_groups_are_bounded_and_a_unit_is_found_in_its_own(
+    source: Ranges, limits: Limits, most_units: int, most_ranges: int
+) -> None:
+    planned = plan_units(source, limits)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(units, "UNITS_PER_ROW_GROUP", most_units)
+        patched.setattr(units, "RANGES_PER_ROW_GROUP", most_ranges)
+        data = encode_segment([planned], number=0, job="pack", recipe={}, sources={})
+    file = pq.ParquetFile(io.BytesIO(data))
+    for group in range(file.num_row_groups):
+        found = decode_units(file.read_row_group(group))
+        assert len(found) <= most_units
+        assert len(found) == 1 or sum(len(unit.ranges) for unit in found) <= most_ranges
+    output = Output(f"memory://{uuid.uuid4()}")
+    storage.create(output.plan(0), data)
+    assert list(load_units(output, 0)) == list(planned)
+    for unit in planned:
+        assert load_unit(output, unit.id) == unit
+    with pytest.raises(ValueError, match=r"has no unit 000000-009999"):
+        load_unit(output, "000000-009999")
+
+
+def test_a_plan_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Earlier versions wrote 64 units a row group, whatever their ranges, from rows."""
+    planned = [
+        Unit(unit_id(0, i), (Range("s", "u/s", "v", i, i + 1, 9), Range("t", "u/t", "v", i, i + 2, 9)))
+        for i in range(150)
+    ]
+    rows = [{"unit": u.id, "part": u.part, "rows": u.rows, "ranges": [r._asdict() for r in u.ranges]} for u in planned]
+    head = {
+        "format": 3,
+        "number": 0,
+        "job": "pack",
+        "label": "",
+        "units": 150,
+        "rows": 450,
+        "recipe": {},
+        "sources": {},
+    }
+    table = pa.Table.from_pylist(rows, schema=units.PLAN_SCHEMA)
+    output = Output(str(tmp_path))
+    (tmp_path / "_transdomain/plan").mkdir(parents=True)
+    with pq.ParquetWriter(output.plan(0), table.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table, row_group_size=64)
+        writer.add_key_value_metadata({"transdomain": json.dumps(head)})
+    assert [segment.units for segment in load_segments(output)] == [150]
+    assert list(load_units(output, 0)) == planned
+    assert [load_unit(output, planned[i].id) for i in (0, 63, 64, 149)] == [planned[i] for i in (0, 63, 64, 149)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +178,7 @@ def test_layouts_stay_few(rows: int, seconds: float, actors: int) -> None:
 
 
 @given(ranges, limits, st.integers(0, 999_999))
-def test_names_are_digits_and_hyphens_and_unique(source: list[Range], limits: Limits, segment: int) -> None:
+def test_names_are_digits_and_hyphens_and_unique(source: Ranges, limits: Limits, segment: int) -> None:
     names = [unit.id for unit in plan_units(source, limits, segment)]
     assert all(re.fullmatch(r"\d{6}-\d{6}", name) for name in names)
     assert len(set(names)) == len(names)
@@ -91,25 +186,23 @@ def test_names_are_digits_and_hyphens_and_unique(source: list[Range], limits: Li
 
 
 @given(ranges, limits)
-def test_a_unit_reads_each_run_of_a_shard_once(source: list[Range], limits: Limits) -> None:
+def test_a_unit_reads_each_run_of_a_shard_once(source: Ranges, limits: Limits) -> None:
     for unit in plan_units(source, limits):
         urls = [r.url for r in unit.ranges]
         assert len(set(urls)) == len(urls)
 
 
 @given(ranges, limits)
-def test_a_segment_survives_its_file(source: list[Range], limits: Limits) -> None:
-    units = list(plan_units(source, limits, 3))
+def test_a_segment_survives_its_file(source: Ranges, limits: Limits) -> None:
+    made = plan_units(source, limits, 3)
     sources = {"one": PlannedSource(url="u", passed_over=(PassedOver("links that lead nowhere", 2, "a.png"),))}
     common: dict[str, Any] = {"number": 3, "job": "pack", "sources": sources, "label": "night"}
-    data = encode_segment(units, recipe={"b": 1, "a": [2]}, **common)
-    assert data == encode_segment(units, recipe={"a": [2], "b": 1}, **common)
+    data = encode_segment([made], recipe={"b": 1, "a": [2]}, **common)
+    assert data == encode_segment([made], recipe={"a": [2], "b": 1}, **common)
     segment = decode_segment(io.BytesIO(data), "plan")
-    assert (segment.number, segment.job, segment.units, segment.label) == (3, "pack", len(units), "night")
+    assert (segment.number, segment.job, segment.units, segment.label) == (3, "pack", len(made), "night")
     assert (segment.recipe, segment.sources) == ({"a": [2], "b": 1}, sources)
-    assert decode_units(io.BytesIO(data)) == units
-    for i, unit in enumerate(units):
-        assert unit in decode_units(io.BytesIO(data), i // UNITS_PER_ROW_GROUP)
+    assert decode_units(pq.read_table(io.BytesIO(data))) == list(made)
 
 
 def test_impossible_limits_are_refused() -> None:

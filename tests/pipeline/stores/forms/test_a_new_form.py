@@ -15,7 +15,7 @@ from pipeline.engine.publishing.commit import Sink
 from pipeline.pack import job
 from pipeline.stores.forms import FormName, registry
 from pipeline.stores.forms.form import WritableForm
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Pieces
 from pipeline.stores.tables.schema import SHARD, Store, require_unchanged
 from tests import corpus
 
@@ -30,8 +30,10 @@ class ArrowFiles(WritableForm):
 
     def open(self, url, entries, *, alike=True):  # type: ignore[no-untyped-def]
         tables = [_table(storage.read(entry.url)) for entry in entries]
-        ranges = [Range(e.name, e.url, e.version, 0, len(t), e.size) for e, t in zip(entries, tables, strict=True)]
-        return Store(url, self.name, tables[0].schema.remove_metadata(), ranges)
+        pieces = Pieces()
+        for number, table in enumerate(tables):
+            pieces.add(number, [len(table)], [table.nbytes])
+        return Store(url, self.name, tables[0].schema.remove_metadata(), entries, pieces.ranges(entries).of_shards)
 
     def read(self, ranges, columns, *, wants=None, unchanged=False):  # type: ignore[no-untyped-def]
         tables = [_table(storage.read(require_unchanged(r).url)).slice(r.start, r.rows) for r in ranges]
