@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import threading
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -39,7 +41,7 @@ def at_work() -> Iterator[None]:
         with _Work.lock:
             _Work.threads -= 1
             if not _Work.threads:
-                _Work.timer = threading.Timer(IDLE_S, _give_back)
+                _Work.timer = threading.Timer(IDLE_S, _give_back_if_idle)
                 _Work.timer.daemon = True
                 _Work.timer.start()
 
@@ -54,6 +56,51 @@ def keep_freed() -> None:
     _set(trim_threshold=2**31 - 1, top_pad=256 << 20, mmap_threshold=128 << 10, mmap_max=0)
 
 
+def note_size(size: tuple[int, int]) -> None:
+    """Note the height and width of the image that is computed next; give back what is of no use for it.
+
+    What `keep_freed` keeps serves images of the same size. It lies in pieces that fit no others, and it grows with each
+    image, since glibc fits aligned blocks badly into those that it has.
+    """
+    kept = _free_bytes()
+    if size == _Kept.size:
+        _Kept.bytes = _Kept.bytes or kept
+        if kept > _Kept.bytes + _ROOM_BYTES:
+            give_back()
+    elif max(math.prod(size), math.prod(_Kept.size)) > _LARGE_PIXELS:
+        give_back()
+        _Kept.bytes = 0
+    _Kept.size = size
+
+
+_LARGE_PIXELS = 1 << 20
+_ROOM_BYTES = 256 << 20
+"""Bytes that are kept besides those of one image."""
+
+
+class _Kept:
+    size = (0, 0)
+    """Size of the last image."""
+    bytes = 0
+    """Free bytes after the first image of that size; 0 before."""
+
+
+class _Mallinfo2(ctypes.Structure):
+    """Result of mallinfo2(3)."""
+
+    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+    )]  # fmt: skip
+
+
+def _free_bytes() -> int:
+    """Return the bytes that glibc's allocator holds free; 0 where there is another one."""
+    if look := getattr(ctypes.CDLL(None), "mallinfo2", None):
+        look.restype = _Mallinfo2
+        return int(look().fordblks)
+    return 0
+
+
 def _set(*, trim_threshold: int, top_pad: int, mmap_threshold: int, mmap_max: int) -> None:
     """Set parameters of glibc's allocator by mallopt(3); do nothing where there is another one."""
     if change := getattr(ctypes.CDLL(None), "mallopt", None):
@@ -61,10 +108,15 @@ def _set(*, trim_threshold: int, top_pad: int, mmap_threshold: int, mmap_max: in
             change(number, value)
 
 
-def _give_back() -> None:
+def _give_back_if_idle() -> None:
     with _Work.lock:
         if _Work.threads:
             return
+    give_back()
+
+
+def give_back() -> None:
+    """Give the memory that this process has freed back to the system."""
     pa.default_memory_pool().release_unused()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc alone has it
         trim(0)

@@ -11,9 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple, TypeVar
 
+import numpy as np
+from torch import nn
+
+from gan_models import GeneratorConfig
 from pipeline.cluster import hardware
 from pipeline.models import native
-from pipeline.models.arithmetic import Figures, Form, Trunk
+from pipeline.models.arithmetic import Arithmetic, Figures, Form, Size, Trunk
+from pipeline.models.translator import Translator
 
 PASS_S = 1.0
 """Longest pass in the simplest form, in seconds; where one takes longer, smaller images are measured."""
@@ -33,6 +38,17 @@ class Pass(NamedTuple):
     """Function that returns once the device has finished."""
     images: int
     """Number of images that it translates or trains with."""
+
+
+def noise_pass(
+    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, size: Size, images: int
+) -> Callable[[], np.ndarray]:
+    """Return a function that translates so many images of noise, to be timed."""
+    translator = Translator.of(generator, config, arithmetic)
+    takes, random = translator.takes, np.random.default_rng(0)
+    shape = (images, *size, takes.channels)
+    frames = list(random.integers(0, takes.peak, shape, takes.dtype, endpoint=True))
+    return lambda: translator.all(frames)
 
 
 def forms(

@@ -19,7 +19,7 @@ from torch import nn
 
 from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
 from gan_models.pixels import from_pixels, pad_by_reflection, padded_size, to_pixels
-from pipeline.cluster import hardware
+from pipeline.cluster import hardware, memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import RGB, PixelType
 from pipeline.models.arithmetic import Arithmetic, Size
@@ -150,6 +150,8 @@ class Translator:
             # wait until others have come.
             with _one_unit:
                 for group in _groups([f.shape for f in frames], self.batch_of):
+                    if self.arithmetic.device == "cpu":
+                        memory.note_size(self._padded(frames[group[0]].shape))
                     if self.arithmetic.is_alone(self._padded(frames[group[0]].shape)):
                         future = _pool(self.arithmetic.threads or 1).submit(_parts_if_memory, self, frames, group)
                         unneeded.callback(future.cancel)
@@ -176,17 +178,6 @@ class Translator:
         if faults:
             raise RuntimeError(f"image {min(faults)} cannot be translated: {faults[min(faults)]}")
         return np.stack([translated[i] for i in range(len(frames))])
-
-
-def noise_pass(
-    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, size: Size, images: int
-) -> Callable[[], np.ndarray]:
-    """Return a function that translates so many images of noise, to be timed."""
-    translator = Translator.of(generator, config, arithmetic)
-    takes, random = translator.takes, np.random.default_rng(0)
-    shape = (images, *size, takes.channels)
-    frames = list(random.integers(0, takes.peak, shape, takes.dtype, endpoint=True))
-    return lambda: translator.all(frames)
 
 
 def _groups(shapes: Sequence[tuple[int, ...]], size_of: Callable[[tuple[int, ...]], int]) -> Iterator[list[int]]:

@@ -205,7 +205,6 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
     """Return the fastest arithmetic of this process's device, and the figures. Loads the bundle by itself."""
     from pipeline.models import measuring
     from pipeline.models.bundles import open_bundle
-    from pipeline.models.translator import noise_pass
     from pipeline.translate.compiling import planned_sizes, with_compiled
 
     memory.keep_freed()  # as the process that translates does
@@ -219,7 +218,7 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
     def make(form: Form, side: int, threads: int | None) -> measuring.Pass:
         arithmetic = replace(candidates[form], threads=threads).at(wanted_size)
         images = arithmetic.at_once(wanted_size)
-        return measuring.Pass(noise_pass(network, config, arithmetic, (side, side), images), images)
+        return measuring.Pass(measuring.noise_pass(network, config, arithmetic, (side, side), images), images)
 
     seconds = measuring.measure(
         list(candidates),

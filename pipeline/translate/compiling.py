@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.models import measuring
 from pipeline.models.arithmetic import TIE, Arithmetic, Size
 from pipeline.models.compiled import CannotCompileError, Gain, Package
-from pipeline.models.translator import noise_pass, prepare
+from pipeline.models.translator import prepare
 from pipeline.translate.config import Compile
 from pipeline.translate.sizing import Planned
 
@@ -99,7 +99,7 @@ def _timed(package: Package, network: nn.Module, config: GeneratorConfig, arithm
     compile_s = time.monotonic() - began
     forms = {"eager": arithmetic, "compiled": replace(arithmetic, compiled=(size,))}
     images = arithmetic.at_once(size)
-    passes = {name: noise_pass(network, config, each, size, images) for name, each in forms.items()}
+    passes = {name: measuring.noise_pass(network, config, each, size, images) for name, each in forms.items()}
     _compare(passes["eager"](), passes["compiled"](), arithmetic.precision)
     # The time of threads that wait for each other counts, too: eager code may have an image for each.
     seconds = measuring.least_seconds(passes, time.perf_counter)

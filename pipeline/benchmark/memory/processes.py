@@ -36,6 +36,8 @@ class Seen:
     """Peaks by the role of the process: what it does in the job."""
     whole: int = 0
     """Most memory of all of its processes together, in bytes; what they share is counted once (PSS)."""
+    read: int = 0
+    """Bytes that all of its processes have read, from files and from each other, as often as they were looked at."""
     seconds: float = 0.0
     code: int = 0
     said: str = ""
@@ -64,6 +66,7 @@ def run_watched(command: Sequence[str], *, cwd: str, env: dict[str, str], within
 
 def _watch(pid: int, seen: Seen, over: threading.Event) -> None:
     roles, resident, private = defaultdict[int, set[str]](set), dict[int, int](), defaultdict[int, int](int)
+    read = dict[int, int]()
     looked_at_whole = 0.0
     while not over.wait(_EVERY_S):
         alive = _family(pid)
@@ -72,11 +75,13 @@ def _watch(pid: int, seen: Seen, over: threading.Event) -> None:
                 role, status = _role(each, pid), _status(each)
                 resident[each] = status["VmHWM"]
                 private[each] = max(private[each], status["RssAnon"])
+                read[each] = _read(each)
                 if role:
                     roles[each].add(role)
         if time.monotonic() - looked_at_whole > _WHOLE_EVERY_S:
             looked_at_whole = time.monotonic()
             seen.whole = max(seen.whole, sum(map(_proportional, alive)))
+    seen.read = sum(read.values())
     for each, most in resident.items():
         role = " and ".join(sorted(roles[each])) or "idle worker"
         before = seen.peaks.get(role, Peak(0, 0))
@@ -122,6 +127,10 @@ def _role(pid: int, driver: int) -> str:
 def _status(pid: int) -> dict[str, int]:
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) == 3 and words[2] == "kB"}
+
+
+def _read(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/io").read_text().split()[1])
 
 
 def _proportional(pid: int) -> int:

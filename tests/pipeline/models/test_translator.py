@@ -14,7 +14,8 @@ from gan_models import GeneratorConfig
 from gan_models.build import build_network
 from pipeline.cluster import hardware
 from pipeline.models.arithmetic import Arithmetic
-from pipeline.models.translator import Translator, noise_pass
+from pipeline.models.measuring import noise_pass
+from pipeline.models.translator import Translator
 
 ARITHMETIC = Arithmetic(device="cpu", precision="fp32", threads=None, trunk="direct", batch=4)
 FRAMES = [np.full((8, 8, 3), value, np.uint8) for value in (10, 20, 30, 40, 50, 60)]
