@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.storage.entries import BATCH, Entries, Entry
 
-_BLOCK = 1_000_000
+_BLOCK = 100_000
 MOST_BYTES = 64_000_000
 """Encoded bytes of a row group beyond which its rows are read and planned in pieces."""
 
@@ -206,8 +206,8 @@ class Pieces:
     """Ranges while shards are opened one after the other."""
 
     def __init__(self) -> None:
-        self._open = _empty_columns()
-        self._packed: list[list[np.ndarray]] = [[], [], [], []]
+        self._open = tuple(array("q") for _ in range(4))
+        self._packed = [array("i") for _ in range(4)]  # an array that grows is moved, and leaves no holes in memory
 
     def add(self, shard: int, rows: Sequence[int], sizes: Sequence[int]) -> None:
         """Add a shard by its number, with rows and encoded bytes of each of its row groups."""
@@ -219,30 +219,19 @@ class Pieces:
 
     def _pack(self) -> None:
         """Pack what is open: the row groups that have rows, those of more than MOST_BYTES in even pieces."""
-        columns, self._open = self._open, _empty_columns()
-        shard, start, stop, size = (np.array(column, np.int64) for column in columns)
+        shard, start, stop, size = (np.array(column, np.int64) for column in self._open)
         groups = Ranges(Entries.of([]), shard, start, stop, size).cut(np.iinfo(np.int64).max, MOST_BYTES)
-        for packed, column in zip(self._packed, (groups.shard, groups.start, groups.stop, groups.size), strict=True):
-            packed.append(_smallest(column))
+        for i, column in enumerate((groups.shard, groups.start, groups.stop, groups.size)):
+            if len(column) and column.max() > np.iinfo(np.int32).max and self._packed[i].typecode == "i":
+                self._packed[i] = array("q", self._packed[i])
+            self._packed[i].frombytes(column.astype(self._packed[i].typecode).tobytes())
+        self._open = tuple(array("q") for _ in range(4))
 
     def ranges(self, shards: Entries) -> Ranges:
-        """Return what was added, once."""
+        """Return what was added, once; its columns have 32 bits where that is enough."""
         self._pack()
-        # Each column is let go before the next is joined: there may be gigabytes.
-        shard, start, stop, size = (
-            np.concatenate([packed.pop(0) for _ in range(len(packed))]) for packed in self._packed
-        )
+        shard, start, stop, size = (np.frombuffer(column, column.typecode) for column in self._packed)
         return Ranges(shards, shard, start, stop, size)
-
-
-def _empty_columns() -> tuple[array[int], ...]:
-    return tuple(array("q") for _ in range(4))
-
-
-def _smallest(column: np.ndarray) -> np.ndarray:
-    """Return integers of 32 bits where they fit, else the column as it is."""
-    fits = len(column) == 0 or int(column.max()) <= np.iinfo(np.int32).max
-    return column.astype(np.int32) if fits else column
 
 
 def whole_shards(shards: Entries) -> Ranges:
