@@ -117,6 +117,11 @@ class Ranges(Sequence[Range]):
         """Return the number of rows of all ranges."""
         return int(self.stop.sum(dtype=np.int64) - self.start.sum(dtype=np.int64))
 
+    @property
+    def shards_with_rows(self) -> np.ndarray:
+        """Return the numbers of the shards that have a range here, which ascend."""
+        return self.shard[self._begins_shard()]
+
     def first_rows(self, count: int) -> Ranges:
         """Return the ranges of the first `count` rows, or of all rows where there are fewer."""
         part = self[: int(np.searchsorted(np.cumsum(self.each_rows), count)) + 1 if count > 0 else 0]
@@ -142,10 +147,16 @@ class Ranges(Sequence[Range]):
 
     def is_cut(self, max_rows: int, max_bytes: int) -> bool:
         """Return True where nothing would change when the ranges are cut to fit and those that touch are joined."""
-        if len(self) == 0:
-            return True
-        rows, apart = self.each_rows, self.shard[1:] != self.shard[:-1]
-        return bool(apart.all() and rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes)
+        if len(self) == 0 or not self._begins_shard().all():
+            return len(self) == 0
+        rows = self.each_rows
+        return bool(rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes)
+
+    def _begins_shard(self) -> np.ndarray:
+        """Return, for each range, whether it is the first one of its shard, bool."""
+        begins = np.ones(len(self), bool)
+        np.not_equal(self.shard[1:], self.shard[:-1], out=begins[1:])
+        return begins
 
     def cut(self, max_rows: int, max_bytes: int) -> Ranges:
         """Return the ranges that have rows, each in even pieces that fit, as `cut_range` cuts one."""
@@ -186,8 +197,8 @@ class Ranges(Sequence[Range]):
         """
         if len(self) == 0:
             return self, np.zeros(0, np.int64)
-        begins = np.ones(len(self), bool)
-        begins[1:] = (self.shard[1:] != self.shard[:-1]) | (self.start[1:] != self.stop[:-1])
+        begins = self._begins_shard()
+        begins[1:] |= self.start[1:] != self.stop[:-1]
         begins[apart[apart < len(self)]] = True
         at = np.flatnonzero(begins)
         last = np.append(at[1:], len(self)) - 1
