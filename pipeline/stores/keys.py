@@ -126,7 +126,7 @@ class _Spread:
 
     def _write(self) -> None:
         hashes = np.array(self._waiting, np.int64)
-        partitions = hashes % _PARTITIONS
+        partitions = (hashes % _PARTITIONS).astype(np.uint8)  # which is sorted by counting
         hashes = hashes[np.argsort(partitions, kind="stable")]
         ends = np.cumsum(np.bincount(partitions, minlength=_PARTITIONS))
         with storage.on_disk(tempfile.gettempdir(), "free some space, or set TMPDIR to another disk"):

@@ -24,7 +24,7 @@ from pipeline.stores.tables.ranges import Range, Ranges
 
 UNITS_PER_ROW_GROUP = 64
 RANGES_PER_ROW_GROUP = 16_384
-_WINDOW = 1_000_000
+_WINDOW = 250_000
 """Ranges that are packed into units at a time."""
 _FOOTER_KEY = b"transdomain"
 

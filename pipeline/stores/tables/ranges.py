@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.storage.entries import BATCH, Entries, Entry
 
-_BLOCK = 1_000_000
+_BLOCK = 100_000
 MOST_BYTES = 64_000_000
 """Encoded bytes of a row group beyond which its rows are read and planned in pieces."""
 
@@ -117,6 +117,11 @@ class Ranges(Sequence[Range]):
         """Return the number of rows of all ranges."""
         return int(self.stop.sum(dtype=np.int64) - self.start.sum(dtype=np.int64))
 
+    @property
+    def shards_with_rows(self) -> np.ndarray:
+        """Return the numbers of the shards that have a range here, which ascend."""
+        return self.shard[self._begins_shard()]
+
     def first_rows(self, count: int) -> Ranges:
         """Return the ranges of the first `count` rows, or of all rows where there are fewer."""
         part = self[: int(np.searchsorted(np.cumsum(self.each_rows), count)) + 1 if count > 0 else 0]
@@ -142,10 +147,16 @@ class Ranges(Sequence[Range]):
 
     def is_cut(self, max_rows: int, max_bytes: int) -> bool:
         """Return True where nothing would change when the ranges are cut to fit and those that touch are joined."""
-        if len(self) == 0:
-            return True
-        rows, apart = self.each_rows, self.shard[1:] != self.shard[:-1]
-        return bool(apart.all() and rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes)
+        if len(self) == 0 or not self._begins_shard().all():
+            return len(self) == 0
+        rows = self.each_rows
+        return bool(rows.min() > 0 and rows.max() <= max_rows and self.size.max() <= max_bytes)
+
+    def _begins_shard(self) -> np.ndarray:
+        """Return, for each range, whether it is the first one of its shard, bool."""
+        begins = np.ones(len(self), bool)
+        np.not_equal(self.shard[1:], self.shard[:-1], out=begins[1:])
+        return begins
 
     def cut(self, max_rows: int, max_bytes: int) -> Ranges:
         """Return the ranges that have rows, each in even pieces that fit, as `cut_range` cuts one."""
@@ -186,8 +197,8 @@ class Ranges(Sequence[Range]):
         """
         if len(self) == 0:
             return self, np.zeros(0, np.int64)
-        begins = np.ones(len(self), bool)
-        begins[1:] = (self.shard[1:] != self.shard[:-1]) | (self.start[1:] != self.stop[:-1])
+        begins = self._begins_shard()
+        begins[1:] |= self.start[1:] != self.stop[:-1]
         begins[apart[apart < len(self)]] = True
         at = np.flatnonzero(begins)
         last = np.append(at[1:], len(self)) - 1
@@ -206,8 +217,8 @@ class Pieces:
     """Ranges while shards are opened one after the other."""
 
     def __init__(self) -> None:
-        self._open = _empty_columns()
-        self._packed: list[list[np.ndarray]] = [[], [], [], []]
+        self._open = tuple(array("q") for _ in range(4))
+        self._packed = [array("i") for _ in range(4)]  # an array that grows is moved, and leaves no holes in memory
 
     def add(self, shard: int, rows: Sequence[int], sizes: Sequence[int]) -> None:
         """Add a shard by its number, with rows and encoded bytes of each of its row groups."""
@@ -219,30 +230,19 @@ class Pieces:
 
     def _pack(self) -> None:
         """Pack what is open: the row groups that have rows, those of more than MOST_BYTES in even pieces."""
-        columns, self._open = self._open, _empty_columns()
-        shard, start, stop, size = (np.array(column, np.int64) for column in columns)
+        shard, start, stop, size = (np.array(column, np.int64) for column in self._open)
         groups = Ranges(Entries.of([]), shard, start, stop, size).cut(np.iinfo(np.int64).max, MOST_BYTES)
-        for packed, column in zip(self._packed, (groups.shard, groups.start, groups.stop, groups.size), strict=True):
-            packed.append(_smallest(column))
+        for i, column in enumerate((groups.shard, groups.start, groups.stop, groups.size)):
+            if len(column) and column.max() > np.iinfo(np.int32).max and self._packed[i].typecode == "i":
+                self._packed[i] = array("q", self._packed[i])
+            self._packed[i].frombytes(column.astype(self._packed[i].typecode).tobytes())
+        self._open = tuple(array("q") for _ in range(4))
 
     def ranges(self, shards: Entries) -> Ranges:
-        """Return what was added, once."""
+        """Return what was added, once; its columns have 32 bits where that is enough."""
         self._pack()
-        # Each column is let go before the next is joined: there may be gigabytes.
-        shard, start, stop, size = (
-            np.concatenate([packed.pop(0) for _ in range(len(packed))]) for packed in self._packed
-        )
+        shard, start, stop, size = (np.frombuffer(column, column.typecode) for column in self._packed)
         return Ranges(shards, shard, start, stop, size)
-
-
-def _empty_columns() -> tuple[array[int], ...]:
-    return tuple(array("q") for _ in range(4))
-
-
-def _smallest(column: np.ndarray) -> np.ndarray:
-    """Return integers of 32 bits where they fit, else the column as it is."""
-    fits = len(column) == 0 or int(column.max()) <= np.iinfo(np.int32).max
-    return column.astype(np.int32) if fits else column
 
 
 def whole_shards(shards: Entries) -> Ranges:

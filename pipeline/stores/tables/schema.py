@@ -81,7 +81,7 @@ class Store:
 
 def empty_shards(shards: storage.Entries, which: np.ndarray, ranges: Ranges) -> tuple[storage.PassedOver, ...]:
     """Return which of the shards with these numbers have no rows, and so none of their `ranges`, as a reason."""
-    empty = np.setdiff1d(which, ranges.shard)
+    empty = np.setdiff1d(which, ranges.shards_with_rows, assume_unique=True)
     return (storage.PassedOver("shards without rows", len(empty), shards[int(empty[0])].name),) if len(empty) else ()
 
 
