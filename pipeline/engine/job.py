@@ -15,6 +15,7 @@ from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Segment, Units, part_of, plan_units
 from pipeline.engine.segments import Request
 from pipeline.stores import Store
+from pipeline.stores.forms.registry import form_named
 from pipeline.stores.tables.ranges import Ranges
 
 
@@ -56,6 +57,14 @@ class Job:
             label=self.label,
             moved=self.moved,
         )
+
+    @property
+    def has_unique_keys(self) -> bool:
+        """Return True where no two rows of a segment can have the same key: those of one source, named by their place
+        in it.
+        """
+        stores = list(self.sources.values())
+        return len(stores) == 1 and form_named(stores[0].form).has_unique_keys(stores[0])
 
     def inputs(self, rows: int) -> int:
         """Return how many inputs so many planned rows are: each is planned once for every part."""

@@ -257,7 +257,8 @@ def _call_complete(job: Job, segments: list[Segment], manifest: pa.Table) -> Non
     """Write the derived files and the mark, unless another run's segment has units left."""
     output = job.output
     while not (unfinished := _unfinished(output, segments)):
-        if finish.complete(output, segments, manifest, functools.partial(job.cards, segments)):
+        cards = functools.partial(job.cards, segments)
+        if finish.complete(output, segments, manifest, cards, unique=job.has_unique_keys):
             return
         segments = load_segments(output)  # another run has planned more in the meantime, and may have finished it
     log.warning(

@@ -148,11 +148,14 @@ def complete(
     segments: Sequence[Segment],
     known: pa.Table,
     derived: Callable[[pa.Table], Derived],
+    *,
+    unique: bool = False,
 ) -> bool:
     """Write the files that are derived from the commits of all segments, and `_SUCCESS` last.
 
     `known` is the manifest of some of the segments, whose commits are not read again. `derived` returns report and
-    cards by name, from the whole manifest.
+    cards by name, from the whole manifest. `unique` says that the keys of a segment cannot be equal, so that they are
+    compared only where there are several segments.
 
     Returns False where a segment was added since `segments` were read: the output is then not complete, and the files
     must be written again. Raises ValueError where counts do not add up to the plan, where a key occurs twice, or where
@@ -164,8 +167,7 @@ def complete(
     if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:
         raise ValueError(f"{output.url} does not add up: {planned} rows were planned, the units account for {total}")
     kept = with_data(output, manifest)
-    doubled = duplicate_keys(lambda: keys_of(output, kept))
-    if doubled:
+    if (not unique or len(segments) > 1) and (doubled := duplicate_keys(lambda: keys_of(output, kept))):
         raise ValueError(f"{output.url} is not complete: keys that occur more than once: {', '.join(doubled)}")
     if strange := strangers(output, manifest):
         raise ValueError(
