@@ -14,6 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
 from pipeline.storage import client, s3
+from pipeline.storage.entries import Entry
 from pipeline.storage.exclusive import (
     create_in_memory,
     create_local,
@@ -57,14 +58,17 @@ def read_if_there(url: str) -> bytes | None:
 
 
 @contextlib.contextmanager
-def open_read(url: str) -> Iterator[IO[bytes]]:
+def open_read(url: str, known: Entry | None = None) -> Iterator[IO[bytes]]:
     """Open a seekable file for range reads. Errors name the object; a server's faults are retried range by range.
+
+    `known` is the object's entry, where it was listed or looked up just now; a server is then not asked for it again,
+    and an object that is another one by now is an error.
 
     Only the code that decodes the bytes can see that they are damaged: wrap the whole use of the file in `retrying`.
     """
     fs, path = filesystem(url)
     if client.is_s3(fs):
-        entry = stat_file(url)
+        entry = known or stat_file(url)
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
         yield cast(IO[bytes], s3.RangeFile(fs, path, url, entry.size, entry.version))

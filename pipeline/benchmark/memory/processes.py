@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-_EVERY_S = 0.1
-_WHOLE_EVERY_S = 0.5
+_EVERY_S = 0.25
+_WHOLE_EVERY_S = 1.0
+"""Seconds between two looks, which take a few hundredths each; peaks of a process are kept by the kernel."""
 
 _RAY_OWN = {"gcs_server": "Ray: GCS", "raylet": "Ray: raylet"}
 

@@ -169,7 +169,7 @@ def read_footer(entry: storage.Entry) -> pq.FileMetaData:
     """Read the footer of a shard. Raises DamagedError where it has none."""
 
     def fetch() -> pq.FileMetaData:
-        with storage.open_read(entry.url) as file:
+        with storage.open_read(entry.url, entry) as file:
             return pq.read_metadata(file)
 
     return retrying(fetch, entry.url)

@@ -66,10 +66,10 @@ class Ground:
             return read_footer(entry)
 
         def opening(look: Any) -> Any:
-            def opened(url: str) -> Any:
+            def opened(url: str, *known: Any) -> Any:
                 if url.startswith(str(self.source)):
                     self.opened.add(url.rpartition("/")[2])
-                return look(url)
+                return look(url, *known)
 
             return opened
 

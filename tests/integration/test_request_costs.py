@@ -1,0 +1,114 @@
+"""Requests that a job makes at a real S3 server, by source shard, unit and image; docs/performance.md has the table."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs import pack
+from pipeline import images, storage
+from pipeline.engine.records import layout
+from pipeline.stores.forms import parquet
+from pipeline.stores.forms.groups import reading
+from pipeline.stores.tables.schema import image_array
+from tests import corpus, seaweed
+from tests import proxy as faults
+from tests.proxy import Proxy
+
+ROOT = Path(__file__).parents[2]
+PICTURE = images.encode(corpus.picture(1), images.Encoding(codec="png"))
+
+
+class Size(NamedTuple):
+    """Size of a corpus."""
+
+    shards: int
+    """Shards of its rows, each in one or several units; none where each image is a file."""
+    units: int
+    rows: int
+    """Rows of a unit."""
+
+
+@pytest.fixture
+def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    with faults.between(s3_server, monkeypatch) as between:
+        yield between
+
+
+def write_shards(url: str, size: Size) -> None:
+    rows = size.units * size.rows // size.shards
+    for i in range(size.shards):
+        keys = [f"{i}-{row}" for row in range(rows)]
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table({"key": keys, "image": image_array([PICTURE] * rows, keys)}), buffer)
+        storage.replace(f"{url}/{i:03d}.parquet", buffer.getvalue().to_pybytes())
+
+
+def write_images(url: str, size: Size) -> None:
+    for i in range(size.units * size.rows):
+        storage.replace(f"{url}/{i:03d}.png", PICTURE)
+
+
+def forget() -> None:
+    """Forget what this process has read: the phases are those of processes of their own."""
+    for known in (parquet._footers, reading._layouts, reading._pages, reading._spools):
+        known._held.clear()
+    for cached in (layout._segment, layout._footer, layout._unit_group):
+        cached.cache_clear()
+
+
+def costs(proxy: Proxy, write: Callable[[str, Size], None], size: Size) -> dict[str, int]:
+    """Return the number of requests of each phase of a job over a corpus of this size."""
+    prefix = f"s3://{seaweed.BUCKET}/{uuid.uuid4().hex[:12]}"
+    write(f"{prefix}/in", size)
+    job = ["--input", f"{prefix}/in", "--output", f"{prefix}/out", "--local", "--limits.rows", str(size.rows)]
+
+    def requests(*more: str) -> int:
+        forget()
+        proxy.requests.clear()
+        assert pack.main([*job, *more]) == 0
+        return len(proxy.requests)
+
+    found = {"plan": requests("--dry_run"), "whole run": requests(), "again when complete": requests()}
+    for name in ("_SUCCESS", "_transdomain/manifest.parquet"):
+        storage.delete(f"{prefix}/out/{name}")
+    found["finish, all units committed"] = requests()
+    storage.delete(f"{prefix}/out/_SUCCESS")
+    storage.delete(f"{prefix}/out/_transdomain/commits/000000-000000.json")
+    found["resume, one unit left"] = requests()
+    return found
+
+
+def per(of: int, before: dict[str, int], after: dict[str, int]) -> dict[str, float]:
+    """Return how many requests of each phase the difference between two corpora is, for one of so many."""
+    return {phase: (after[phase] - before[phase]) / of for phase in before}
+
+
+def documented() -> dict[str, list[float]]:
+    """Return the table of docs/performance.md: numbers by phase."""
+    text = (ROOT / "docs" / "performance.md").read_text()
+    section = text[text.index("## Requests") :]
+    rows = re.findall(r"^\| ([^|]+?) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", section, re.MULTILINE)
+    return {phase: list(map(float, numbers)) for phase, *numbers in rows}
+
+
+def test_the_costs_are_those_of_the_table(proxy: Proxy) -> None:
+    small = costs(proxy, write_shards, Size(shards=4, units=8, rows=2))
+    units = per(4, small, costs(proxy, write_shards, Size(shards=4, units=12, rows=2)))
+    shards = per(4, small, costs(proxy, write_shards, Size(shards=8, units=8, rows=2)))
+    images_of = per(
+        4,
+        costs(proxy, write_images, Size(shards=0, units=2, rows=6)),
+        costs(proxy, write_images, Size(shards=0, units=2, rows=8)),
+    )
+    table = {phase: [shards[phase], units[phase], images_of[phase]] for phase in small}
+    for phase, numbers in table.items():
+        print(f"| {phase} | {' | '.join(f'{number:g}' for number in numbers)} |")
+    assert documented() == table
