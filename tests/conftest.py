@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,3 +62,11 @@ def any_prefix(request: pytest.FixtureRequest) -> str:
 def shared_prefix(request: pytest.FixtureRequest) -> str:
     """Return a prefix on a store that other processes see, too."""
     return new_prefix(request.param, request)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let an interrupt raise KeyboardInterrupt, as in a terminal: what a shell runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -71,11 +71,15 @@ def quantity(text: str | int | float) -> Decimal:
     return Decimal(str(text))
 
 
+_RESOURCES = {"CPU": "cpu", "GPU": "nvidia.com/gpu", "memory": "memory"}
+"""Ray's resources, by the limits of a container from which KubeRay takes them."""
+
+
 def nodes(spec: Any, count: str) -> list[dict[str, float]]:
     """Return the nodes that Ray would see, with `count` (replicas or minReplicas) pods in each group of workers."""
     found = []
     for group in spec["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        node = {"CPU": float(quantity(limits["cpu"])), "GPU": float(limits.get("nvidia.com/gpu", 0))}
+        node = {name: float(quantity(limits.get(key, 0))) for name, key in _RESOURCES.items()}
         found += [node] * group[count]
     return found

@@ -44,14 +44,23 @@ def picture(folder: Path, name: str, size: tuple[int, int], **options: object) -
     image.save(folder / name, **options)
 
 
-@pytest.mark.parametrize(("size", "decoded_mb"), [("native", 24), ("original", 48)])
-def test_a_unit_much_larger_than_the_bound_stays_within_it(size: str, decoded_mb: int, tmp_path: Path) -> None:
+_KEPT_BYTES = 256 << 20
+"""Bytes that a process keeps besides those of one image: `memory.note_size`."""
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded_mb", "photographs"),
+    [pytest.param("native", 24, 100, marks=pytest.mark.long), ("original", 48, 40)],
+)
+def test_a_unit_much_larger_than_the_bound_stays_within_it(
+    size: str, decoded_mb: int, photographs: int, tmp_path: Path
+) -> None:
     """Images of one size, since a model keeps what it needs for each; and photographs, flat pictures and a bomb."""
     source, one = tmp_path / "in", tmp_path / "one"
     source.mkdir()
-    for i in range(40):
+    for i in range(photographs):
         picture(source, f"{i:02d}.jpg", (1500, 1000))
-    decoded = 40 * 1500 * 1000 * 3
+    decoded = photographs * 1500 * 1000 * 3
     if size == "original":
         for i in range(8):
             Image.new("RGB", (2000, 2000), (i, 9, 9)).save(source / f"flat-{i}.png")
@@ -61,13 +70,13 @@ def test_a_unit_much_larger_than_the_bound_stays_within_it(size: str, decoded_mb
     shutil.copy(source / "00.jpg", one)
     bundle = corpus.write_bundle(str(tmp_path / "bundle"), width=1, depth=1)
     limits = Limits(decoded_mb=decoded_mb)
-    assert 2 * decoded > limits.process_bytes + 200_000_000
-    options = ["--bundle", bundle, "--local", "--limits.rows", "64", "--limits.decoded_mb", str(decoded_mb)]
+    assert 2 * decoded > limits.process_bytes + _KEPT_BYTES
+    options = ["--bundle", bundle, "--local", "--limits.rows", "128", "--limits.decoded_mb", str(decoded_mb)]
     options += ["--size", size, "--precision", "fp32", "--trunk", "direct"]
     alone = watched("translate", "--input", str(one), "--output", str(tmp_path / "alone"), *options)
     whole = watched("translate", "--input", str(source), "--output", str(tmp_path / "out"), *options)
     assert len(list((tmp_path / "out" / "data").iterdir())) == 1  # one unit, or nothing would be shown
-    assert largest(whole) <= largest(alone) + limits.process_bytes, said(whole)
+    assert largest(whole) <= largest(alone) + limits.process_bytes + _KEPT_BYTES, said(whole)
 
 
 @pytest.mark.long

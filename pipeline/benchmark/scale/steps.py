@@ -20,6 +20,7 @@ from pipeline.engine.job import Job
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
 from pipeline.engine.records.layout import load_segments, load_unit, unit_ids
 from pipeline.engine.run import run
+from pipeline.terminal import print_line
 from pipeline.verify.job import verify
 
 _WORKER_UNITS = 500
@@ -91,7 +92,7 @@ def main(step: str, source: str, output: str) -> None:
     opened, before_mb = time.perf_counter(), _most_mb()
     STEPS[step](job)
     seconds = time.perf_counter() - began
-    print(json.dumps({"seconds": seconds, "opening_s": opened - began, "mb": _most_mb(), "before_mb": before_mb}))
+    print_line(json.dumps({"seconds": seconds, "opening_s": opened - began, "mb": _most_mb(), "before_mb": before_mb}))
 
 
 if __name__ == "__main__":

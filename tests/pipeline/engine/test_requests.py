@@ -147,6 +147,7 @@ def looked_at() -> int:
     return sum(type(each) in (Range, Entry, pq.FileMetaData) for each in gc.get_objects())
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_reading_of_footers_at_once(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5, 300):
         (ground.source / f"{number}.parquet").hardlink_to(ground.source / "0.parquet")

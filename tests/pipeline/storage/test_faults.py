@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pipeline.stores.forms.footers import read_footer
 
 from pipeline import storage
 from pipeline.errors import DamagedError, StorageError, UserError
@@ -29,6 +28,7 @@ from pipeline.storage import client, retry, s3
 from pipeline.storage.retry import Fault, Patience
 from pipeline.stores import open_store, read_rows
 from pipeline.stores.forms.shard import encode_shard
+from pipeline.stores.forms.survey import read_footer
 from pipeline.stores.tables.schema import image_array
 from tests import proxy as faults
 from tests import seaweed

@@ -50,6 +50,7 @@ def test_an_error_comes_at_its_item_and_the_rest_is_dropped() -> None:
     assert len(done) < 20
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_waits_for_nothing() -> None:
     began = time.monotonic()
     threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
