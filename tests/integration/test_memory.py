@@ -112,7 +112,7 @@ def test_a_shard_of_3_gb_with_one_row_group_is_packed_and_translated_within_the_
         picture(tmp_path, "one.jpg", (640, 480), quality=95)
         noise = rng.integers(0, 256, 300_000, np.uint8).tobytes()
         images_of.append((tmp_path / "one.jpg").read_bytes() + noise)  # what is behind a picture is no part of it
-    count = 3_000_000_000 // len(images_of[0])
+    count = 3_400_000_000 // len(images_of[0])
     keys = [f"{i:05d}" for i in range(count)]
     # An array has offsets of 32 bits.
     chunks = [

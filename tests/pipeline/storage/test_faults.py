@@ -197,7 +197,9 @@ def test_a_footer_that_comes_damaged_is_read_again(proxy: Proxy, prefix: str, at
     _, data = _shard(2)
     storage.create(f"{prefix}/s.parquet", data)
     proxy.when("GET", "s.parquet", faults.flip(at), times=1)
-    footer = read_footer(storage.Entry("s.parquet", f"{prefix}/s.parquet", 0, ""))
+    entry = storage.stat_file(f"{prefix}/s.parquet")
+    assert entry
+    footer = read_footer(entry)
     assert (footer.num_rows, footer.metadata[b"account"]) == (2, b"a" * 100)
 
 
