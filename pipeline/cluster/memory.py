@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import math
 import threading
+import time
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -62,8 +63,10 @@ def note_size(size: tuple[int, int]) -> None:
     What `keep_freed` keeps serves images of the same size. It lies in pieces that fit no others, and it grows with each
     image, since glibc fits aligned blocks badly into those that it has.
     """
-    kept = _free_bytes()
     if size == _Kept.size:
+        if time.monotonic() - _Kept.looked_s < _LOOK_EVERY_S:
+            return
+        kept, _Kept.looked_s = _free_bytes(), time.monotonic()
         _Kept.bytes = _Kept.bytes or kept
         if kept > _Kept.bytes + _ROOM_BYTES:
             give_back()
@@ -73,6 +76,8 @@ def note_size(size: tuple[int, int]) -> None:
     _Kept.size = size
 
 
+_LOOK_EVERY_S = 0.1
+"""Shortest time between two looks at what is kept."""
 _LARGE_PIXELS = 1 << 20
 _ROOM_BYTES = 256 << 20
 """Bytes that are kept besides those of one image."""
@@ -83,6 +88,8 @@ class _Kept:
     """Size of the last image."""
     bytes = 0
     """Free bytes after the first image of that size; 0 before."""
+    looked_s = 0.0
+    """Time of the last look, in seconds of time.monotonic()."""
 
 
 class _Mallinfo2(ctypes.Structure):
