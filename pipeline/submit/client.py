@@ -36,7 +36,7 @@ STOPPED = 130
 """Exit code for a stopped job: Ray records none."""
 
 _EXCLUDES = [".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"]
-_ANSWER_WITHIN_S, _PATIENCE_S, _AGAIN_AFTER_S = 10.0, 60.0, 1.0
+_ANSWER_WITHIN_S, _PATIENCE_S, _AGAIN_AFTER_S = 20.0, 60.0, 1.0
 _RUNNING, _ENDED = ("PENDING", "RUNNING"), ("SUCCEEDED", "FAILED", "STOPPED")
 
 
