@@ -40,9 +40,7 @@ _OTHER_FORMATS = {
     b"\0\0\1\0": "ICO", b"II\xbc\x01": "JPEG XR",
 }  # fmt: skip
 _BITMAP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-_EIGHT_BIT_MODES = (
-    "1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "LA", "PA", "La", "RGBa",
-)  # fmt: skip
+_EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", *raster.ALPHA_MODES)
 _XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
 
 

@@ -13,7 +13,7 @@ _LARGE_BYTES = 1 << 24
 """Bytes from which an array has memory of its own kind."""
 _LARGE_PIXELS = 1 << 25
 """Pixels from which an image is resized channel by channel, which takes half the memory, and a little more time."""
-_ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
+ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 def empty(shape: tuple[int, ...]) -> np.ndarray:
@@ -66,7 +66,7 @@ def over_white(rgba: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 def has_alpha(image: Image.Image) -> bool:
     """Return True where some of an image's pixels may be transparent."""
-    return image.mode in _ALPHA_MODES or "transparency" in image.info
+    return image.mode in ALPHA_MODES or "transparency" in image.info
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

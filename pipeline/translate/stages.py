@@ -55,7 +55,8 @@ class Decode:
 
     def __call__(self, unit: Unit) -> Batch:
         batch = self.read(unit)
-        return self.decode(batch) if sum(self.sizes(batch)) <= self.most else batch
+        size = sum(self.sizes(batch))
+        return self._decoded(batch, size) if size <= self.most else batch
 
     def read(self, unit: Unit) -> Batch:
         """Read a unit, its images encoded."""
@@ -75,7 +76,11 @@ class Decode:
 
     def decode(self, batch: Batch) -> Batch:
         """Decode the images of a batch into one piece of memory; quarantine the rows that cannot be decoded."""
-        frames = Frames(sum(self.sizes(batch)))
+        return self._decoded(batch, sum(self.sizes(batch)))
+
+    def _decoded(self, batch: Batch, size: int) -> Batch:
+        """Do what `decode` does, with `size` bytes for the images."""
+        frames = Frames(size)
         room = (lambda: frames.room) if self.size is None else (lambda: None)
 
         def take(found: images.Decoded) -> None:
