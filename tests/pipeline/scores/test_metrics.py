@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pipeline.scores import metrics
 from pipeline.scores.metrics import l1, mean_image, psnr, ssim
 from pipeline.scores.table import metric_named, score_pair, summarise
 
@@ -39,6 +40,27 @@ def test_structural_similarity_needs_a_window() -> None:
     assert np.isnan(ssim(white, white))
     noise = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     assert -1 <= ssim(*noise) < 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(11, 40), (64, 11), (90, 53)])
+def test_structural_similarity_is_that_of_torchmetrics(
+    size: tuple[int, int], dtype: type[np.unsignedinteger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    random, peak = np.random.default_rng(0), np.iinfo(dtype).max
+    a = random.integers(0, peak, (*size, 3)).astype(dtype)
+    b = np.clip(a.astype(int) + random.integers(-peak // 9, peak // 9, a.shape), 0, peak).astype(dtype)
+    b[:20, :20] = a[:20, :20] = 7  # even, where the variance is a small difference of large numbers
+    tensors = (torch.tensor(each.astype(np.float64)).permute(2, 0, 1)[None] for each in (a, b))
+    expected = float(structural_similarity_index_measure(*tensors, data_range=float(peak)))  # type: ignore[arg-type]
+    assert ssim(a, b) == pytest.approx(expected, abs=1e-12)
+    whole = l1(a, b), psnr(a, b)
+    monkeypatch.setattr(metrics, "_STRIP_VALUES", 1)
+    assert ssim(a, b) == pytest.approx(expected, abs=1e-12)
+    assert (l1(a, b), psnr(a, b)) == whole
 
 
 def test_a_score_is_of_its_metric_whatever_its_direction_or_features() -> None:
