@@ -62,6 +62,16 @@ class GeneratorConfig:
         """Least height and width of an input: a ResNet's blocks pad by reflection, which 1×1 does not allow."""
         return self.size_multiple if self.kind == "unet" else 8
 
+    @property
+    def values_held(self) -> int:
+        """Number of values that are held at once for a pixel of the image, where all layers run over the whole of it.
+
+        A ResNet's last convolution takes its input, a mirrored copy, and those that a library orders anew, with few
+        channels filled up to 16. A U-Net's widest layers have a quarter of the pixels. (`jobs.benchmark tiles` measures
+        both.)
+        """
+        return max(4 * self.width, self.width + 16) if self.kind == "resnet" else 2 * max(self.width, 8)
+
     def flop(self, pixels: float) -> float:
         """Return the multiplications and additions in the convolutions for an image of so many pixels.
 

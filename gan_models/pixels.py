@@ -27,13 +27,13 @@ def pad_by_reflection(images_NCHW: Tensor, multiple: int, least: int = 1) -> Ten
     Both sides grow to at least `least`, which is itself such a multiple, or 1.
     """
     height, width = images_NCHW.shape[2:]
-    rows = _mirrored(height, max(-height % multiple, least - height), images_NCHW.device)
-    columns = _mirrored(width, max(-width % multiple, least - width), images_NCHW.device)
+    padded = padded_size((height, width), multiple, least)
+    rows, columns = (mirrored(*sides).to(images_NCHW.device) for sides in zip((height, width), padded, strict=True))
     return images_NCHW[:, :, rows[:, None], columns]
 
 
-def _mirrored(size: int, extra: int, device: torch.device) -> Tensor:
-    """Return the indices 0 … size − 1 and `extra` more, which go back and forth without repeating the edge."""
+def mirrored(size: int, padded: int) -> Tensor:
+    """Return the indices 0 … size − 1 and more, `padded` in all, which go back and forth without repeating the edge."""
     period = max(1, 2 * (size - 1))
-    phase = torch.arange(size + extra, device=device) % period
+    phase = torch.arange(padded) % period
     return torch.minimum(phase, period - phase) if size > 1 else torch.zeros_like(phase)

@@ -20,6 +20,7 @@ from pipeline.benchmark.basis.config import (
     ScaleBenchmarkConfig,
     StartBenchmarkConfig,
     StepBenchmarkConfig,
+    TilesBenchmarkConfig,
     TranslateBenchmarkConfig,
     WorkersBenchmarkConfig,
 )
@@ -99,6 +100,13 @@ def scale(config: ScaleBenchmarkConfig) -> int:
     return _checked("scale", "Scale", "one run", measure.measure, config)
 
 
+def tiles(config: TilesBenchmarkConfig) -> int:
+    """Translate large pictures in tiles, and compare time, memory and pixels with those that go through whole."""
+    from pipeline.benchmark import tiles as tiling
+
+    return _checked("tiles", "Pictures in tiles", "the faster of two runs", tiling.measure, config)
+
+
 def gpu(config: GpuBenchmarkConfig) -> int:
     """Make all checks that need a GPU, within some minutes."""
     from pipeline.benchmark import gpu as checking
@@ -149,6 +157,7 @@ BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "workers": (WorkersBenchmarkConfig, workers),
     "memory": (MemoryBenchmarkConfig, memory),
     "scale": (ScaleBenchmarkConfig, scale),
+    "tiles": (TilesBenchmarkConfig, tiles),
     "gpu": (GpuBenchmarkConfig, gpu),
 }
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
 from jobs.ending import end
-from pipeline.models.export_config import ExportConfig
+from pipeline.exchange.export_config import ExportConfig
 from pipeline.terminal import print_line
 
 
 def run(config: ExportConfig) -> int:
     """Export and print what was written."""
-    from pipeline.models.exporting import export
+    from pipeline.exchange.exporting import export
 
     print_line(export(config))
     return DONE

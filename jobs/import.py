@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
 from jobs.ending import end
-from pipeline.models.import_config import ImportConfig
+from pipeline.exchange.import_config import ImportConfig
 from pipeline.terminal import print_line
 
 
 def run(config: ImportConfig) -> int:
     """Print what was recognised, write the bundle, and print its fingerprint."""
-    from pipeline.models.importing import prepare
+    from pipeline.exchange.importing import prepare
 
     plan = prepare(config)
     for checkpoint in plan.checkpoints:

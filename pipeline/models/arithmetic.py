@@ -27,6 +27,9 @@ THREAD_PIXELS = 1 << 18
 """Pixels of the largest image that one thread translates, where nothing else is recorded: 512². Each thread needs the
 memory of a whole image."""
 
+_LEAST_ROWS = 32
+"""Rows of a tile, however wide the picture: tiles of fewer would mostly compute their neighbours' rows again."""
+
 K = TypeVar("K")
 
 
@@ -60,6 +63,9 @@ class Arithmetic:
     thread_pixels: int | None = None
     """Pixels of the largest image that is translated by one thread, while the others translate others: none waits for
     another then. None where all threads translate each image together."""
+    tile_pixels: int | None = None
+    """Pixels of the largest picture that goes through the network whole; larger ones go in tiles of about a quarter
+    of them. None where all go whole."""
     compiled: Sequence[Size] = ()
     """Sizes, as the network takes them, for which there is compiled code. Images of all others are translated eagerly,
     so the size of an image decides."""
@@ -76,6 +82,8 @@ class Arithmetic:
             batch = f"batches of {self.batch_pixels / 1e6:.1f} megapixels"
         if self.thread_pixels is not None and self.is_alone((1, 1)):
             where = f"{where}, each with its own image up to {self.thread_pixels / 1e6:.1f} megapixels"
+        if self.tile_pixels is not None:
+            where = f"{where}, in tiles above {self.tile_pixels / 1e6:.1f} megapixels"
         return f"{self.form}{f' for {sizes}' if sizes else ''}, {batch}, {where}"
 
     def at(self, size: Size) -> Arithmetic:
@@ -86,7 +94,7 @@ class Arithmetic:
     def record(self) -> dict[str, Any]:
         """Return the fields as the record of a job holds them; without bounds of pixels that there are not, as they
         were before there were any."""
-        bounds = ("batch_pixels", "thread_pixels")
+        bounds = ("batch_pixels", "thread_pixels", "tile_pixels")
         return {name: value for name, value in vars(self).items() if value is not None or name not in bounds}
 
     def batch_of(self, size: Size) -> int:
@@ -104,6 +112,15 @@ class Arithmetic:
         if self.threads in (None, 1) or self.batch > 1 or self.thread_pixels is None or size in self.compiled:
             return False
         return size[0] * size[1] <= self.thread_pixels
+
+    def is_tiled(self, size: Size) -> bool:
+        """Return True where a picture of this size, as the network takes it, goes through it in tiles."""
+        return self.tile_pixels is not None and size[0] * size[1] > self.tile_pixels and size not in self.compiled
+
+    def tiles_of(self, size: Size) -> int:
+        """Return the number of tiles, which are strips of rows, that a picture of this size is cut into."""
+        rows = max(_LEAST_ROWS, (self.tile_pixels or 0) // 4 // size[1])
+        return -(-size[0] // rows)
 
     def at_once(self, size: Size) -> int:
         """Return the number of images of this size that are translated at once."""

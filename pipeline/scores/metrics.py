@@ -35,8 +35,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Return the structural similarity, at most 1; nan for images of fewer than 11 pixels a side.
 
     Wang et al. 2004, with a Gaussian window of 11×11 around each pixel of each channel, in float64; what lies outside
-    the image is mirrored. It is torchmetrics' value, without its cost: the window is taken along the columns, then along
-    the rows, of some rows at a time.
+    the image is mirrored. It is torchmetrics' value without its cost, since the window is taken along the columns and
+    then along the rows, of some rows at a time.
     """
     _check(a, b)
     if min(a.shape[:2]) < _WINDOW:

@@ -24,6 +24,9 @@ BATCHES: Mapping[str, tuple[int, int | None]] = {"cuda": (512, 1 << 21), "cpu": 
 """Images at once, and pixels of them, where nothing else is asked for. On an H200, 32 images of 256² at once were 1.15
 times as fast as 16, and 128 were 1.03 times as fast as 32."""
 
+NETWORK_BYTES = 2_560_000_000
+"""Memory for a network's values on a CPU: with 64 channels, a picture of 1920 × 1080 goes whole."""
+
 _SMALL_FLOP = 2e11
 """Multiplications and additions that a slow CPU makes in the seconds that a measurement takes."""
 
@@ -54,8 +57,10 @@ class Wanted:
     batch: int | None
     batch_pixels: int | None
     thread_pixels: int | None
+    tile_pixels: Literal["auto"] | int | None
     threads: int | None
     actors: int | None
+    network: GeneratorConfig
 
 
 class Generator(NamedTuple):
@@ -87,7 +92,7 @@ def choose_arithmetic(
     """
     if options.compile == "always" and recorded and not recorded.get("compiled"):
         raise UserError("it began without compiled code; leave out --compile always, or give another output")
-    wanted, elsewhere = _wanted(options, recorded), _elsewhere(options)
+    wanted, elsewhere = _wanted(generator.config, options, recorded), _elsewhere(options)
     if recorded and elsewhere:
         # Only the cluster's own machines can tell whether they have it, and they do when they load the model.
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
@@ -136,6 +141,8 @@ def _provisional(wanted: Wanted) -> Arithmetic:
         precision="fp32" if wanted.precision == "auto" else wanted.precision,
         trunk="direct" if wanted.trunk == "auto" else wanted.trunk,
     )
+    if wanted.device == "cuda":  # whose memory is not known
+        wanted = replace(wanted, tile_pixels=None)
     return _settled(wanted, "cpu" if wanted.device == "auto" else wanted.device, form)
 
 
@@ -144,7 +151,7 @@ def _asks_for_all(options: TranslationOptions) -> bool:
     return options.limits.rows is not None and options.precision != "auto" and options.compile != "always"
 
 
-def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
+def _wanted(network: GeneratorConfig, options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
     return Wanted(
         device=options.device if options.device != "auto" else recorded.get("device", "auto"),
         precision=options.precision if options.precision != "auto" else recorded.get("precision", "auto"),
@@ -154,9 +161,17 @@ def _wanted(options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
         batch=options.batch or recorded.get("batch"),
         batch_pixels=None if options.batch else recorded.get("batch_pixels"),
         thread_pixels=recorded.get("thread_pixels") if recorded else THREAD_PIXELS,
+        tile_pixels=_recorded_or_wanted(options.tile_megapixels, recorded),
         threads=options.resources.threads or recorded.get("threads"),
         actors=options.resources.max_actors or options.resources.actors,
+        network=network,
     )
+
+
+def _recorded_or_wanted(megapixels: float | None, recorded: Mapping[str, Any]) -> Literal["auto"] | int | None:
+    if megapixels is not None:
+        return int(megapixels * 1e6)
+    return recorded.get("tile_pixels") if recorded else "auto"
 
 
 def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
@@ -169,8 +184,23 @@ def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
         batch=batch,
         batch_pixels=batch_pixels,
         thread_pixels=None if device == "cuda" else wanted.thread_pixels,
+        tile_pixels=_tile_pixels(wanted, device, form) if wanted.tile_pixels == "auto" else wanted.tile_pixels,
         compiled=wanted.compiled,
     )
+
+
+def _tile_pixels(wanted: Wanted, device: str, form: Form) -> int:
+    """Return the pixels of the largest picture that goes through the network whole.
+
+    It is one whose values in the network fit into half of a GPU's memory, or into `NETWORK_BYTES` on a CPU.
+    """
+    room = NETWORK_BYTES
+    if device == "cuda":
+        import torch
+
+        room = torch.cuda.get_device_properties(0).total_memory // 2
+    held = wanted.network.values_held * (2 if form.precision == "bf16" else 4)
+    return max(THREAD_PIXELS, room // held)
 
 
 def _device(wanted: Wanted) -> str:

@@ -17,7 +17,7 @@ from pipeline.errors import UserError
 from pipeline.models import measuring
 from pipeline.models.arithmetic import TIE, Arithmetic, Size
 from pipeline.models.compiled import CannotCompileError, Gain, Package
-from pipeline.models.translator import prepare
+from pipeline.models.forward import prepare
 from pipeline.translate.config import Compile
 from pipeline.translate.sizing import Planned
 
@@ -75,6 +75,10 @@ def with_compiled(
     found = dict[Size, Gain]()
     eager = prepare(network, arithmetic)
     for size, share in shares.items():
+        if arithmetic.is_tiled(size):
+            if wanted == "always":
+                log.warning("%d × %d pixels go through the model in tiles, without compiled code", *size[::-1])
+            continue
         package = Package.of(eager, (arithmetic.batch_of(size), config.in_channels, *size), arithmetic)
         gain = package.gain
         try:

@@ -62,6 +62,10 @@ class TranslationOptions:
     batch: int | None = None
     """Images of one size that the model takes at once, padded to this number. By default, as many as have two million
     pixels on a GPU (32 of 256²), and 1 on a CPU."""
+    tile_megapixels: float | None = None
+    """Megapixels above which a picture goes through the model in tiles, normalised with the statistics of the whole:
+    the same picture in less memory, at up to twice the time. By default, what needs more than half of a GPU's memory,
+    or 2.5 GB on a CPU: with 64 channels, above 1920 × 1080."""
     resources: Resources = Resources()
     """Resources that the stages take on the cluster."""
     limits: Limits = Limits()
@@ -80,6 +84,7 @@ class TranslationOptions:
 
     def __post_init__(self) -> None:
         check_range("batch", self.batch, least=1)
+        check_range("tile_megapixels", self.tile_megapixels, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,6 +144,16 @@ def test_without_a_name_it_compares_everything_with_its_goal(
     assert "workers / one worker" in " ".join(printed.split())
 
 
+def test_tiles_are_compared_with_the_whole(tmp_path: Path) -> None:
+    options = ["--quick", "--pictures", "narrow", "large", "--output", str(tmp_path)]
+    assert benchmark.main(["tiles", *options]) == 0
+    narrow, large = json.loads((tmp_path / "benchmark_tiles.json").read_text())["checks"]
+    assert [narrow["state"], large["state"]] == ["passed", "passed"]
+    assert narrow["numbers"]["decibel"] > 60
+    assert narrow["numbers"]["tiled"]["tiles"] == 8
+    assert large["rows"][1][3] is True
+
+
 def test_the_network_costs_what_was_published() -> None:
     assert flop_of(GeneratorConfig(kind="resnet", width=64, depth=9, norm="instance"), 256) == pytest.approx(
         2 * 49.55e9, rel=1e-3

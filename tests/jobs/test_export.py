@@ -15,7 +15,7 @@ import torch
 from gan_models import translation_mode
 from jobs import export
 from pipeline import storage
-from pipeline.models import exporting
+from pipeline.exchange import exporting
 from pipeline.models.bundles import open_bundle
 from tests import corpus
 

@@ -268,6 +268,27 @@ class ScaleBenchmarkConfig:
         return dataclasses.replace(self, rows=(6000,), planned_rows=(4000,), files=(300,)) if self.quick else self
 
 
+TiledPicture = Literal["resnet", "unet", "narrow", "large"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilesBenchmarkConfig:
+    """Options of `jobs.benchmark tiles`, which translates pictures in tiles and whole."""
+
+    pictures: tuple[TiledPicture, ...] = ("resnet", "unet", "narrow", "large")
+    """Pictures and networks: 1024² by a ResNet of 9 blocks; 1024² by a U-Net; 4096² by a ResNet of width 4 with one
+    block; 16,384² by the same, in tiles alone, since its layers would take more memory than most machines have."""
+    minutes: float = 20.0
+    """Minutes in which to end. A picture that is not done by then is ended, the others are left out, and both shown."""
+    output: str | None = None
+    """Folder or URL for the numbers, as benchmark_tiles.json."""
+    quick: bool = False
+    """Take small pictures: shows that everything runs, and measures nothing."""
+
+    def __post_init__(self) -> None:
+        check_range("minutes", self.minutes, above=0)
+
+
 GpuCheck = Literal["goldens", "translate", "step", "gradients", "facades"]
 
 

@@ -61,9 +61,6 @@ def _check(
     corpus = write_corpus(name, scratch / name, quick=config.quick)
     rows, numbers = list[Row](), dict[str, Any]()
     for job in config.jobs:
-        if (name, job) == ("bombs", "native") and not config.quick:
-            rows.append(Row(f"{job} over {name}, MB", "left out: the model takes more than 24 GB for such an image"))
-            continue
         # Only where an image keeps its size does the model take more for a larger one.
         one = alone(job, corpus.one if job == "native" else str(scratch / "small"))
         seen = _watched(job, scratch, corpus.url, ends)

@@ -14,7 +14,8 @@ from gan_models import GeneratorConfig, build_generator
 from pipeline.models import compiled
 from pipeline.models.arithmetic import exact
 from pipeline.models.compiled import CannotCompileError, Gain, Package
-from pipeline.models.translator import Translator, prepare
+from pipeline.models.forward import prepare
+from pipeline.models.translator import Translator
 
 CONFIG = GeneratorConfig(kind="resnet", width=4, depth=2, norm="instance")
 SIZE = (24, 32)

@@ -162,7 +162,7 @@ def test_larger_images_go_in_smaller_batches_and_the_size_alone_decides() -> Non
     assert [arithmetic.at((8, 8)).batch_of(size) for size in ((4, 4), (64, 64))] == [4, 4]
 
 
-@pytest.mark.parametrize("bound", ["batch_pixels", "thread_pixels"])
+@pytest.mark.parametrize("bound", ["batch_pixels", "thread_pixels", "tile_pixels"])
 def test_the_record_of_an_arithmetic_without_bound_is_as_it_always_was(bound: str) -> None:
     assert bound not in ARITHMETIC.record()
     bounded = dataclasses.replace(ARITHMETIC, **{bound: 7})

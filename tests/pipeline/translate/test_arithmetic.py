@@ -35,10 +35,11 @@ def choose(
     compute: Any = arithmetic.here,
     planned: Planned = NOTHING_KNOWN,
     bundle: str = "bundle",
+    width: int = 4,
     **options: Any,
 ) -> tuple[Arithmetic, Figures]:
     config = TranslateConfig(input="in", output="out", bundle=bundle, **options)
-    generator = Generator(bundle, "a_to_b", GeneratorConfig(kind="resnet", width=4, depth=2, norm="instance"), 24)
+    generator = Generator(bundle, "a_to_b", GeneratorConfig(kind="resnet", width=width, depth=2, norm="instance"), 24)
     return choose_arithmetic(generator, config, recorded or {}, compute, lambda: planned)
 
 
@@ -104,6 +105,14 @@ def test_an_output_that_began_with_all_threads_on_each_image_goes_on_so() -> Non
     assert choose(precision="fp32", trunk="direct", limits=Limits(rows=8))[0].thread_pixels == THREAD_PIXELS
     began = {"device": "cpu", "precision": "fp32", "trunk": "direct", "batch": 1, "threads": 2}
     assert choose(began)[0].record() == began | {"compiled": ()}
+
+
+def test_pictures_that_need_more_than_so_much_memory_go_in_tiles() -> None:
+    limits, full_hd, larger = Limits(rows=8), (1080, 1920), (1440, 2560)
+    found = choose(precision="fp32", trunk="direct", limits=limits, width=64)[0]
+    assert (found.is_tiled(full_hd), found.is_tiled(larger)) == (False, True)
+    assert choose(precision="fp32", trunk="direct", limits=limits, tile_megapixels=0.5)[0].tile_pixels == 500_000
+    assert choose(found.record())[0].tile_pixels == found.tile_pixels
 
 
 @pytest.mark.parametrize("local", [True, False])

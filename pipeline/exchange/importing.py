@@ -19,7 +19,7 @@ from gan_models.description import ObjectiveName
 from gan_models.reference import Recognised, describe, read_checkpoint, recognise
 from pipeline import storage
 from pipeline.errors import UserError
-from pipeline.models.import_config import ImportConfig
+from pipeline.exchange.import_config import ImportConfig
 from pipeline.recipe import differences
 from pipeline.storage.retry import preflight
 

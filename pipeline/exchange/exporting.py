@@ -9,8 +9,8 @@ import torch
 from gan_models import check_onnx, check_pt2, export_onnx, export_pt2, require_onnx
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.exchange.export_config import ExportConfig
 from pipeline.models.bundles import open_bundle
-from pipeline.models.export_config import ExportConfig
 from pipeline.storage.retry import preflight
 
 MOST_DIFFERENCE = 1e-3
