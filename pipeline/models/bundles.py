@@ -1,4 +1,4 @@
-"""Access to model bundles at any URL."""
+"""Access to model bundles, and to programs in their place, at any URL."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from gan_models import Description, GeneratorConfig, describe_bundle
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.images import PixelType
+from pipeline.models.programs import Program, ProgramDescription, describe_program, is_program
 
 if TYPE_CHECKING:
     from gan_models import Bundle
+    from pipeline.models.runners import LoadedProgram
+
+Architecture = GeneratorConfig | Program
+"""Generator of a bundle, or a program, before it is loaded."""
 
 
 def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, discriminators: bool = False) -> Bundle:
@@ -26,19 +31,32 @@ def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, dis
         return load_bundle(_reader(url), generator=direction, ema=ema, discriminators=discriminators)
 
 
-def describe(url: str) -> Description:
-    """Return what the bundle at `url` says of itself, without torch. Raises UserError like `open_bundle`."""
+def open_generator(url: str, direction: str | None) -> Bundle | LoadedProgram:
+    """Load the bundle at `url` with the generator of one direction, or the program. Raises UserError."""
+    if not is_program(url):
+        return open_bundle(url, direction=direction)
+    from pipeline.models.runners import open_program
+
     with _as_user_error(url):
-        return describe_bundle(_reader(url))
+        return open_program(url, direction)
 
 
-def check_weights(url: str, described: Description, direction: str) -> None:
+def describe(url: str) -> Description | ProgramDescription:
+    """Return what the bundle or the program at `url` says of itself, without torch.
+
+    Raises UserError like `open_bundle`.
+    """
+    with _as_user_error(url):
+        return describe_program(url) if is_program(url) else describe_bundle(_reader(url))
+
+
+def check_weights(url: str, described: Description | ProgramDescription, direction: str) -> None:
     """Raise UserError where the weights of one direction are missing, or are not those that the bundle describes."""
     with _as_user_error(url):
         described.check(direction)
 
 
-def pixel_types(config: GeneratorConfig) -> tuple[PixelType, PixelType]:
+def pixel_types(config: Architecture) -> tuple[PixelType, PixelType]:
     """Return the types of the pixels that a generator of this architecture takes and gives."""
     return PixelType(config.in_channels), PixelType(config.out_channels)
 
@@ -46,7 +64,8 @@ def pixel_types(config: GeneratorConfig) -> tuple[PixelType, PixelType]:
 def _reader(url: str) -> Callable[[str], bytes]:
     if storage.stat_file(storage.join(url, "config.json")) is None:
         raise UserError(
-            f"{url}: no model bundle there; it is the folder `bundle` of a training run, or what jobs.import wrote"
+            f"{url}: no model bundle there; it is the folder `bundle` of a training run, what jobs.import wrote, or a "
+            "program (.pt2, .onnx, or a YAML file that names one)"
         )
     return lambda name: storage.read(storage.join(url, name))
 
@@ -56,4 +75,4 @@ def _as_user_error(url: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise UserError(f"{url}: {error}") from error
+        raise UserError(str(error) if str(error).startswith(url) else f"{url}: {error}") from error

@@ -15,16 +15,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from gan_models import GeneratorConfig, translation_mode, with_winograd_trunk
+from gan_models import translation_mode, with_winograd_trunk
 from gan_models.pixels import from_pixels, mirrored, pad_by_reflection, padded_size, to_pixels
 from gan_models.tiling import Rows, can_tile, strips, tiled
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import RGB, PixelType
 from pipeline.models.arithmetic import Arithmetic, Size
-from pipeline.models.bundles import pixel_types
+from pipeline.models.bundles import Architecture, pixel_types
 from pipeline.models.compiled import Package
 from pipeline.models.ends import with_fast_ends
 from pipeline.models.native import with_native_trunk
+from pipeline.models.programs import Program
+from pipeline.models.runners import Runner, check_independent
+
+_PROOF_SIDE = 64
+"""Side of the images, in pixels, with which a program proves that none depends on another."""
 
 AHEAD = 1
 """Groups that a GPU is given before the last one is back, so that it never waits for Python."""
@@ -35,6 +40,8 @@ def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
 
     `generator` stays as it is. The result follows its training only where it needs no other weights: on a CPU, in fp32.
     """
+    if isinstance(generator, Runner):
+        return generator.on(arithmetic.device)
     dtype = _dtype(arithmetic)
     network = translation_mode(generator)
     if arithmetic.device == "cuda" or any((w.device.type, w.dtype) != ("cpu", dtype) for w in network.parameters()):
@@ -68,13 +75,16 @@ class Network:
     """Compiled code of the same network, by the size of the images that come to it."""
 
     @classmethod
-    def of(cls, generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic) -> Self:
+    def of(cls, generator: nn.Module, config: Architecture, arithmetic: Arithmetic) -> Self:
         """Return a generator of this architecture, ready to run.
 
         Raises CannotCompileError where `arithmetic` has compiled sizes that this machine's cache lacks, and no compiler
-        makes them.
+        makes them, and ValueError where a program's images depend on each other in a batch.
         """
         network, (takes, gives) = prepare(generator, arithmetic), pixel_types(config)
+        if isinstance(config, Program) and arithmetic.batch > 1:
+            side = max(config.least_size, config.size_multiple * -(-_PROOF_SIDE // config.size_multiple))
+            check_independent(network, config, arithmetic.batch, config.fixed_size or (side, side), arithmetic.device)
         compiled = {
             size: Package.of(network, (arithmetic.batch_of(size), config.in_channels, *size), arithmetic).load()
             for size in arithmetic.compiled

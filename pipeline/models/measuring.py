@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from torch import nn
 
-from gan_models import GeneratorConfig
 from pipeline.cluster import hardware
 from pipeline.models import native
 from pipeline.models.arithmetic import Arithmetic, Figures, Form, Size, Trunk
+from pipeline.models.bundles import Architecture
 from pipeline.models.translator import Translator
 
 PASS_S = 1.0
@@ -41,7 +41,7 @@ class Pass(NamedTuple):
 
 
 def noise_pass(
-    generator: nn.Module, config: GeneratorConfig, arithmetic: Arithmetic, size: Size, images: int
+    generator: nn.Module, config: Architecture, arithmetic: Arithmetic, size: Size, images: int
 ) -> Callable[[], np.ndarray]:
     """Return a function that translates so many images of noise, to be timed."""
     translator = Translator.of(generator, config, arithmetic)
@@ -61,13 +61,15 @@ def forms(
 ) -> list[Form]:
     """Return the forms in which `device` computes a `kind` of generator in hardware, the simplest first.
 
+    A program has the one that it was made in, which is called fp32.
+
     `precision` and `trunk` leave those that are asked for. fp16 has to be asked for, and needs a GPU: its range is too
     small for gradients that are not scaled. Winograd's trunk is for a resnet in fp32 on a CPU: a quarter of the
     multiplications pays only where they are expensive, and the transforms need fp32. Its form in C takes the place of
     the other where there is a C compiler, unless `with_c` is False: it does not train. Raises ValueError where none is
     left.
     """
-    supported = hardware.supported_precisions(device)
+    supported = hardware.supported_precisions(device) if kind != "program" else ("fp32",)
     precisions = supported if precision == "auto" else (precision,)
     if precision not in ("auto", *supported) and (precision, device) != ("fp16", "cuda"):
         raise ValueError(

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from gan_models import GeneratorConfig
 from pipeline.cluster import host, memory
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form, Size, Trunk, fastest
+from pipeline.models.bundles import Architecture
+from pipeline.models.programs import Program
 from pipeline.translate.config import Compile, TranslationOptions
 from pipeline.translate.sizing import Planned
 
@@ -60,7 +61,7 @@ class Wanted:
     tile_pixels: Literal["auto"] | int | None
     threads: int | None
     actors: int | None
-    network: GeneratorConfig
+    network: Architecture
 
 
 class Generator(NamedTuple):
@@ -68,7 +69,7 @@ class Generator(NamedTuple):
 
     url: str
     direction: str
-    config: GeneratorConfig
+    config: Architecture
     training_size: int
     """Side of the square training images, in pixels."""
 
@@ -151,7 +152,7 @@ def _asks_for_all(options: TranslationOptions) -> bool:
     return options.limits.rows is not None and options.precision != "auto" and options.compile != "always"
 
 
-def _wanted(network: GeneratorConfig, options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
+def _wanted(network: Architecture, options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
     return Wanted(
         device=options.device if options.device != "auto" else recorded.get("device", "auto"),
         precision=options.precision if options.precision != "auto" else recorded.get("precision", "auto"),
@@ -176,6 +177,9 @@ def _recorded_or_wanted(megapixels: float | None, recorded: Mapping[str, Any]) -
 
 def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
     batch, batch_pixels = (wanted.batch, wanted.batch_pixels) if wanted.batch else BATCHES[device]
+    program = wanted.network if isinstance(wanted.network, Program) else None
+    if program and not wanted.batch:  # nobody has proved that its images do not depend on each other
+        batch, batch_pixels = program.fixed_batch or 1, None
     return Arithmetic(
         device=device,
         precision=form.precision,
@@ -183,17 +187,20 @@ def _settled(wanted: Wanted, device: str, form: Form) -> Arithmetic:
         trunk=form.trunk,
         batch=batch,
         batch_pixels=batch_pixels,
-        thread_pixels=None if device == "cuda" else wanted.thread_pixels,
+        thread_pixels=None if device == "cuda" or program else wanted.thread_pixels,
         tile_pixels=_tile_pixels(wanted, device, form) if wanted.tile_pixels == "auto" else wanted.tile_pixels,
         compiled=wanted.compiled,
     )
 
 
-def _tile_pixels(wanted: Wanted, device: str, form: Form) -> int:
+def _tile_pixels(wanted: Wanted, device: str, form: Form) -> int | None:
     """Return the pixels of the largest picture that goes through the network whole.
 
-    It is one whose values in the network fit into half of a GPU's memory, or into `NETWORK_BYTES` on a CPU.
+    It is one whose values in the network fit into half of a GPU's memory, or into `NETWORK_BYTES` on a CPU. A program
+    cannot be cut.
     """
+    if isinstance(wanted.network, Program):
+        return None
     room = NETWORK_BYTES
     if device == "cuda":
         import torch
@@ -234,11 +241,11 @@ def _candidates(wanted: Wanted, kind: str) -> dict[Form, Arithmetic]:
 def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: int) -> tuple[Arithmetic, Figures]:
     """Return the fastest arithmetic of this process's device, and the figures. Loads the bundle by itself."""
     from pipeline.models import measuring
-    from pipeline.models.bundles import open_bundle
+    from pipeline.models.bundles import open_generator
     from pipeline.translate.compiling import planned_sizes, with_compiled
 
     memory.keep_freed()  # as the process that translates does
-    bundle, config = open_bundle(generator.url, direction=generator.direction), generator.config
+    bundle, config = open_generator(generator.url, generator.direction), generator.config
     network = bundle.generator(generator.direction)
     candidates, actors = _candidates(wanted, config.kind), wanted.actors or actors
     simplest = next(iter(candidates.values()))
@@ -258,7 +265,7 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
     )
     form = fastest(seconds)
     chosen = candidates[form]
-    if wanted.compile != "never":
+    if wanted.compile != "never" and not isinstance(config, Program):
         chosen, gain = with_compiled(
             network,
             config,

@@ -96,7 +96,8 @@ class _Translate:
     output: str
     """Prefix of the translated dataset."""
     bundle: str
-    """Model bundle: the folder that training wrote."""
+    """Model bundle: the folder that training wrote; or a program in its place: a .pt2, a .onnx, or a YAML file that
+    names one or a Python factory."""
     direction: Literal["a_to_b", "b_to_a"] | None = None
     """Direction whose generator to use; by default the one that the bundle was trained for."""
     input_column: str = ""

@@ -22,6 +22,7 @@ from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import AT_ONCE, Arithmetic, Figures
 from pipeline.models.bundles import check_weights, describe, pixel_types
+from pipeline.models.programs import ProgramDescription, check_is_file
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import Store, image_columns, open_store
@@ -38,7 +39,7 @@ class Model:
     """Generator that was found to be there."""
 
     url: str
-    bundle: Description
+    bundle: Description | ProgramDescription
     direction: str
 
     @property
@@ -58,11 +59,12 @@ class Model:
 
 
 def open_model(url: str, direction: str | None) -> Model:
-    """Open the bundle at `url` for one direction.
+    """Open the bundle or the program at `url` for one direction.
 
     Raises UserError that names what does not fit: a missing bundle or direction, damaged weights, channels that the
     generator does not take.
     """
+    check_is_file(url)
     url = storage.absolute(url)
     bundle = describe(url)
     direction = direction or bundle.directions[0]
@@ -174,8 +176,19 @@ def versions() -> dict[str, str]:
 
 
 def resized_to(size: SizePolicy, model: Model) -> int | None:
-    """Return the side, in pixels, that images are resized to before translation; None for their own size."""
-    return None if size == "native" else model.bundle.training_size
+    """Return the side, in pixels, that images are resized to before translation; None for their own size.
+
+    Raises UserError where a program does not say this size, or takes another one alone.
+    """
+    side = None if size == "native" else model.bundle.training_size
+    if isinstance(model.bundle, ProgramDescription):
+        fixed = model.bundle.program.fixed_size
+        if side and not model.bundle.size:
+            raise UserError(f"{model.url}: does not say its training_size, which --size {size} needs; add it there")
+        if fixed and fixed != (side, side):
+            how = "use --size training or original" if fixed[0] == fixed[1] else "export it with free height and width"
+            raise UserError(f"{model.url}: takes images of {fixed[1]} × {fixed[0]} pixels alone; {how}")
+    return side
 
 
 def choose_column(source: Store, wanted: str, direction: str) -> str:

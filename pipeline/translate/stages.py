@@ -147,14 +147,14 @@ class Translate:
         import torch
 
         from pipeline.models import measuring
-        from pipeline.models.bundles import open_bundle
+        from pipeline.models.bundles import open_generator
         from pipeline.models.translator import Translator
         from pipeline.translate.pace import Pace
 
         if arithmetic.threads is not None:
             torch.set_num_threads(arithmetic.threads)
             memory.keep_freed()
-        loaded = open_bundle(bundle, direction=direction)
+        loaded = open_generator(bundle, direction)
         chosen = direction or loaded.directions[0]
         config = loaded.generator_configs[chosen]
         measuring.forms(
