@@ -37,6 +37,20 @@ def instance_norm(x_NCHW: Tensor, weight: Tensor | None, bias: Tensor | None, ep
     return values if torch.is_autocast_enabled(x_NCHW.device.type) else values.to(x_NCHW.dtype)
 
 
+def affine(norm: nn.GroupNorm, mean_C: Tensor, square_C: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scale and shift, fp32 [C] each, that `norm` is for an image with these means and mean squares.
+
+    The means are those of each channel over the whole image, best in fp64.
+    """
+    size = norm.num_channels // norm.num_groups
+    mean, square = (each.view(-1, size).mean(1) for each in (mean_C, square_C))
+    scale = 1 / ((square - mean * mean).clamp(min=0) + norm.eps).sqrt()
+    scale, shift = (each.repeat_interleave(size) for each in (scale, -mean * scale))
+    if norm.weight is not None:
+        scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
+    return scale.float(), shift.float()
+
+
 def norm_layer(config: GeneratorConfig | DiscriminatorConfig, channels: int) -> nn.Module:
     """Return the normalisation that `config` asks for, over `channels` channels of [N, C, H, W].
 

@@ -28,12 +28,12 @@ def pad_by_reflection(images_NCHW: Tensor, multiple: int, least: int = 1) -> Ten
     """
     height, width = images_NCHW.shape[2:]
     padded = padded_size((height, width), multiple, least)
-    rows, columns = (mirrored(*sides).to(images_NCHW.device) for sides in zip((height, width), padded, strict=True))
+    rows, columns = (mirrored(*sides, images_NCHW.device) for sides in zip((height, width), padded, strict=True))
     return images_NCHW[:, :, rows[:, None], columns]
 
 
-def mirrored(size: int, padded: int) -> Tensor:
+def mirrored(size: int, padded: int, device: torch.device | None = None) -> Tensor:
     """Return the indices 0 … size − 1 and more, `padded` in all, which go back and forth without repeating the edge."""
     period = max(1, 2 * (size - 1))
-    phase = torch.arange(padded) % period
+    phase = torch.arange(padded, device=device) % period
     return torch.minimum(phase, period - phase) if size > 1 else torch.zeros_like(phase)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (everybody's name for it)
 from torch import Tensor, nn
 
+from gan_models.norms import affine
 from gan_models.resnet import ResNetGenerator
 from gan_models.unet import UNetBlock, UNetGenerator
 
@@ -49,11 +50,7 @@ def tiled(network: nn.Module, picture: Rows, count: int, progress: Callable[[], 
     """
 
     def after(rows: Rows, layers: Sequence[nn.Module]) -> Rows:
-        for layer in layers:
-            if isinstance(layer, nn.GroupNorm) and rows.height < picture.height:
-                rows = _whole(_collected(rows, count, progress))
-            rows = _after(rows, layer, count, progress)
-        return rows
+        return tiled_layers(layers, rows, count, progress, whole=picture.height)
 
     def inside(rows: Rows, layers: Sequence[nn.Module]) -> Rows:
         values_NCHW = _collected(rows, count, progress)
@@ -78,6 +75,27 @@ def tiled(network: nn.Module, picture: Rows, count: int, progress: Callable[[], 
         both = Rows(skip.height, lambda start, stop: torch.cat([skip.read(start, stop), below.read(start, stop)], 1))
         return after(both, outer)
     raise TypeError(f"{type(network).__name__} cannot be tiled")
+
+
+def tiled_layers(
+    layers: Sequence[nn.Module],
+    rows: Rows,
+    count: int,
+    progress: Callable[[], object] = lambda: None,
+    *,
+    whole: int | None = None,
+) -> Rows:
+    """Return what `layers` make of rows, one after the other, in `count` strips.
+
+    What comes to a norm is kept where its height is below `whole`, by default that of the rows; else it is computed
+    once more. Raises TypeError for a layer that no generator and no discriminator has.
+    """
+    whole = rows.height if whole is None else whole
+    for layer in layers:
+        if isinstance(layer, nn.GroupNorm) and rows.height < whole:
+            rows = _whole(_collected(rows, count, progress))
+        rows = _after(rows, layer, count, progress)
+    return rows
 
 
 def _halves(layer: nn.Module) -> bool:
@@ -112,7 +130,7 @@ def _after(rows: Rows, layer: nn.Module, count: int, progress: Callable[[], obje
         case nn.ConvTranspose2d():
             return _transposed(rows, layer)
         case nn.GroupNorm():
-            scale, shift = _affine(layer, *_moments(rows, count, progress))
+            scale, shift = (each[:, None, None] for each in affine(layer, *_moments(rows, count, progress)))
             return _mapped(rows, lambda x: torch.addcmul(shift, x.float(), scale).to(x.dtype))
         case nn.ReLU():
             return _mapped(rows, torch.relu)
@@ -190,14 +208,3 @@ def _moments(rows: Rows, count: int, progress: Callable[[], object]) -> tuple[Te
         total, square = total + share * mean, square + share * (variance.double() + mean * mean)
         progress()
     return total, square
-
-
-def _affine(norm: nn.GroupNorm, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scale and shift of each channel, [C, 1, 1], that `norm` comes to with these means."""
-    size = norm.num_channels // norm.num_groups
-    mean, square = (each.view(-1, size).mean(1) for each in (mean, square))
-    scale = ((square - mean * mean).clamp(min=0) + norm.eps).rsqrt()
-    scale, shift = (each.repeat_interleave(size) for each in (scale, -mean * scale))
-    if norm.affine or norm.weight is not None:
-        scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
-    return scale.float()[:, None, None], shift.float()[:, None, None]

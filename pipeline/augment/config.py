@@ -23,7 +23,7 @@ class Translator:
     """One model, and its share of the images."""
 
     bundle: str
-    """Model bundle: the folder that training wrote."""
+    """Model bundle: the folder that training wrote; or a program, as in jobs.translate."""
     direction: Literal["a_to_b", "b_to_a"] | None = None
     """Direction whose generator to use; by default the one that the bundle was trained for."""
     probability: float = 1.0

@@ -27,6 +27,8 @@ def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, dis
     """
     from gan_models import load_bundle  # imported here, since it needs torch
 
+    if is_program(url):
+        raise UserError(f"{url}: is a program, which translates only; give a model bundle here")
     with _as_user_error(url):
         return load_bundle(_reader(url), generator=direction, ema=ema, discriminators=discriminators)
 
@@ -41,13 +43,15 @@ def open_generator(url: str, direction: str | None) -> Bundle | LoadedProgram:
         return open_program(url, direction)
 
 
-def describe(url: str) -> Description | ProgramDescription:
-    """Return what the bundle or the program at `url` says of itself, without torch.
+def describe(url: str, *, discriminators: bool = False) -> Description | ProgramDescription:
+    """Return what the bundle or the program at `url` says of itself, without torch; of `discriminators` where asked.
 
     Raises UserError like `open_bundle`.
     """
     with _as_user_error(url):
-        return describe_program(url) if is_program(url) else describe_bundle(_reader(url))
+        if is_program(url):
+            return describe_program(url)
+        return describe_bundle(_reader(url), discriminators=discriminators)
 
 
 def check_weights(url: str, described: Description | ProgramDescription, direction: str) -> None:

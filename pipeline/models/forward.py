@@ -57,11 +57,10 @@ def prepare(generator: nn.Module, arithmetic: Arithmetic) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A generator that is ready to run, and what has to be known to run it."""
+class PreparedGenerator:
+    """A generator that `prepare` has made ready, and what has to be known to run it."""
 
     network: nn.Module
-    """Made by `prepare`."""
     arithmetic: Arithmetic
     multiple: int = 1
     """Height and width that the network takes are multiples of it, in pixels."""
@@ -125,20 +124,20 @@ class Network:
         """Translate a picture that stays in the host's memory, as its translation does."""
         arithmetic, (height, width), padded = self.arithmetic, frame.shape[:2], self.padded(frame.shape)
         device, dtype = torch.device(arithmetic.device), getattr(torch, self.gives.dtype.name)
-        rows, columns = mirrored(height, padded[0]).numpy(), mirrored(width, padded[1]).to(device)
+        rows, columns = mirrored(height, padded[0]).numpy(), mirrored(width, padded[1], device)
 
         def read(start: int, stop: int) -> torch.Tensor:
             pixels = from_pixels(_upload([frame[rows[start:stop]]], arithmetic.device))
             return (pixels if len(columns) == width else pixels[:, :, :, columns]).to(_dtype(arithmetic))
 
         count = arithmetic.tiles_of(padded)
-        made = tiled(self.network, Rows(padded[0], read), count, made_progress)
+        made = tiled(self.network, Rows(padded[0], read), count, lambda: made_progress(0))
         pixels_HWC, finite = torch.empty(self.gives.shape(height, width), dtype=dtype), True
         for start, stop in strips(height, count):
             output_NCHW = made.read(start, stop)[:, :, :, :width].float()
             finite = finite and bool(output_NCHW.isfinite().all())
             pixels_HWC[start:stop] = to_pixels(output_NCHW, dtype)[0].permute(1, 2, 0)
-            made_progress()
+            made_progress(0)  # a picture counts when all of it is done
         return Pending(pixels_HWC[None], torch.tensor([finite]), None)
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_models import with_winograd_trunk
+from gan_models.norms import affine
 from gan_models.resnet import ResNetBlock, ResNetGenerator
 from gan_models.winograd import FixedWinogradConv2d
 from pipeline import storage
@@ -141,22 +142,15 @@ def _convolutions(block: ResNetBlock) -> list[tuple[FixedWinogradConv2d, nn.Modu
 
 def _affine(norm: nn.Module, sums: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
     """Return the scale and shift, [C], that `norm` is for an image with these sums of values and of squares, [2, C]."""
-    channels = sums.shape[1]
-    scale, shift = sums.new_ones(channels), sums.new_zeros(channels)
     if isinstance(norm, nn.GroupNorm):
-        mean, square = sums.view(2, norm.num_groups, -1).sum(2) / (pixels * channels // norm.num_groups)
-        deviation = ((square - mean * mean).clamp(min=0) + norm.eps).sqrt()
-        scale, shift = (
-            each.repeat_interleave(channels // norm.num_groups) for each in (1 / deviation, -mean / deviation)
-        )
-    elif isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
+        return affine(norm, *(sums / pixels))
+    scale, shift = sums.new_ones(sums.shape[1]), sums.new_zeros(sums.shape[1])
+    if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
         deviation = (norm.running_var.double() + norm.eps).sqrt()
         scale, shift = 1 / deviation, -norm.running_mean.double() / deviation
+        scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
     elif not isinstance(norm, nn.Identity):
         raise TypeError(f"{norm} is no norm of a residual block")
-    weight, bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
-    if weight is not None and bias is not None:
-        scale, shift = scale * weight, shift * weight + bias
     return scale.float(), shift.float()
 
 

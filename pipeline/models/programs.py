@@ -1,8 +1,8 @@
 """Generators that come as programs: a .pt2 of torch.export, an ONNX model, or a Python callable, as they describe
 themselves.
 
-A file that `jobs.export` wrote says all that has to be known. Of others, and of a callable, a small YAML file says it,
-which is given in their place:
+A file that `jobs.export` wrote says all that has to be known. For others, and for a callable, a small YAML file says
+it, which is given in their place:
 
     program: model.onnx         # beside this file, or a URL; or PACKAGE.MODULE:FACTORY
     value_range: [0, 1]         # of inputs and outputs
@@ -10,6 +10,7 @@ which is given in their place:
     least_size: 32              # smallest height and width; size_multiple where it is left out
     channels: [3, 3]            # taken and given, where the file does not say
     training_size: 256          # side for --size training and original
+    direction: a_to_b           # or b_to_a: of which side of a paired store it takes the images
     dtype: float32              # of a callable's batches, or uint8
     version: "3"                # of a callable: change it whenever its results change
 
@@ -26,12 +27,13 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
 
+from gan_models.config import OPPOSITE
 from gan_models.description import sha256_of
 from pipeline import storage
 from pipeline.errors import UserError, one_line
@@ -40,8 +42,6 @@ _ENDINGS = (".pt2", ".onnx", ".yaml", ".yml")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _METADATA = "metadata.json"
 _ORDINARY_SIZE = 256
-DIRECTION = "a_to_b"
-"""Direction that a program is taken to have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,8 @@ class ProgramDescription:
     place: str
     """Name of the program in messages."""
     program: Program
+    direction: str
+    """Direction that it translates."""
     size: int | None
     """Side, in pixels, of the square images that it was trained with, or takes alone; None where nobody said it."""
     sha256: str
@@ -84,11 +86,11 @@ class ProgramDescription:
 
     @property
     def generator_configs(self) -> Mapping[str, Program]:
-        return {DIRECTION: self.program}
+        return {self.direction: self.program}
 
     @property
     def directions(self) -> tuple[str, ...]:
-        return (DIRECTION,)
+        return (self.direction,)
 
     @property
     def training_size(self) -> int:
@@ -129,11 +131,15 @@ def describe_program(url: str) -> ProgramDescription:
     else:
         data = _read(source)
         found = (_look_into_pt2 if source.endswith(".pt2") else _look_into_onnx)(data, source)
-    program, size = _settled(url, source, found, said)
-    about = dataclasses.asdict(program) | {"source": sha256_of(data), "version": str(said.get("version", ""))}
-    return ProgramDescription(
-        place=url, program=program, size=size, sha256=sha256_of(json.dumps(about, sort_keys=True).encode())
-    )
+    program, direction, size = _settled(url, source, found, said)
+    # The place of a file is no part of what it is, but the name of a factory is.
+    about = dataclasses.asdict(program) | {
+        "source": sha256_of(data),
+        "factory": source.partition(":")[2] if program.format == "callable" else "",
+        "version": str(said.get("version", "")),
+    }
+    sha256 = sha256_of(json.dumps(about, sort_keys=True).encode())
+    return ProgramDescription(place=url, program=program, direction=direction, size=size, sha256=sha256)
 
 
 @dataclass(kw_only=True)
@@ -147,7 +153,8 @@ class _Found:
 
 
 _KEYS = {
-    "program", "value_range", "size_multiple", "least_size", "channels", "training_size", "dtype", "version",
+    "program", "value_range", "size_multiple", "least_size", "channels", "training_size", "direction", "dtype",
+    "version",
 }  # fmt: skip
 
 
@@ -186,7 +193,7 @@ def _module_source(module: str) -> bytes:
     """Return the source of a module. Raises ValueError where there is none."""
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # it imports the packages above, which may raise anything
         raise ValueError(f"module {module} cannot be found: {one_line(error)}") from error
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise ValueError(f"module {module} cannot be found; it must be installed, or lie where Python starts")
@@ -200,14 +207,16 @@ def _look_into_pt2(data: bytes, source: str) -> _Found:
             names = {name.partition("/")[2]: name for name in archive.namelist()}
             graph = json.loads(archive.read(names["models/model.json"]))["graph_module"]
             extra = names.get(f"extra/{_METADATA}")
-            metadata = json.loads(archive.read(extra)) if extra else {}
+            metadata = dict(json.loads(archive.read(extra))) if extra else {}
         takes = [each["user_input"]["arg"] for each in graph["signature"]["input_specs"] if "user_input" in each]
         gives = [each["user_output"]["arg"] for each in graph["signature"]["output_specs"] if "user_output" in each]
-        shapes = [
-            [size.get("as_int") for size in graph["graph"]["tensor_values"][one["as_tensor"]["name"]]["sizes"]]
+        tensors = [
+            graph["graph"]["tensor_values"][one["as_tensor"]["name"]]
             for one in (_only(takes, "input", source), _only(gives, "output", source))
         ]
-    except (zipfile.BadZipFile, KeyError, TypeError, json.JSONDecodeError) as error:
+        shapes = [[size.get("as_int") for size in tensor["sizes"]] for tensor in tensors]
+        _check_floats([tensor["dtype"] for tensor in tensors], _FLOAT_OF_PT2, source)
+    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{source}: no program of torch.export: {one_line(error)}") from error
     return _Found(takes=shapes[0], gives=shapes[1], metadata=metadata)
 
@@ -221,15 +230,26 @@ def _look_into_onnx(data: bytes, source: str) -> _Found:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # it raises protobuf's own, which is no dependency of ours
         raise ValueError(f"{source}: no ONNX model: {one_line(error)}") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ValueError(f"{source}: its weights are in another file; save it as one, with external_data=False")
     weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
     takes, gives = (
-        [dim.dim_value or None for dim in _only(values, what, source).type.tensor_type.shape.dim]
-        for values, what in (
-            ([value for value in model.graph.input if value.name not in weights], "input"),
-            (list(model.graph.output), "output"),
-        )
+        _only(values, what, source).type.tensor_type
+        for values, what in ((inputs, "input"), (list(model.graph.output), "output"))
     )
-    return _Found(takes=takes, gives=gives, metadata={each.key: each.value for each in model.metadata_props})
+    _check_floats([takes.elem_type, gives.elem_type], onnx.TensorProto.FLOAT, source)
+    shapes = [[dim.dim_value or None for dim in tensor.shape.dim] for tensor in (takes, gives)]
+    return _Found(takes=shapes[0], gives=shapes[1], metadata={each.key: each.value for each in model.metadata_props})
+
+
+_FLOAT_OF_PT2 = 7
+"""Number of fp32 among the types of torch's schema of exported programs."""
+
+
+def _check_floats(types: Sequence[int], fp32: int, source: str) -> None:
+    if set(types) != {fp32}:
+        raise ValueError(f"{source}: takes or gives numbers that are not fp32; export it in fp32")
 
 
 def _only(values: list[Any], what: str, source: str) -> Any:
@@ -238,8 +258,8 @@ def _only(values: list[Any], what: str, source: str) -> Any:
     return values[0]
 
 
-def _settled(url: str, source: str, found: _Found, said: Mapping[str, Any]) -> tuple[Program, int | None]:
-    """Return the program, and its training size, from what its file says and, first, what its YAML does."""
+def _settled(url: str, source: str, found: _Found, said: Mapping[str, Any]) -> tuple[Program, str, int | None]:
+    """Return the program, its direction and its training size, by its YAML and, where that is silent, its file."""
 
     def value(name: str) -> Any:
         known = said[name] if name in said else found.metadata.get(name)
@@ -248,11 +268,10 @@ def _settled(url: str, source: str, found: _Found, said: Mapping[str, Any]) -> t
     for name, shape in (("input", found.takes), ("output", found.gives)):
         if shape and len(shape) != 4:
             raise ValueError(f"{source}: its {name} has {len(shape)} dimensions, and images have four, [N, C, H, W]")
-    missing = [name for name in ("value_range", "size_multiple") if value(name) is None]
+    missing = [each for each in ("value_range", "size_multiple") if each not in said and each not in found.metadata]
     if missing:
-        where = (
-            "" if said else f"; write a YAML file with `program: {source.rpartition('/')[2]}` and these, and give that"
-        )
+        name = source.rpartition("/")[2]
+        where = "" if said else f"; write a YAML file with `program: {name}` and these, and give that"
         raise ValueError(f"{url}: does not say its {' and '.join(missing)}{where}")
     channels = said.get("channels") or [shape[1] if shape else None for shape in (found.takes, found.gives)]
     try:
@@ -269,17 +288,26 @@ def _settled(url: str, source: str, found: _Found, said: Mapping[str, Any]) -> t
         ) from error
     if not low < high or min(takes, gives, multiple, least) < 1 or least % multiple:
         raise ValueError(
-            f"{url}: value_range must rise, counts must be positive, least_size a multiple of size_multiple"
+            f"{url}: value_range must rise, numbers must be positive, and least_size a multiple of size_multiple"
         )
+    direction = said.get("direction", found.metadata.get("direction", "a_to_b"))
+    if direction not in OPPOSITE:
+        raise ValueError(f"{url}: direction is {direction!r}; it must be {' or '.join(OPPOSITE)}")
+    is_callable = bool(_FACTORY.fullmatch(source))
     dtype = said.get("dtype", "float32")
-    if dtype not in ("float32", "uint8") or (dtype == "uint8" and not _FACTORY.fullmatch(source)):
+    if dtype not in ("float32", "uint8") or (dtype == "uint8" and not is_callable):
         raise ValueError(f"{url}: dtype is {dtype!r}; it must be float32, or uint8 for a callable")
     batch, _, height, width = found.takes or [None] * 4
-    if size is None and height == width:
-        size = height
-    return Program(
+    if height and width:
+        if height % multiple or width % multiple or size not in (None, height):
+            raise ValueError(
+                f"{url}: takes images of {width} × {height} pixels alone, which do not fit its size_multiple, "
+                f"{multiple}, or its training_size, {size}"
+            )
+        size, least = (height, height) if height == width else (None, least)
+    program = Program(
         source=source,
-        format="callable" if _FACTORY.fullmatch(source) else "pt2" if source.endswith(".pt2") else "onnx",
+        format="callable" if is_callable else "pt2" if source.endswith(".pt2") else "onnx",
         in_channels=takes,
         out_channels=gives,
         value_range=(low, high),
@@ -288,4 +316,5 @@ def _settled(url: str, source: str, found: _Found, said: Mapping[str, Any]) -> t
         fixed_size=(height, width) if height and width else None,
         fixed_batch=batch,
         dtype=dtype,
-    ), size
+    )
+    return program, direction, size

@@ -13,23 +13,30 @@ from torch import Tensor, nn
 
 from pipeline import storage
 from pipeline.errors import one_line
-from pipeline.models.programs import DIRECTION, Program, ProgramDescription, describe_program
+from pipeline.models.programs import Program, ProgramDescription, describe_program
 
 Run = Callable[[Tensor], Tensor]
 
 
 class Runner(nn.Module):
-    """Program on a device. What it runs is no part of this module, so that nothing moves, casts or copies it."""
+    """Program, loaded for a device by `on`. What runs is no part of this module: nothing moves, casts or copies it."""
 
-    def __init__(self, program: Program, device: str) -> None:
-        """Load the program. Raises ValueError where it cannot be loaded, and ImportError where a package is missing."""
+    def __init__(self, program: Program) -> None:
         super().__init__()
-        self.program, self.device = program, device
-        self._run = (_LOAD[program.format](program, device),)
+        self.program = program
+        self._runs = dict[str, Run]()
+        self._device = ""
 
     def on(self, device: str) -> Runner:
-        """Return the same program on a device."""
-        return self if device == self.device else Runner(self.program, device)
+        """Return the program for a device, loaded once.
+
+        Raises ValueError where it cannot be loaded, and ImportError where a package is missing.
+        """
+        if device not in self._runs:
+            self._runs[device] = _LOAD[self.program.format](self.program, device)
+        there = Runner(self.program)
+        there._runs, there._device = self._runs, device
+        return there
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return the translations. Raises RuntimeError where their shape is another than images of that size have."""
@@ -37,9 +44,9 @@ class Runner(nn.Module):
         takes = (x_NCHW + 1) / 2
         if self.program.dtype == "uint8":
             # Half a step more, since the way back to pixels truncates.
-            y_NCHW = (self._run[0]((takes * 255).round().to(torch.uint8)).float() + 0.5) / 127.5 - 1
+            y_NCHW = (self._runs[self._device]((takes * 255).round().to(torch.uint8)).float() + 0.5) / 127.5 - 1
         else:
-            y_NCHW = (self._run[0](takes * (high - low) + low).float() - low) / (high - low) * 2 - 1
+            y_NCHW = (self._runs[self._device](takes * (high - low) + low).float() - low) / (high - low) * 2 - 1
         expected = (x_NCHW.shape[0], self.program.out_channels, *x_NCHW.shape[2:])
         if y_NCHW.shape != expected:
             raise RuntimeError(f"{self.program.source} gave {list(y_NCHW.shape)} for {list(x_NCHW.shape)}")
@@ -53,6 +60,10 @@ class LoadedProgram:
     description: ProgramDescription
 
     @property
+    def sha256(self) -> str:
+        return self.description.sha256
+
+    @property
     def directions(self) -> tuple[str, ...]:
         return self.description.directions
 
@@ -61,15 +72,16 @@ class LoadedProgram:
         return self.description.generator_configs
 
     def generator(self, direction: str) -> nn.Module:
-        """Return the program on the CPU."""
-        return Runner(self.generator_configs[direction], "cpu")
+        """Return the program, for no device yet."""
+        return Runner(self.generator_configs[direction])
 
 
 def open_program(url: str, direction: str | None) -> LoadedProgram:
-    """Return the program at `url`. Raises ValueError like `describe_program`, and for a direction but a_to_b."""
-    if direction not in (None, DIRECTION):
-        raise ValueError(f"a program has no generator {direction}; leave out the direction")
-    return LoadedProgram(describe_program(url))
+    """Return the program at `url`. Raises ValueError like `describe_program`, and for another direction than its."""
+    found = describe_program(url)
+    if direction not in (None, found.direction):
+        raise ValueError(f"{url}: is a program of direction {found.direction}, and not {direction}")
+    return LoadedProgram(found)
 
 
 def check_independent(network: nn.Module, program: Program, batch: int, size: tuple[int, int], device: str) -> None:
@@ -80,15 +92,15 @@ def check_independent(network: nn.Module, program: Program, batch: int, size: tu
     with torch.inference_mode():
         one, two = (network(each.to(device))[0] for each in (first, other))
     if not torch.equal(one, two):
-        raise ValueError(
-            f"{program.source}: translations depend on the other images of a batch; leave out --batch, so that each "
-            "image goes by itself"
-        )
+        what = f"{program.source}: translations depend on the other images of a batch"
+        if program.fixed_batch == batch:
+            raise ValueError(f"{what}, and it takes {batch} at once; export it for one image, or any number of them")
+        raise ValueError(f"{what}; leave out --batch, so that each image goes by itself")
 
 
 def _load_pt2(program: Program, device: str) -> Run:
     exported = torch.export.load(io.BytesIO(storage.read(program.source)))
-    if device != "cpu":
+    if any(tensor.device.type != device for tensor in exported.state_dict.values()):
         from torch.export.passes import move_to_device_pass
 
         exported = move_to_device_pass(exported, device)

@@ -17,8 +17,7 @@ import torch
 from pipeline.cluster import hardware, memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import PixelType
-from pipeline.models.arithmetic import Arithmetic
-from pipeline.models.forward import AHEAD, Network, Pending
+from pipeline.models.forward import AHEAD, Pending, PreparedGenerator
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
 """Messages, in lower case, of allocators that have no exception of their own."""
@@ -26,7 +25,7 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ba
 _NOT_FINITE = "the translation has values that are no finite numbers"
 
 
-class Translator(Network):
+class Translator(PreparedGenerator):
     """A generator that translates frames: the one way from pixels to pixels, in every job and in training."""
 
     def __call__(
@@ -165,18 +164,18 @@ def _compute_alone() -> None:
 def _with_memory(translator: Translator, frames: Sequence[np.ndarray], settle: Callable[[], object]) -> Pending:
     """Return the result of a pass; where memory is short, `settle`, free unused memory and try once more."""
     arithmetic = translator.arithmetic
-    with contextlib.suppress(MemoryError), _as_memory_error(frames[0].shape, arithmetic):
+    with contextlib.suppress(MemoryError), _as_memory_error(translator, frames[0].shape):
         return translator.forward(frames)
     settle()
     gc.collect()
     if arithmetic.device == "cuda":
         torch.cuda.empty_cache()
-    with _as_memory_error(frames[0].shape, arithmetic):
+    with _as_memory_error(translator, frames[0].shape):
         return translator.forward(frames)
 
 
 @contextlib.contextmanager
-def _as_memory_error(shape: tuple[int, ...], arithmetic: Arithmetic) -> Iterator[None]:
+def _as_memory_error(translator: Translator, shape: tuple[int, ...]) -> Iterator[None]:
     """Raise MemoryError in place of each error by which torch reports that memory is short."""
     try:
         yield
@@ -186,10 +185,11 @@ def _as_memory_error(shape: tuple[int, ...], arithmetic: Arithmetic) -> Iterator
         if not short:
             raise
         height, width = shape[:2]
-        images = f"{arithmetic.batch_of((height, width))} images of {width} × {height} pixels"
+        images = f"{translator.batch_of(shape)} images of {width} × {height} pixels"
+        smaller = "--tile_megapixels" if translator.is_tiled(shape) else "--batch, --tile_megapixels or size"
         raise MemoryError(
-            f"{images} at once are too much for the memory of this {arithmetic.device}; run on a machine with more, or "
-            "into another output with a smaller --batch or size"
+            f"{images} at once are too much for the memory of this {translator.arithmetic.device}; run on a machine "
+            f"with more, or into another output with a smaller {smaller}"
         ) from error
 
 

@@ -6,7 +6,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.report.contact_sheet import contact_sheet, fitted
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
+from pipeline.report.ranking import Ranking, rank
 from pipeline.stores import SourceChangedError, Store, image_columns, read_rows
 from pipeline.stores.forms import shard
 from pipeline.stores.tables.ranges import first_rows
@@ -92,8 +93,12 @@ def output_report(
     shards = pc.drop_null(manifest["quarantine"]).to_pylist()
     lines = list(itertools.islice(quarantine_lines(map(output.at, shards)), MOST_QUARANTINE_LINES))
     reasons = Counter(line.reason for line in lines)
+    counted = [[reason, str(number)] for reason, number in reasons.most_common()]
     why = "Why" if len(lines) == total.quarantined else f"Why, of the first {len(lines)}"
     size = pc.sum(manifest["data_size"], min_count=0).as_py()
+    newest, scores = _newest(output, manifest), list(segments[-1].recipe.get("score", ()))
+    ranking = rank(output, newest, scores, SHEET_ROWS) if scores else None
+    shown = _ranked(output, ranking) if ranking else _first_rows(output, newest)
     return Report(
         title=title,
         status="complete",
@@ -109,10 +114,11 @@ def output_report(
             *_arithmetic(segments[-1]),
             *(("passed over", line) for line in passed_over(segments)),
         ],
-        tables=[Table(title=why, columns=["reason", "images"], rows=[[r, str(n)] for r, n in reasons.most_common()])]
-        if reasons
-        else [],
-        sheet_png=_sample_sheet(output, sources, _newest(output, manifest), input_column),
+        tables=[
+            *([ranking.table] if ranking else []),
+            *([Table(title=why, columns=["reason", "images"], rows=counted)] if counted else []),
+        ],
+        sheet_png=_sample_sheet(output, shown, _columns(sources), input_column),
         quarantine=lines,
         quarantine_total=total.quarantined,
     )
@@ -148,34 +154,77 @@ def _newest(output: Output, manifest: pa.Table) -> pa.Table:
     return made.filter(pc.starts_with(made["unit"], made["unit"][-1].as_py().split("-")[0])) if len(made) else made
 
 
-def _sample_sheet(output: Output, sources: Sequence[Store], units: pa.Table, input_column: str | None) -> bytes | None:
-    """Return a sheet of the first images of the first units of each part; next to a translation, its input."""
-    samples: list[tuple[str, list[np.ndarray]]] = []
+class _Shown(NamedTuple):
+    """Rows of a unit that the sheet shows."""
+
+    made: Mapping[str, Any]
+    """The unit's row of the manifest."""
+    rows: pa.Table
+    captions: Sequence[str]
+    first: int
+    """Number of the unit's first inputs among which those of the rows are."""
+
+
+def _columns(sources: Sequence[Store]) -> list[str]:
+    """Return the columns of an output that the sheet needs, where they are there."""
     of_sources = {column for store in sources for column in image_columns(store.schema)}
-    names = ["key", "source_key", *dict.fromkeys(["image", "image_a", "image_b", *sorted(of_sources)])]
+    return ["key", "source_key", *dict.fromkeys(["image", "image_a", "image_b", *sorted(of_sources)])]
+
+
+def _first_rows(output: Output, units: pa.Table) -> Callable[[Sequence[str]], Iterator[_Shown]]:
+    """Return a function that yields, with these columns, the first rows of the first units of each part."""
+
+    def shown(names: Sequence[str]) -> Iterator[_Shown]:
+        parts = {data.rpartition("/")[0] for data in units["data"].to_pylist()}
+        left = Counter(dict.fromkeys(parts, -(-SHEET_ROWS // max(len(parts), 1))))
+        for made in (row for batch in units.to_batches(SHEET_ROWS) for row in batch.to_pylist()):
+            if not any(left.values()):
+                break
+            part = made["data"].rpartition("/")[0]
+            if not left[part] or not made["data"].startswith("data/"):
+                continue
+            rows = finish.read_made(output, made, names, first=left[part])
+            if rows is None:
+                continue
+            left[part] -= len(rows)
+            # Rows keep their order, so these come from the same number of first inputs, plus those that are not among
+            # the rows.
+            first = len(rows) + made["quarantined"] + made["skipped"]
+            yield _Shown(made, rows, list(map(str, rows["key"].to_pylist())), first)
+
+    return shown
+
+
+def _ranked(output: Output, ranking: Ranking) -> Callable[[Sequence[str]], Iterator[_Shown]]:
+    """Return a function that yields, with these columns, the best and the worst rows."""
+
+    def shown(names: Sequence[str]) -> Iterator[_Shown]:
+        for picked in ranking.picked:
+            rows = finish.read_made(output, picked.unit, names)
+            if rows is not None:
+                row = rows.slice(picked.place, 1)
+                yield _Shown(picked.unit, row, [f"{picked.caption}: {row['key'][0]}"], picked.unit["inputs"])
+
+    return shown
+
+
+def _sample_sheet(
+    output: Output,
+    shown: Callable[[Sequence[str]], Iterator[_Shown]],
+    names: Sequence[str],
+    input_column: str | None,
+) -> bytes | None:
+    """Return a sheet of rows of an output; next to a translation, its input."""
+    samples: list[tuple[str, list[np.ndarray]]] = []
     columns: list[str] = []
-    parts = {data.rpartition("/")[0] for data in units["data"].to_pylist()}
-    left = Counter(dict.fromkeys(parts, -(-SHEET_ROWS // max(len(parts), 1))))
-    for made in (row for batch in units.to_batches(SHEET_ROWS) for row in batch.to_pylist()):
-        if not any(left.values()):
-            break
-        part = made["data"].rpartition("/")[0]
-        if not left[part] or not made["data"].startswith("data/"):
-            continue
-        rows = finish.read_made(output, made, names, first=left[part])
-        if rows is None:
-            continue
-        left[part] -= len(rows)
+    for made, rows, captions, first in shown(names):
         columns = columns or image_columns(rows.schema)
-        # Rows keep their order, so the rows that are shown come from the same number of first inputs, plus inputs that
-        # are not among the rows.
-        first = len(rows) + made["quarantined"] + made["skipped"]
         made_from = _sources(output, made["unit"], input_column, first, rows)
-        for row in rows.to_pylist():
-            shown = [row.get(c) for c in columns]
+        for row, caption in zip(rows.to_pylist(), captions, strict=True):
+            cells = [row.get(c) for c in columns]
             if input_column is not None:
-                shown = [{"bytes": made_from.get(row.get("source_key"))}, *shown]
-            samples.append((str(row.get("key")), [_picture(value) for value in shown]))
+                cells = [{"bytes": made_from.get(row.get("source_key"))}, *cells]
+            samples.append((caption, [_picture(value) for value in cells]))
     if not columns:
         return None
     titles = {"image": "translation" if input_column else "image", "image_a": "A", "image_b": "B"}

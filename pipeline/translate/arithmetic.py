@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from pipeline.cluster import host, memory
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form, Size, Trunk, fastest
 from pipeline.models.bundles import Architecture
 from pipeline.models.programs import Program
@@ -93,6 +93,8 @@ def choose_arithmetic(
     """
     if options.compile == "always" and recorded and not recorded.get("compiled"):
         raise UserError("it began without compiled code; leave out --compile always, or give another output")
+    if isinstance(generator.config, Program):
+        _check_program(generator.config, options)
     wanted, elsewhere = _wanted(generator.config, options, recorded), _elsewhere(options)
     if recorded and elsewhere:
         # Only the cluster's own machines can tell whether they have it, and they do when they load the model.
@@ -118,6 +120,17 @@ def choose_arithmetic(
     else:
         log.info("measured: %s", figures)
     return arithmetic, figures
+
+
+def _check_program(program: Program, options: TranslationOptions) -> None:
+    """Raise UserError for options that a program cannot follow."""
+    if options.compile == "always" or options.tile_megapixels is not None or options.precision not in ("auto", "fp32"):
+        raise UserError(
+            f"{program.source}: a program runs as it was made; leave out --compile always, --tile_megapixels and "
+            "--precision"
+        )
+    if program.fixed_batch is not None and options.batch not in (None, program.fixed_batch):
+        raise UserError(f"{program.source}: takes {program.fixed_batch} images at once; leave out --batch")
 
 
 def is_small(generator: Generator, options: TranslationOptions, planned: Callable[[], Planned]) -> bool:
@@ -257,12 +270,13 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
         images = arithmetic.at_once(wanted_size)
         return measuring.Pass(measuring.noise_pass(network, config, arithmetic, (side, side), images), images)
 
-    seconds = measuring.measure(
-        list(candidates),
-        make,
-        sides,
-        measuring.clocks_of(simplest.device, simplest.threads),
-    )
+    try:
+        clocks = measuring.clocks_of(simplest.device, simplest.threads)
+        seconds = measuring.measure(list(candidates), make, sides, clocks)
+    except (ValueError, ImportError) as error:
+        if isinstance(config, Program):  # which came from somebody else
+            raise UserError(f"{generator.url}: {one_line(error)}") from error
+        raise
     form = fastest(seconds)
     chosen = candidates[form]
     if wanted.compile != "never" and not isinstance(config, Program):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
 from pipeline.errors import UserError
+from pipeline.scores.names import SCORES
 from pipeline.stores import Store
 from pipeline.stores.tables.features import features_of, with_features
 
@@ -15,7 +16,7 @@ OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "e
 """Names of the columns that translation adds; it replaces `image`, `width` and `height`."""
 SOURCE_IMAGE = "source_image"
 """Name of the column that was translated, where it is kept."""
-_EARLIER = re.compile(rf"(input_)*({'|'.join((*OWN_COLUMNS, SOURCE_IMAGE))})")
+_EARLIER = re.compile(rf"(input_)*({'|'.join((*OWN_COLUMNS, SOURCE_IMAGE, *SCORES))})")
 
 
 def earlier_names(schema: pa.Schema, column: str) -> Mapping[str, str]:
@@ -36,13 +37,13 @@ def renamed(rows: pa.Table, names: Mapping[str, str]) -> pa.Table:
     return with_features(rows.rename_columns(here), features) if here else rows
 
 
-def check_columns(source: Store, kept: Iterable[str], column: str) -> None:
+def check_columns(source: Store, kept: Iterable[str], column: str, scores: Sequence[str] = ()) -> None:
     """Raise UserError where a column that is kept has a name that translation gives to another column.
 
-    `column` is translated, and so is not kept under its name.
+    `column` is translated, and so is not kept under its name. The `scores` that are made are such columns, too.
     """
     names = set(kept) - {column}
-    clashes = [name for name in (*OWN_COLUMNS, SOURCE_IMAGE, "image") if name in names]
+    clashes = [name for name in (*OWN_COLUMNS, SOURCE_IMAGE, "image", *scores) if name in names]
     clashes += [name for name in ("width", "height") if name in names and not _is_size(source.schema.field(name).type)]
     if clashes:
         raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")

@@ -68,7 +68,7 @@ def with_compiled(
 
     `seconds_of` says how long one device computes all images of a size. What the cache has is used, if it was faster
     when it was made. What it has not is compiled where that pays, and then timed. Raises UserError where `wanted` is
-    `always` and the compiler fails; otherwise the log says so.
+    `always` and the compiler fails, or all sizes go in tiles; otherwise the log says so.
     """
     if arithmetic.trunk == "winograd_c":
         return arithmetic, None  # compiled as it is, for any size
@@ -76,8 +76,6 @@ def with_compiled(
     eager = prepare(network, arithmetic)
     for size, share in shares.items():
         if arithmetic.is_tiled(size):
-            if wanted == "always":
-                log.warning("%d × %d pixels go through the model in tiles, without compiled code", *size[::-1])
             continue
         package = Package.of(eager, (arithmetic.batch_of(size), config.in_channels, *size), arithmetic)
         gain = package.gain
@@ -90,6 +88,8 @@ def with_compiled(
             log.warning("%s; going on without", error)
         if gain and (wanted == "always" or gain.ratio > 1 + TIE):
             found[size] = gain
+    if wanted == "always" and not found:
+        raise UserError("all pictures go through the model in tiles, without compiled code; leave out --compile always")
     return replace(arithmetic, compiled=tuple(found)), next(iter(found.values()), None)
 
 

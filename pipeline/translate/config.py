@@ -10,6 +10,7 @@ from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
 from pipeline.models.arithmetic import Trunk
+from pipeline.scores.names import ScoreName
 from pipeline.stores.forms import FormName
 
 Compile = Literal["auto", "always", "never"]
@@ -106,6 +107,13 @@ class _Translate:
     """Keep the column that was read, as source_image."""
     form: FormName = "parquet"
     """Write Parquet shards, or a folder of image files."""
+    score: tuple[ScoreName, ...] = ()
+    """Scores of each translation, as columns, by the networks of its own bundle. realism: the discriminator's mean
+    verdict, 1 for real and 0 for not. cycle_l1: the mean difference, 0 to 1, between the input and its translation
+    back."""
+    keep_if: str = ""
+    """Condition on the scores, such as "cycle_l1 < 0.1 and realism > 0.3". Images for which it is not true, or that
+    lack a score that it names, are skipped, and the account of their unit has their scores."""
     moved: bool = False
     """Input is the store that the output was begun from, at another place."""
 
@@ -123,5 +131,10 @@ class TranslateConfig(TranslationOptions, _Translate):
         super().__post_init__()
         from pipeline.stores.forms.registry import writable_form  # imported here, since it needs pyarrow
 
-        if writable_form(self.form).names_are_keys and self.keep_source:
-            raise UserError("a folder holds the translations alone; use --form parquet with --keep_source")
+        if writable_form(self.form).names_are_keys and (self.keep_source or self.score):
+            option = "--keep_source" if self.keep_source else "--score"
+            raise UserError(f"a folder holds the translations alone; use --form parquet with {option}")
+        if self.keep_if:
+            from pipeline.scores.keep import names_in
+
+            names_in(self.keep_if, self.score)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -25,13 +25,15 @@ from pipeline.models.bundles import check_weights, describe, pixel_types
 from pipeline.models.programs import ProgramDescription, check_is_file
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
+from pipeline.scores.judges import check_scores
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here, is_small
 from pipeline.translate.columns import check_columns, earlier_names
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.translate.sizing import Work, fitted_limits
-from pipeline.translate.stages import Decode, Encode, Stream, Translate
+from pipeline.translate.stages import Decode, Encode, Translate
+from pipeline.translate.streaming import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,16 @@ def open_model(url: str, direction: str | None) -> Model:
     return Model(url=url, bundle=bundle, direction=direction)
 
 
+def judges_of(model: Model, scores: Sequence[str]) -> Mapping[str, Any]:
+    """Return, by score, the fingerprint of the network that judges. Raises UserError where the model has none."""
+    if not scores:
+        return {}
+    described = describe(model.url, discriminators=True)
+    if not isinstance(described, Description):
+        raise UserError(f"{model.url}: a program has no networks that could score; leave out --score")
+    return check_scores(described, model.direction, scores)
+
+
 def arithmetic_for(
     model: Model,
     options: TranslationOptions,
@@ -114,7 +126,8 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     model = open_model(config.bundle, config.direction)
     column = choose_column(source, config.input_column, model.direction)
     earlier = earlier_names(source.schema, column)
-    check_columns(source, set(source.schema.names) - earlier.keys(), column)
+    check_columns(source, set(source.schema.names) - earlier.keys(), column, config.score)
+    judges = judges_of(model, config.score)
     check_job(output, "translate")
     work = Work(source, column, resized_to(config.size, model), lambda: source.rows)
     recorded = _recorded(output)
@@ -127,6 +140,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         "encoding": vars(config.encoding),
         "versions": versions(),
     }
+    recipe |= {"score": judges, "keep_if": config.keep_if} if judges else {}
     form = writable_form(config.form)
     decode = Decode(
         column,
@@ -144,7 +158,9 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         stages=stages(
             config,
             decode=lambda: decode,
-            translate=translating(model, arithmetic, figures, decode, encode, config.limits),
+            translate=translating(
+                model, arithmetic, figures, decode, encode, config.limits, scores=config.score, keep_if=config.keep_if
+            ),
             encode=lambda: encode,
             device=arithmetic.device,
         ),
@@ -222,12 +238,20 @@ def most_decoded(limits: Limits, device: str) -> int:
 
 
 def translating(
-    model: Model, arithmetic: Arithmetic, figures: Figures, decode: Decode, encode: Encode, limits: Limits
+    model: Model,
+    arithmetic: Arithmetic,
+    figures: Figures,
+    decode: Decode,
+    encode: Encode,
+    limits: Limits,
+    *,
+    scores: Sequence[str] = (),
+    keep_if: str = "",
 ) -> Callable[[], Stream]:
     """Return a function that loads the model in the process that is to translate."""
-    url, direction = model.url, model.direction  # without the weights
+    url, direction, sha256 = model.url, model.direction, model.bundle.sha256  # without the weights
     most = limits.decoded_bytes
-    return lambda: Stream(Translate(url, direction, arithmetic, figures), decode, encode, most)
+    return lambda: Stream(Translate(url, direction, arithmetic, figures, scores, keep_if, sha256), decode, encode, most)
 
 
 def stages(

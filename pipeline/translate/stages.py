@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.cluster import host, memory
+from pipeline.cluster import memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.models.arithmetic import NOTHING_MEASURED, Arithmetic, Figures
+from pipeline.scores.judges import judge
+from pipeline.scores.keep import kept
 from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
@@ -27,7 +29,6 @@ from pipeline.stores.tables.schema import INTERNAL, image_column
 from pipeline.translate.columns import SOURCE_IMAGE, renamed
 from pipeline.translate.config import SizePolicy
 from pipeline.translate.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
-from pipeline.translate.streaming import streamed
 
 _LONGEST_PART = 255
 """Bytes that the name of a file or folder may have on most disks."""
@@ -137,12 +138,20 @@ class Translate:
     """Stage that runs a bundle's generator on the frames of a unit."""
 
     def __init__(
-        self, bundle: str, direction: str | None, arithmetic: Arithmetic, figures: Figures = NOTHING_MEASURED
+        self,
+        bundle: str,
+        direction: str | None,
+        arithmetic: Arithmetic,
+        figures: Figures = NOTHING_MEASURED,
+        scores: Sequence[str] = (),
+        keep_if: str = "",
+        sha256: str = "",
     ) -> None:
-        """Load the model from a bundle's URL.
+        """Load the model from a bundle's URL, and the networks for the `scores`, which become columns.
 
-        It warns where the model takes much longer than `figures` say. Raises ValueError where this device lacks a part
-        of the arithmetic, and CannotCompileError where the compiler does.
+        Rows for which `keep_if` is not true are skipped. It warns where the model takes much longer than `figures` say.
+        Raises ValueError where the model has not this fingerprint, if one is given, or this device lacks a part of the
+        arithmetic, and CannotCompileError where the compiler does.
         """
         import torch
 
@@ -155,6 +164,8 @@ class Translate:
             torch.set_num_threads(arithmetic.threads)
             memory.keep_freed()
         loaded = open_generator(bundle, direction)
+        if sha256 and loaded.sha256 != sha256:
+            raise ValueError(f"{bundle}: the model here is another one than that which the job was planned with")
         chosen = direction or loaded.directions[0]
         config = loaded.generator_configs[chosen]
         measuring.forms(
@@ -162,6 +173,8 @@ class Translate:
         )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
         self.pace = Pace(arithmetic, figures)
+        self.judge = None if not scores else judge(bundle, chosen, scores, arithmetic)
+        self.keep_if = keep_if
 
     def __call__(self, batch: Batch) -> Batch:
         frames, gives = frames_of(batch, self.translator.takes), self.translator.gives
@@ -169,9 +182,35 @@ class Translate:
         made = Frames(sum(int(np.prod(shape)) for shape in shapes) * gives.dtype.itemsize)
         places = [made.place(shape, gives.dtype) for shape in shapes]
         began_s = time.monotonic()
-        _, faults = self.translator(frames, into=places)
+        translated, faults = self.translator(frames, into=places)
         self.pace.note([frame.shape[:2] for frame in frames], time.monotonic() - began_s)
-        return _without(made.of(batch), {i: ("failed", fault) for i, fault in faults.items()}, "translate")
+        scores = self.judge(frames, translated) if self.judge else {}
+        batch = _scored(made.of(batch), scores)
+        batch = _without(batch, {i: ("failed", fault) for i, fault in faults.items()}, "translate")
+        return _kept(batch, self.keep_if, list(scores)) if self.keep_if else batch
+
+
+def _scored(batch: Batch, scores: Mapping[str, np.ndarray]) -> Batch:
+    rows = batch.rows
+    for name, values in scores.items():
+        rows = rows.append_column(name, pa.array(values, pa.float64(), mask=np.isnan(values)))
+    return replace(batch, rows=rows)
+
+
+def _kept(batch: Batch, condition: str, names: Sequence[str]) -> Batch:
+    """Skip the rows for which a condition on their scores is not true."""
+    scores = {name: batch.rows[name].to_numpy() for name in names}
+    keep = kept(condition, scores)
+    filtered = [
+        Filtered(row["key"], row[SHARD], tuple((name, row[name]) for name in sorted(names)))
+        for row in batch.rows.select(["key", SHARD, *names]).filter(pa.array(~keep)).to_pylist()
+    ]
+    return replace(
+        batch,
+        rows=batch.rows.filter(pa.array(keep)),
+        skipped=batch.skipped + len(filtered),
+        filtered=(*batch.filtered, *filtered),
+    )
 
 
 @dataclass(frozen=True)
@@ -238,31 +277,6 @@ class Encode:
 _PICTURE = f"{INTERNAL}picture"
 _PICTURE_SIZE = (f"{INTERNAL}picture_width", f"{INTERNAL}picture_height")
 """Columns of encoded translations, until the rows are laid out."""
-
-
-class Stream:
-    """Stage that holds a model: it translates decoded images, and streams those of a unit that comes encoded."""
-
-    def __init__(self, translate: Callable[[Batch], Batch], decode: Decode, encode: Encode, most: int) -> None:
-        """Stream at most so many bytes of decoded images at once, or one image."""
-        self._translate, self._decode, self._encode, self._most = translate, decode, encode, most
-
-    def __call__(self, batch: Batch) -> Batch:
-        if batch.pixels is not None:
-            return self._translate(batch)
-        return streamed(
-            batch,
-            self._decode.sizes(batch),
-            self._decode.decode,
-            self._translate,
-            self._encode.encode,
-            most=self._most,
-            threads=max(1, min(_MOST_THREADS, host.available_cpus() // 2)),
-        )
-
-
-_MOST_THREADS = 8
-"""Threads of a process that decode, and as many that encode."""
 
 
 def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from pipeline.cluster import host
 from pipeline.engine.records.account import Batch
+from pipeline.translate.stages import Decode, Encode
 
 PARTS = 8
 """Parts of the bound on decoded bytes that one part of a unit takes: its images come, are there, and go."""
@@ -81,4 +83,31 @@ def streamed(
                 waiting.cancel()
     rows = pa.concat_tables([each.rows for each in done])
     quarantined = (*batch.quarantined, *(row for each in done for row in each.quarantined))
-    return replace(batch, rows=rows, quarantined=quarantined)
+    filtered = (*batch.filtered, *(row for each in done for row in each.filtered))
+    skipped = batch.skipped + sum(each.skipped for each in done)
+    return replace(batch, rows=rows, quarantined=quarantined, skipped=skipped, filtered=filtered)
+
+
+class Stream:
+    """Stage that holds a model: it translates decoded images, and streams those of a unit that comes encoded."""
+
+    def __init__(self, translate: Callable[[Batch], Batch], decode: Decode, encode: Encode, most: int) -> None:
+        """Stream at most so many bytes of decoded images at once, or one image."""
+        self._translate, self._decode, self._encode, self._most = translate, decode, encode, most
+
+    def __call__(self, batch: Batch) -> Batch:
+        if batch.pixels is not None:
+            return self._translate(batch)
+        return streamed(
+            batch,
+            self._decode.sizes(batch),
+            self._decode.decode,
+            self._translate,
+            self._encode.encode,
+            most=self._most,
+            threads=max(1, min(_MOST_THREADS, host.available_cpus() // 2)),
+        )
+
+
+_MOST_THREADS = 8
+"""Threads of a process that decode, and as many that encode."""

@@ -151,6 +151,7 @@ def test_tiles_are_compared_with_the_whole(tmp_path: Path) -> None:
     assert [narrow["state"], large["state"]] == ["passed", "passed"]
     assert narrow["numbers"]["decibel"] > 60
     assert narrow["numbers"]["tiled"]["tiles"] == 8
+    assert large["numbers"]["tiled"]["tiles"] > 1
     assert large["rows"][1][3] is True
 
 

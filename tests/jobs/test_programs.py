@@ -10,11 +10,17 @@ import pytest
 import torch
 from torch import nn
 
+from gan_models import GeneratorConfig, build_generator
 from gan_models.export import export_onnx, export_pt2
 from jobs import translate, verify
 from pipeline import failpoints, images
 from pipeline.engine.records import layout
+from pipeline.errors import UserError
+from pipeline.models.arithmetic import exact
 from pipeline.models.bundles import open_bundle
+from pipeline.models.programs import describe_program
+from pipeline.translate.job import open_model
+from pipeline.translate.stages import Translate
 from tests import corpus
 from tests.jobs.test_one_output import end_at, last_line
 
@@ -113,6 +119,53 @@ def test_range_and_multiple_are_those_of_the_file_that_says_them(source: str, tm
     assert max(np.abs(found[key] - decoded[key] // 2).max() for key in found) <= 1
 
 
+def test_a_program_of_one_size_is_measured_and_translates(source: str, tmp_path: Path) -> None:
+    """What torch.export writes without a word about shapes."""
+    same = described(tmp_path, save(Same(), tmp_path / "same.pt2", torch.zeros(1, 3, 32, 32)), value_range=[-1, 1])
+    assert run(source, tmp_path / "out", same, "--size", "original") == 0
+    assert len(corpus.rows(str(tmp_path / "out"))) == 7
+
+
+def test_an_export_of_the_way_back_takes_the_other_side(tmp_path: Path) -> None:
+    config = GeneratorConfig(kind="resnet", width=4, depth=1, norm="instance")
+    notes = {"training_size": "24", "direction": "b_to_a"}
+    (tmp_path / "back.pt2").write_bytes(export_pt2(build_generator(config), config, notes=notes))
+    model = open_model(str(tmp_path / "back.pt2"), None)
+    assert model.direction == "b_to_a"
+    assert open_model(str(tmp_path / "back.pt2"), "b_to_a").generator.direction == "b_to_a"
+
+
+def test_two_factories_of_a_module_are_two_models(tmp_path: Path) -> None:
+    found = {
+        describe_program(described(tmp_path, name, value_range=[0, 1], size_multiple=8)).sha256
+        for name in ("darker", "inverted")
+    }
+    assert len(found) == 2
+
+
+def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    import onnx
+
+    config = GeneratorConfig(kind="resnet", width=4, depth=1, norm="instance")
+    model = onnx.load_model_from_string(export_onnx(build_generator(config), config))
+    onnx.save(model, str(tmp_path / "model.onnx"), save_as_external_data=True, size_threshold=0)
+    with pytest.raises(ValueError, match="its weights are in another file"):
+        describe_program(str(tmp_path / "model.onnx"))
+
+
+def test_a_worker_with_another_program_does_not_compute(source: str, tmp_path: Path) -> None:
+    program = described(tmp_path, "darker", value_range=[0, 1], size_multiple=8)
+    arithmetic = exact("cpu", batch=1)
+    Translate(program, None, arithmetic, sha256=describe_program(program).sha256)
+    with pytest.raises(ValueError, match="another one than that which the job was planned with"):
+        Translate(program, None, arithmetic, sha256="of another file")
+
+
+def test_jobs_that_need_a_bundle_say_so(models: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"model\.pt2: is a program, which translates only"):
+        open_bundle(models["pt2"])
+
+
 def test_the_record_names_the_program_and_another_is_refused(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,7 +244,17 @@ def test_what_does_not_fit_is_said_before_the_work(
     assert "training_size, which --size training needs" in refused(
         described(tmp_path, "darker", size_multiple=8, **told), "--size", "training"
     )
-    assert "has no generator b_to_a" in refused(models["pt2"], "--direction", "b_to_a")
+    assert "has no generator b_to_a; it has a_to_b" in refused(models["pt2"], "--direction", "b_to_a")
+    half = save(Same().half(), tmp_path / "half.pt2", torch.zeros(1, 3, 16, 16, dtype=torch.float16))
+    assert "numbers that are not fp32" in refused(described(tmp_path, half, **told))
+    other = described(tmp_path, fixed, training_size=32, **told)
+    assert "16 × 16 pixels alone, which do not fit" in refused(other, "--size", "training")
+    fixed_program = described(tmp_path, fixed, **told)
+    assert "takes 1 images at once; leave out --batch" in refused(fixed_program, "--batch", "4", "--size", "training")
+    assert "runs as it was made" in refused(fixed_program, "--size", "training", "--precision", "bf16")
+    assert "runs as it was made" in refused(models["pt2"], "--compile", "always")
+    assert "direction is 'up'" in refused(described(tmp_path, fixed, direction="up", **told))
+    assert "is no number" in refused(described(tmp_path, fixed, value_range="0 to 1"))
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ class MemoryBenchmarkConfig:
     jobs: tuple[JobName, ...] = (
         "pack", "native", "training", "original", "augment", "evaluate", "train", "train_streamed",
     )  # fmt: skip
-    """Jobs over each of them. native, training and original are translations of that size; train holds its set in
-    memory, train_streamed reads it anew."""
+    """Jobs over each of them. native, training and original are translations of that size, and augment translates at
+    that of the training; train holds its set in memory, train_streamed reads it anew."""
     width: int = 4
     """Number of channels of the generator's first convolution."""
     blocks: int = 1

@@ -107,7 +107,9 @@ def _translate(size: str, store: str, output: str, scratch: Path) -> list[Comman
 def _augment(store: str, output: str, scratch: Path) -> list[Command]:
     config = Path(f"{output}.yaml")
     config.write_text(
-        json.dumps({"sources": {"all": store}, "translators": {"one": {"bundle": f"{scratch}/bundle"}}})
+        json.dumps(
+            {"sources": {"all": store}, "translators": {"one": {"bundle": f"{scratch}/bundle"}}, "size": "training"}
+        )
     )  # JSON is YAML, too
     return [["augment", "--config", str(config), "--output", output]]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.engine.publishing.steps import InFlight, Receipt, Task
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.stores.tables.ranges import Range
 
@@ -64,7 +64,9 @@ def from_block(table: pa.Table) -> Task | InFlight | Receipt:
     metadata = {name: value for name, value in rows.schema.metadata.items() if name != _HEAD}
     rows = rows.replace_schema_metadata(metadata or None)
     pixels = table["pixels"][0]
-    batch = Batch(unit, rows, quarantined, head["skipped"], pixels.as_buffer() if pixels.is_valid else None)
+    filtered = tuple(Filtered(key, shard, tuple(map(tuple, scores))) for key, shard, scores in head["filtered"])
+    held = pixels.as_buffer() if pixels.is_valid else None
+    batch = Batch(unit, rows, quarantined, head["skipped"], filtered, held)
     return InFlight(task, batch, head["started"])
 
 
@@ -76,6 +78,7 @@ def _serialise(item: InFlight) -> pa.Buffer:
         "ranges": [list(r) for r in batch.unit.ranges],
         "rejected": [list(r) for r in batch.quarantined],
         "skipped": batch.skipped,
+        "filtered": [list(row) for row in batch.filtered],
         "started": item.started,
     }
     metadata = {**(batch.rows.schema.metadata or {}), _HEAD: json.dumps(head).encode()}

@@ -36,6 +36,15 @@ class Quarantined(NamedTuple):
     message: str
 
 
+class Filtered(NamedTuple):
+    """One row that was skipped for its scores."""
+
+    key: str
+    shard: str
+    scores: tuple[tuple[str, float | None], ...]
+    """Names and values of its scores; None for one that it does not have."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Unit on its way through the stages: the rows that are still good, and the fate of the others."""
@@ -45,6 +54,8 @@ class Batch:
     quarantined: tuple[Quarantined, ...] = ()
     skipped: int = 0
     """Number of rows that this output does not want, such as those of another split."""
+    filtered: tuple[Filtered, ...] = ()
+    """Those of the skipped rows that were skipped for their scores."""
     pixels: pa.Buffer | None = None
     """Decoded images of the rows, where they travel with them."""
 
@@ -59,6 +70,7 @@ class Account:
     ok: int
     skipped: int
     quarantined: tuple[Quarantined, ...] = field(default=())
+    filtered: tuple[Filtered, ...] = field(default=())
 
     def __post_init__(self) -> None:
         if self.ok + len(self.quarantined) + self.skipped != self.inputs:
@@ -71,7 +83,8 @@ class Account:
 def account_of(batch: Batch, fingerprint: str) -> Account:
     """Return the account of a finished batch. Raises ValueError where a row was lost or duplicated on the way."""
     quarantined = tuple(sorted(batch.quarantined))
-    return Account(batch.unit.id, fingerprint, batch.unit.rows, len(batch.rows), batch.skipped, quarantined)
+    filtered = tuple(sorted(batch.filtered, key=lambda row: (row.key, row.shard)))
+    return Account(batch.unit.id, fingerprint, batch.unit.rows, len(batch.rows), batch.skipped, quarantined, filtered)
 
 
 def encode_account(account: Account) -> str:
@@ -83,6 +96,8 @@ def encode_account(account: Account) -> str:
         "counts": counts(account),
         "rejected": [row._asdict() for row in account.quarantined],
     }
+    if account.filtered:
+        fields["filtered"] = [[row.key, row.shard, dict(row.scores)] for row in account.filtered]
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
@@ -93,8 +108,15 @@ def decode_account(text: str) -> Account:
         raise ValueError(f"an account of format {fields['format']}; this version reads format {FORMAT_VERSION}")
     counted = fields["counts"]
     quarantined = tuple(Quarantined(**row) for row in fields["rejected"])
+    filtered = tuple(Filtered(key, shard, tuple(scores.items())) for key, shard, scores in fields.get("filtered", ()))
     return Account(
-        fields["unit"], fields["fingerprint"], counted["inputs"], counted["ok"], counted["skipped"], quarantined
+        fields["unit"],
+        fields["fingerprint"],
+        counted["inputs"],
+        counted["ok"],
+        counted["skipped"],
+        quarantined,
+        filtered,
     )
 
 

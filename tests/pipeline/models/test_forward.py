@@ -13,6 +13,7 @@ from gan_models.build import build_network
 from pipeline.images import PixelType
 from pipeline.models import forward, native
 from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.ends import with_fast_ends
 from pipeline.models.translator import Translator
 
 WHOLE = Arithmetic(device="cpu", precision="fp32", threads=None, trunk="direct", batch=1)
@@ -79,6 +80,17 @@ def test_the_trunk_in_c_takes_the_inner_part(tiles: list[int]) -> None:
         pytest.skip("this machine has no C compiler")
     pictures = frames((200, 40))
     whole, tiled = (translator(RESNET, dataclasses.replace(each, trunk="winograd_c")) for each in (WHOLE, TILED))
+    assert np.abs(whole.all(pictures).astype(int) - tiled.all(pictures)).max() <= 1
+    assert tiles == [7]
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_the_ends_that_fit_a_gpu_are_tiled_alike(width: int, tiles: list[int]) -> None:
+    """They are prepared for a GPU alone, and run here as well."""
+    found = translator(dataclasses.replace(RESNET, width=width), WHOLE)
+    whole = dataclasses.replace(found, network=with_fast_ends(found.network).to(memory_format=torch.channels_last))
+    pictures = frames((200, 40))
+    tiled = dataclasses.replace(whole, arithmetic=TILED)
     assert np.abs(whole.all(pictures).astype(int) - tiled.all(pictures)).max() <= 1
     assert tiles == [7]
 
