@@ -23,7 +23,7 @@ demo: env
 	$(DEMO)
 
 test: env
-	.venv/bin/python -m pytest -m "not long" $(AT_ONCE)
+	.venv/bin/python -m pytest -m "not long" --durations=40 $(AT_ONCE)
 
 test-all: env
 	.venv/bin/python -m pytest
