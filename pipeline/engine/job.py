@@ -42,6 +42,8 @@ class Job:
     """True where the user says that the sources are the recorded ones, at another place."""
     set_aside_changed: bool = False
     """True where inputs that changed after planning are quarantined; else they fail their units, and the run."""
+    skipped_are_judged: bool = False
+    """True where rows are skipped after they were read, for their scores: they count in the error budget as good."""
     cards: Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
     """Function that returns report and cards by name, from the segments and the manifest (None before the run)."""
 

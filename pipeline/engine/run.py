@@ -81,7 +81,7 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
             first = sum(len(other.workloads) for other in jobs[: len(tallies)])
             tasks += [task._replace(work=first + task.work) for task in _pending(job, of_job, committed)]
         own = [segment for segment in _own(job, of_job) if complete is None]
-        tallies.append(Tally(job.output, own, committed))
+        tallies.append(Tally(job.output, own, committed, skipped_are_judged=job.skipped_are_judged))
     try:
         if tasks:
             _carry_out(jobs, tasks, execute, budget, tallies)
@@ -233,7 +233,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
         total = marked
     else:
         total = finish.totals(manifest := finish.manifest_of(output, own, tally.manifest()))
-    seen = total.inputs - total.skipped
+    seen = total.inputs if job.skipped_are_judged else total.inputs - total.skipped
     over = exceeded(budget, inputs=seen, quarantined=total.quarantined, final=not job.set_aside_changed)
     if not marked:
         if over and budget.on_budget == "stop":

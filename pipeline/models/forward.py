@@ -72,6 +72,8 @@ class PreparedGenerator:
     """Type of the translations' pixels."""
     compiled: Mapping[Size, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
     """Compiled code of the same network, by the size of the images that come to it."""
+    counts_rows: bool = True
+    """True where each image that is done is a row that is done, for the progress."""
 
     @classmethod
     def of(cls, generator: nn.Module, config: Architecture, arithmetic: Arithmetic) -> Self:

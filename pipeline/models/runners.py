@@ -100,7 +100,7 @@ def check_independent(network: nn.Module, program: Program, batch: int, size: tu
 
 def _load_pt2(program: Program, device: str) -> Run:
     exported = torch.export.load(io.BytesIO(storage.read(program.source)))
-    if any(tensor.device.type != device for tensor in exported.state_dict.values()):
+    if device != "cpu" or any(tensor.device.type != device for tensor in exported.state_dict.values()):
         from torch.export.passes import move_to_device_pass
 
         exported = move_to_device_pass(exported, device)

@@ -17,6 +17,7 @@ import torch
 from pipeline.cluster import hardware, memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.images import PixelType
+from pipeline.models.arithmetic import Arithmetic
 from pipeline.models.forward import AHEAD, Pending, PreparedGenerator
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "status_alloc_failed")
@@ -80,7 +81,7 @@ class Translator(PreparedGenerator):
                     else:
                         into[i][...] = result
                         translated[i] = into[i]
-                made_progress(len(group))
+                made_progress(len(group) if self.counts_rows else 0)
 
         def begin(group: Sequence[int], threads: int | None) -> None:
             settle(ahead)
@@ -172,6 +173,13 @@ def _with_memory(translator: Translator, frames: Sequence[np.ndarray], settle: C
         torch.cuda.empty_cache()
     with _as_memory_error(translator, frames[0].shape):
         return translator.forward(frames)
+
+
+@contextlib.contextmanager
+def by_itself(arithmetic: Arithmetic) -> Iterator[None]:
+    """Let nothing else of this process compute on the device inside the block, and use the threads of the record."""
+    with _one_unit, hardware.torch_threads(arithmetic.threads):
+        yield
 
 
 @contextlib.contextmanager

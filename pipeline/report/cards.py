@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.report.contact_sheet import contact_sheet, fitted
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
-from pipeline.report.ranking import Ranking, rank
+from pipeline.report.ranking import Picked, Ranking, rank
+from pipeline.scores.names import SCORES
 from pipeline.stores import SourceChangedError, Store, image_columns, read_rows
 from pipeline.stores.forms import shard
 from pipeline.stores.tables.ranges import first_rows
@@ -96,9 +97,10 @@ def output_report(
     counted = [[reason, str(number)] for reason, number in reasons.most_common()]
     why = "Why" if len(lines) == total.quarantined else f"Why, of the first {len(lines)}"
     size = pc.sum(manifest["data_size"], min_count=0).as_py()
-    newest, scores = _newest(output, manifest), list(segments[-1].recipe.get("score", ()))
+    newest, recipe = _newest(output, manifest), segments[-1].recipe
+    scores = [name for name in SCORES if name in recipe.get("score", ())]
     ranking = rank(output, newest, scores, SHEET_ROWS) if scores else None
-    shown = _ranked(output, ranking) if ranking else _first_rows(output, newest)
+    shown = _ranked(output, ranking) if ranking and ranking.picked else _first_rows(output, newest)
     return Report(
         title=title,
         status="complete",
@@ -112,6 +114,7 @@ def output_report(
             ("written", f"{size / 1e6:,.1f} MB"),
             ("source", ", ".join(source.url for source in sources)),
             *_arithmetic(segments[-1]),
+            *([("kept if", recipe["keep_if"])] if recipe.get("keep_if") else []),
             *(("passed over", line) for line in passed_over(segments)),
         ],
         tables=[
@@ -160,7 +163,8 @@ class _Shown(NamedTuple):
     made: Mapping[str, Any]
     """The unit's row of the manifest."""
     rows: pa.Table
-    captions: Sequence[str]
+    captions: Mapping[int, str]
+    """Captions of these rows, by their places on the sheet, in the order of the rows."""
     first: int
     """Number of the unit's first inputs among which those of the rows are."""
 
@@ -177,6 +181,7 @@ def _first_rows(output: Output, units: pa.Table) -> Callable[[Sequence[str]], It
     def shown(names: Sequence[str]) -> Iterator[_Shown]:
         parts = {data.rpartition("/")[0] for data in units["data"].to_pylist()}
         left = Counter(dict.fromkeys(parts, -(-SHEET_ROWS // max(len(parts), 1))))
+        places = itertools.count()
         for made in (row for batch in units.to_batches(SHEET_ROWS) for row in batch.to_pylist()):
             if not any(left.values()):
                 break
@@ -190,7 +195,8 @@ def _first_rows(output: Output, units: pa.Table) -> Callable[[Sequence[str]], It
             # Rows keep their order, so these come from the same number of first inputs, plus those that are not among
             # the rows.
             first = len(rows) + made["quarantined"] + made["skipped"]
-            yield _Shown(made, rows, list(map(str, rows["key"].to_pylist())), first)
+            captions = {next(places): str(key) for key in rows["key"].to_pylist()}
+            yield _Shown(made, rows, captions, first)
 
     return shown
 
@@ -199,11 +205,17 @@ def _ranked(output: Output, ranking: Ranking) -> Callable[[Sequence[str]], Itera
     """Return a function that yields, with these columns, the best and the worst rows."""
 
     def shown(names: Sequence[str]) -> Iterator[_Shown]:
-        for picked in ranking.picked:
-            rows = finish.read_made(output, picked.unit, names)
+        of_unit = defaultdict[str, dict[int, Picked]](dict)
+        for place, picked in enumerate(ranking.picked):
+            of_unit[picked.unit["unit"]][place] = picked
+        for chosen in of_unit.values():  # each unit is read once
+            made = next(iter(chosen.values())).unit
+            rows = finish.read_made(output, made, names)
             if rows is not None:
-                row = rows.slice(picked.place, 1)
-                yield _Shown(picked.unit, row, [f"{picked.caption}: {row['key'][0]}"], picked.unit["inputs"])
+                rows = rows.take([picked.place for picked in chosen.values()])
+                keys = zip(chosen.items(), rows["key"].to_pylist(), strict=True)
+                captions = {place: f"{picked.caption}: {key}" for (place, picked), key in keys}
+                yield _Shown(made, rows, captions, made["inputs"])
 
     return shown
 
@@ -215,21 +227,22 @@ def _sample_sheet(
     input_column: str | None,
 ) -> bytes | None:
     """Return a sheet of rows of an output; next to a translation, its input."""
-    samples: list[tuple[str, list[np.ndarray]]] = []
+    samples = dict[int, tuple[str, list[np.ndarray]]]()
     columns: list[str] = []
     for made, rows, captions, first in shown(names):
         columns = columns or image_columns(rows.schema)
         made_from = _sources(output, made["unit"], input_column, first, rows)
-        for row, caption in zip(rows.to_pylist(), captions, strict=True):
+        for row, (place, caption) in zip(rows.to_pylist(), captions.items(), strict=True):
             cells = [row.get(c) for c in columns]
             if input_column is not None:
                 cells = [{"bytes": made_from.get(row.get("source_key"))}, *cells]
-            samples.append((caption, [_picture(value) for value in cells]))
+            samples[place] = (caption, [_picture(value) for value in cells])
     if not columns:
         return None
     titles = {"image": "translation" if input_column else "image", "image_a": "A", "image_b": "B"}
     heads = ([f"input ({input_column})"] if input_column else []) + [titles.get(c, c) for c in columns]
-    return contact_sheet(heads, [p for _, p in samples], captions=[key for key, _ in samples])
+    in_order = [samples[place] for place in sorted(samples)]
+    return contact_sheet(heads, [p for _, p in in_order], captions=[caption for caption, _ in in_order])
 
 
 def _picture(value: Mapping[str, Any] | None) -> np.ndarray:

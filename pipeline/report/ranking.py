@@ -37,7 +37,7 @@ class Ranking(NamedTuple):
 
 
 def rank(output: Output, units: pa.Table, names: Sequence[str], most: int) -> Ranking | None:
-    """Return the ranking of the rows of these units, `most` of them picked; None where no row has a score."""
+    """Return the ranking of the rows of these units, at most `most` of them picked; None where they have no scores."""
     found, made = list[tuple[int, pa.Table]](), units.slice(0, MOST_UNITS).to_pylist()
     for i, rows in enumerate(storage.ahead(lambda row: finish.read_made(output, row, names), made, _THREADS)):
         if rows is not None and set(names) <= set(rows.column_names):
@@ -47,9 +47,9 @@ def rank(output: Output, units: pa.Table, names: Sequence[str], most: int) -> Ra
     of_unit = np.concatenate([np.full(len(rows), i) for i, rows in found])
     place = np.concatenate([np.arange(len(rows)) for _, rows in found])
     scores = {name: np.concatenate([rows[name].to_numpy() for _, rows in found]).astype(float) for name in names}
-    what = "" if len(made) == len(units) else f", of the first {len(made):,} of {len(units):,} units"
+    what = "" if len(made) == len(units) else f", in the first {len(made):,} of {len(units):,} units"
     table = Table(
-        title=f"Scores{what}",
+        title=f"Scores of the images that were kept{what}",
         columns=["score", "images", "least", "median", "mean", "greatest"],
         rows=[[name, *_in_numbers(scores[name])] for name in names],
     )

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gan_models.config import OPPOSITE
 from gan_models.description import Description
+from pipeline.cluster.watchdog import made_progress
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic
+from pipeline.scores.metrics import l1
+from pipeline.scores.names import SCORES
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from gan_models import Bundle
-    from pipeline.models.translator import Translator
+    from torch import Tensor
 
 _LOSS_OF = {"pix2pix": "vanilla", "cyclegan": "lsgan"}
 """Loss of an objective where the bundle's recipe does not name it."""
+_AT_ONCE_BYTES = 32_000_000
+"""Bytes of translations, at most, that are translated back before they are compared, or one image."""
 
 
-def check_scores(described: Description, direction: str, names: Sequence[str]) -> Mapping[str, Any]:
-    """Return, by score, the fingerprint of the network that judges; a record keeps it.
+def judges(described: Description, direction: str, names: Sequence[str]) -> Mapping[str, str]:
+    """Return, for each of these scores, the name of the network that judges, in the order of SCORES.
 
     Raises UserError where the bundle lacks that network.
     """
-    found = dict[str, Any]()
-    for name in names:
+    found = dict[str, str]()
+    for name in (each for each in SCORES if each in names):
         judge = f"{direction}.discriminator" if name == "realism" else _opposite(direction)
         if judge not in described.files:
             raise UserError(
                 f"{described.place}: has no {judge.replace('.', ' ')}, which scores {name}; "
                 + ("train writes it" if name == "realism" else "a bundle of CycleGAN has both directions")
             )
-        found[name] = described.files[judge].sha256
+        found[name] = judge
     return found
 
 
@@ -43,73 +46,102 @@ def _opposite(direction: str) -> str:
     return next(other for one, other in OPPOSITE.items() if one == direction)
 
 
-def judge(url: str, direction: str, names: Sequence[str], arithmetic: Arithmetic) -> Judges:
-    """Load the networks that score translations by the generator of this direction in the bundle at `url`."""
-    from pipeline.models.bundles import open_bundle
-
-    return Judges(open_bundle(url, discriminators=True), direction, names, arithmetic)
-
-
 class Judges:
     """Networks that score translations, each image by itself."""
 
-    def __init__(self, bundle: Bundle, direction: str, names: Sequence[str], arithmetic: Arithmetic) -> None:
-        """Prepare the networks of a bundle that was loaded with its discriminators and both directions."""
+    def __init__(self, url: str, direction: str, scores: Mapping[str, str], arithmetic: Arithmetic) -> None:
+        """Load what the `scores` need from the bundle at `url`; they have the fingerprints of the networks.
+
+        Raises ValueError where a network is another one.
+        """
+        from pipeline.models.bundles import describe, open_bundle
         from pipeline.models.translator import Translator
 
-        self._names, self._arithmetic = names, arithmetic
-        self._discriminator: nn.Module | None = None
+        described = describe(url, discriminators=True)
+        assert isinstance(described, Description)
+        for name, network in judges(described, direction, list(scores)).items():
+            if described.files[network].sha256 != scores[name]:
+                raise ValueError(f"{url}: {network} is another network than that which the job was planned with")
+        self._names, self._arithmetic = list(scores), arithmetic
+        self._realism = _Realism(url, direction, arithmetic) if "realism" in scores else None
         self._back: Translator | None = None
-        if "realism" in names:
-            network = bundle.discriminators[direction].eval().requires_grad_(False)
-            self._discriminator = network.to(arithmetic.device)
-            self._least = bundle.discriminator_configs[direction].least_size
-            self._sees_both = bundle.discriminator_configs[direction].in_channels > 3
-            recipe = bundle.provenance.get("recipe") or {}
-            self._is_probability = recipe.get("gan_loss", _LOSS_OF.get(bundle.objective)) == "vanilla"
-        if "cycle_l1" in names:
+        if "cycle_l1" in scores:
             other = _opposite(direction)
-            self._back = Translator.of(bundle.generator(other), bundle.generator_configs[other], arithmetic)
+            bundle = open_bundle(url, direction=other)
+            back = Translator.of(bundle.generator(other), bundle.generator_configs[other], arithmetic)
+            self._back = replace(back, counts_rows=False)  # the rows are those of the way there
 
     def __call__(self, frames: Sequence[np.ndarray], translations: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the scores by name, float64 [N], for `frames` ([H, W, 3] uint8 each) and the translations of some.
 
         A frame without a translation has none (nan), nor has one that is too small for the discriminator, or whose way
-        back fails.
+        back fails. Raises MemoryError like a translator.
         """
         scores = {name: np.full(len(frames), np.nan) for name in self._names}
-        if self._discriminator is not None:
+        if self._realism:
             for i, translation in translations.items():
-                if min(translation.shape[:2]) >= self._least:
-                    scores["realism"][i] = self._realism(frames[i], translation)
-        if self._back is not None:
-            from pipeline.scores.metrics import l1
-
-            positions = list(translations)
-            back, _ = self._back([translations[i] for i in positions])
-            for at, image in back.items():
-                scores["cycle_l1"][positions[at]] = l1(frames[positions[at]], image)
+                scores["realism"][i] = self._realism(frames[i], translation)
+                made_progress(0)
+        if self._back:
+            for positions in _few_at_once(translations):
+                back, _ = self._back([translations[i] for i in positions])
+                for at, image in back.items():
+                    scores["cycle_l1"][positions[at]] = l1(frames[positions[at]], image)
+                made_progress(0)
         return scores
 
-    def _realism(self, frame: np.ndarray, translation: np.ndarray) -> float:
-        """Return the mean verdict, in tiles where the generator takes tiles."""
+
+def _few_at_once(translations: Mapping[int, np.ndarray]) -> Iterator[list[int]]:
+    """Yield the positions of translations, of some megabytes at a time."""
+    held = list[int]()
+    for i, translation in translations.items():
+        if held and sum(translations[each].nbytes for each in held) + translation.nbytes > _AT_ONCE_BYTES:
+            yield held
+            held = []
+        held.append(i)
+    if held:
+        yield held
+
+
+class _Realism:
+    """Discriminator of one direction."""
+
+    def __init__(self, url: str, direction: str, arithmetic: Arithmetic) -> None:
+        from pipeline.models.bundles import open_bundle
+
+        bundle = open_bundle(url, direction=direction, discriminators=True)
+        config, network = bundle.discriminator_configs[direction], bundle.discriminators[direction]
+        (layers,) = network.eval().requires_grad_(False).to(arithmetic.device).children()
+        self._layers, self._arithmetic, self._least = list(layers.children()), arithmetic, config.least_size
+        self._sees_both = config.in_channels > bundle.generator_configs[direction].out_channels
+        loss = (bundle.provenance.get("recipe") or {}).get("gan_loss", _LOSS_OF.get(bundle.objective))
+        self._is_probability = loss == "vanilla"
+
+    def __call__(self, frame: np.ndarray, translation: np.ndarray) -> float:
+        """Return the mean verdict; nan for an image that is too small."""
+        from pipeline.models.translator import by_itself
+
+        if min(translation.shape[:2]) < self._least:
+            return float("nan")
+        with by_itself(self._arithmetic):
+            return self._mean([frame, translation] if self._sees_both else [translation])
+
+    def _mean(self, seen: Sequence[np.ndarray]) -> float:
+        """Return the mean verdict on images that are seen together, in tiles where the generator takes tiles."""
         import torch
 
         from gan_models.pixels import from_pixels
         from gan_models.tiling import Rows, strips, tiled_layers
 
-        assert self._discriminator is not None
-        seen = [frame, translation] if self._sees_both else [translation]
-
         def read(start: int, stop: int) -> Tensor:
-            parts = [torch.from_numpy(each[start:stop]).permute(2, 0, 1)[None] for each in seen]
+            # A copy, since memory that comes from another process cannot be written, which torch warns of.
+            parts = [torch.from_numpy(each[start:stop].copy()).permute(2, 0, 1)[None] for each in seen]
             return from_pixels(torch.cat(parts, 1).to(self._arithmetic.device))
 
-        size = (translation.shape[0], translation.shape[1])
+        size = (seen[0].shape[0], seen[0].shape[1])
         count = self._arithmetic.tiles_of(size) if self._arithmetic.is_tiled(size) else 1
-        (layers,) = self._discriminator.children()
         with torch.inference_mode():
-            made = tiled_layers(list(layers.children()), Rows(size[0], read), count)
+            made = tiled_layers(self._layers, Rows(size[0], read), count, lambda: made_progress(0))
             total, values = 0.0, 0
             for start, stop in strips(made.height, count):
                 verdicts = made.read(start, stop).double()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
 
@@ -27,7 +28,7 @@ def names_in(condition: str, known: Sequence[str]) -> set[str]:
     """
     try:
         tree = ast.parse(condition.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"keep_if {condition!r} is no condition, such as cycle_l1 < 0.1 and realism > 0.3") from error
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     if unknown := sorted(names - set(known)):
@@ -74,7 +75,10 @@ def _value(node: ast.expr, condition: str, scores: Mapping[str, np.ndarray]) -> 
         case ast.Name(id=name):
             return scores[name]
         case ast.Constant(value=float() | int() as number) if not isinstance(number, bool):
-            return np.full(len(next(iter(scores.values()))), float(number))
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=float() | int() as number)):
-            return np.full(len(next(iter(scores.values()))), -float(number))
+            with contextlib.suppress(OverflowError):
+                return np.full(len(next(iter(scores.values()))), float(number))
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as operand):
+            return -_value(operand, condition, scores)
+        case ast.UnaryOp(op=ast.UAdd(), operand=ast.Constant() as operand):
+            return _value(operand, condition, scores)
     raise UserError(f"keep_if {condition!r}: {ast.unparse(node)!r} is neither a score nor a number")

@@ -27,7 +27,10 @@ def earlier_names(schema: pa.Schema, column: str) -> Mapping[str, str]:
     """
     if not set(OWN_COLUMNS) <= set(schema.names):
         return {}
-    return {name: f"input_{name}" for name in schema.names if _EARLIER.fullmatch(name) and name != column}
+    names = [name for name in schema.names if _EARLIER.fullmatch(name) and name != column]
+    # A column of another type that has the name of a score is somebody else's.
+    own = [name for name in names if name not in SCORES or pa.types.is_float64(schema.field(name).type)]
+    return {name: f"input_{name}" for name in own}
 
 
 def renamed(rows: pa.Table, names: Mapping[str, str]) -> pa.Table:
@@ -42,8 +45,9 @@ def check_columns(source: Store, kept: Iterable[str], column: str, scores: Seque
 
     `column` is translated, and so is not kept under its name. The `scores` that are made are such columns, too.
     """
-    names = set(kept) - {column}
-    clashes = [name for name in (*OWN_COLUMNS, SOURCE_IMAGE, "image", *scores) if name in names]
+    names, taken = set(kept) - {column}, set(kept)
+    clashes = [name for name in (*OWN_COLUMNS, SOURCE_IMAGE, "image") if name in names]
+    clashes += [name for name in scores if name in taken]
     clashes += [name for name in ("width", "height") if name in names and not _is_size(source.schema.field(name).type)]
     if clashes:
         raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")

@@ -109,8 +109,8 @@ class _Translate:
     """Write Parquet shards, or a folder of image files."""
     score: tuple[ScoreName, ...] = ()
     """Scores of each translation, as columns, by the networks of its own bundle. realism: the discriminator's mean
-    verdict, 1 for real and 0 for not. cycle_l1: the mean difference, 0 to 1, between the input and its translation
-    back."""
+    verdict, about 1 for real and 0 for not (with the losses hinge and wgangp: the larger, the more real). cycle_l1: the
+    mean difference, 0 to 1, between the input and its translation back. The report ranks by the first of them."""
     keep_if: str = ""
     """Condition on the scores, such as "cycle_l1 < 0.1 and realism > 0.3". Images for which it is not true, or that
     lack a score that it names, are skipped, and the account of their unit has their scores."""

@@ -25,7 +25,7 @@ from pipeline.models.bundles import check_weights, describe, pixel_types
 from pipeline.models.programs import ProgramDescription, check_is_file
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
-from pipeline.scores.judges import check_scores
+from pipeline.scores.judges import judges
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here, is_small
@@ -79,14 +79,17 @@ def open_model(url: str, direction: str | None) -> Model:
     return Model(url=url, bundle=bundle, direction=direction)
 
 
-def judges_of(model: Model, scores: Sequence[str]) -> Mapping[str, Any]:
+def judges_of(model: Model, scores: Sequence[str]) -> Mapping[str, str]:
     """Return, by score, the fingerprint of the network that judges. Raises UserError where the model has none."""
     if not scores:
         return {}
     described = describe(model.url, discriminators=True)
     if not isinstance(described, Description):
         raise UserError(f"{model.url}: a program has no networks that could score; leave out --score")
-    return check_scores(described, model.direction, scores)
+    found = judges(described, model.direction, scores)
+    for network in found.values():
+        check_weights(model.url, described, network)
+    return {name: described.files[network].sha256 for name, network in found.items()}
 
 
 def arithmetic_for(
@@ -127,7 +130,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     column = choose_column(source, config.input_column, model.direction)
     earlier = earlier_names(source.schema, column)
     check_columns(source, set(source.schema.names) - earlier.keys(), column, config.score)
-    judges = judges_of(model, config.score)
+    scored_by = judges_of(model, config.score)
     check_job(output, "translate")
     work = Work(source, column, resized_to(config.size, model), lambda: source.rows)
     recorded = _recorded(output)
@@ -140,7 +143,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         "encoding": vars(config.encoding),
         "versions": versions(),
     }
-    recipe |= {"score": judges, "keep_if": config.keep_if} if judges else {}
+    recipe |= {"score": scored_by, "keep_if": config.keep_if} if scored_by else {}
     form = writable_form(config.form)
     decode = Decode(
         column,
@@ -159,7 +162,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
             config,
             decode=lambda: decode,
             translate=translating(
-                model, arithmetic, figures, decode, encode, config.limits, scores=config.score, keep_if=config.keep_if
+                model, arithmetic, figures, decode, encode, config.limits, scores=scored_by, keep_if=config.keep_if
             ),
             encode=lambda: encode,
             device=arithmetic.device,
@@ -176,6 +179,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         limits=functools.partial(fitted_limits, config, [(arithmetic, figures, work)]),
         workloads=[workload],
         moved=config.moved,
+        skipped_are_judged=True,  # no other rows are skipped here
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
     )
@@ -245,7 +249,7 @@ def translating(
     encode: Encode,
     limits: Limits,
     *,
-    scores: Sequence[str] = (),
+    scores: Mapping[str, str] | None = None,
     keep_if: str = "",
 ) -> Callable[[], Stream]:
     """Return a function that loads the model in the process that is to translate."""

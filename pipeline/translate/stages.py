@@ -19,7 +19,7 @@ from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.models.arithmetic import NOTHING_MEASURED, Arithmetic, Figures
-from pipeline.scores.judges import judge
+from pipeline.scores.judges import Judges
 from pipeline.scores.keep import kept
 from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
@@ -143,12 +143,13 @@ class Translate:
         direction: str | None,
         arithmetic: Arithmetic,
         figures: Figures = NOTHING_MEASURED,
-        scores: Sequence[str] = (),
+        scores: Mapping[str, str] | None = None,
         keep_if: str = "",
         sha256: str = "",
     ) -> None:
         """Load the model from a bundle's URL, and the networks for the `scores`, which become columns.
 
+        `scores` have the fingerprints of the networks.
         Rows for which `keep_if` is not true are skipped. It warns where the model takes much longer than `figures` say.
         Raises ValueError where the model has not this fingerprint, if one is given, or this device lacks a part of the
         arithmetic, and CannotCompileError where the compiler does.
@@ -173,7 +174,7 @@ class Translate:
         )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
         self.pace = Pace(arithmetic, figures)
-        self.judge = None if not scores else judge(bundle, chosen, scores, arithmetic)
+        self.judges = Judges(bundle, chosen, scores, arithmetic) if scores else None
         self.keep_if = keep_if
 
     def __call__(self, batch: Batch) -> Batch:
@@ -184,7 +185,7 @@ class Translate:
         began_s = time.monotonic()
         translated, faults = self.translator(frames, into=places)
         self.pace.note([frame.shape[:2] for frame in frames], time.monotonic() - began_s)
-        scores = self.judge(frames, translated) if self.judge else {}
+        scores = self.judges(frames, translated) if self.judges else {}
         batch = _scored(made.of(batch), scores)
         batch = _without(batch, {i: ("failed", fault) for i, fault in faults.items()}, "translate")
         return _kept(batch, self.keep_if, list(scores)) if self.keep_if else batch

@@ -97,7 +97,7 @@ def check_waiting(output: Output, unit: Unit, made_by: str, entries: storage.Ent
                 what = f"is harmed: {_without_remedy(error)}"
                 yield Fault(name=name, what=what, remove=(name, quarantined), unit=unit.id)
                 return
-            accounts.add(account)
+            accounts.add(account.of_quarantine)
             if (account.unit, account.fingerprint, account.inputs, account.ok) != (unit.id, made_by, unit.rows, rows):
                 what = f"is not of unit {unit.id} as it was planned"
                 yield Fault(name=name, what=what, remove=(name, quarantined), unit=unit.id)
@@ -157,7 +157,8 @@ def _check_contents(
         if "quarantine" in objects:
             quarantined = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
         keys = form.columns(objects["data"], [claims.key_column])[claims.key_column]
-        for why in compare_with_source(unit, keys, quarantined, commit["skipped"]):
+        filtered = [row.key for row in account.filtered]
+        for why in compare_with_source(unit, keys, quarantined, filtered, commit["skipped"]):
             yield Fault(
                 name=f"unit {unit.id}",
                 what=why,
@@ -177,12 +178,16 @@ def _check_files(output: Output, unit: Unit, files: Sequence[File], record: str)
 
 
 def compare_with_source(
-    unit: Unit, keys: pa.ChunkedArray, quarantined: Sequence[Mapping[str, Any]], skipped: int
+    unit: Unit,
+    keys: pa.ChunkedArray,
+    quarantined: Sequence[Mapping[str, Any]],
+    filtered: Sequence[str],
+    skipped: int,
 ) -> Iterator[str]:
     """Yield why the source keys of a unit's rows and quarantined rows are not the inputs that its source has.
 
-    `aside` are the rows of its quarantine. Inputs quarantined because they had changed are left out of the comparison;
-    changed files that this output did not want do not matter.
+    `filtered` are the keys of those of the skipped rows that the account names. Inputs quarantined because they had
+    changed are left out of the comparison; changed files that this output did not want do not matter.
     """
     gone = {row["source_shard"] for row in quarantined if row["reason"] == CHANGED}
     ranges = [planned for planned in unit.ranges if planned.shard not in gone]
@@ -191,7 +196,9 @@ def compare_with_source(
     except (SourceChangedError, StorageError, OSError) as error:
         yield f"cannot be compared with its source: {error}"
         return
-    accounted = Counter(keys.to_pylist() + [row["key"] for row in quarantined if row["reason"] != CHANGED])
+    aside = [row["key"] for row in quarantined if row["reason"] != CHANGED]
+    accounted = Counter([*keys.to_pylist(), *aside, *filtered])
+    skipped -= len(filtered)
     for key, planned, why in changed:
         if key in accounted or not form_of_ranges([planned]).names_are_keys:
             yield f"cannot be compared with its source: {why}"

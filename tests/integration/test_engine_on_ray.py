@@ -25,7 +25,7 @@ from pipeline.engine.executors import blocks, ray_data
 from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.publishing.steps import InFlight, Receipt, Task
 from pipeline.engine.records import layout
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.engine.run import IncompleteError, plan_only, run
@@ -41,7 +41,8 @@ def test_a_unit_survives_its_block() -> None:
     unit = Unit("000000-000007", (Range("a.png", "u/a.png", "v", 0, 1, 5), Range("b.png", "u/b.png", "w", 0, 1, 6)))
     rows, pixels = pa.table({"key": ["a"], "image": pa.array([b"123"], pa.large_binary())}), pa.py_buffer(b"456")
     quarantined = (Quarantined("b", "b.png", "decode", "empty", "…"),)
-    item = InFlight(Task(2, unit.id), Batch(unit, rows, quarantined, 0, pixels), 12.5)
+    filtered = (Filtered("c", "c.png", (("cycle_l1", 0.125), ("realism", None))),)
+    item = InFlight(Task(2, unit.id), Batch(unit, rows, quarantined, 1, pixels, filtered), 12.5)
     back = blocks.from_block(blocks.to_block(item))
     assert isinstance(back, InFlight)
     assert back == item

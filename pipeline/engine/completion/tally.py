@@ -22,12 +22,24 @@ class Tally:
     A thread reads the commits in the background, since tens of thousands of them take minutes on an object store.
     """
 
-    def __init__(self, output: Output, segments: Sequence[Segment], committed: Collection[str]) -> None:
+    def __init__(
+        self,
+        output: Output,
+        segments: Sequence[Segment],
+        committed: Collection[str],
+        *,
+        skipped_are_judged: bool = False,
+    ) -> None:
+        """Count the units of `segments`, of which some are `committed`.
+
+        Rows that are skipped count as seen where they `are_judged`.
+        """
         self.output = output
         self.segments = {segment.number for segment in segments}
         self.rows = sum(segment.rows for segment in segments)
         """Planned rows."""
         units = [unit for segment in segments for unit in unit_ids(segment) if unit in committed]
+        self._skipped_are_judged = skipped_are_judged
         self._inputs = self._quarantined = self._skipped = 0
         self._stopped = Event()
         self._thread = ThreadPoolExecutor(1)
@@ -40,14 +52,14 @@ class Tally:
 
     def count(self, receipt: Receipt) -> None:
         """Add the result of one unit."""
-        self._inputs += receipt.inputs - receipt.skipped
+        self._inputs += receipt.inputs
         self._quarantined += receipt.quarantined
         self._skipped += receipt.skipped
 
     @property
     def committed(self) -> tuple[int, int]:
         """Return the rows in commits and how many of them are quarantined, as far as earlier commits are read."""
-        rows = self._inputs + self._skipped
+        rows = self._inputs
         if self._before.done() and not self._before.exception():
             _, total = self._before.result()
             return rows + total.inputs, self._quarantined + total.quarantined
@@ -62,7 +74,8 @@ class Tally:
         if not self._before.done():
             return None
         _, total = self._before.result()
-        return self._inputs + total.inputs - total.skipped, self._quarantined + total.quarantined
+        unseen = 0 if self._skipped_are_judged else self._skipped + total.skipped
+        return self._inputs + total.inputs - unseen, self._quarantined + total.quarantined
 
     def manifest(self) -> pa.Table:
         """Return the manifest's rows for units that were committed before the run; wait for them."""

@@ -66,7 +66,7 @@ def from_block(table: pa.Table) -> Task | InFlight | Receipt:
     pixels = table["pixels"][0]
     filtered = tuple(Filtered(key, shard, tuple(map(tuple, scores))) for key, shard, scores in head["filtered"])
     held = pixels.as_buffer() if pixels.is_valid else None
-    batch = Batch(unit, rows, quarantined, head["skipped"], filtered, held)
+    batch = Batch(unit, rows, quarantined, head["skipped"], held, filtered)
     return InFlight(task, batch, head["started"])
 
 

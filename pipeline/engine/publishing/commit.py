@@ -144,11 +144,11 @@ def _publish_quarantine(output: Output, account: Account) -> Published | None:
     if not account.quarantined:
         return None
     url = output.quarantine(account.unit)
-    data = encode_shard(quarantine_rows(account), {FOOTER_KEY: encode_account(account)})
+    data = encode_shard(quarantine_rows(account), {FOOTER_KEY: encode_account(account.of_quarantine)})
     if not storage.create(url, data):
         data = storage.read(url)
         theirs, rows = read_account(url, data, QUARANTINE)
-        if theirs != account or rows != len(account.quarantined):
+        if theirs != account.of_quarantine or rows != len(account.quarantined):
             raise ConflictError(f"{url} is not the quarantine of unit {account.unit} as it is here; {REMEDY}")
     return _published(output, url, data)
 

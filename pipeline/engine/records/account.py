@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -54,15 +54,18 @@ class Batch:
     quarantined: tuple[Quarantined, ...] = ()
     skipped: int = 0
     """Number of rows that this output does not want, such as those of another split."""
-    filtered: tuple[Filtered, ...] = ()
-    """Those of the skipped rows that were skipped for their scores."""
     pixels: pa.Buffer | None = None
     """Decoded images of the rows, where they travel with them."""
+    filtered: tuple[Filtered, ...] = ()
+    """Those of the skipped rows that were skipped for their scores."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """Counts of a unit's rows: ok + quarantined + skipped = inputs. Attempts at a unit do not differ in it."""
+    """Counts of a unit's rows: ok + quarantined + skipped = inputs.
+
+    Attempts at a unit do not differ in it, except for a last bit of scores on another machine.
+    """
 
     unit: str
     fingerprint: str
@@ -78,6 +81,13 @@ class Account:
                 f"unit {self.unit} does not add up: {self.ok} ok + {len(self.quarantined)} quarantined + "
                 f"{self.skipped} skipped are not {self.inputs} inputs"
             )
+        if len(self.filtered) > self.skipped:
+            raise ValueError(f"unit {self.unit}: {len(self.filtered)} were filtered, and only {self.skipped} skipped")
+
+    @property
+    def of_quarantine(self) -> Account:
+        """Return the account as the quarantine carries it: without scores, which may differ in a last bit."""
+        return replace(self, filtered=())
 
 
 def account_of(batch: Batch, fingerprint: str) -> Account:
