@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import resource
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from gan_models import GeneratorConfig, build_generator
 from gan_models.tiling import strips
 from pipeline.benchmark.basis.checks import Checked, Checking, Keep, Row, run_checks, run_process
 from pipeline.benchmark.basis.config import TilesBenchmarkConfig
-from pipeline.benchmark.basis.limits import machine
+from pipeline.benchmark.basis.limits import machine, most_mb
 from pipeline.cluster import hardware
 from pipeline.models.arithmetic import Arithmetic, exact
 from pipeline.models.translator import Translator
@@ -137,10 +136,8 @@ def _translate(name: str, how: str, side: int, scratch: Path) -> dict[str, Any]:
             raise RuntimeError(faults[0])
     if case.fits:
         np.save(scratch / f"{name}-{how}.npy", made[0])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if device == "cuda":
-        peak = torch.cuda.max_memory_allocated()
-    return {"seconds": min(seconds), "mb": peak / 1e6, "tiles": arithmetic.tiles_of((side, side))}
+    mb = torch.cuda.max_memory_allocated() / 1e6 if device == "cuda" else most_mb()
+    return {"seconds": min(seconds), "mb": mb, "tiles": arithmetic.tiles_of((side, side))}
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def test_network_gradient_agrees_with_float64(kind: str, norm: str, layout: torc
 @pytest.mark.parametrize(
     "norm", [norm if norm == "instance" else pytest.param(norm, marks=pytest.mark.long) for norm in NORMS]
 )
-@pytest.mark.parametrize("batches", [(1,), (2, 3)])
+@pytest.mark.parametrize("batches", [(1,), pytest.param((2, 3), marks=pytest.mark.long)])
 def test_compiled_network_gradient_agrees_with_float64(
     kind: str, norm: str, batches: tuple[int, ...], layout: torch.memory_format
 ) -> None:

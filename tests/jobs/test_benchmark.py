@@ -21,6 +21,7 @@ from pipeline.benchmark.basis.config import GpuBenchmarkConfig
 from pipeline.cluster import hardware
 
 
+@pytest.mark.long
 def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["translate", "--quick", "--device", "cpu", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

@@ -9,10 +9,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from pipeline.benchmark.basis.limits import most_mb
 from pipeline.benchmark.scale import corpus
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors.progress import Meter
@@ -80,19 +80,14 @@ STEPS: Mapping[str, Callable[[Job], None]] = {
 }
 
 
-def _most_mb() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-
-
 def main(step: str, source: str, output: str) -> None:
     """Do a step, and print what it took: seconds in all, and those to open the source, which is to list it."""
     began = time.perf_counter()
     job = corpus.job_of(source, output)
-    opened, before_mb = time.perf_counter(), _most_mb()
+    opened, before_mb = time.perf_counter(), most_mb()
     STEPS[step](job)
     seconds = time.perf_counter() - began
-    print_line(json.dumps({"seconds": seconds, "opening_s": opened - began, "mb": _most_mb(), "before_mb": before_mb}))
+    print_line(json.dumps({"seconds": seconds, "opening_s": opened - began, "mb": most_mb(), "before_mb": before_mb}))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def unit(number: int) -> Batch:
 def stage_on(device: Device) -> Translate:
     arithmetic = exact("cpu", batch=4)
     stage = object.__new__(Translate)  # without a bundle
+    stage.judges, stage.keep_if = None, ""
     stage.translator, stage.pace = Translator(device, arithmetic), Pace(arithmetic, NOTHING_MEASURED)
     return stage
 
