@@ -33,8 +33,8 @@ _AT_BORDERS = 4
 """Rows on both sides of a border between tiles."""
 _QUICK = 16
 """Number by which sides are divided where nothing is measured."""
-_INNER = 6
-"""Copies of an inner layer's values that are held at once: input, mirrored, two that a library orders anew, output."""
+_INNER = 4
+"""Copies of an inner layer's values that are held at once: the block's input, mirrored, what is made of it, output."""
 _PROCESS_MB = 600.0
 
 
@@ -103,9 +103,9 @@ def _check(
 
 
 def _held_bytes(network: GeneratorConfig, side: int) -> int:
-    """Return the bytes that tiles need: two pictures and translations, a sixteenth for inner layers, and a tile."""
+    """Return the bytes that tiles need: the picture, its translation, a sixteenth for inner layers, and a tile."""
     inner = _INNER * 4 * network.width * side**2 // 16
-    return 4 * 3 * side**2 + 4 * (inner + network.values_held * _tile_pixels(network) // 4)
+    return 2 * 3 * side**2 + 4 * (inner + network.values_held * _tile_pixels(network) // 4)
 
 
 def _tile_pixels(network: GeneratorConfig) -> int:

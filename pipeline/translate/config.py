@@ -65,7 +65,7 @@ class TranslationOptions:
     pixels on a GPU (32 of 256²), and 1 on a CPU."""
     tile_megapixels: float | None = None
     """Megapixels above which a picture goes through the model in tiles, normalised with the statistics of the whole:
-    the same picture in less memory, at up to twice the time. By default, what needs more than half of a GPU's memory,
+    the same picture in less memory and about the same time. By default, what needs more than half of a GPU's memory,
     or 2.5 GB on a CPU: with 64 channels, above 1920 × 1080."""
     resources: Resources = Resources()
     """Resources that the stages take on the cluster."""
