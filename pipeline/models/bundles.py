@@ -33,10 +33,10 @@ def open_bundle(url: str, *, direction: str | None = None, ema: bool = True, dis
         return load_bundle(_reader(url), generator=direction, ema=ema, discriminators=discriminators)
 
 
-def open_generator(url: str, direction: str | None) -> Bundle | LoadedProgram:
+def open_generator(url: str, direction: str | None, *, discriminators: bool = False) -> Bundle | LoadedProgram:
     """Load the bundle at `url` with the generator of one direction, or the program. Raises UserError."""
     if not is_program(url):
-        return open_bundle(url, direction=direction)
+        return open_bundle(url, direction=direction, discriminators=discriminators)
     from pipeline.models.runners import open_program
 
     with _as_user_error(url):

@@ -116,7 +116,12 @@ def check_is_file(bundle: str) -> None:
 
 
 def describe_program(url: str) -> ProgramDescription:
-    """Return what a program's file and its YAML say of it.
+    """Return what a program's file and its YAML say of it. Raises ValueError like `read_program`."""
+    return read_program(url)[0]
+
+
+def read_program(url: str) -> tuple[ProgramDescription, bytes]:
+    """Return what a program's file and its YAML say of it, and the file, or the source of its module.
 
     Raises ValueError of one line for what does not fit: a missing file or module, more than one input, a value that is
     not said anywhere.
@@ -139,7 +144,7 @@ def describe_program(url: str) -> ProgramDescription:
         "version": str(said.get("version", "")),
     }
     sha256 = sha256_of(json.dumps(about, sort_keys=True).encode())
-    return ProgramDescription(place=url, program=program, direction=direction, size=size, sha256=sha256)
+    return ProgramDescription(place=url, program=program, direction=direction, size=size, sha256=sha256), data
 
 
 @dataclass(kw_only=True)
@@ -197,8 +202,7 @@ def _module_source(module: str) -> bytes:
         raise ValueError(f"module {module} cannot be found: {one_line(error)}") from error
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         raise ValueError(f"module {module} cannot be found; it must be installed, or lie where Python starts")
-    with open(spec.origin, "rb") as file:
-        return file.read()
+    return storage.read(spec.origin)
 
 
 def _look_into_pt2(data: bytes, source: str) -> _Found:

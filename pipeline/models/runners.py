@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline import storage
 from pipeline.errors import one_line
-from pipeline.models.programs import Program, ProgramDescription, describe_program
+from pipeline.models.programs import Program, ProgramDescription, read_program
 
 Run = Callable[[Tensor], Tensor]
 
@@ -21,9 +20,10 @@ Run = Callable[[Tensor], Tensor]
 class Runner(nn.Module):
     """Program, loaded for a device by `on`. What runs is no part of this module: nothing moves, casts or copies it."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, data: bytes) -> None:
+        """Take a program, and its file as it was described; nothing is loaded yet."""
         super().__init__()
-        self.program = program
+        self.program, self._data = program, data
         self._runs = dict[str, Run]()
         self._device = ""
 
@@ -33,8 +33,8 @@ class Runner(nn.Module):
         Raises ValueError where it cannot be loaded, and ImportError where a package is missing.
         """
         if device not in self._runs:
-            self._runs[device] = _LOAD[self.program.format](self.program, device)
-        there = Runner(self.program)
+            self._runs[device] = _LOAD[self.program.format](self.program, self._data, device)
+        there = Runner(self.program, self._data)
         there._runs, there._device = self._runs, device
         return there
 
@@ -58,6 +58,8 @@ class LoadedProgram:
     """A program in place of a bundle."""
 
     description: ProgramDescription
+    data: bytes
+    """Its file, or the source of its module."""
 
     @property
     def sha256(self) -> str:
@@ -73,15 +75,15 @@ class LoadedProgram:
 
     def generator(self, direction: str) -> nn.Module:
         """Return the program, for no device yet."""
-        return Runner(self.generator_configs[direction])
+        return Runner(self.generator_configs[direction], self.data)
 
 
 def open_program(url: str, direction: str | None) -> LoadedProgram:
     """Return the program at `url`. Raises ValueError like `describe_program`, and for another direction than its."""
-    found = describe_program(url)
+    found, data = read_program(url)
     if direction not in (None, found.direction):
         raise ValueError(f"{url}: is a program of direction {found.direction}, and not {direction}")
-    return LoadedProgram(found)
+    return LoadedProgram(found, data)
 
 
 def check_independent(network: nn.Module, program: Program, batch: int, size: tuple[int, int], device: str) -> None:
@@ -98,8 +100,8 @@ def check_independent(network: nn.Module, program: Program, batch: int, size: tu
         raise ValueError(f"{what}; leave out --batch, so that each image goes by itself")
 
 
-def _load_pt2(program: Program, device: str) -> Run:
-    exported = torch.export.load(io.BytesIO(storage.read(program.source)))
+def _load_pt2(program: Program, data: bytes, device: str) -> Run:
+    exported = torch.export.load(io.BytesIO(data))
     if device != "cpu" or any(tensor.device.type != device for tensor in exported.state_dict.values()):
         from torch.export.passes import move_to_device_pass
 
@@ -107,7 +109,7 @@ def _load_pt2(program: Program, device: str) -> Run:
     return exported.module()
 
 
-def _load_onnx(program: Program, device: str) -> Run:
+def _load_onnx(program: Program, data: bytes, device: str) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -115,7 +117,7 @@ def _load_onnx(program: Program, device: str) -> Run:
     providers = ["CUDAExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
     if missing := set(providers) - set(onnxruntime.get_available_providers()):
         raise ValueError(f"{program.source}: this onnxruntime lacks {', '.join(missing)}; use --device cpu")
-    session = onnxruntime.InferenceSession(storage.read(program.source), options, providers=providers)
+    session = onnxruntime.InferenceSession(data, options, providers=providers)
     name = session.get_inputs()[0].name
 
     def run(x_NCHW: Tensor) -> Tensor:
@@ -124,7 +126,7 @@ def _load_onnx(program: Program, device: str) -> Run:
     return run
 
 
-def _load_callable(program: Program, device: str) -> Run:
+def _load_callable(program: Program, data: bytes, device: str) -> Run:
     module, _, name = program.source.partition(":")
     factory: Any = getattr(importlib.import_module(module), name, None)
     if not callable(factory):
@@ -142,7 +144,7 @@ def _load_callable(program: Program, device: str) -> Run:
     return checked
 
 
-_LOAD: Mapping[str, Callable[[Program, str], Run]] = {
+_LOAD: Mapping[str, Callable[[Program, bytes, str], Run]] = {
     "pt2": _load_pt2,
     "onnx": _load_onnx,
     "callable": _load_callable,

@@ -36,11 +36,11 @@ class Translator(PreparedGenerator):
 
         Translations are put `into` these arrays, one a frame and of its size, where they are given.
 
-        Frames of one size go through the network together, always `batch_of` them (the last group is
-        padded), so that no image's pixels depend on the other images. Where `arithmetic.is_alone` says so of the size,
-        each thread of a CPU takes a group of its own. Pictures above `arithmetic.tile_pixels` go through it in tiles,
-        with the statistics of the whole picture. Mirroring grows each frame to a `multiple`, and to at least
-        `least` pixels a side.
+        Frames of one size go through the network together, always `batch_of` them (the last group is padded), so that
+        no image's pixels depend on the other images. Where `arithmetic.is_alone` says so of the size, each thread of a
+        CPU takes a group of its own. Pictures above `arithmetic.tile_pixels` go through it in tiles, with the
+        statistics of the whole picture. Mirroring grows each frame to a `multiple`, and to at least `least` pixels a
+        side.
 
         Two faults count as a frame's own. The first is a ValueError, which torch raises for a shape that a layer cannot
         take: the group is halved until only the faulty frame is left. The second is a result that is not finite, where

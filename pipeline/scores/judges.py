@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from gan_models.config import OPPOSITE
+from gan_models.config import OPPOSITE, Direction
 from gan_models.description import Description
 from pipeline.cluster.watchdog import made_progress
 from pipeline.errors import UserError
@@ -18,6 +18,8 @@ from pipeline.scores.names import SCORES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from gan_models import Bundle
 
 _LOSS_OF = {"pix2pix": "vanilla", "cyclegan": "lsgan"}
 """Loss of an objective where the bundle's recipe does not name it."""
@@ -43,16 +45,19 @@ def judges(described: Description, direction: str, names: Sequence[str]) -> Mapp
 
 
 def _opposite(direction: str) -> str:
-    return next(other for one, other in OPPOSITE.items() if one == direction)
+    return OPPOSITE[cast(Direction, direction)]
 
 
 class Judges:
     """Networks that score translations, each image by itself."""
 
-    def __init__(self, url: str, direction: str, scores: Mapping[str, str], arithmetic: Arithmetic) -> None:
-        """Load what the `scores` need from the bundle at `url`; they have the fingerprints of the networks.
+    def __init__(
+        self, url: str, loaded: Bundle, direction: str, scores: Mapping[str, str], arithmetic: Arithmetic
+    ) -> None:
+        """Prepare what the `scores` need; they have the fingerprints of the networks.
 
-        Raises ValueError where a network is another one.
+        `loaded` is the bundle at `url`, with the discriminator of this direction where that scores; the way back is
+        loaded here. Raises ValueError where a network is another one.
         """
         from pipeline.models.bundles import describe, open_bundle
         from pipeline.models.translator import Translator
@@ -63,7 +68,7 @@ class Judges:
             if described.files[network].sha256 != scores[name]:
                 raise ValueError(f"{url}: {network} is another network than that which the job was planned with")
         self._names, self._arithmetic = list(scores), arithmetic
-        self._realism = _Realism(url, direction, arithmetic) if "realism" in scores else None
+        self._realism = _Realism(loaded, direction, arithmetic) if "realism" in scores else None
         self._back: Translator | None = None
         if "cycle_l1" in scores:
             other = _opposite(direction)
@@ -93,23 +98,21 @@ class Judges:
 
 def _few_at_once(translations: Mapping[int, np.ndarray]) -> Iterator[list[int]]:
     """Yield the positions of translations, of some megabytes at a time."""
-    held = list[int]()
+    positions, held = list[int](), 0
     for i, translation in translations.items():
-        if held and sum(translations[each].nbytes for each in held) + translation.nbytes > _AT_ONCE_BYTES:
-            yield held
-            held = []
-        held.append(i)
-    if held:
-        yield held
+        if positions and held + translation.nbytes > _AT_ONCE_BYTES:
+            yield positions
+            positions, held = [], 0
+        positions.append(i)
+        held += translation.nbytes
+    if positions:
+        yield positions
 
 
 class _Realism:
     """Discriminator of one direction."""
 
-    def __init__(self, url: str, direction: str, arithmetic: Arithmetic) -> None:
-        from pipeline.models.bundles import open_bundle
-
-        bundle = open_bundle(url, direction=direction, discriminators=True)
+    def __init__(self, bundle: Bundle, direction: str, arithmetic: Arithmetic) -> None:
         config, network = bundle.discriminator_configs[direction], bundle.discriminators[direction]
         (layers,) = network.eval().requires_grad_(False).to(arithmetic.device).children()
         self._layers, self._arithmetic, self._least = list(layers.children()), arithmetic, config.least_size

@@ -21,11 +21,25 @@ _COMPARISONS: Mapping[type[ast.cmpop], Callable[[np.ndarray, np.ndarray], np.nda
 }
 
 
-def names_in(condition: str, known: Sequence[str]) -> set[str]:
-    """Return the scores that a condition names.
+def check_condition(condition: str, known: Sequence[str]) -> None:
+    """Raise UserError where a condition is none, or names something that is not among the `known` scores."""
+    tree, names = _parsed(condition, known)
+    _truth(tree, condition, {name: np.zeros(1) for name in names})
 
-    Raises UserError where it is none, or names something that is not among the `known` scores.
+
+def kept(condition: str, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the truth of a condition for each row, bool [N], from its scores, float [N] each.
+
+    A row without one of the scores that the condition names (nan) is not kept, whatever else is true of it. Raises
+    UserError like `check_condition`.
     """
+    tree, names = _parsed(condition, list(scores))
+    there = [~np.isnan(scores[name]) for name in names]
+    return np.logical_and.reduce([_truth(tree, condition, scores), *there])
+
+
+def _parsed(condition: str, known: Sequence[str]) -> tuple[ast.expr, set[str]]:
+    """Return a condition as a tree, and the scores that it names, at least one."""
     try:
         tree = ast.parse(condition.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -38,18 +52,7 @@ def names_in(condition: str, known: Sequence[str]) -> set[str]:
         )
     if not names:
         raise UserError(f"keep_if {condition!r} names no score; it may name {', '.join(known)}")
-    _truth(tree, condition, {name: np.zeros(1) for name in names})
-    return names
-
-
-def kept(condition: str, scores: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the truth of a condition for each row, bool [N], from its scores, float [N] each.
-
-    A row without one of the scores that the condition names (nan) is not kept, whatever else is true of it. Raises
-    UserError like `names_in`.
-    """
-    there = [~np.isnan(scores[name]) for name in names_in(condition, list(scores))]
-    return np.logical_and.reduce([_truth(ast.parse(condition.strip(), mode="eval").body, condition, scores), *there])
+    return tree, names
 
 
 def _truth(node: ast.expr, condition: str, scores: Mapping[str, np.ndarray]) -> np.ndarray:

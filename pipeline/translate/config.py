@@ -135,6 +135,6 @@ class TranslateConfig(TranslationOptions, _Translate):
             option = "--keep_source" if self.keep_source else "--score"
             raise UserError(f"a folder holds the translations alone; use --form parquet with {option}")
         if self.keep_if:
-            from pipeline.scores.keep import names_in
+            from pipeline.scores.keep import check_condition
 
-            names_in(self.keep_if, self.score)
+            check_condition(self.keep_if, self.score)

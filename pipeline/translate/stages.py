@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,9 @@ from pipeline.stores.tables.schema import INTERNAL, image_column
 from pipeline.translate.columns import SOURCE_IMAGE, renamed
 from pipeline.translate.config import SizePolicy
 from pipeline.translate.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
+
+if TYPE_CHECKING:
+    from gan_models import Bundle
 
 _LONGEST_PART = 255
 """Bytes that the name of a file or folder may have on most disks."""
@@ -149,10 +153,10 @@ class Translate:
     ) -> None:
         """Load the model from a bundle's URL, and the networks for the `scores`, which become columns.
 
-        `scores` have the fingerprints of the networks.
-        Rows for which `keep_if` is not true are skipped. It warns where the model takes much longer than `figures` say.
-        Raises ValueError where the model has not this fingerprint, if one is given, or this device lacks a part of the
-        arithmetic, and CannotCompileError where the compiler does.
+        `scores` have the fingerprints of these networks. Rows for which `keep_if` is not true are skipped. It warns
+        where the model takes much longer than `figures` say. Raises ValueError where the model has not this
+        fingerprint, if one is given, or this device lacks a part of the arithmetic, and CannotCompileError where the
+        compiler does.
         """
         import torch
 
@@ -164,7 +168,7 @@ class Translate:
         if arithmetic.threads is not None:
             torch.set_num_threads(arithmetic.threads)
             memory.keep_freed()
-        loaded = open_generator(bundle, direction)
+        loaded = open_generator(bundle, direction, discriminators="realism" in (scores or ()))
         if sha256 and loaded.sha256 != sha256:
             raise ValueError(f"{bundle}: the model here is another one than that which the job was planned with")
         chosen = direction or loaded.directions[0]
@@ -174,7 +178,7 @@ class Translate:
         )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
         self.pace = Pace(arithmetic, figures)
-        self.judges = Judges(bundle, chosen, scores, arithmetic) if scores else None
+        self.judges = Judges(bundle, cast("Bundle", loaded), chosen, scores, arithmetic) if scores else None
         self.keep_if = keep_if
 
     def __call__(self, batch: Batch) -> Batch:

@@ -21,7 +21,7 @@ from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Translator
 from pipeline.report.ranking import rank
 from pipeline.scores.judges import Judges
-from pipeline.scores.keep import kept, names_in
+from pipeline.scores.keep import check_condition, kept
 from pipeline.scores.metrics import l1
 from pipeline.stores.forms.parquet import Parquet
 from tests import corpus
@@ -206,7 +206,7 @@ def test_a_missing_judge_is_named_before_the_work(
     assert not (tmp_path / "out").exists()
     assert run(source, tmp_path / "out", bundle, "--score", "cycle_l1") == 0
     with pytest.raises(ValueError, match="b_to_a is another network"):
-        Judges(bundle, "a_to_b", {"cycle_l1": "of another"}, exact("cpu", batch=1))
+        Judges(bundle, open_bundle(bundle), "a_to_b", {"cycle_l1": "of another"}, exact("cpu", batch=1))
 
 
 def test_strong_filtering_does_not_exhaust_the_budget(source: str, bundle: str, tmp_path: Path) -> None:
@@ -265,4 +265,4 @@ def test_conditions(condition: str, expected: list[bool]) -> None:
 )  # fmt: skip
 def test_anything_else_is_no_condition(condition: str) -> None:
     with pytest.raises(UserError, match="keep_if"):
-        names_in(condition, ["a", "b"])
+        check_condition(condition, ["a", "b"])
