@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,7 @@ import ray
 
 from jobs import pack, translate, verify
 from pipeline import images
-from pipeline.cluster import connection
+from pipeline.cluster import connection, memory
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import blocks, ray_data
 from pipeline.engine.launch import on_ray_cluster
@@ -106,6 +107,11 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
         assert translate.main([*wishes, "--output", str(tmp_path / "labels")]) == 0
         assert features_of(pq.read_schema(tmp_path / "labels/data/000000-000000.parquet"))["label"] == features["label"]
 
+        ray.get(ray.put(np.ones(50_000_000, np.uint8)))
+        touched = shared_bytes()
+        memory.let_go_of_store()
+        assert touched - shared_bytes() > 45e6
+
         capsys.readouterr()
         greedy = [*common, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
         assert translate.main(greedy) == 2
@@ -124,6 +130,13 @@ def test_a_model_beside_a_gpu_gets_whole_units(tmp_path: Path, monkeypatch: pyte
         assert ray.cluster_resources()["GPU"] == 1
         assert translate.main([*common, "--output", str(tmp_path / "ray"), "--resources.actor_gpus", "1"]) == 0
     assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
+
+
+def shared_bytes() -> int:
+    """Return the bytes of shared memory that this process has touched."""
+    found = re.search(r"RssShmem:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def test_packing_stays_within_the_default_bound(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_three_hundred_photographs_of_12_megapixels_fit_into_8_gb(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
@@ -105,6 +106,7 @@ def test_three_hundred_photographs_of_12_megapixels_fit_into_8_gb(tmp_path: Path
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_shard_of_3_gb_with_one_row_group_is_packed_and_translated_within_the_bound(tmp_path: Path) -> None:
     """Its pages have 1,024 images, as pyarrow writes them by default."""
     rng, images_of = np.random.default_rng(0), list[bytes]()

@@ -210,7 +210,7 @@ def test_a_missing_judge_is_named_before_the_work(
 
 
 def test_strong_filtering_does_not_exhaust_the_budget(source: str, bundle: str, tmp_path: Path) -> None:
-    options = [*BOTH, "--keep_if", "cycle_l1 < 0", "--budget.after_rows", "1", "--budget.share", "0.5"]
+    options = [*BOTH, "--keep_if", "cycle_l1 < 0", "--budget.after_rows", "5", "--budget.share", "0.5"]
     assert run(source, tmp_path / "out", bundle, *options) == 0
     assert corpus.rows(str(tmp_path / "out")) == []
 

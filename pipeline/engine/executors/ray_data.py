@@ -276,6 +276,7 @@ def _named(name: str, thing: Any) -> Any:
 
 
 def _run_step(step: Callable[[Any], InFlight | Receipt], table: pa.Table) -> pa.Table:
+    memory.let_go_of_store()  # what the unit before has read and written
     with memory.at_work():
         results = [to_block(step(from_block(table.slice(i, 1)))) for i in range(len(table))]
     return results[0] if len(results) == 1 else pa.concat_tables(results)

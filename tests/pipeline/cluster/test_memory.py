@@ -37,3 +37,36 @@ def test_a_process_gives_memory_back_once_it_is_idle() -> None:
     environment = os.environ | host.WORKER_ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", IDLE], capture_output=True, text=True, env=environment, check=True)
     assert ended.stdout.split() == ["True", "True", "True"]
+
+
+STORE = """
+import mmap, os
+import numpy as np
+from pathlib import Path
+from pipeline.cluster import memory
+
+def shared_mb():
+    [line] = [line for line in open("/proc/self/status") if line.startswith("RssShmem")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+path = "/dev/shm/plasmaTesting"
+with open(path, "wb+") as file:
+    file.truncate(60_000_000)
+    store = np.frombuffer(mmap.mmap(file.fileno(), 60_000_000), np.uint8)
+os.unlink(path)
+store[...] = np.arange(60_000_000) % 251
+sums = [int(store.sum())]
+touched = shared_mb()
+memory.let_go_of_store()
+left = shared_mb()
+sums.append(int(store.sum()))
+print(touched > 59, left < 1, sums[0] == sums[1] > 0)
+"""
+
+
+def test_pages_of_the_object_store_leave_a_process_and_come_back_whole() -> None:
+    """Ray maps its store as a file of such a name that has no link any more."""
+    ended = subprocess.run(
+        [sys.executable, "-c", STORE], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert ended.stdout.split() == ["True", "True", "True"], ended.stderr
