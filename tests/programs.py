@@ -46,4 +46,14 @@ def failing(device: str) -> Callable[[Tensor], Tensor]:
     return fail
 
 
+def brightness(device: str) -> Callable[[Tensor], Tensor]:
+    """Return a function that embeds images in [0, 1] by the mean of each channel."""
+    return lambda x_NCHW: x_NCHW.mean((2, 3))
+
+
+def three_numbers(device: str) -> Callable[[Tensor], Tensor]:
+    """Return a function that gives boxes of three numbers."""
+    return lambda x_NCHW: x_NCHW[:, 0, :, :3]
+
+
 NOT_CALLABLE = torch.zeros(1)

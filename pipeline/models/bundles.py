@@ -54,6 +54,24 @@ def describe(url: str, *, discriminators: bool = False) -> Description | Program
         return describe_bundle(_reader(url), discriminators=discriminators)
 
 
+def describe_judge(url: str) -> ProgramDescription:
+    """Return what a program that reads something from images, and gives none, says of itself, without torch.
+
+    Raises UserError where it is none, or takes no RGB images one by one.
+    """
+    if not is_program(url):
+        raise UserError(f"{url}: is no program: give a .pt2 or .onnx file, or a YAML file that names one or a factory")
+    with _as_user_error(url):
+        described = describe_program(url, gives_images=False)
+    program = described.program
+    if program.in_channels != 3 or program.fixed_batch not in (None, 1):
+        raise UserError(
+            f"{url}: takes {program.fixed_batch or 'any number of'} images of {program.in_channels} channels; it must "
+            "take RGB images one by one, [1, 3, H, W]"
+        )
+    return described
+
+
 def check_weights(url: str, described: Description | ProgramDescription, direction: str) -> None:
     """Raise UserError where the weights of one direction are missing, or are not those that the bundle describes."""
     with _as_user_error(url):

@@ -115,16 +115,16 @@ def check_is_file(bundle: str) -> None:
         )
 
 
-def describe_program(url: str) -> ProgramDescription:
+def describe_program(url: str, *, gives_images: bool = True) -> ProgramDescription:
     """Return what a program's file and its YAML say of it. Raises ValueError like `read_program`."""
-    return read_program(url)[0]
+    return read_program(url, gives_images=gives_images)[0]
 
 
-def read_program(url: str) -> tuple[ProgramDescription, bytes]:
+def read_program(url: str, *, gives_images: bool = True) -> tuple[ProgramDescription, bytes]:
     """Return what a program's file and its YAML say of it, and the file, or the source of its module.
 
-    Raises ValueError of one line for what does not fit: a missing file or module, more than one input, a value that is
-    not said anywhere.
+    Unless it `gives_images`, it may give anything for an image. Raises ValueError of one line for what does not fit: a
+    missing file or module, more than one input, a value that is not said anywhere.
     """
     said = _read_yaml(url) if url.endswith((".yaml", ".yml")) else {}
     source = _source(url, said)
@@ -136,6 +136,8 @@ def read_program(url: str) -> tuple[ProgramDescription, bytes]:
     else:
         data = _read(source)
         found = (_look_into_pt2 if source.endswith(".pt2") else _look_into_onnx)(data, source)
+    if not gives_images:
+        found = dataclasses.replace(found, gives=[None, 1, None, None])
     program, direction, size = _settled(url, source, found, said)
     # The place of a file is no part of what it is, but the name of a factory is.
     about = dataclasses.asdict(program) | {

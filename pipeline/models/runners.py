@@ -40,17 +40,21 @@ class Runner(nn.Module):
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Return the translations. Raises RuntimeError where their shape is another than images of that size have."""
-        low, high = self.program.value_range
-        takes = (x_NCHW + 1) / 2
-        if self.program.dtype == "uint8":
-            # Half a step more, since the way back to pixels truncates.
-            y_NCHW = (self._runs[self._device]((takes * 255).round().to(torch.uint8)).float() + 0.5) / 127.5 - 1
-        else:
-            y_NCHW = (self._runs[self._device](takes * (high - low) + low).float() - low) / (high - low) * 2 - 1
+        # From 0 to 255, with half a step more, since the way back to pixels truncates.
+        low, high = (-0.5, 254.5) if self.program.dtype == "uint8" else self.program.value_range
+        y_NCHW = (self.raw(x_NCHW).float() - low) / (high - low) * 2 - 1
         expected = (x_NCHW.shape[0], self.program.out_channels, *x_NCHW.shape[2:])
         if y_NCHW.shape != expected:
             raise RuntimeError(f"{self.program.source} gave {list(y_NCHW.shape)} for {list(x_NCHW.shape)}")
         return y_NCHW
+
+    def raw(self, x_NCHW: Tensor) -> Tensor:
+        """Return what the program gives for images in [-1, 1], as it gives it."""
+        low, high = self.program.value_range
+        takes = (x_NCHW + 1) / 2
+        if self.program.dtype == "uint8":
+            return self._runs[self._device]((takes * 255).round().to(torch.uint8))
+        return self._runs[self._device](takes * (high - low) + low)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Scores of a translation by the networks that were trained with its generator, without a target."""
+"""Scores of a translation without a target: by the networks that were trained with its generator, or by another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -14,12 +14,13 @@ from pipeline.cluster.watchdog import made_progress
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic
 from pipeline.scores.metrics import l1
-from pipeline.scores.names import SCORES
+from pipeline.scores.names import BY_ITS_NETWORKS, SCORES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gan_models import Bundle
+    from pipeline.models.runners import LoadedProgram
 
 _LOSS_OF = {"pix2pix": "vanilla", "cyclegan": "lsgan"}
 """Loss of an objective where the bundle's recipe does not name it."""
@@ -28,12 +29,12 @@ _AT_ONCE_BYTES = 32_000_000
 
 
 def judges(described: Description, direction: str, names: Sequence[str]) -> Mapping[str, str]:
-    """Return, for each of these scores, the name of the network that judges, in the order of SCORES.
+    """Return, for each of these scores by a bundle's own networks, the name of the one that judges.
 
     Raises UserError where the bundle lacks that network.
     """
     found = dict[str, str]()
-    for name in (each for each in SCORES if each in names):
+    for name in (each for each in SCORES if each in names and each in BY_ITS_NETWORKS):
         judge = f"{direction}.discriminator" if name == "realism" else _opposite(direction)
         if judge not in described.files:
             raise UserError(
@@ -52,24 +53,39 @@ class Judges:
     """Networks that score translations, each image by itself."""
 
     def __init__(
-        self, url: str, loaded: Bundle, direction: str, scores: Mapping[str, str], arithmetic: Arithmetic
+        self,
+        url: str,
+        loaded: Bundle | LoadedProgram,
+        direction: str,
+        scores: Mapping[str, str],
+        arithmetic: Arithmetic,
+        agreement_model: str = "",
     ) -> None:
         """Prepare what the `scores` need; they have the fingerprints of the networks.
 
-        `loaded` is the bundle at `url`, with the discriminator of this direction where that scores; the way back is
-        loaded here. Raises ValueError where a network is another one.
+        `loaded` is the bundle at `url`, with the discriminator of this direction where that scores; the way back and
+        the `agreement_model`, a program's URL, are loaded here. Raises ValueError where a network is another one.
         """
         from pipeline.models.bundles import describe, open_bundle
         from pipeline.models.translator import Translator
 
+        self._names, self._arithmetic = list(scores), arithmetic
+        self._agreement: Callable[[np.ndarray, np.ndarray], float] | None = None
+        if "agreement" in scores:
+            from pipeline.scores.agreement import Agreement
+
+            self._agreement = Agreement(agreement_model, scores["agreement"], arithmetic)
+        self._realism: _Realism | None = None
+        self._back: Translator | None = None
+        if not BY_ITS_NETWORKS & scores.keys():
+            return
         described = describe(url, discriminators=True)
         assert isinstance(described, Description)
         for name, network in judges(described, direction, list(scores)).items():
             if described.files[network].sha256 != scores[name]:
                 raise ValueError(f"{url}: {network} is another network than that which the job was planned with")
-        self._names, self._arithmetic = list(scores), arithmetic
-        self._realism = _Realism(loaded, direction, arithmetic) if "realism" in scores else None
-        self._back: Translator | None = None
+        if "realism" in scores:
+            self._realism = _Realism(cast("Bundle", loaded), direction, arithmetic)
         if "cycle_l1" in scores:
             other = _opposite(direction)
             bundle = open_bundle(url, direction=other)
@@ -86,6 +102,10 @@ class Judges:
         if self._realism:
             for i, translation in translations.items():
                 scores["realism"][i] = self._realism(frames[i], translation)
+                made_progress(0)
+        if self._agreement:
+            for i, translation in translations.items():
+                scores["agreement"][i] = self._agreement(frames[i], translation)
                 made_progress(0)
         if self._back:
             for positions in _few_at_once(translations):

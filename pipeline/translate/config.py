@@ -110,10 +110,15 @@ class _Translate:
     score: tuple[ScoreName, ...] = ()
     """Scores of each translation, as columns, by the networks of its own bundle. realism: the discriminator's mean
     verdict, about 1 for real and 0 for not (with the losses hinge and wgangp: the larger, the more real). cycle_l1: the
-    mean difference, 0 to 1, between the input and its translation back. The report ranks by the first of them."""
+    mean difference, 0 to 1, between the input and its translation back. agreement: how alike --agreement_model finds
+    the input and its translation, so whether labels stay true. The report ranks by the first of them."""
     keep_if: str = ""
     """Condition on the scores, such as "cycle_l1 < 0.1 and realism > 0.3". Images for which it is not true, or that
     lack a score that it names, are skipped, and the account of their unit has their scores."""
+    agreement_model: str = ""
+    """Model for --score agreement, a program like those that --bundle takes. It is run on the input and on the
+    translation, and what it gives for both is compared: mean IoU of classes [1, K, h, w], recall of boxes
+    [1, M, x1 y1 x2 y2 score class] at an IoU of 0.5, or cosine of embeddings [1, D]."""
     moved: bool = False
     """Input is the store that the output was begun from, at another place."""
 
@@ -134,6 +139,8 @@ class TranslateConfig(TranslationOptions, _Translate):
         if writable_form(self.form).names_are_keys and (self.keep_source or self.score):
             option = "--keep_source" if self.keep_source else "--score"
             raise UserError(f"a folder holds the translations alone; use --form parquet with {option}")
+        if ("agreement" in self.score) != bool(self.agreement_model):
+            raise UserError("--score agreement and --agreement_model need each other: give both, or neither")
         if self.keep_if:
             from pipeline.scores.keep import check_condition
 

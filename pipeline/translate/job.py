@@ -21,11 +21,12 @@ from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import AT_ONCE, Arithmetic, Figures
-from pipeline.models.bundles import check_weights, describe, pixel_types
+from pipeline.models.bundles import check_weights, describe, describe_judge, pixel_types
 from pipeline.models.programs import ProgramDescription, check_is_file
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.scores.judges import judges
+from pipeline.scores.names import BY_ITS_NETWORKS
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here, is_small
@@ -79,17 +80,18 @@ def open_model(url: str, direction: str | None) -> Model:
     return Model(url=url, bundle=bundle, direction=direction)
 
 
-def judges_of(model: Model, scores: Sequence[str]) -> Mapping[str, str]:
+def judges_of(model: Model, scores: Sequence[str], agreement_model: str = "") -> Mapping[str, str]:
     """Return, by score, the fingerprint of the network that judges. Raises UserError where the model has none."""
-    if not scores:
-        return {}
+    agrees = {"agreement": describe_judge(agreement_model).sha256} if agreement_model else {}
+    if not BY_ITS_NETWORKS & set(scores):
+        return agrees
     described = describe(model.url, discriminators=True)
     if not isinstance(described, Description):
         raise UserError(f"{model.url}: a program has no networks that could score; leave out --score")
     found = judges(described, model.direction, scores)
     for network in found.values():
         check_weights(model.url, described, network)
-    return {name: described.files[network].sha256 for name, network in found.items()}
+    return {name: described.files[network].sha256 for name, network in found.items()} | agrees
 
 
 def arithmetic_for(
@@ -130,7 +132,9 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     column = choose_column(source, config.input_column, model.direction)
     earlier = earlier_names(source.schema, column)
     check_columns(source, set(source.schema.names) - earlier.keys(), column, config.score)
-    scored_by = judges_of(model, config.score)
+    check_is_file(config.agreement_model)
+    agreement_model = storage.absolute(config.agreement_model) if config.agreement_model else ""
+    scored_by = judges_of(model, config.score, agreement_model)
     check_job(output, "translate")
     work = Work(source, column, resized_to(config.size, model), lambda: source.rows)
     recorded = _recorded(output)
@@ -162,7 +166,15 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
             config,
             decode=lambda: decode,
             translate=translating(
-                model, arithmetic, figures, decode, encode, config.limits, scores=scored_by, keep_if=config.keep_if
+                model,
+                arithmetic,
+                figures,
+                decode,
+                encode,
+                config.limits,
+                scores=scored_by,
+                keep_if=config.keep_if,
+                agreement_model=agreement_model,
             ),
             encode=lambda: encode,
             device=arithmetic.device,
@@ -251,11 +263,12 @@ def translating(
     *,
     scores: Mapping[str, str] | None = None,
     keep_if: str = "",
+    agreement_model: str = "",
 ) -> Callable[[], Stream]:
     """Return a function that loads the model in the process that is to translate."""
     url, direction, sha256 = model.url, model.direction, model.bundle.sha256  # without the weights
-    most = limits.decoded_bytes
-    return lambda: Stream(Translate(url, direction, arithmetic, figures, scores, keep_if, sha256), decode, encode, most)
+    judged, most = (scores, keep_if, sha256, agreement_model), limits.decoded_bytes
+    return lambda: Stream(Translate(url, direction, arithmetic, figures, *judged), decode, encode, most)
 
 
 def stages(

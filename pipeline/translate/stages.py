@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +29,6 @@ from pipeline.stores.tables.schema import INTERNAL, image_column
 from pipeline.translate.columns import SOURCE_IMAGE, renamed
 from pipeline.translate.config import SizePolicy
 from pipeline.translate.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
-
-if TYPE_CHECKING:
-    from gan_models import Bundle
 
 _LONGEST_PART = 255
 """Bytes that the name of a file or folder may have on most disks."""
@@ -150,8 +146,10 @@ class Translate:
         scores: Mapping[str, str] | None = None,
         keep_if: str = "",
         sha256: str = "",
+        agreement_model: str = "",
     ) -> None:
-        """Load the model from a bundle's URL, and the networks for the `scores`, which become columns.
+        """Load the model from a bundle's URL, and the networks for the `scores`, which become columns; the
+        `agreement_model` is one.
 
         `scores` have the fingerprints of these networks. Rows for which `keep_if` is not true are skipped. It warns
         where the model takes much longer than `figures` say. Raises ValueError where the model has not this
@@ -178,7 +176,7 @@ class Translate:
         )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
         self.pace = Pace(arithmetic, figures)
-        self.judges = Judges(bundle, cast("Bundle", loaded), chosen, scores, arithmetic) if scores else None
+        self.judges = Judges(bundle, loaded, chosen, scores, arithmetic, agreement_model) if scores else None
         self.keep_if = keep_if
 
     def __call__(self, batch: Batch) -> Batch:
