@@ -10,6 +10,7 @@ from gan_models import Description, GeneratorConfig, describe_bundle
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.images import PixelType
+from pipeline.models.cache import read_weights
 from pipeline.models.programs import Program, ProgramDescription, describe_program, is_program
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _reader(url: str) -> Callable[[str], bytes]:
             f"{url}: no model bundle there; it is the folder `bundle` of a training run, what jobs.import wrote, or a "
             "program (.pt2, .onnx, or a YAML file that names one)"
         )
-    return lambda name: storage.read(storage.join(url, name))
+    return lambda name: read_weights(storage.join(url, name))
 
 
 @contextlib.contextmanager

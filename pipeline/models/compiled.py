@@ -10,13 +10,10 @@ ended with a segmentation fault where it loaded a package for an H200. From ther
 
 from __future__ import annotations
 
-import atexit
-import functools
 import hashlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +30,7 @@ from pipeline import storage
 from pipeline.cluster import hardware
 from pipeline.errors import one_line
 from pipeline.models.arithmetic import Arithmetic
+from pipeline.models.cache import cache_folder
 
 log = logging.getLogger("transdomain")
 
@@ -90,7 +88,7 @@ class Package:
         if arithmetic.thread_pixels is not None:  # eager code, with which it is compared, has another speed then
             what["thread_pixels"] = arithmetic.thread_pixels
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
-        return cls(network, shape, storage.join(cache(), f"{name}.pt2"), arithmetic.threads)
+        return cls(network, shape, storage.join(cache_folder("compiled"), f"{name}.pt2"), arithmetic.threads)
 
     @property
     def gain(self) -> Gain | None:
@@ -142,7 +140,7 @@ class Package:
     def _traced(self) -> Network:
         """Return the network that torch.compile makes, called once. Takes 10 s, or some seconds with its cache."""
         height, width = self.shape[2:]
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", storage.join(cache(), "inductor"))
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", storage.join(cache_folder("compiled"), "inductor"))
         # Otherwise a further shape would silently run eagerly.
         torch._dynamo.config.fail_on_recompile_limit_hit = True
         started = time.monotonic()
@@ -169,31 +167,6 @@ class Package:
     def _example(self) -> Tensor:
         weight = next(self.network.parameters())
         return torch.zeros(self.shape, dtype=weight.dtype, device=weight.device)
-
-
-def cache() -> str:
-    """Return the folder of this user's packages: below $XDG_CACHE_HOME, or ~/.cache.
-
-    It is one of this process alone where that cannot be written, or where others could put code there.
-    """
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return _private(os.path.join(base, "transdomain", "compiled"))
-
-
-@functools.cache
-def _private(folder: str) -> str:
-    try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        found = os.stat(folder)
-        if found.st_uid == os.getuid() and not found.st_mode & 0o022 and os.access(folder, os.W_OK):
-            return folder
-        why = "others can write there, or this user cannot"
-    except OSError as error:
-        why = one_line(error)
-    log.info("%s keeps no compiled code (%s); what is compiled serves this process alone", storage.escaped(folder), why)
-    made = tempfile.mkdtemp(prefix="transdomain-")
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return made
 
 
 def _code() -> str:

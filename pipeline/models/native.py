@@ -28,7 +28,8 @@ from gan_models.winograd import FixedWinogradConv2d
 from pipeline import storage
 from pipeline.cluster import hardware
 from pipeline.errors import one_line
-from pipeline.models.compiled import CannotCompileError, cache
+from pipeline.models.cache import cache_folder
+from pipeline.models.compiled import CannotCompileError
 from pipeline.models.ends import few_outputs, rows_conv
 
 log = logging.getLogger("transdomain")
@@ -159,7 +160,7 @@ def _library() -> ctypes.CDLL:
     """Return the compiled code, from the cache where that has it. Raises CannotCompileError."""
     machine = hardware.describe("cpu")  # the code is for its instructions
     what = (_SOURCE.read_text(), " ".join(_FLAGS), machine)
-    url = storage.join(cache(), f"winograd-{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}.so")
+    url = storage.join(cache_folder("compiled"), f"winograd-{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}.so")
     if storage.stat_file(url) is None:
         storage.create(url, _compile())
     try:

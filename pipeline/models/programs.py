@@ -37,6 +37,7 @@ from gan_models.config import OPPOSITE
 from gan_models.description import sha256_of
 from pipeline import storage
 from pipeline.errors import UserError, one_line
+from pipeline.models.cache import read_weights
 
 _ENDINGS = (".pt2", ".onnx", ".yaml", ".yml")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -193,7 +194,7 @@ def _source(url: str, said: Mapping[str, Any]) -> str:
 def _read(url: str) -> bytes:
     if storage.stat_file(url) is None:
         raise ValueError(f"{url}: no such file")
-    return storage.read(url)
+    return read_weights(url)
 
 
 def _module_source(module: str) -> bytes:

@@ -17,7 +17,7 @@ from pipeline import lazy
 
 if TYPE_CHECKING:
     from pipeline.storage.entries import Entries, Entry
-    from pipeline.storage.exclusive import on_disk
+    from pipeline.storage.exclusive import locked, on_disk
     from pipeline.storage.in_flight import ahead, told
     from pipeline.storage.listing import (
         Listing,
@@ -85,6 +85,7 @@ __all__ = [
     "list_files",
     "list_inputs",
     "list_unfinished_uploads",
+    "locked",
     "on_disk",
     "open_read",
     "passed_over",
@@ -103,7 +104,7 @@ __getattr__ = lazy.names_of(
     {
         "in_flight": ("ahead", "told"),
         "entries": ("Entries", "Entry"),
-        "exclusive": ("on_disk",),
+        "exclusive": ("locked", "on_disk"),
         "listing": (
             "Listing",
             "PassedOver",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import threading
 import uuid
@@ -42,6 +43,14 @@ def on_disk(url: str, remedy: str = "free some space, or give another output") -
         if error.filename is None and error.errno is not None:
             error.filename = url
         raise
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Hold the lock of a file on a local disk, which is made where it is missing; wait while another process has it."""
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def in_folder(path: str, write: Callable[[], T]) -> T:

@@ -215,7 +215,7 @@ def _found(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, dict[str, Any]
 
 
 def _version(info: dict[str, Any]) -> str:
-    etag = info.get("ETag") or info.get("etag")
+    etag = info.get("ETag") or info.get("etag") or info.get("blob_id")
     if etag:
         return str(etag).strip('"')
     changed = info.get("mtime") or info.get("created")

@@ -13,6 +13,7 @@ import torch
 from gan_models import GeneratorConfig, build_generator
 from pipeline.models import compiled
 from pipeline.models.arithmetic import exact
+from pipeline.models.cache import cache_folder
 from pipeline.models.compiled import CannotCompileError, Gain, Package
 from pipeline.models.forward import prepare
 from pipeline.models.translator import Translator
@@ -138,13 +139,13 @@ def test_code_is_kept_where_nobody_else_can_write(
 ) -> None:
     caplog.set_level("INFO")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert compiled.cache() == str(tmp_path / "transdomain/compiled")
+    assert cache_folder("compiled") == str(tmp_path / "transdomain/compiled")
     (tmp_path / "open/transdomain/compiled").mkdir(parents=True)
     (tmp_path / "open/transdomain/compiled").chmod(0o777)
     (tmp_path / "file").write_text("no folder")
     for base in ("open", "file"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / base))
-        assert not compiled.cache().startswith(str(tmp_path / base))
-        assert compiled.cache() == compiled.cache()
+        assert not cache_folder("compiled").startswith(str(tmp_path / base))
+        assert cache_folder("compiled") == cache_folder("compiled")
         assert package().gain is None
     assert caplog.text.count("serves this process alone") == 2

@@ -10,8 +10,8 @@ import pytest
 
 from gan_models import GeneratorConfig, build_generator
 from pipeline.errors import UserError
-from pipeline.models import compiled
 from pipeline.models.arithmetic import Arithmetic, Size, exact
+from pipeline.models.cache import cache_folder
 from pipeline.models.compiled import CannotCompileError, Gain, Package
 from pipeline.translate import compiling
 from pipeline.translate.compiling import planned_sizes, with_compiled
@@ -112,7 +112,7 @@ def test_a_package_is_timed_beside_the_eager_network(tmp_path: Path, monkeypatch
     assert gain
     assert 0.02 < gain.ratio < 50  # on a busy machine
     assert Package.of(network, (1, 3, 24, 24), EAGER).gain == gain
-    assert compiled.cache().startswith(str(tmp_path))
+    assert cache_folder("compiled").startswith(str(tmp_path))
 
 
 def test_a_gpu_compiles_for_fewer_images_than_a_cpu() -> None:
