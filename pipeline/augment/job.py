@@ -46,11 +46,13 @@ from pipeline.translate.job import (
     resized_to,
     schema_of_lost,
     stages,
+    stall_s,
     translating,
     versions,
 )
 from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Decode, Encode, laid_out
+from pipeline.translate.taking_apart import check_apart, decode_apart, encode_apart, translate_apart
 
 log = logging.getLogger("transdomain")
 
@@ -193,19 +195,30 @@ def _stages(
     decode = read(resized_to(config.size, model), selection=selection, most=most)
     encode = Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256)
     label = Label(encode, name)
+    translate = translating(model, *chosen, decode, encode, config.limits)
     return stages(
         config,
         decode=lambda: decode,
-        translate=translating(model, *chosen, decode, encode, config.limits),
+        translate=translate,
         encode=lambda: label,
         device=chosen[0].device,
+        translate_stall_s=stall_s(config, *chosen),
+        apart=(decode_apart(decode), translate_apart(translate, decode), encode_apart(encode, label, decode)),
     )
 
 
 def _untouched(config: AugmentConfig, column: str, read: Decode, device: str) -> tuple[Stage, ...]:
     """Return the stages of a translation that translates nothing."""
     decode, encode = Check(read), Label(Keep(column), ORIGINAL)
-    return stages(config, decode=lambda: decode, translate=lambda: _as_it_is, encode=lambda: encode, device=device)
+    return stages(
+        config,
+        decode=lambda: decode,
+        translate=lambda: _as_it_is,
+        encode=lambda: encode,
+        device=device,
+        translate_stall_s=config.limits.stall_s,
+        apart=(check_apart(read), None, None),
+    )
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -14,7 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 MAX_DEATHS = 5
-"""Number of processes that a unit may end in one stage of a run before it fails; a lost node counts, too."""
+"""Number of processes that a unit may end in one stage of a run before it is taken apart; a lost node counts, too."""
+MAX_DEATHS_APART = 2
+"""Number of processes that it may end after that before it fails."""
+PATIENT_S = 3600.0
+"""Seconds for what finishes no rows, and ends by itself in most cases: a model is loaded, a store answers."""
 
 
 class FatalUnitError(Exception):
@@ -38,7 +42,10 @@ class _Watch:
 
 
 class _Count(threading.local):
-    """Rows of the unit that this thread works on."""
+    """Unit that this thread works on."""
+
+    stall_s: float | None = None
+    """Longest silence, in seconds; None where nobody watches."""
 
     rows = 0
     """Rows done since the unit began."""
@@ -52,18 +59,39 @@ _count = _Count()
 @contextlib.contextmanager
 def watched(stall_s: float) -> Iterator[None]:
     """End this process where no thread of it calls `made_progress` for so many seconds."""
-    with _Watch.lock:
-        _Watch.stalls.append(stall_s)
-        _wind()
+    before, _count.stall_s = _count.stall_s, stall_s
+    _change(add=stall_s)
     try:
         yield
     finally:
-        with _Watch.lock:
-            _Watch.stalls.remove(stall_s)
-            if _Watch.stalls:
-                _wind()
-            else:
-                faulthandler.cancel_dump_traceback_later()
+        _count.stall_s = before
+        _change(remove=stall_s)
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """Allow this thread `PATIENT_S` without a finished row inside the block, where it may have less."""
+    watched_s = _count.stall_s
+    if watched_s is None or watched_s >= PATIENT_S:
+        yield
+        return
+    _change(add=PATIENT_S, remove=watched_s)
+    try:
+        yield
+    finally:
+        _change(add=watched_s, remove=PATIENT_S)
+
+
+def _change(*, add: float | None = None, remove: float | None = None) -> None:
+    with _Watch.lock:
+        if add is not None:
+            _Watch.stalls.append(add)
+        if remove is not None:
+            _Watch.stalls.remove(remove)
+        if _Watch.stalls:
+            _wind()
+        else:
+            faulthandler.cancel_dump_traceback_later()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import pyarrow as pa
 from pipeline import images, storage
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.job import Job
+from pipeline.engine.publishing.apart import Apart, with_good_picture
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.publishing.steps import Stage, Workload
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Quarantined, joined
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
@@ -68,13 +70,22 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
 
     without_changed = source.schema if config.on_changed == "set_aside" else None
 
-    def make() -> Callable[[Unit], Batch]:
-        return lambda unit: pack_unit(unit, config.layout, config.pair_encoding, split, without_changed)
+    def read(unit: Unit) -> Batch:
+        rows, quarantined, skipped = read_unit(
+            unit, wants=split.wants if split else None, without_changed=without_changed
+        )
+        return Batch(unit, rows, tuple(quarantined), skipped)
+
+    def pack(batch: Batch) -> Batch:
+        return pack_rows(batch, config.layout, config.pair_encoding)
 
     output = Output(url)
     stage = Stage(
-        name=_STAGE, make=make, cpus=config.cpus, memory=config.limits.process_bytes,
-        stall_s=config.limits.stall_minutes * 60, cpus_option="--cpus",
+        name=_STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,
+        stall_s=config.limits.stall_s, cpus_option="--cpus",
+        apart=Apart(
+            make=lambda: pack, control=lambda batch: with_good_picture(batch, pictures), join=joined, read=read
+        ),
     )  # fmt: skip
     work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
     return Job(
@@ -90,18 +101,9 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
     )
 
 
-def pack_unit(
-    unit: Unit,
-    layout: Layout,
-    encoding: images.Encoding,
-    split: Selection | None,
-    without_changed: pa.Schema | None = None,
-) -> Batch:
-    """Read a unit, decode every image once to prove that it can be decoded, and lay its rows out as a store.
-
-    `without_changed` is that of `read_unit`.
-    """
-    rows, quarantined, skipped = read_unit(unit, wants=split.wants if split else None, without_changed=without_changed)
+def pack_rows(batch: Batch, layout: Layout, encoding: images.Encoding) -> Batch:
+    """Decode every image of a unit once to prove that it can be decoded, and lay its rows out as a store."""
+    rows, quarantined = batch.rows, list(batch.quarantined)
     good, made = list[bool](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)
     for i in range(len(rows)):
@@ -125,7 +127,7 @@ def pack_unit(
             rows = rows.append_column(half, image_column([m[half] for m in made], names))
     for name in ("width", "height"):
         rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
-    return Batch(unit, rows, tuple(quarantined), skipped)
+    return replace(batch, rows=rows, quarantined=tuple(quarantined))
 
 
 def _measured(cells: Iterable[pa.Scalar]) -> dict[str, Any]:

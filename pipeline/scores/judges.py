@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -47,6 +47,20 @@ def judges(described: Description, direction: str, names: Sequence[str]) -> Mapp
 
 def _opposite(direction: str) -> str:
     return OPPOSITE[cast(Direction, direction)]
+
+
+class Judged(NamedTuple):
+    """What translations are judged by in the same pass."""
+
+    scores: Mapping[str, str] = {}
+    """Scores, which become columns, each with the fingerprint of the network that gives it."""
+    keep_if: str = ""
+    """Condition on them; rows for which it is not true are skipped."""
+    agreement_model: str = ""
+    """URL of the program that gives the score agreement."""
+
+
+NOT_JUDGED = Judged()
 
 
 class Judges:

@@ -6,12 +6,14 @@ the others' pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.engine.records.account import Batch
+from pipeline.engine.records.account import Batch, joined
 from pipeline.images import PixelType, raster
 from pipeline.stores.tables.schema import INTERNAL
 
@@ -59,6 +61,21 @@ class Frames:
         rows = rows.append_column(HEIGHT, pa.array([shape[0] for shape in self._shapes], pa.int32()))
         rows = rows.append_column(WIDTH, pa.array([shape[1] for shape in self._shapes], pa.int32()))
         return replace(batch, rows=rows, pixels=pa.py_buffer(self._memory[: self._used]))
+
+
+def joined_frames(whole: Batch, parts: Sequence[Batch]) -> Batch:
+    """Return what `joined` returns, with the decoded images of the parts, where they have them."""
+    held = [part.pixels for part in parts if part.pixels is not None]
+    if not held:
+        return joined(whole, parts)
+    pieces, moved, used = list[np.ndarray](), list[Batch](), 0
+    for part, pixels in zip(parts, held, strict=True):  # none of a unit's rows travel encoded, or all do
+        at = part.rows.column_names.index(OFFSET)
+        offsets = pc.add(part.rows[OFFSET], used)
+        moved.append(replace(part, rows=part.rows.set_column(at, OFFSET, offsets)))
+        pieces.append(np.frombuffer(pixels, np.uint8))
+        used += len(pieces[-1])
+    return replace(joined(whole, moved), pixels=pa.py_buffer(np.concatenate(pieces)))
 
 
 def without_frames(batch: Batch) -> Batch:

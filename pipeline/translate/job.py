@@ -12,7 +12,9 @@ import pyarrow as pa
 
 from gan_models import Description
 from pipeline import images, storage
+from pipeline.cluster import watchdog
 from pipeline.engine.job import Job
+from pipeline.engine.publishing.apart import Apart
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
@@ -25,7 +27,7 @@ from pipeline.models.bundles import check_weights, describe, describe_judge, pix
 from pipeline.models.programs import ProgramDescription, check_is_file
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
-from pipeline.scores.judges import judges
+from pipeline.scores.judges import NOT_JUDGED, Judged, judges
 from pipeline.scores.names import BY_ITS_NETWORKS
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
@@ -35,6 +37,7 @@ from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOp
 from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Decode, Encode, Translate
 from pipeline.translate.streaming import Stream
+from pipeline.translate.taking_apart import decode_apart, encode_apart, translate_apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,25 +162,23 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     )
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
+    judged = Judged(scored_by, config.keep_if, agreement_model)
+    translate = translating(model, arithmetic, figures, decode, encode, config.limits, judged)
     workload = Workload(
         output=output,
         fingerprint=fingerprint(recipe),
         stages=stages(
             config,
             decode=lambda: decode,
-            translate=translating(
-                model,
-                arithmetic,
-                figures,
-                decode,
-                encode,
-                config.limits,
-                scores=scored_by,
-                keep_if=config.keep_if,
-                agreement_model=agreement_model,
-            ),
+            translate=translate,
             encode=lambda: encode,
             device=arithmetic.device,
+            translate_stall_s=stall_s(config, arithmetic, figures),
+            apart=(
+                decode_apart(decode),
+                translate_apart(translate, decode),
+                encode_apart(encode, encode, decode),
+            ),
         ),
         sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
     )
@@ -260,15 +261,29 @@ def translating(
     decode: Decode,
     encode: Encode,
     limits: Limits,
-    *,
-    scores: Mapping[str, str] | None = None,
-    keep_if: str = "",
-    agreement_model: str = "",
+    judged: Judged = NOT_JUDGED,
 ) -> Callable[[], Stream]:
     """Return a function that loads the model in the process that is to translate."""
     url, direction, sha256 = model.url, model.direction, model.bundle.sha256  # without the weights
-    judged, most = (scores, keep_if, sha256, agreement_model), limits.decoded_bytes
-    return lambda: Stream(Translate(url, direction, arithmetic, figures, *judged), decode, encode, most)
+    most = limits.decoded_bytes
+    return lambda: Stream(Translate(url, direction, arithmetic, figures, judged, sha256), decode, encode, most)
+
+
+def stall_s(options: TranslationOptions, arithmetic: Arithmetic, figures: Figures) -> float:
+    """Return the seconds without a finished row after which a process that translates is ended.
+
+    By default they are a hundred times those that were measured for the largest image, or tile of a larger one, that
+    goes through the network at once, and at least a minute; an hour where nothing was measured.
+    """
+    if options.limits.stall_minutes is not None:
+        return options.limits.stall_minutes * 60
+    pixels = max(figures.side**2, arithmetic.tile_pixels or _MOST_PIXELS)
+    seconds = figures.seconds_of(arithmetic.form, pixels * arithmetic.batch)
+    return watchdog.PATIENT_S if seconds is None else min(watchdog.PATIENT_S, max(60.0, 100 * seconds))
+
+
+_MOST_PIXELS = 100_000_000
+"""Pixels of an image that goes through a network whole, where the record says nothing of tiles."""
 
 
 def stages(
@@ -278,25 +293,30 @@ def stages(
     translate: Callable[[], Callable[[Batch], Batch]],
     encode: Callable[[], Callable[[Batch], Batch]],
     device: str,
+    translate_stall_s: float,
+    apart: tuple[Apart | None, Apart | None, Apart | None],
 ) -> tuple[Stage, ...]:
-    """Return the three stages of every translation and their resources; the second one computes on `device`."""
+    """Return the three stages of every translation and their resources; the second one computes on `device`.
+
+    `apart` says of each how it takes apart a unit that ends its processes.
+    """
     resources = options.resources
     gpus = resources.actor_gpus if resources.actor_gpus is not None else float(device == "cuda")
     pool = (resources.actors, resources.max_actors)
-    stall_s, memory = options.limits.stall_minutes * 60, options.limits.process_bytes
+    around_s, memory = options.limits.stall_s, options.limits.process_bytes
     decode_cpus, actor_cpus, encode_cpus = resources.decode_cpus, resources.actor_cpus, resources.encode_cpus
     return (
         Stage(
-            name="decode", make=decode, cpus=decode_cpus, memory=memory, stall_s=stall_s,
-            cpus_option="--resources.decode_cpus",
+            name="decode", make=decode, cpus=decode_cpus, memory=memory, stall_s=around_s,
+            cpus_option="--resources.decode_cpus", apart=apart[0],
         ),
         Stage(
             name="translate", make=translate, cpus=actor_cpus, gpus=gpus, memory=memory * AT_ONCE[device], actors=pool,
-            stall_s=stall_s, at_once=AT_ONCE[device], cpus_option="--resources.actor_cpus",
-            actors_option="--resources.actors",
+            stall_s=translate_stall_s, at_once=AT_ONCE[device], cpus_option="--resources.actor_cpus",
+            actors_option="--resources.actors", apart=apart[1],
         ),
         Stage(
-            name="encode", make=encode, cpus=encode_cpus, memory=memory, stall_s=stall_s,
-            cpus_option="--resources.encode_cpus",
+            name="encode", make=encode, cpus=encode_cpus, memory=memory, stall_s=around_s,
+            cpus_option="--resources.encode_cpus", apart=apart[2],
         ),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.models.arithmetic import NOTHING_MEASURED, Arithmetic, Figures
-from pipeline.scores.judges import Judges
+from pipeline.scores.judges import NOT_JUDGED, Judged, Judges
 from pipeline.scores.keep import kept
 from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
@@ -117,12 +117,12 @@ class Decode:
             made_progress()
         batch = _without(batch, faults, "decode")
         rows = batch.rows
-        for at, (name, kind) in enumerate(_SAID.items()):
+        for at, (name, kind) in enumerate(SAID.items()):
             rows = rows.append_column(name, pa.array([each[at] for each in said], kind))
         return replace(batch, rows=rows)
 
 
-_SAID = {"source_height": pa.int32(), "source_width": pa.int32(), "exif_orientation": pa.int8()}
+SAID = {"source_height": pa.int32(), "source_width": pa.int32(), "exif_orientation": pa.int8()}
 """Columns with what an image's file says of it."""
 
 
@@ -143,16 +143,12 @@ class Translate:
         direction: str | None,
         arithmetic: Arithmetic,
         figures: Figures = NOTHING_MEASURED,
-        scores: Mapping[str, str] | None = None,
-        keep_if: str = "",
+        judged: Judged = NOT_JUDGED,
         sha256: str = "",
-        agreement_model: str = "",
     ) -> None:
-        """Load the model from a bundle's URL, and the networks for the `scores`, which become columns; the
-        `agreement_model` is one.
+        """Load the model from a bundle's URL, and the networks that judge.
 
-        `scores` have the fingerprints of these networks. Rows for which `keep_if` is not true are skipped. It warns
-        where the model takes much longer than `figures` say. Raises ValueError where the model has not this
+        It warns where the model takes much longer than `figures` say. Raises ValueError where the model has not this
         fingerprint, if one is given, or this device lacks a part of the arithmetic, and CannotCompileError where the
         compiler does.
         """
@@ -166,7 +162,7 @@ class Translate:
         if arithmetic.threads is not None:
             torch.set_num_threads(arithmetic.threads)
             memory.keep_freed()
-        loaded = open_generator(bundle, direction, discriminators="realism" in (scores or ()))
+        loaded = open_generator(bundle, direction, discriminators="realism" in judged.scores)
         if sha256 and loaded.sha256 != sha256:
             raise ValueError(f"{bundle}: the model here is another one than that which the job was planned with")
         chosen = direction or loaded.directions[0]
@@ -176,8 +172,10 @@ class Translate:
         )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
         self.pace = Pace(arithmetic, figures)
-        self.judges = Judges(bundle, loaded, chosen, scores, arithmetic, agreement_model) if scores else None
-        self.keep_if = keep_if
+        self.judges: Judges | None = None
+        if judged.scores:
+            self.judges = Judges(bundle, loaded, chosen, judged.scores, arithmetic, judged.agreement_model)
+        self.keep_if = judged.keep_if
 
     def __call__(self, batch: Batch) -> Batch:
         frames, gives = frames_of(batch, self.translator.takes), self.translator.gives

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from pipeline.cluster import host
-from pipeline.engine.records.account import Batch
+from pipeline.engine.records.account import Batch, joined
 from pipeline.translate.stages import Decode, Encode
 
 PARTS = 8
@@ -81,11 +78,7 @@ def streamed(
         finally:
             for waiting, _ in (*coming, *going):
                 waiting.cancel()
-    rows = pa.concat_tables([each.rows for each in done])
-    quarantined = (*batch.quarantined, *(row for each in done for row in each.quarantined))
-    filtered = (*batch.filtered, *(row for each in done for row in each.filtered))
-    skipped = batch.skipped + sum(each.skipped for each in done)
-    return replace(batch, rows=rows, quarantined=quarantined, skipped=skipped, filtered=filtered)
+    return joined(batch, done)
 
 
 class Stream:

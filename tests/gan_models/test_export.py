@@ -188,6 +188,7 @@ def test_both_files_say_what_they_are() -> None:
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18)]
 
 
+@pytest.mark.long
 def test_the_same_weights_give_the_same_bytes_and_no_path_of_this_machine() -> None:
     config = config_of()
     network = trained(config)

@@ -64,7 +64,7 @@ def test_an_instance_norm_is_fp32_inside_autocast_as_those_of_torch_are() -> Non
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.long), 2, pytest.param(3, marks=pytest.mark.long)])
 def test_compiled_norm_gradient_agrees_with_float64(layout: torch.memory_format, batch: int) -> None:
     layers = {norm: norm_layer(GeneratorConfig(norm=norm, width=8, groups=2), 8) for norm in NORMS}
     x = torch.randn(batch, 8, 12, 10) * 3 + 2
@@ -91,8 +91,8 @@ def test_network_gradient_agrees_with_float64(kind: str, norm: str, layout: torc
     compare_gradients(small_network(kind, norm), (1, 2, 3), layout)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", ["unet", "resnet"])
+@pytest.mark.parametrize("layout", [LAYOUTS[0], pytest.param(LAYOUTS[1], marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", [pytest.param("unet", marks=pytest.mark.long), "resnet"])
 @pytest.mark.parametrize(
     "norm", [norm if norm == "instance" else pytest.param(norm, marks=pytest.mark.long) for norm in NORMS]
 )

@@ -107,7 +107,9 @@ def test_the_nodes_of_the_start_have_room(overlay: Path) -> None:
 def _translates_on(config: TranslateConfig, there: list[dict[str, float]]) -> None:
     needs = config.resources
     device = "cpu" if config.device == "auto" else config.device
-    made = stages(config, decode=Mock(), translate=Mock(), encode=Mock(), device=device)
+    made = stages(
+        config, decode=Mock(), translate=Mock(), encode=Mock(), device=device, translate_stall_s=60.0, apart=(None,) * 3
+    )
     check_placement([demand_of(sized(stage, there)) for stage in made], there)
     if config.device == "cpu":  # the driver's node and the actor's have different numbers of cores
         assert needs.threads is not None

@@ -104,6 +104,7 @@ def test_a_run_of_two_workers_that_is_stopped_and_killed_ends_with_the_same_bits
     check(config, uninterrupted(config, tmp_path))
 
 
+@pytest.mark.long
 def test_ctrl_c_loses_no_step(tmp_path: Path) -> None:
     config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
     stopped = stop_after(config, 20, tmp_path / "stopped.log", signal.SIGINT)
@@ -111,6 +112,7 @@ def test_ctrl_c_loses_no_step(tmp_path: Path) -> None:
     check(config, uninterrupted(config, tmp_path))
 
 
+@pytest.mark.long
 def test_a_streamed_image_that_turns_out_bad_ends_the_run_at_once(tmp_path: Path) -> None:
     """There is one line, exit code 1, and no start of the workers but the first."""
     config = bad_in_the_middle(tmp_path)

@@ -66,7 +66,7 @@ def test_a_fatal_unit_among_others_costs_itself_alone(tmp_path: Path) -> None:
     fatal = next(r.shard for r in ranges if r.shard not in corpus.BROKEN)
     decode, model, encode = job.workloads[0].stages
     make = model.make
-    model = replace(model, make=lambda: Crowded(make(), fatal, tmp_path), at_once=AT_ONCE)
+    model = replace(model, make=lambda: Crowded(make(), fatal, tmp_path), at_once=AT_ONCE, apart=None)
     work = replace(job.workloads[0], stages=(decode, model, encode))
     (units,) = job.cut([ranges], 0)
     with connection.connect(), pytest.raises(IncompleteError, match=f"1 of {len(units)} units failed"):

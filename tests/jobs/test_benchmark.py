@@ -37,6 +37,7 @@ def test_it_measures_everything_in_one_run(tmp_path: Path, capsys: pytest.Captur
     assert found["pipeline"]["first_s"] < found["pipeline"]["wall_s"]
 
 
+@pytest.mark.long
 def test_it_takes_corpora_through_every_step_within_their_bounds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +146,7 @@ def test_without_a_name_it_compares_everything_with_its_goal(
     assert "workers / one worker" in " ".join(printed.split())
 
 
+@pytest.mark.long
 def test_tiles_are_compared_with_the_whole(tmp_path: Path) -> None:
     options = ["--quick", "--pictures", "narrow", "large", "--output", str(tmp_path)]
     assert benchmark.main(["tiles", *options]) == 0

@@ -29,10 +29,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from pipeline.cluster import connection, memory, ray_internals, watchdog
 from pipeline.engine.executors.blocks import decode_receipt, from_block, to_block
 from pipeline.engine.executors.flow import EMPTY, Flow, Snapshot
+from pipeline.engine.executors.halving import in_halves
 from pipeline.engine.executors.metrics import counted
 from pipeline.engine.executors.placement import Demand, check_placement, demand_of, sized, waiting_line
 from pipeline.engine.executors.progress import Meter
-from pipeline.engine.publishing.steps import Guard, InFlight, Receipt, Stage, Task, Workload, make_step, unguarded
+from pipeline.engine.publishing.steps import (
+    Carry,
+    Guard,
+    InFlight,
+    Receipt,
+    Stage,
+    Task,
+    Workload,
+    make_step,
+    unguarded,
+)
 
 _UNITS_PER_INPUT_BLOCK = 1000
 _FEW_UNITS = 256
@@ -165,19 +176,20 @@ class _Ledger:
 def _guard(ledger: Any) -> Guard:
     """Return a guard that counts the processes that a unit ends, in the actor `ledger`, and ends those that hang in it.
 
-    It tells the actor, too, how many of the unit's rows are done. It raises FatalUnitError where a unit has ended too
-    many processes.
+    It tells the actor, too, how many of the unit's rows are done. Where a unit has ended too many processes, it is to
+    be carried in halves; where that has ended more, the guard raises FatalUnitError.
     """
 
     @contextlib.contextmanager
-    def guard(task: Task, stage: Stage) -> Iterator[None]:
+    def guard(task: Task, stage: Stage) -> Iterator[Carry | None]:
         what, rows = (*task, stage.name), 0
         # Others that are at work beside it would share its fate, and its blame.
         suspect = stage.at_once > 1 and ray.get(ledger.deaths.remote(*what)) > 0
         with watchdog.turns.turn(alone=suspect):
             died = ray.get(ledger.begin.remote(*what))
             try:
-                if died >= watchdog.MAX_DEATHS:
+                is_suspect = died >= watchdog.MAX_DEATHS
+                if is_suspect and not (stage.apart and died < watchdog.MAX_DEATHS + watchdog.MAX_DEATHS_APART):
                     raise watchdog.FatalUnitError(
                         f"{died} processes ended or hung in it; what the last of them said is in the log"
                     )
@@ -186,7 +198,7 @@ def _guard(ledger: Any) -> Guard:
                     watchdog.counted(lambda done: ledger.advance.remote(*what, done)) as count,
                 ):
                     try:
-                        yield
+                        yield in_halves if is_suspect else None
                     finally:
                         rows = count()
             finally:  # never reached by a process that dies

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from pipeline.cluster import watchdog
 from pipeline.engine.records.account import CHANGED, NO_KEY, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.stores import SHARD, SourceChangedError, read_rows, read_unchanged_rows
@@ -29,11 +30,13 @@ def read_unit(
     """
     lost = list[Quarantined]()
     if without_changed is not None:
-        rows, gone = read_unchanged_rows(unit.ranges, without_changed, columns, wants=wants)
+        with watchdog.patient():
+            rows, gone = read_unchanged_rows(unit.ranges, without_changed, columns, wants=wants)
         lost = [Quarantined(key, of.shard, _STAGE, CHANGED, why) for key, of, why in gone]
     else:
         try:
-            rows = read_rows(unit.ranges, columns, wants=wants)
+            with watchdog.patient():
+                rows = read_rows(unit.ranges, columns, wants=wants)
         except SourceChangedError as error:
             raise SourceChangedError(f"{error}; --on_changed set_aside goes on without it") from error
     skipped = unit.rows - len(rows) - len(lost)

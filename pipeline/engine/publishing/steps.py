@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pipeline import storage
+from pipeline.cluster import watchdog
+from pipeline.engine.publishing.apart import Apart
 from pipeline.engine.publishing.commit import Sink, publish
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, load_unit
+from pipeline.engine.records.units import Unit
 from pipeline.errors import one_line
 
 log = logging.getLogger("transdomain")
@@ -45,6 +48,8 @@ class Stage:
     taken apart or put together."""
     stall_s: float
     """Seconds without a finished row, after which the stage's process is ended (on Ray)."""
+    apart: Apart | None = None
+    """How rows that end or hang their process are found (on Ray); None where the whole unit fails for them."""
     cpus_option: str = ""
     """Command-line option that sets `cpus`, for advice."""
     actors_option: str = ""
@@ -96,8 +101,11 @@ class InFlight(NamedTuple):
 
 Step = Callable[[Any], InFlight | Receipt]
 
-Guard = Callable[[Task, Stage], AbstractContextManager[None]]
-"""Context around all work of a stage on a unit, up to its commit."""
+Carry = Callable[[Stage, Unit | Batch], Batch]
+"""Another way to carry a unit through a stage than to call what the stage made."""
+
+Guard = Callable[[Task, Stage], AbstractContextManager[Carry | None]]
+"""Context around all work of a stage on a unit, up to its commit; it may say how else to carry it."""
 
 
 def unguarded(task: Task, stage: Stage) -> AbstractContextManager[None]:
@@ -130,21 +138,25 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
         work = workloads[task.work]
         stage = work.stages[index]
         try:
-            with guard(task, stage):
-                with making:
-                    if task.work not in made:
-                        made[task.work] = stage.make()
+            with guard(task, stage) as carry:
+                given: Unit | Batch
                 if isinstance(item, InFlight):
-                    started = item.started
-                    batch = made[task.work](item.batch)
+                    given, started = item.batch, item.started
                 else:
                     if storage.stat_file(work.output.commit(task.unit)) is not None:
                         return Receipt(task, "present")
-                    started = time.time()
-                    batch = made[task.work](load_unit(work.output, task.unit))
+                    given, started = load_unit(work.output, task.unit), time.time()
+                if carry:
+                    batch = carry(stage, given)
+                else:
+                    with making, watchdog.patient():
+                        if task.work not in made:
+                            made[task.work] = stage.make()
+                    batch = made[task.work](given)
                 if index + 1 < len(work.stages):
                     return InFlight(task, batch, started)
-                account = publish(work.output, work.sink, batch, work.fingerprint, started)
+                with watchdog.patient():
+                    account = publish(work.output, work.sink, batch, work.fingerprint, started)
         except Exception as error:  # becomes the unit's receipt; the run fails at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
             return Receipt(task, "failed", error=f"unit {task.unit}, {stage.name}: {one_line(error)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ CHANGED = "changed"
 """Reason for inputs that are gone, or have changed, since they were planned."""
 
 
+FATAL = "fatal"
+"""Reason for rows that end or hang the process that works on them."""
+
+
 NO_KEY = "no key"
 """Reason for inputs whose key is null; the shard and number of their row stand in for it."""
 
@@ -31,8 +36,8 @@ class Quarantined(NamedTuple):
     shard: str
     stage: str
     reason: str
-    """One of a few fixed words: empty, not an image, too large, corrupt, unsupported mode or name, failed, changed, no
-    key, duplicate key."""
+    """One of a few fixed words: empty, not an image, too large, corrupt, unsupported mode or name, failed, fatal,
+    changed, no key, duplicate key."""
     message: str
 
 
@@ -58,6 +63,18 @@ class Batch:
     """Decoded images of the rows, where they travel with them."""
     filtered: tuple[Filtered, ...] = ()
     """Those of the skipped rows that were skipped for their scores."""
+
+
+def joined(whole: Batch, parts: Sequence[Batch]) -> Batch:
+    """Return a batch with the rows of its parts, in order, and what became of the others before and in them."""
+    return replace(
+        whole,
+        rows=pa.concat_tables([part.rows for part in parts]),
+        quarantined=(*whole.quarantined, *(row for part in parts for row in part.quarantined)),
+        skipped=whole.skipped + sum(part.skipped for part in parts),
+        pixels=None,
+        filtered=(*whole.filtered, *(row for part in parts for row in part.filtered)),
+    )
 
 
 @dataclass(frozen=True)

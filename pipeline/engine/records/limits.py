@@ -17,6 +17,8 @@ LEAST_UNIT_S = 4.0
 UNITS_EACH = 4
 """Units for each actor, where the corpus is large enough."""
 
+_STALL_S = 600.0
+"""Seconds of silence of a process that decodes or encodes: its largest images take half a minute."""
 _TIMES = 3
 """Memory of a process, in bounds on its decoded bytes: images come, are there, and go."""
 
@@ -36,12 +38,18 @@ class Limits:
     decoded_mb: float = 512.0
     """Megabytes of decoded images that a process holds; it takes up to three times as much memory, and a translating
     one that of the model beside it. A unit that has more travels encoded, and is decoded a part at a time."""
-    stall_minutes: float = 60.0
-    """Minutes without a finished row, after which a process is ended and its unit retried (on Ray)."""
+    stall_minutes: float | None = None
+    """Minutes without a finished row, after which a process is ended and its unit retried (on Ray). By default ten for
+    reading and writing images; for the model a hundred times an image's measured time, and at least one."""
 
     def widened(self, share: float) -> Limits:
         """Return limits for units of which only a `share` (in (0, 1]) of the rows is wanted: as many are then left."""
         return replace(self, rows=math.ceil(self.most_rows / share), size_mb=self.size_mb / share)
+
+    @property
+    def stall_s(self) -> float:
+        """Return the seconds without a finished row after which a process that decodes or encodes is ended."""
+        return _STALL_S if self.stall_minutes is None else self.stall_minutes * 60
 
     @property
     def decoded_bytes(self) -> int:

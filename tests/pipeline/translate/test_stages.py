@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import images
+from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit, plan_units
@@ -29,6 +30,10 @@ def unit(tmp_path: Path) -> Unit:
     return plan_units(store.ranges, Limits())[0]
 
 
+def packed(unit: Unit, layout: Layout) -> Batch:
+    return job.pack_rows(Batch(unit, read_unit(unit)[0]), layout, images.Encoding())
+
+
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_the_machine_fails_a_unit_and_no_image(
     error: BaseException, unit: Unit, monkeypatch: pytest.MonkeyPatch
@@ -38,7 +43,7 @@ def test_the_machine_fails_a_unit_and_no_image(
 
     monkeypatch.setattr(images, "decode", fail)
     layout: Layout = "images"
-    for work in (Decode("image", None), lambda unit: job.pack_unit(unit, layout, images.Encoding(), None)):
+    for work in (Decode("image", None), lambda unit: packed(unit, layout)):
         with pytest.raises(type(error)):
             work(unit)
 

@@ -362,6 +362,7 @@ def test_a_streamed_run_resumed_at_any_step_ends_with_the_same_bits(objective: s
         small.assert_same_bits(small.final_state(resumed), expected)
 
 
+@pytest.mark.long
 def test_two_workers_of_a_streamed_run_agree_with_one(tmp_path: Path) -> None:
     pairs = small.write_pairs(str(tmp_path / "pairs"), 7)
     plain: dict[str, Any] = {
@@ -519,6 +520,7 @@ def _train_on_rank(rank: int, workers: int, configs: list[TrainConfig], folder: 
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.long
 def test_all_workers_end_before_the_step_that_one_of_them_cannot_take(tmp_path: Path) -> None:
     """This holds for any rank and any step; what was trained before has the bits of a run without the image."""
     store = one_bad(str(tmp_path / "store"), shards=7)

@@ -46,6 +46,7 @@ def test_frozen_parts_of_cyclegan_keep_their_bits(names: tuple[str, ...]) -> Non
     check_frozen(run, names)
 
 
+@pytest.mark.long
 def test_two_workers_train_around_what_is_frozen(tmp_path: Path) -> None:
     pairs = small.write_pairs(str(tmp_path / "pairs"), 4)
     whole: dict[str, Any] = {"steps": 3, "freeze": ("g.model.model.1.model.3", "d")}

@@ -117,6 +117,7 @@ def test_gradient_norms_are_those_of_the_last_update(pairs: str) -> None:
     assert watch.gradient_norms(replica) == {"generators": pytest.approx(2 * count**0.5), "discriminators": 0.0}
 
 
+@pytest.mark.long
 def test_two_workers_have_the_gradient_norms_of_one(tmp_path: Path) -> None:
     store = small.write_pairs(str(tmp_path / "pairs"), 6)
     from tests.pipeline.training.test_loop import INSTANCE

@@ -108,6 +108,7 @@ def test_a_run_ends_after_so_many_validations_without_a_better_one(
     assert [entry["l1"] for entry in history_of(config.output)] == list(scores[: ends // 2])
 
 
+@pytest.mark.long
 def test_two_workers_agree_on_when_to_end(tmp_path: Path) -> None:
     """The learning rate is so low that nothing improves."""
     store = small.write_pairs(str(tmp_path / "pairs"), 6)
