@@ -35,7 +35,7 @@ from pipeline.stores.tables.features import differing_classes, features_of
 from pipeline.stores.tables.ranges import Ranges
 from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
 from pipeline.translate.arithmetic import Compute, here
-from pipeline.translate.columns import check_columns
+from pipeline.translate.columns import check_columns, geometry_of
 from pipeline.translate.job import (
     Model,
     arithmetic_for,
@@ -75,6 +75,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         raise UserError(f"columns {', '.join(sorted(columns))} could be translated; choose with --input_column")
     column = columns.pop()
     labels = _labels(config, sources, column)
+    geometry = geometry_of(config, list(sources.values()), column, labels)
     check_job(output, "augment")
     first = next(iter(sources.values()))
 
@@ -104,11 +105,10 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         "size": config.size,
         "encoding": vars(config.encoding),
         "versions": versions(),
-    }
+    } | geometry.record()
     make = functools.partial(_work, output, fingerprint(recipe))
-    read = functools.partial(
-        Decode, column, columns=labels, without_changed=schema_of_lost(config, next(iter(sources.values())))
-    )
+    without_changed = schema_of_lost(config, first)
+    read = functools.partial(Decode, column, columns=labels, without_changed=without_changed, geometry=geometry)
     workloads = [
         make(name, _stages(config, name, model, chosen[name], read), config.translators[name].probability)
         for name, model in models.items()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
 from pipeline.errors import UserError
+from pipeline.geometry.columns import check_geometry
+from pipeline.geometry.kinds import Geometry, likely
 from pipeline.scores.names import SCORES
 from pipeline.stores import Store
 from pipeline.stores.tables.features import features_of, with_features
+from pipeline.translate.config import TranslationOptions
+
+log = logging.getLogger("transdomain")
 
 OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "exif_orientation", "model")
 """Names of the columns that translation adds; it replaces `image`, `width` and `height`."""
@@ -51,6 +57,28 @@ def check_columns(source: Store, kept: Iterable[str], column: str, scores: Seque
     clashes += [name for name in ("width", "height") if name in names and not _is_size(source.schema.field(name).type)]
     if clashes:
         raise UserError(f"{source.url}: columns {', '.join(clashes)} would be overwritten; rename or drop them first")
+
+
+def geometry_of(options: TranslationOptions, sources: Sequence[Store], column: str, kept: Iterable[str]) -> Geometry:
+    """Return the columns of geometry; say which others look like some that no longer fit their picture.
+
+    `column` is translated, and those in `kept` go with it. Raises UserError where a source lacks one, or has another
+    type of it.
+    """
+    resized = options.size == "training"
+    geometry = Geometry(options.geometry, options.geometry_frame, resized)
+    declared = {name.partition(".")[0] for name in options.geometry}
+    for source in sources:
+        check_geometry(geometry, source.schema, column, source.url)
+    if left := sorted(declared - set(kept)):
+        raise UserError(f"--geometry names {', '.join(left)}, which is not among the --labels that are carried along")
+    if resized and (others := likely(name for name in kept if name not in declared | {column})):
+        log.warning(
+            "by --size training pictures become squares, and columns %s, which seem to be of places in them, do not "
+            "follow: name them in --geometry",
+            ", ".join(others),
+        )
+    return geometry
 
 
 def _is_size(of: pa.DataType) -> bool:

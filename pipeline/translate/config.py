@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
+from pipeline.geometry.kinds import Frame, Kind
 from pipeline.images import Encoding
 from pipeline.models.arithmetic import Trunk
 from pipeline.scores.names import ScoreName
@@ -47,6 +48,11 @@ class TranslationOptions:
     size: SizePolicy = "native"
     """Size of the image that is translated. native: the image's own size (padded, then cropped). training: resized to
     the size of the training. original: resized to the training size and back."""
+    geometry: dict[str, Kind] = field(default_factory=dict)
+    """Columns with boxes, points and masks, each with its kind, such as `boxes xyxy mask image`: they follow their
+    picture where --size or its EXIF orientation changes its frame. objects.bbox is a field of a struct."""
+    geometry_frame: Frame = "stored"
+    """Frame of their coordinates: that of the stored pixels, or that which viewers show, after the EXIF orientation."""
     encoding: Encoding = Encoding()
     """Encoding of the translations."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -136,8 +142,8 @@ class TranslateConfig(TranslationOptions, _Translate):
         super().__post_init__()
         from pipeline.stores.forms.registry import writable_form  # imported here, since it needs pyarrow
 
-        if writable_form(self.form).names_are_keys and (self.keep_source or self.score):
-            option = "--keep_source" if self.keep_source else "--score"
+        if writable_form(self.form).names_are_keys and (self.keep_source or self.score or self.geometry):
+            option = "--keep_source" if self.keep_source else "--score" if self.score else "--geometry"
             raise UserError(f"a folder holds the translations alone; use --form parquet with {option}")
         if ("agreement" in self.score) != bool(self.agreement_model):
             raise UserError("--score agreement and --agreement_model need each other: give both, or neither")

@@ -32,7 +32,7 @@ from pipeline.scores.names import BY_ITS_NETWORKS
 from pipeline.stores import Store, image_columns, open_store
 from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here, is_small
-from pipeline.translate.columns import check_columns, earlier_names
+from pipeline.translate.columns import check_columns, earlier_names, geometry_of
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
 from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Decode, Encode, Translate
@@ -138,6 +138,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     check_is_file(config.agreement_model)
     agreement_model = storage.absolute(config.agreement_model) if config.agreement_model else ""
     scored_by = judges_of(model, config.score, agreement_model)
+    geometry = geometry_of(config, [source], column, source.schema.names)
     check_job(output, "translate")
     work = Work(source, column, resized_to(config.size, model), lambda: source.rows)
     recorded = _recorded(output)
@@ -150,6 +151,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         "encoding": vars(config.encoding),
         "versions": versions(),
     }
+    recipe |= geometry.record()
     recipe |= {"score": scored_by, "keep_if": config.keep_if} if scored_by else {}
     form = writable_form(config.form)
     decode = Decode(
@@ -159,6 +161,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         renames=earlier,
         keep_source=config.keep_source,
         most=most_decoded(config.limits, arithmetic.device),
+        geometry=geometry,
     )
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)

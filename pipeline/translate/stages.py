@@ -18,6 +18,8 @@ from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.units import Unit
+from pipeline.geometry.columns import followed, moves_of
+from pipeline.geometry.kinds import NO_GEOMETRY, Geometry
 from pipeline.models.arithmetic import NOTHING_MEASURED, Arithmetic, Figures
 from pipeline.scores.judges import NOT_JUDGED, Judged, Judges
 from pipeline.scores.keep import kept
@@ -51,6 +53,8 @@ class Decode:
     """New names for columns of the source."""
     keep_source: bool = False
     """Keep the encoded images of rows that are decoded."""
+    geometry: Geometry = NO_GEOMETRY
+    """Columns that follow their picture."""
     most: int = 512_000_000
     """Bytes of decoded images that travel to the next stage; a unit with more travels encoded."""
 
@@ -93,6 +97,9 @@ class Decode:
                 )
 
         batch = frames.of(self._each_decoded(batch, room, take))
+        if self.geometry.columns:
+            rows, unfit = followed(batch.rows, self.geometry, moves_of(batch.rows, self.geometry, self.size))
+            batch = _without(replace(batch, rows=rows), unfit, "decode")
         return batch if self.keep_source else replace(batch, rows=batch.rows.drop_columns(self.column))
 
     def prove(self, batch: Batch) -> Batch:
