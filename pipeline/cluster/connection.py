@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -135,7 +136,33 @@ def _endpoints(address: str) -> list[tuple[str, int]]:
     return [(each, int(port)) for each in hosts]
 
 
+_LONGEST_SOCKET = 107
+"""Bytes that the path of a Unix socket may have."""
+_SESSION = "ray/session_2026-11-27_06-05-17_239776_4194304/sockets/plasma_store"
+"""Longest path of a socket of Ray's, below its temporary folder."""
+_LEAST_STORE_BYTES = 80 * 10**6
+"""Shared memory below which Ray does not start."""
+
+
+def check_machine(temporary: str, shared_memory: int) -> None:
+    """Raise UserError where Ray cannot start here for want of a short path or of shared memory.
+
+    `temporary` is the folder for temporary files, and `shared_memory` the bytes that are free in /dev/shm.
+    """
+    if (length := len(os.fsencode(os.path.join(temporary, _SESSION)))) > _LONGEST_SOCKET:
+        raise UserError(
+            f"{temporary}: the folder for temporary files has too long a path: Ray's sockets in it would have {length} "
+            f"bytes, and {_LONGEST_SOCKET} are possible; set TMPDIR (or RAY_TMPDIR) to a shorter one, such as /tmp"
+        )
+    if shared_memory * 9 // 10 < _LEAST_STORE_BYTES:
+        raise UserError(
+            f"/dev/shm has {shared_memory / 1e6:.0f} MB free, and Ray needs {_LEAST_STORE_BYTES / 0.9e6:.0f} and "
+            "better 2,000; free some, start a container with --shm-size=2g, or run with --local"
+        )
+
+
 def _embed() -> None:
+    check_machine(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), _free_shared_memory())
     for left in reversed(range(_STARTS)):
         try:
             with (

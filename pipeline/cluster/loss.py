@@ -17,6 +17,9 @@ from pipeline.errors import StorageError, UserError, one_line, redact
 _NAMED = re.compile(r"class_name: (?P<name>\S+)(?:.*?\n\s*pid: (?P<pid>\d+))?", re.DOTALL)
 """Name and process of an actor in the text of its ActorDiedError."""
 
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '(?P<module>[\w.]+)'")
+"""What Ray's errors say where a process could not import what it was to run."""
+
 _MADE = "raised in its creation task"
 """Part of the text of an ActorDiedError whose actor failed in its constructor; the last line gives the reason."""
 
@@ -68,6 +71,11 @@ def explained() -> Iterator[None]:
 def translate(error: Exception) -> Exception:
     """Return the exception to raise instead of an error of Ray."""
     kinds = _kinds()
+    if missing := _MISSING.search(str(error)):
+        return UserError(
+            f"a node of the cluster lacks the Python module {missing['module']}; send this directory along with "
+            "`transdomain submit`, or install the package on every node, for the Python that called `ray start`"
+        )
     if isinstance(error, kinds.RayTaskError):
         cause = getattr(error, "cause", None)
         if isinstance(cause, kinds.UserCodeException):  # Ray Data's wrapper around the error of a stage

@@ -3,15 +3,18 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 from ray._private import services
 
+from jobs import pack
 from pipeline.cluster import ray_internals
-from pipeline.cluster.connection import connect, object_store_bytes
+from pipeline.cluster.connection import check_machine, connect, object_store_bytes
 from pipeline.errors import UserError
+from tests import corpus
 from tests.cluster import free_port
 
 
@@ -73,3 +76,28 @@ GB = 10**9
 )
 def test_more_cores_have_more_memory_for_units(cpus: int, memory: int, shared_memory: int, expected: int) -> None:
     assert object_store_bytes(cpus, memory, shared_memory) == expected
+
+
+def test_a_folder_whose_path_is_too_long_for_sockets_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    source = corpus.write_folder(str(tmp_path / "in"), 1)
+    assert pack.main(["--input", source, "--output", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"pack: {long}: the folder for temporary files has too long a path: ")
+    assert "set TMPDIR (or RAY_TMPDIR) to a shorter one" in line
+
+
+def test_the_longest_path_that_is_accepted_is_one_that_ray_takes() -> None:
+    name = len("/ray/session_2026-11-27_06-05-17_239776_4194304/sockets/plasma_store")
+    check_machine("/" + (107 - name - 1) * "x", 10**10)
+    with pytest.raises(UserError, match="too long a path"):
+        check_machine("/" + (107 - name) * "x", 10**10)
+
+
+def test_too_little_shared_memory_is_named() -> None:
+    with pytest.raises(UserError, match=r"/dev/shm has 64 MB free, and Ray needs 89 .* --shm-size=2g"):
+        check_machine("/tmp", 64_000_000)

@@ -78,3 +78,17 @@ def test_a_loss_is_told_to_who_ends_the_process(caplog: pytest.LogCaptureFixture
         loss.end_by(None)
     loss.report_loss("Ray's GCS has ended")
     assert "Ray's GCS has ended" in caplog.text
+
+
+@pytest.mark.parametrize("module", ["pipeline", "mymodels.night"])
+def test_a_node_without_the_package_is_told_how_to_have_it(module: str) -> None:
+    cause = ModuleNotFoundError(f"No module named '{module}'")
+    text = f"Traceback …\n  File …\nModuleNotFoundError: No module named '{module}'"
+    for error in (
+        kinds.RayTaskError("MapBatches(decode)", text, cause),
+        kinds.RaySystemError(f"System error: …\ntraceback: {text}"),
+    ):
+        found = loss.translate(error)
+        assert isinstance(found, UserError)
+        assert f"lacks the Python module {module};" in str(found)
+        assert "transdomain submit" in str(found)
