@@ -1,4 +1,4 @@
-"""Translate a store of images with a trained model, each image exactly once, into a verifiable dataset."""
+"""Translate a store of images with a trained model, or several, each image exactly once, into a verifiable dataset."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
     from pipeline.engine import launch
     from pipeline.engine.job import Job
+    from pipeline.several.job import several_job
+    from pipeline.several.naming import is_single, wanted_models
     from pipeline.translate.job import translate_job
 
-    with launch.Computing(config, [config.input, config.output, config.bundle]) as compute:
+    wanted = wanted_models(config)
+    make = translate_job if is_single(wanted) else several_job
+    bundles = list(dict.fromkeys(model.bundle for models in wanted.values() for model in models))
+    with launch.Computing(config, [config.input, config.output, *bundles]) as compute:
 
         def jobs() -> list[Job]:
             with preflight(config.input):
-                return [translate_job(config, compute)]
+                return [make(config, compute)]
 
-        launch.run_engine(jobs, config, reads=[config.bundle])
+        launch.run_engine(jobs, config, reads=bundles)
     return DONE
 
 

@@ -143,9 +143,24 @@ def _split_config_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return files, flags
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Loader that refuses a key that a mapping has twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set[Any]()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True) if isinstance(key, yaml.ScalarNode) else None
+            if name is not None and name != "<<" and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} is there twice; give it once", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def _load(url: str) -> Mapping[str, Any]:
     try:
-        loaded = yaml.safe_load(storage.read(url))
+        loaded = yaml.load(storage.read(url), _UniqueKeys)
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{url}: there is no such configuration file") from None
     except yaml.YAMLError as error:

@@ -40,6 +40,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Chang
     ]
 
 
+def models_of(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what a translation's recipe says of each model: by translator and place in its chain, such as `night`,
+    `night 2` or `2`, and under "" of the only model of an output.
+
+    Empty where the recipe has no model.
+    """
+    found = dict[str, Mapping[str, Any]]()
+    for name, made in recipe.get("translators", {"": recipe}).items():
+        for place, model in made.get("chain", {"": made}).items():
+            if "model" in model:
+                found[" ".join(filter(None, (name, place)))] = model
+    return found
+
+
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return `recipe` as a flat mapping with dotted names, as flags spell them."""
     found: dict[str, Any] = {}

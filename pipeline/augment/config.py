@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import UserError, check_range
-from pipeline.translate.config import TranslationOptions
+from pipeline.translate.config import NAME, Direction, TranslationOptions
 
 ORIGINAL = "original"
 """Name under which images are kept that were not translated."""
 
 Schedule = Literal["hour", "day", "week", "month"]
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +21,7 @@ class Translator:
 
     bundle: str
     """Model bundle: the folder that training wrote; or a program, as in jobs.translate."""
-    direction: Literal["a_to_b", "b_to_a"] | None = None
+    direction: Direction | None = None
     """Direction whose generator to use; by default the one that the bundle was trained for."""
     probability: float = 1.0
     """Share of the images that it translates, in (0, 1]. Each image is drawn for each translator independently."""
@@ -80,7 +77,7 @@ class AugmentConfig(TranslationOptions, _Augment):
             raise UserError("there is nothing to make: name translators in a --config file, or --keep_originals")
         for kind, names in (("source", self.sources), ("translator", self.translators)):
             for name in names:
-                if not _NAME.fullmatch(name):
+                if not NAME.fullmatch(name):
                     raise UserError(f"{kind} {name!r}: a name has letters, digits, - and _ only")
         if ORIGINAL in self.translators:
             raise UserError(f"translator {ORIGINAL!r}: images that are not translated have this name; take another")

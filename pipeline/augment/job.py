@@ -24,7 +24,7 @@ from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, check_job, load_segments
-from pipeline.engine.records.units import Unit
+from pipeline.engine.records.units import Unit, part_of_translator
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.recipe import fingerprint
@@ -35,7 +35,7 @@ from pipeline.stores.tables.features import differing_classes, features_of
 from pipeline.stores.tables.ranges import Ranges
 from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
 from pipeline.translate.arithmetic import Compute, here
-from pipeline.translate.columns import check_columns, geometry_of
+from pipeline.translate.columns import Label, check_columns, geometry_of
 from pipeline.translate.job import (
     Model,
     arithmetic_for,
@@ -139,24 +139,6 @@ def draw(seed: int, translator: str, probability: float) -> Selection | None:
 
 
 @dataclass(frozen=True)
-class Label:
-    """Stage that makes a part's rows those of the output: with unique keys, and columns for each row's origin."""
-
-    encode: Callable[[Batch], Batch]
-    translator: str
-
-    def __call__(self, batch: Batch) -> Batch:
-        made = self.encode(batch)
-        source, rows = made.unit.ranges[0].source, made.rows
-        keys = [f"{self.translator}/{source}/{key}" for key in rows["key"].to_pylist()]
-        rows = rows.set_column(rows.column_names.index("key"), "key", pa.array(keys, pa.string()))
-        rows = rows.append_column("source", pa.array([source] * len(rows), pa.string()))
-        # Same type as pyarrow gives the folder's name; otherwise it could not read both as one column.
-        names = pa.DictionaryArray.from_arrays(pa.array([0] * len(rows), pa.int32()), pa.array([self.translator]))
-        return replace(made, rows=rows.append_column("translator", names))
-
-
-@dataclass(frozen=True)
 class Check:
     """Stage that keeps the rows that can be decoded, with their encoded images unchanged."""
 
@@ -183,7 +165,9 @@ class Keep:
 
 
 def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share: float) -> Workload:
-    return Workload(output=output, fingerprint=made_by, stages=of, sink=Sink(), part=f"translator={name}", share=share)
+    return Workload(
+        output=output, fingerprint=made_by, stages=of, sink=Sink(), parts=(part_of_translator(name),), share=share
+    )
 
 
 def _stages(

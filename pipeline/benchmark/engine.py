@@ -64,7 +64,7 @@ def _busy(config: EngineBenchmarkConfig, actors: int, scratch: str) -> float:
         TranslateConfig(
             input=folder,
             output=f"{scratch}/{name}-out",
-            bundle=f"{scratch}/bundle",
+            bundle=(f"{scratch}/bundle",),
             device="cpu",
             precision="fp32",
             trunk="direct",

@@ -132,7 +132,7 @@ def default_arithmetic(config: TranslateConfig) -> Arithmetic:
     def choose(wanted: TranslateConfig) -> Arithmetic:
         return Arithmetic(**translate_job(wanted, compute).recipe["arithmetic"])
 
-    with launch.Computing(config, [config.bundle]) as compute:
+    with launch.Computing(config, config.bundle) as compute:
         chosen = choose(config)
         if config.compile != "auto" or chosen.trunk == "winograd_c":
             return chosen
@@ -250,7 +250,7 @@ def _translate_config(config: TranslateBenchmarkConfig, store: str, bundle: str,
     return TranslateConfig(
         input=store,
         output=output,
-        bundle=bundle,
+        bundle=(bundle,),
         device=config.device,
         precision=config.precision,
         compile=config.compile,

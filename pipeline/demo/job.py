@@ -46,12 +46,12 @@ def demo(config: DemoConfig) -> str:
         translate = TranslateConfig(
             input=f"{output}/store/test",
             output=f"{output}/translated",
-            bundle=f"{output}/run/bundle",
+            bundle=(f"{output}/run/bundle",),
             size="training",
             keep_source=True,
             limits=_UNIT,
         )
-        with launch.Computing(translate, [translate.bundle]) as compute:
+        with launch.Computing(translate, translate.bundle) as compute:
             _timed("translate", lambda: launch.run_engine(lambda: [translate_job(translate, compute)], translate))
     verdict = verify(translate.output)
     if verdict.faults:
@@ -60,7 +60,7 @@ def demo(config: DemoConfig) -> str:
         input=translate.output,
         output=f"{output}/evaluation",
         train=f"{output}/store/train",
-        bundle=translate.bundle,
+        bundle=translate.bundle[0],
     )
     return evaluate(evaluation)
 

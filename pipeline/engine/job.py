@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,8 @@ class Job:
     cut_by_rate: bool = False
     """True where units will be smaller than `limits`, by a rate that a dry run does not measure."""
     workloads: Sequence[Workload]
-    """One for each part of the output; all have the same stages, with the same names and resources."""
+    """One for each part of the output, or a single one for all of them; all have the same stages, with the same names
+    and resources."""
     label: str = ""
     """Label of the segment that this run is about; without one it is about all segments."""
     moved: bool = False
@@ -46,6 +48,10 @@ class Job:
     """True where rows are skipped after they were read, for their scores: they count in the error budget as good."""
     cards: Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
     """Function that returns report and cards by name, from the segments and the manifest (None before the run)."""
+
+    def __post_init__(self) -> None:
+        if len(self.workloads) > 1 and any(len(work.parts) > 1 for work in self.workloads):
+            raise ValueError("a work that makes several parts must be the only one of its job")
 
     @property
     def request(self) -> Request:
@@ -70,14 +76,14 @@ class Job:
 
     def inputs(self, rows: int) -> int:
         """Return how many inputs so many planned rows are: each is planned once for every part."""
-        return rows // len(self.workloads)
+        return rows // sum(len(work.parts) for work in self.workloads)
 
     def cut(self, fresh: Sequence[Ranges], number: int) -> list[Units]:
         """Cut the ranges of each source into the units of segment `number`: one part and one source each, so that a
         unit's keys are unique."""
         units, limits = list[Units](), self.limits(sum(ranges.rows for ranges in fresh))
         for work in self.workloads:
-            for ranges in fresh:
-                first, part = sum(map(len, units)), part_of(self.label, work.part)
-                units.append(plan_units(ranges, limits.widened(work.share), number, first=first, part=part))
+            for part, ranges in itertools.product(work.parts, fresh):
+                first, folder = sum(map(len, units)), part_of(self.label, part)
+                units.append(plan_units(ranges, limits.widened(work.share), number, first=first, part=folder))
         return units

@@ -135,9 +135,11 @@ def describe(outcome: Outcome) -> str:
     """Return one line: the output, its counts, and whether this run had anything to do."""
     total = outcome.totals
     state = "complete" if outcome.fresh else "was complete already, nothing to do"
-    if outcome.label:
-        how = " (an input once for each translator)" if total.quarantined else ""
-        made = f"{total.ok} images of {outcome.inputs} inputs, {total.quarantined} quarantined{how}"
-        return f"{outcome.url}, slot {outcome.label}: {state}: {made}"
     skipped = f", {total.skipped} skipped" if total.skipped else ""
+    if outcome.label or outcome.inputs != total.inputs:
+        how = " (an input once for each translator)" if total.quarantined or (skipped and not outcome.label) else ""
+        made = f"{total.ok} images of {outcome.inputs} inputs, {total.quarantined} quarantined"
+        if outcome.label:
+            return f"{outcome.url}, slot {outcome.label}: {state}: {made}{how}"
+        return f"{outcome.url}: {state}: {made}{skipped}{how}"
     return f"{outcome.url}: {state}: {total.ok} ok, {total.quarantined} quarantined{skipped} of {total.inputs} inputs"

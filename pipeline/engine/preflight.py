@@ -12,7 +12,7 @@ from pipeline.engine.records.units import Unit, Units, part_of
 from pipeline.engine.segments import Planned
 from pipeline.errors import UserError
 from pipeline.stores import Store, is_listed
-from pipeline.stores.keys import duplicate_source_keys, duplicates, file_and_folder_keys, store_keys
+from pipeline.stores.keys import duplicate_source_keys, duplicates, file_and_folder_keys, key_prefix, store_keys
 
 log = logging.getLogger("transdomain")
 
@@ -32,8 +32,11 @@ def check_sources(job: Job, said: set[int]) -> None:
         for each in store.passed_over if id(store) not in said else ():
             log.warning("%s", each.below(store.url))
         said.add(id(store))
-    units = [Unit("000000-000000", (), part_of(job.label, work.part)) for work in job.workloads]
-    made = [job.output.data(unit, work.sink.form) for unit, work in zip(units, job.workloads, strict=True)]
+    made = [
+        job.output.data(Unit("000000-000000", (), part_of(job.label, part)), work.sink.form)
+        for work in job.workloads
+        for part in work.parts
+    ]
     made += [job.output.file(f"key.{extension}") for extension in _extensions(job)]
     for store in stores:
         if any(is_listed(url, store) for url in made):
@@ -86,7 +89,7 @@ def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Units]) -> No
         yield from ((output.url, keys) for keys in finish.keys_of(output, made))
         for units in fresh:
             name, translator = units.ranges.source, units.part.rpartition("=")[2]
-            before = f"{translator}/{name}/" if units.part else ""  # the same prefix that augment uses
+            before = key_prefix(translator, name) if units.part else ""
             for url, keys in store_keys(job.sources[name].only(units.ranges)):
                 yield url, [f"{before}{key}" for key in keys]
 

@@ -157,18 +157,21 @@ def _pending(job: Job, segments: Sequence[Segment], committed: set[str]) -> list
     # Two runs on one output that begin at different units share the work instead of doing all of it twice.
     start = random.randrange(len(tasks)) if tasks else 0
     tasks = tasks[start:] + tasks[:start]
-    for segment in segments:
-        if segment not in own and not differences(segment.recipe, job.recipe):
-            tasks += _left(job, segment, committed)
+    others = [each for each in segments if each not in own and not differences(each.recipe, job.recipe)]
+    tasks += [task for segment in others for task in _left(job, segment, committed)]
     if committed:
-        log.info("%s: %d units are committed, %d are left", job.output.url, len(committed), len(tasks))
+        left = sum(unit not in committed for segment in (*own, *others) for unit in unit_ids(segment))
+        log.info("%s: %d units are committed, %d are left", job.output.url, len(committed), left)
     return tasks
 
 
 def _left(job: Job, segment: Segment, committed: set[str]) -> list[Task]:
-    """Return the units of a segment without a commit."""
+    """Return a task for each unit of a segment without a commit, or for those that are made together."""
     names = unit_ids(segment)
     left = [i for i, unit in enumerate(names) if unit not in committed]
+    together = len(job.workloads[0].parts)
+    if together > 1:
+        return [Task(0, names[i]) for i in dict.fromkeys(i % (len(names) // together) for i in left)]
     return [Task(work, names[i]) for work, i in zip(_works_of(job, segment, left), left, strict=True)]
 
 
@@ -176,7 +179,7 @@ def _works_of(job: Job, segment: Segment, which: Sequence[int]) -> list[int]:
     """Return, for each of these units of a segment, the position of the work that makes it."""
     if len(job.workloads) == 1 or not which:
         return [0] * len(which)
-    number = {work.part: i for i, work in enumerate(job.workloads)}
+    number = {work.parts[0]: i for i, work in enumerate(job.workloads)}
     parts = unit_heads(job.output, segment.number)["part"].to_pylist()
     return [number[parts[i].rsplit("/", 1)[-1]] for i in which]
 

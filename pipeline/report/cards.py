@@ -18,6 +18,7 @@ from pipeline.engine.records.layout import CARD, Output, load_unit
 from pipeline.engine.records.units import Segment, passed_over
 from pipeline.errors import StorageError, printable
 from pipeline.models.arithmetic import Arithmetic, Figures
+from pipeline.recipe import models_of
 from pipeline.report.contact_sheet import contact_sheet, fitted
 from pipeline.report.content import QuarantineLine, Report, Table
 from pipeline.report.html import render_report
@@ -98,7 +99,8 @@ def output_report(
     why = "Why" if len(lines) == total.quarantined else f"Why, of the first {len(lines)}"
     size = pc.sum(manifest["data_size"], min_count=0).as_py()
     newest, recipe = _newest(output, manifest), segments[-1].recipe
-    scores = [name for name in SCORES if name in recipe.get("score", ())]
+    scored = [recipe, *models_of(recipe).values()]
+    scores = [name for name in SCORES if any(name in each.get("score", ()) for each in scored)]
     ranking = rank(output, newest, scores, SHEET_ROWS) if scores else None
     shown = _ranked(output, ranking) if ranking and ranking.picked else _first_rows(output, newest)
     return Report(
@@ -129,13 +131,10 @@ def output_report(
 
 def _arithmetic(segment: Segment) -> Iterator[tuple[str, str]]:
     """Yield the arithmetic of each model of a segment in words, and the figures by which it was chosen."""
-    recipe, measured = segment.recipe, segment.measured
-    models = {f" of {name}": made["arithmetic"] for name, made in recipe.get("translators", {}).items()}
-    models |= {"": recipe["arithmetic"]} if "arithmetic" in recipe else {}
-    for of, fields in models.items():
-        arithmetic = Arithmetic(**fields)
-        yield f"arithmetic{of}", str(arithmetic)
-        if figures := measured.get(of.removeprefix(" of "), {}) if of else measured:
+    for name, model in models_of(segment.recipe).items():
+        of = f" of {name}" if name else ""
+        yield f"arithmetic{of}", str(Arithmetic(**model["arithmetic"]))
+        if figures := segment.measured.get(name, {}) if name else segment.measured:
             yield f"measured{of}", str(Figures(**figures))
 
 

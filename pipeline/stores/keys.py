@@ -23,6 +23,11 @@ Batches = Callable[[], Iterable[tuple[str, Sequence[str]]]]
 """Function that yields all keys anew, batch by batch, each with the name of its shard."""
 
 
+def key_prefix(translator: str, source: str) -> str:
+    """Return what keys begin with where several translators, or several sources, share an output."""
+    return "".join(f"{name}/" for name in (translator, source) if name)
+
+
 def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple[str, str, str]]:
     """Return some keys that occur more than once in all these stores together, each with the URLs of two of its shards.
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from pipeline.engine.records.account import Batch
 from pipeline.errors import UserError
 from pipeline.geometry.columns import check_geometry
 from pipeline.geometry.kinds import Geometry, likely
 from pipeline.scores.names import SCORES
 from pipeline.stores import Store
+from pipeline.stores.keys import key_prefix
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.translate.config import TranslationOptions
 
@@ -22,18 +25,21 @@ OWN_COLUMNS = ("source_key", "source_shard", "source_width", "source_height", "e
 """Names of the columns that translation adds; it replaces `image`, `width` and `height`."""
 SOURCE_IMAGE = "source_image"
 """Name of the column that was translated, where it is kept."""
+TRANSLATOR = "translator"
+"""Name of the column with the translator, where there are several."""
 _EARLIER = re.compile(rf"(input_)*({'|'.join((*OWN_COLUMNS, SOURCE_IMAGE, *SCORES))})")
 
 
-def earlier_names(schema: pa.Schema, column: str) -> Mapping[str, str]:
+def earlier_names(schema: pa.Schema, column: str, *, also: str = "") -> Mapping[str, str]:
     """Return new names for the columns that earlier translations added; none where `schema` is not a translation's.
 
     Columns of the translation that is the input get the prefix `input_`, those of the one before it `input_input_`, and
-    so on. The `column` that is translated keeps its name.
+    so on, and a column named `also`, too. The `column` that is translated keeps its name.
     """
     if not set(OWN_COLUMNS) <= set(schema.names):
         return {}
     names = [name for name in schema.names if _EARLIER.fullmatch(name) and name != column]
+    names += [name for name in schema.names if also and re.fullmatch(rf"(input_)*{also}", name) and name != column]
     # A column of another type that has the name of a score is somebody else's.
     own = [name for name in names if name not in SCORES or pa.types.is_float64(schema.field(name).type)]
     return {name: f"input_{name}" for name in own}
@@ -79,6 +85,27 @@ def geometry_of(options: TranslationOptions, sources: Sequence[Store], column: s
             ", ".join(others),
         )
     return geometry
+
+
+@dataclass(frozen=True)
+class Label:
+    """Stage that makes the rows of one of several translators those of the output: with unique keys, and columns for
+    each row's origin."""
+
+    encode: Callable[[Batch], Batch]
+    translator: str
+
+    def __call__(self, batch: Batch) -> Batch:
+        made = self.encode(batch)
+        source, rows = made.unit.ranges[0].source, made.rows
+        before = key_prefix(self.translator, source)
+        keys = [f"{before}{key}" for key in rows["key"].to_pylist()]
+        rows = rows.set_column(rows.column_names.index("key"), "key", pa.array(keys, pa.string()))
+        if source:
+            rows = rows.append_column("source", pa.array([source] * len(rows), pa.string()))
+        # Same type as pyarrow gives the folder's name; otherwise it could not read both as one column.
+        names = pa.DictionaryArray.from_arrays(pa.array([0] * len(rows), pa.int32()), pa.array([self.translator]))
+        return replace(made, rows=rows.append_column(TRANSLATOR, names))
 
 
 def _is_size(of: pa.DataType) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipeline.engine.job import Job
 from pipeline.engine.publishing.apart import Apart
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
-from pipeline.engine.records.account import Batch
+from pipeline.engine.records.account import Batch, Made
 from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
@@ -91,7 +91,7 @@ def judges_of(model: Model, scores: Sequence[str], agreement_model: str = "") ->
     described = describe(model.url, discriminators=True)
     if not isinstance(described, Description):
         raise UserError(f"{model.url}: a program has no networks that could score; leave out --score")
-    found = judges(described, model.direction, scores)
+    found = judges(replace(described, place=model.url), model.direction, scores)
     for network in found.values():
         check_weights(model.url, described, network)
     return {name: described.files[network].sha256 for name, network in found.items()} | agrees
@@ -125,13 +125,13 @@ def is_cut_by_rate(options: TranslationOptions, model: Model, begun: Mapping[str
 
 
 def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
-    """Return the job that `config` describes; `compute` times the model where the output has not begun.
+    """Return the job of `config`'s only model; `compute` times the model where the output has not begun.
 
     Raises UserError where store, column, model or output do not fit.
     """
     source = open_store(config.input)
     output = Output(storage.absolute(config.output))
-    model = open_model(config.bundle, config.direction)
+    model = open_model(config.bundle[0], config.direction[0] if config.direction else None)
     column = choose_column(source, config.input_column, model.direction)
     earlier = earlier_names(source.schema, column)
     check_columns(source, set(source.schema.names) - earlier.keys(), column, config.score)
@@ -143,15 +143,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     work = Work(source, column, resized_to(config.size, model), lambda: source.rows)
     recorded = _recorded(output)
     arithmetic, figures = arithmetic_for(model, config, recorded, output, compute, work)
-    recipe = model.recipe(arithmetic) | {
-        "input_column": column,
-        "keep_source": config.keep_source,
-        "size": config.size,
-        "form": config.form,
-        "encoding": vars(config.encoding),
-        "versions": versions(),
-    }
-    recipe |= geometry.record()
+    recipe = model.recipe(arithmetic) | settings_of(config, column) | geometry.record()
     recipe |= {"score": scored_by, "keep_if": config.keep_if} if scored_by else {}
     form = writable_form(config.form)
     decode = Decode(
@@ -204,6 +196,18 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
 def schema_of_lost(config: TranslationOptions, source: Store) -> pa.Schema | None:
     """Return the schema for rows that can no longer be read; None unless the job is to go on without them."""
     return source.schema if config.on_changed == "set_aside" else None
+
+
+def settings_of(config: TranslateConfig, column: str) -> dict[str, Any]:
+    """Return the settings beside the model's that change a byte of a translation of `column`."""
+    return {
+        "input_column": column,
+        "keep_source": config.keep_source,
+        "size": config.size,
+        "form": config.form,
+        "encoding": vars(config.encoding),
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -293,7 +297,7 @@ def stages(
     options: TranslationOptions,
     *,
     decode: Callable[[], Callable[[Unit], Batch]],
-    translate: Callable[[], Callable[[Batch], Batch]],
+    translate: Callable[[], Callable[[Batch], Made]],
     encode: Callable[[], Callable[[Batch], Batch]],
     device: str,
     translate_stall_s: float,

@@ -57,22 +57,32 @@ class Work:
         return Planned(self.rows(), self.sizes)
 
 
-def fitted_limits(options: TranslationOptions, models: Sequence[tuple[Arithmetic, Figures, Work]], rows: int) -> Limits:
+def fitted_limits(
+    options: TranslationOptions,
+    models: Sequence[tuple[Arithmetic, Figures, Work]],
+    rows: int,
+    *,
+    in_one_pass: int = 0,
+) -> Limits:
     """Return the limits of a unit where `rows` are planned: by the rate of the slowest model and the number of actors,
     and so many that images of an ordinary size may all be held at once.
+
+    Where each image gets several translations `in_one_pass`, a unit takes the time of all models, and the room of all
+    translations.
     """
     limits = options.limits
     if limits.rows is not None:
         return limits
     measured = [each for each in models if each[1].seconds]
     if measured:
-        seconds, actors = max(
-            (figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors) for made, figures, work in measured
-        )
+        each = [(figures.seconds_of(made.form, work.pixels) or 0.0, figures.actors) for made, figures, work in measured]
+        seconds, actors = max(each)
+        if in_one_pass:
+            seconds = sum(seconds for seconds, _ in each)
         at_once = max(_images_at_once(made, work) for made, _, work in measured)
         limits = limits.fitted(rows, seconds=seconds, actors=actors, at_once=at_once)
     pixels = [work.pixels for _, _, work in models if work.pixels]
-    return limits.holding(max(pixels) * images.RGB.bytes) if pixels else limits
+    return limits.holding(max(pixels) * images.RGB.bytes * max(in_one_pass, 1)) if pixels else limits
 
 
 def _images_at_once(made: Arithmetic, work: Work) -> int:

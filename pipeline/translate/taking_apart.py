@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline import images
 from pipeline.engine.publishing.apart import SIDE, Apart, good_picture, with_good_picture
-from pipeline.engine.records.account import Batch, joined
+from pipeline.engine.records.account import Batch, Made, batches_of, joined
 from pipeline.translate.frames import Frames, joined_frames, without_frames
 from pipeline.translate.stages import SAID, Decode, Encode
 
@@ -30,9 +30,13 @@ def check_apart(decode: Decode) -> Apart:
     return replace(decode_apart(decode), make=lambda: decode.prove)
 
 
-def translate_apart(make: Callable[[], Callable[[Batch], Batch]], decode: Decode) -> Apart:
+def translate_apart(make: Callable[[], Callable[[Batch], Made]], decode: Decode) -> Apart:
     """Return how a unit is translated whose images end the process; `make` makes the stage."""
-    return Apart(make=make, control=functools.partial(_good_frame, decode=decode), join=joined_frames)
+    return Apart(
+        make=lambda: functools.partial(_only, make()),
+        control=functools.partial(_good_frame, decode=decode),
+        join=joined_frames,
+    )
 
 
 def encode_apart(encode: Encode, lay_out: Callable[[Batch], Batch], decode: Decode) -> Apart:
@@ -47,6 +51,12 @@ def encode_apart(encode: Encode, lay_out: Callable[[Batch], Batch], decode: Deco
 def _proved(decode: Decode, batch: Batch) -> Batch:
     proved = decode.prove(batch)
     return replace(proved, rows=proved.rows.drop_columns(list(SAID)))
+
+
+def _only(stage: Callable[[Batch], Made], batch: Batch) -> Batch:
+    """Return what a stage makes of one unit."""
+    (made,) = batches_of(stage(batch))
+    return made
 
 
 def _encoded(encode: Encode, batch: Batch) -> Batch:

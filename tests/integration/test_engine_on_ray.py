@@ -44,24 +44,31 @@ def test_a_unit_survives_its_block() -> None:
     rows, pixels = pa.table({"key": ["a"], "image": pa.array([b"123"], pa.large_binary())}), pa.py_buffer(b"456")
     quarantined = (Quarantined("b", "b.png", "decode", "empty", "…"),)
     filtered = (Filtered("c", "c.png", (("cycle_l1", 0.125), ("realism", None))),)
-    item = InFlight(Task(2, unit.id), Batch(unit, rows, quarantined, 1, pixels, filtered), 12.5)
-    back = blocks.from_block(blocks.to_block(item))
-    assert isinstance(back, InFlight)
-    assert back == item
+    batch = Batch(unit, rows, quarantined, 1, pixels, filtered)
+    beside = Unit("000000-000019", unit.ranges, "translator=rain")
+    for batches in (
+        (batch,),
+        (replace(batch, beside=(beside,)),),
+        (batch, Batch(beside, rows), replace(batch, skipped=4)),
+    ):
+        item = InFlight(Task(2, unit.id), batches, 12.5)
+        back = blocks.from_block(blocks.to_block(item))
+        assert isinstance(back, InFlight)
+        assert back == item
 
 
 def test_what_rows_say_of_their_columns_survives_their_block() -> None:
     field = pa.field("label", pa.int64(), metadata={"unit": "class"})
     schema = pa.schema([field], metadata={"huggingface": "{}"})
     batch = Batch(Unit("000000-000000", (Range("a", "u/a", "v", 0, 1, 5),)), schema.empty_table())
-    back = blocks.from_block(blocks.to_block(InFlight(Task(0, batch.unit.id), batch, 0.0)))
+    back = blocks.from_block(blocks.to_block(InFlight(Task(0, batch.unit.id), (batch,), 0.0)))
     assert isinstance(back, InFlight)
-    assert back.batch.rows.schema.equals(schema, check_metadata=True)
+    assert back.batches[0].rows.schema.equals(schema, check_metadata=True)
 
 
 def test_a_unit_without_rows_and_a_receipt_survive_their_blocks() -> None:
     unit = Unit("000000-000000", (Range("a.png", "u/a.png", "v", 0, 1, 5),))
-    empty = InFlight(Task(0, unit.id), Batch(unit, pa.table({"key": pa.array([], pa.string())}), (), 1), 0.0)
+    empty = InFlight(Task(0, unit.id), (Batch(unit, pa.table({"key": pa.array([], pa.string())}), (), 1),), 0.0)
     assert blocks.from_block(blocks.to_block(empty)) == empty
     receipt = Receipt(Task(1, unit.id), "failed", error="why")
     assert blocks.from_block(blocks.to_block(receipt)) == receipt
@@ -86,7 +93,7 @@ def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
         config = TranslateConfig(
             input=source,
             output=str(tmp_path / "third"),
-            bundle=bundle,
+            bundle=(bundle,),
             limits=Limits(rows=4),
             resources=Resources(threads=1, decode_cpus=0.5, actor_cpus=0.5, encode_cpus=0.5),
         )
@@ -180,7 +187,7 @@ def test_rows_that_end_or_hang_their_process_cost_a_row(tmp_path: Path) -> None:
     config = TranslateConfig(
         input=source,
         output=str(tmp_path / "out"),
-        bundle=corpus.write_bundle(str(tmp_path / "bundle")),
+        bundle=(corpus.write_bundle(str(tmp_path / "bundle")),),
         limits=Limits(rows=5),
         resources=Resources(threads=1),
     )
@@ -250,7 +257,7 @@ def common_of(config: TranslateConfig) -> list[str]:
         "--output",
         config.output,
         "--bundle",
-        config.bundle,
+        *config.bundle,
         "--limits.rows",
         "5",
         "--local",

@@ -57,7 +57,7 @@ def test_a_fatal_unit_among_others_costs_itself_alone(tmp_path: Path) -> None:
     config = TranslateConfig(
         input=corpus.write_folder(str(tmp_path / "in"), 12),
         output=str(tmp_path / "out"),
-        bundle=corpus.write_bundle(str(tmp_path / "bundle")),
+        bundle=(corpus.write_bundle(str(tmp_path / "bundle")),),
         limits=Limits(rows=1),
         resources=Resources(threads=1),
     )

@@ -252,7 +252,7 @@ def _listen(asked: queue.SimpleQueue[tuple[int, int]]) -> None:
 
 
 def _write(path: Path, batch: Batch) -> None:
-    table = to_block(InFlight(Task(0, batch.unit.id), batch, 0.0))
+    table = to_block(InFlight(Task(0, batch.unit.id), (batch,), 0.0))
     with pa.OSFile(f"{path}.part", "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     os.replace(f"{path}.part", path)
@@ -262,7 +262,7 @@ def _read(path: Path) -> Batch:
     with pa.memory_map(str(path)) as file:
         item = from_block(pa.ipc.open_file(file).read_all())
     assert isinstance(item, InFlight)
-    return item.batch
+    return item.batches[0]
 
 
 def _kernel_kills() -> int:

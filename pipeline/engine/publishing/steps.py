@@ -3,6 +3,10 @@
 A job's stages are ordinary callables. The first takes a `Unit` and returns a `Batch`, the others take and return a
 `Batch`; after the last one the unit is published. A unit that fails becomes a `Receipt` that says so: it costs a unit,
 not the run.
+
+Where a work makes several parts of the same rows, the units of one range go through the stages together: the first
+stage is called once for them, its batch names all of them (`Batch.beside`), and a later stage returns a batch for each.
+Each is published by itself, so that a run that goes on makes only those without a commit.
 """
 
 from __future__ import annotations
@@ -11,17 +15,17 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from pipeline import storage
 from pipeline.cluster import watchdog
 from pipeline.engine.publishing.apart import Apart
 from pipeline.engine.publishing.commit import Sink, publish
-from pipeline.engine.records.account import Batch
-from pipeline.engine.records.layout import Output, load_unit
+from pipeline.engine.records.account import Account, Batch, Made, batches_of
+from pipeline.engine.records.layout import Output, load_unit, siblings
 from pipeline.engine.records.units import Unit
 from pipeline.errors import one_line
 
@@ -33,7 +37,7 @@ class Stage:
     """Stage of a job, and the resources of one of its tasks."""
 
     name: str
-    make: Callable[[], Callable[[Any], Batch]]
+    make: Callable[[], Callable[[Any], Made]]
     """Factory that is called once in each process that runs the stage, where models are loaded; must be picklable."""
     cpus: float | None = 1.0
     """None, for a pool alone, leaves it to the cluster's nodes."""
@@ -57,28 +61,30 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """All that a worker must know to carry units of one output, or of one part of it, through their stages."""
+    """All that a worker must know to carry units of one output, or of some parts of it, through their stages."""
 
     output: Output
     fingerprint: str
     stages: tuple[Stage, ...]
     sink: Sink
-    part: str = ""
-    """Part of the output whose units belong to this work."""
+    parts: tuple[str, ...] = ("",)
+    """Parts of the output whose units belong to this work. Where there are several, each is made of all rows, and the
+    units of one range are made together."""
     share: float = 1.0
     """Approximate share of a unit's rows that it wants, in (0, 1]."""
 
 
 class Task(NamedTuple):
-    """One unit of one work of the run."""
+    """One unit of one work of the run, with those of the other parts that are made together with it."""
 
     work: int
     """Position in the run's list of workloads."""
     unit: str
+    """Unit of the work's first part."""
 
 
 class Receipt(NamedTuple):
-    """Result of one unit."""
+    """Result of one task; counts are those of all its units that this run has made."""
 
     task: Task
     status: Literal["done", "present", "failed"]
@@ -91,10 +97,11 @@ class Receipt(NamedTuple):
 
 
 class InFlight(NamedTuple):
-    """Unit between two stages."""
+    """Task between two stages."""
 
     task: Task
-    batch: Batch
+    batches: tuple[Batch, ...]
+    """One for the task's units together, or one for each."""
     started: float
     """Time when work on it began, in seconds of time.time()."""
 
@@ -120,7 +127,7 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
     first unit comes; for the first work in a thread at once, where it is to be `ahead` of the units. If that fails, it
     is tried again when a unit comes, which then fails. Receipts pass through untouched.
     """
-    made: dict[int, Callable[[Any], Batch]] = {}
+    made: dict[int, Callable[[Any], Made]] = {}
     making = threading.Lock()
 
     def make_first() -> None:
@@ -139,27 +146,69 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
         stage = work.stages[index]
         try:
             with guard(task, stage) as carry:
-                given: Unit | Batch
+                given: Sequence[Unit] | Sequence[Batch]
                 if isinstance(item, InFlight):
-                    given, started = item.batch, item.started
+                    given, started, beside = item.batches, item.started, None
                 else:
-                    if storage.stat_file(work.output.commit(task.unit)) is not None:
+                    units = _left(work, task)
+                    if not units:
                         return Receipt(task, "present")
-                    given, started = load_unit(work.output, task.unit), time.time()
+                    given, started, beside = units[:1], time.time(), units[1:]
                 if carry:
-                    batch = carry(stage, given)
+                    results = (carry(stage, each) for each in _one_by_one(given))
                 else:
                     with making, watchdog.patient():
                         if task.work not in made:
                             made[task.work] = stage.make()
-                    batch = made[task.work](given)
+                    stage_of = made[task.work]
+                    results = (batch for each in given for batch in batches_of(stage_of(each)))
+                if beside is not None:
+                    results = (replace(batch, beside=beside) for batch in results)
                 if index + 1 < len(work.stages):
-                    return InFlight(task, batch, started)
-                with watchdog.patient():
-                    account = publish(work.output, work.sink, batch, work.fingerprint, started)
+                    return InFlight(task, tuple(results), started)
+                accounts = list(_published(work, results, started))  # one after the other, so that few are held
         except Exception as error:  # becomes the unit's receipt; the run fails at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
             return Receipt(task, "failed", error=f"unit {task.unit}, {stage.name}: {one_line(error)}")
-        return Receipt(task, "done", account.inputs, account.ok, len(account.quarantined), account.skipped)
+        return Receipt(
+            task,
+            "done",
+            sum(account.inputs for account in accounts),
+            sum(account.ok for account in accounts),
+            sum(len(account.quarantined) for account in accounts),
+            sum(account.skipped for account in accounts),
+        )
 
     return step
+
+
+def _left(work: Workload, task: Task) -> tuple[Unit, ...]:
+    """Return the units of a task that have no commit."""
+    names = siblings(work.output, task.unit, len(work.parts))
+    left = [i for i, name in enumerate(names) if storage.stat_file(work.output.commit(name)) is None]
+    if not left:
+        return ()
+    unit = load_unit(work.output, task.unit)
+    if not unit.part.endswith(work.parts[0]):
+        raise ValueError(f"unit {unit.id} is of {unit.part}, not of {work.parts[0]}, the first part that is made")
+    above = unit.part.removesuffix(work.parts[0])  # the folder of a slot
+    return tuple(Unit(names[i], unit.ranges, above + work.parts[i]) for i in left)
+
+
+def _one_by_one(given: Sequence[Unit] | Sequence[Batch]) -> Iterator[Unit | Batch]:
+    """Yield what is given to a stage, with a batch for each unit in place of one for several."""
+    for each in given:
+        if isinstance(each, Unit):
+            yield each
+        else:
+            yield from (replace(each, unit=unit, beside=()) for unit in (each.unit, *each.beside))
+
+
+def _published(work: Workload, batches: Iterator[Batch], started: float) -> Iterator[Account]:
+    """Publish each batch, and yield the accounts."""
+    for batch in batches:
+        if batch.beside:
+            raise RuntimeError(f"no stage has made a batch for {', '.join(unit.id for unit in batch.beside)}")
+        with watchdog.patient():
+            account = publish(work.output, work.sink, batch, work.fingerprint, started)
+        yield account

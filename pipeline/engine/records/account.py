@@ -63,6 +63,17 @@ class Batch:
     """Decoded images of the rows, where they travel with them."""
     filtered: tuple[Filtered, ...] = ()
     """Those of the skipped rows that were skipped for their scores."""
+    beside: tuple[Unit, ...] = ()
+    """Units of other parts that are to be made of the same rows, until a stage makes a batch for each."""
+
+
+Made = Batch | Sequence[Batch]
+"""Result of a stage: a batch, or one for each unit that is made of the same rows."""
+
+
+def batches_of(made: Made) -> Sequence[Batch]:
+    """Return the batches in the result of a stage."""
+    return [made] if isinstance(made, Batch) else made
 
 
 def joined(whole: Batch, parts: Sequence[Batch]) -> Batch:

@@ -241,6 +241,18 @@ def load_unit(output: Output, unit: str) -> Unit:
     return decode_units(table)[0]
 
 
+def siblings(output: Output, unit: str, parts: int) -> list[str]:
+    """Return the units of all `parts` that are made of the rows of `unit`, which is one of the first part.
+
+    The parts of a segment follow each other, and all are cut alike.
+    """
+    segment, number = segment_of(unit), int(unit.split("-")[1])
+    if parts == 1:
+        return [unit]
+    each = int(_footer(output.plan(segment))[1][-1]) // parts
+    return [unit_id(segment, number + part * each) for part in range(parts)]
+
+
 def read_plan(url: str, decode: Callable[[Any], T]) -> T:
     """Return what `decode` makes of a plan file. Raises ValueError, naming the file, where it is not whole."""
 

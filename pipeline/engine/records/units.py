@@ -80,6 +80,11 @@ def part_of(label: str, part: str) -> str:
     return "/".join(filter(None, (f"slot={label}" if label else "", part)))
 
 
+def part_of_translator(name: str) -> str:
+    """Return the part with the translations by one of several translators."""
+    return f"translator={name}"
+
+
 def passed_over(segments: Iterable[Segment]) -> list[str]:
     """Return a line for each kind of thing that was below a source and is no input.
 

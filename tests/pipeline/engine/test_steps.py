@@ -36,7 +36,7 @@ class Machine:
 
 
 def given() -> InFlight:
-    return InFlight(Task(0, UNIT.id), Batch(UNIT, None), 0.0)  # type: ignore[arg-type]
+    return InFlight(Task(0, UNIT.id), (Batch(UNIT, None),), 0.0)  # type: ignore[arg-type]
 
 
 def test_it_is_made_before_the_first_unit_comes_and_once() -> None:

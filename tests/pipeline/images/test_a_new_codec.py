@@ -26,7 +26,7 @@ def test_it_writes_the_files_of_a_folder(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(CODECS, "bitmap", Codec(extension="bmp", most_a_side=1000, write=bitmap))
     source, bundle = corpus.write_folder(str(tmp_path / "in"), 4), corpus.write_bundle(str(tmp_path / "bundle"))
     options = {"form": "folder", "local": True, "encoding": Encoding(codec="bitmap")}  # type: ignore[arg-type]
-    config = TranslateConfig(input=source, output=str(tmp_path / "out"), bundle=bundle, **options)  # type: ignore[arg-type]
+    config = TranslateConfig(input=source, output=str(tmp_path / "out"), bundle=(bundle,), **options)  # type: ignore[arg-type]
     launch.run_engine(lambda: [translate_job(config)], config)
     made = [e for e in storage.list_files(config.output) if e.name.endswith(".bmp")]
     assert len(made) == 4

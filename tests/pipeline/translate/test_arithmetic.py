@@ -38,7 +38,7 @@ def choose(
     width: int = 4,
     **options: Any,
 ) -> tuple[Arithmetic, Figures]:
-    config = TranslateConfig(input="in", output="out", bundle=bundle, **options)
+    config = TranslateConfig(input="in", output="out", bundle=(bundle,), **options)
     generator = Generator(bundle, "a_to_b", GeneratorConfig(kind="resnet", width=width, depth=2, norm="instance"), 24)
     return choose_arithmetic(generator, config, recorded or {}, compute, lambda: planned)
 

@@ -114,7 +114,7 @@ def test_an_output_does_not_depend_on_how_much_is_held_at_once(
         config = TranslateConfig(
             input=source,
             output=str(tmp_path / f"out-{decoded_mb}"),
-            bundle=bundle,
+            bundle=(bundle,),
             size=size,
             form=form,
             encoding=images.Encoding(codec="webp"),

@@ -87,7 +87,7 @@ def translation(tmp_path_factory: pytest.TempPathFactory) -> Case:
     source = corpus.write_folder(str(folder / "in"), 5, height=40, width=48)
     bundle = corpus.write_bundle(str(folder / "bundle"))
     job = translate_job(
-        TranslateConfig(input=source, output=str(folder / "out"), bundle=bundle, resources=Resources(threads=1))
+        TranslateConfig(input=source, output=str(folder / "out"), bundle=(bundle,), resources=Resources(threads=1))
     )
     unit = plan_units(open_store(source).ranges, Limits())[0]
     good = sorted({r.shard for r in unit.ranges} - set(corpus.BROKEN))

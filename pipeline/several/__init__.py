@@ -1,0 +1,1 @@
+"""Several translators over the same images in one pass, and chains of models."""

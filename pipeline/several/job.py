@@ -1,0 +1,270 @@
+"""Job of the engine for several translators over the same images, or for a chain of models.
+
+Each translator has a part of the output with units of its own. The units of one range of the source go through the
+stages together: it is read and decoded once, goes through the models one after the other, and comes out as one shard
+for each translator, with its own account and commit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline import images, storage
+from pipeline.engine.job import Job
+from pipeline.engine.publishing.commit import Sink
+from pipeline.engine.publishing.steps import Workload
+from pipeline.engine.records.layout import Output, check_job, load_segments
+from pipeline.engine.records.limits import Limits
+from pipeline.engine.records.units import part_of_translator
+from pipeline.errors import UserError
+from pipeline.models.arithmetic import Figures
+from pipeline.models.programs import check_is_file
+from pipeline.recipe import fingerprint, models_of
+from pipeline.report.cards import store_cards
+from pipeline.scores.judges import Judged
+from pipeline.several.naming import wanted_models
+from pipeline.several.stages import Chain, DecodeOnce, EachPart, InTurn, Link
+from pipeline.stores import Store, open_store
+from pipeline.stores.forms.registry import writable_form
+from pipeline.translate.arithmetic import Compute, here
+from pipeline.translate.columns import TRANSLATOR, Label, check_columns, earlier_names, geometry_of
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import (
+    Model,
+    arithmetic_for,
+    choose_column,
+    is_cut_by_rate,
+    judges_of,
+    most_decoded,
+    open_model,
+    resized_to,
+    schema_of_lost,
+    settings_of,
+    stages,
+    stall_s,
+)
+from pipeline.translate.sizing import Work, fitted_limits
+from pipeline.translate.stages import Encode
+from pipeline.translate.streaming import Stream
+from pipeline.translate.taking_apart import decode_apart, encode_apart, translate_apart
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One model of a translator, and how it is computed."""
+
+    model: Model
+    link: Link
+    work: Work
+    is_cut_by_rate: bool
+
+
+def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
+    """Return the job that `config` describes; `compute` times the models where the output has not begun.
+
+    Raises UserError where store, column, one of the models or output do not fit.
+    """
+    source, output = open_store(config.input), Output(storage.absolute(config.output))
+    models = {
+        name: [open_model(each.bundle, each.direction) for each in wanted]
+        for name, wanted in wanted_models(config).items()
+    }
+    column = _column(source, config, models)
+    earlier = _earlier_names(source, config, models, column)
+    check_is_file(config.agreement_model)
+    agreement_model = storage.absolute(config.agreement_model) if config.agreement_model else ""
+    scored = {name: judges_of(of[0], config.score, agreement_model) for name, of in models.items()}
+    geometry = geometry_of(config, [source], column, source.schema.names)
+    _check_geometry(config, models)
+    check_job(output, "translate")
+    judged = {name: Judged(scores, config.keep_if, agreement_model) for name, scores in scored.items()}
+    planned = _planned(config, models, judged, Work(source, column, None, lambda: source.rows), output, compute)
+    chains = {name: [each.link for each in of] for name, of in planned.items()}
+    everything = [each for of in planned.values() for each in of]
+    entries = {name: _entry(of) | ({"score": scored[name]} if scored[name] else {}) for name, of in planned.items()}
+    recipe = entries.get("", {"translators": entries}) | settings_of(config, column) | geometry.record()
+    recipe |= {"keep_if": config.keep_if} if config.keep_if else {}
+    limits, device = _limits(config.limits, len(models)), everything[0].link.arithmetic.device
+    first = _decoded_side(chains, config)
+    decode = DecodeOnce(
+        column,
+        first,
+        without_changed=schema_of_lost(config, source),
+        renames=earlier,
+        keep_source=config.keep_source,
+        geometry=geometry,
+        most=most_decoded(limits, device) // len(models),
+        later=max((each.link.side or 0) ** 2 for each in everything) * images.RGB.bytes,
+    )
+    encodes = {
+        name: Encode(config.encoding, column, config.keep_source, config.size, _fingerprints(links))
+        for name, links in chains.items()
+    }
+    encode = next(iter(encodes.values()))  # they differ in how they lay out the rows, and not in how they encode
+    lay_out = EachPart({_part(name): Label(each, name) if name else each for name, each in encodes.items()})
+    load = _translating(config, chains, decode, encode, limits)
+    workload = Workload(
+        output=output,
+        fingerprint=fingerprint(recipe),
+        stages=stages(
+            config,
+            decode=lambda: decode,
+            translate=load,
+            encode=lambda: lay_out,
+            device=device,
+            translate_stall_s=max(stall_s(config, each.link.arithmetic, each.link.figures) for each in everything),
+            apart=(
+                decode_apart(decode),
+                translate_apart(load, decode),
+                encode_apart(encode, lay_out, decode),
+            ),
+        ),
+        sink=Sink(writable_form(config.form)),
+        parts=tuple(map(_part, models)),
+    )
+    return Job(
+        kind="translate",
+        output=output,
+        sources={"": source},
+        recipe=recipe,
+        measured={
+            key: each.link.figures.record()
+            for key, each in zip(models_of(recipe), everything, strict=True)
+            if each.link.figures.seconds
+        },
+        cut_by_rate=any(each.is_cut_by_rate for each in everything),
+        limits=functools.partial(
+            fitted_limits,
+            replace(config, limits=limits),
+            [(each.link.arithmetic, each.link.figures, each.work) for each in everything],
+            in_one_pass=len(models),
+        ),
+        workloads=[workload],
+        moved=config.moved,
+        skipped_are_judged=True,  # no other rows are skipped here
+        set_aside_changed=config.on_changed == "set_aside",
+        cards=store_cards(f"Translated {_in_words(models)}", [source], output, input_column=column),
+    )
+
+
+def _part(name: str) -> str:
+    return part_of_translator(name) if name else ""
+
+
+def _fingerprints(links: Sequence[Link]) -> str:
+    """Return what the column `model` holds: the fingerprints of the models, in their order."""
+    return "+".join(link.sha256 for link in links)
+
+
+def _in_words(models: Mapping[str, Sequence[Model]]) -> str:
+    chains = {name: ", then ".join(model.direction for model in of) for name, of in models.items()}
+    return chains[""] if "" in chains else "by " + ", ".join(f"{name} ({how})" for name, how in chains.items())
+
+
+def _column(source: Store, config: TranslateConfig, models: Mapping[str, Sequence[Model]]) -> str:
+    """Return the one column that all translators begin with. Raises UserError where they begin with different ones."""
+    columns = {choose_column(source, config.input_column, of[0].direction) for of in models.values()}
+    if len(columns) > 1:
+        raise UserError(
+            f"{source.url}: columns {', '.join(sorted(columns))} could be translated, and one pass translates one; "
+            "choose with --input_column"
+        )
+    return columns.pop()
+
+
+def _earlier_names(
+    source: Store, config: TranslateConfig, models: Mapping[str, Sequence[Model]], column: str
+) -> Mapping[str, str]:
+    """Return new names for columns of earlier translations. Raises UserError where others would be overwritten."""
+    own = "" if "" in models else TRANSLATOR
+    earlier = earlier_names(source.schema, column, also=own)
+    kept = set(source.schema.names) - earlier.keys()
+    check_columns(source, kept, column, config.score)
+    if own in kept:
+        raise UserError(f"{source.url}: column {own} would be overwritten; rename or drop it first")
+    return earlier
+
+
+def _planned(
+    config: TranslateConfig,
+    models: Mapping[str, Sequence[Model]],
+    judged: Mapping[str, Judged],
+    work: Work,
+    output: Output,
+    compute: Compute,
+) -> Mapping[str, Sequence[Planned]]:
+    """Return the models of each translator with their arithmetic: the output's own, else measured."""
+    segments = load_segments(output)
+    recipe, measured = (segments[-1].recipe, segments[-1].measured) if segments else ({}, {})
+    before = {key: made.get("arithmetic", {}) for key, made in models_of(recipe).items()}
+    found = dict[str, list[Planned]]()
+    for name, of in models.items():
+        for i, model in enumerate(of):
+            key = _key(name, i, of)
+            begun, side = before.get(key, {}), resized_to(config.size, model)
+            of_model = replace(work, side=side)
+            recorded = (begun, Figures(**measured.get(key, {})) if begun else Figures())
+            arithmetic, figures = arithmetic_for(model, config, recorded, output, compute, of_model)
+            link = Link(
+                url=model.url,
+                direction=model.direction,
+                sha256=model.bundle.sha256,
+                arithmetic=arithmetic,
+                figures=figures,
+                side=side,
+                judged=judged[name],
+            )
+            cut = is_cut_by_rate(config, model, begun, of_model)
+            found.setdefault(name, []).append(Planned(model, link, of_model, cut))
+    return found
+
+
+def _check_geometry(config: TranslateConfig, models: Mapping[str, Sequence[Model]]) -> None:
+    """Raise UserError where columns of geometry would have to follow images to several sizes."""
+    sides = {model.bundle.training_size for of in models.values() for model in of}
+    if config.geometry and config.size == "training" and len(sides) > 1:
+        raise UserError(
+            f"--geometry follows images to one size, and by --size training the models have several "
+            f"({', '.join(map(str, sorted(sides)))}); use another --size, or a run for each"
+        )
+
+
+def _entry(of: Sequence[Planned]) -> dict[str, Any]:
+    """Return what the recipe says of a translator: that of its model, or of each model of its chain."""
+    made = [each.model.recipe(each.link.arithmetic) for each in of]
+    return made[0] if len(made) == 1 else {"chain": {str(i): each for i, each in enumerate(made, 1)}}
+
+
+def _key(name: str, place: int, of: Sequence[Model]) -> str:
+    """Return the key under which `models_of` has this model."""
+    return " ".join(filter(None, (name, str(place + 1) if len(of) > 1 else "")))
+
+
+def _decoded_side(chains: Mapping[str, Sequence[Link]], config: TranslateConfig) -> int | None:
+    """Return the side that images are resized to as they are decoded; None where not all translators want the same, or
+    a chain needs their own size later."""
+    sides = {links[0].side for links in chains.values()}
+    needs_own_size = config.size == "original" and any(len(links) > 1 for links in chains.values())
+    return None if len(sides) > 1 or needs_own_size else sides.pop()
+
+
+def _limits(limits: Limits, translators: int) -> Limits:
+    """Return limits with which all encoded translations of a unit may be held as its decoded images may."""
+    return replace(limits, size_mb=min(limits.size_mb, limits.decoded_mb / translators))
+
+
+def _translating(
+    config: TranslateConfig, chains: Mapping[str, Sequence[Link]], decode: DecodeOnce, encode: Encode, limits: Limits
+) -> Callable[[], Stream]:
+    """Return a function that loads all models in the process that is to translate."""
+    by_part = {_part(name): links for name, links in chains.items()}
+    size, most = config.size, limits.decoded_bytes
+
+    def load() -> Stream:
+        translators = {part: Chain(links, size, decode.size) for part, links in by_part.items()}
+        return Stream(InTurn(translators), decode, encode, most, translations=len(translators))
+
+    return load
