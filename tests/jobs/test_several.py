@@ -18,6 +18,7 @@ import yaml
 
 from jobs import translate, verify
 from pipeline import failpoints, images, storage
+from pipeline.cluster import host
 from pipeline.engine.publishing import reading
 from pipeline.engine.records import layout
 from pipeline.engine.records.layout import Output, load_segments, load_units
@@ -484,3 +485,12 @@ def test_directions_are_one_for_all_or_one_for_each() -> None:
         "m": [Wanted("m", "b_to_a")], "n": [Wanted("n", "a_to_b")]
     }  # fmt: skip
     assert list(wanted(bundle=("n", "m"), direction=("both",))) == ["m-a_to_b", "m-b_to_a", "n-a_to_b", "n-b_to_a"]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_ray_gives_what_the_loop_gives(ground: Ground, whole: str) -> None:
+    arguments = ["--input", ground.source, "--output", str(ground.folder / "ray"), *PLAIN, *ground.all]
+    arguments.remove("--local")
+    assert translate.main([*arguments, "--resources.threads", str(host.available_cpus())]) == 0
+    assert corpus.contents(str(ground.folder / "ray")) == corpus.contents(whole)
