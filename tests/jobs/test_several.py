@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import statistics
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 import yaml
 
 from jobs import translate, verify
 from pipeline import failpoints, images, storage
 from pipeline.cluster import host
+from pipeline.engine.executors import local
+from pipeline.engine.executors.halving import in_halves
 from pipeline.engine.publishing import reading
+from pipeline.engine.publishing.steps import Carry, Stage, Task, make_step
 from pipeline.engine.records import layout
 from pipeline.engine.records.layout import Output, load_segments, load_units
 from pipeline.errors import UserError
@@ -494,3 +500,35 @@ def test_ray_gives_what_the_loop_gives(ground: Ground, whole: str) -> None:
     arguments.remove("--local")
     assert translate.main([*arguments, "--resources.threads", str(host.available_cpus())]) == 0
     assert corpus.contents(str(ground.folder / "ray")) == corpus.contents(whole)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("stage", ["decode", "translate", "encode"])
+def test_units_that_are_made_together_go_through_a_stage_in_halves_too(
+    ground: Ground, whole: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def guard(task: Task, at: Stage) -> Iterator[Carry | None]:
+        yield in_halves if at.name == stage else None
+
+    monkeypatch.setattr(local, "make_step", lambda works, i, _: make_step(works, i, guard))
+    assert ground.run(f"halves-{stage}", *ground.all) == 0
+    assert corpus.contents(str(ground.folder / f"halves-{stage}")) == corpus.contents(whole)
+
+
+@pytest.mark.long
+def test_columns_of_geometry_follow_to_one_size_or_are_refused(
+    ground: Ground, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = str(ground.folder / "boxes.parquet")
+    pictures = [{"bytes": images.encode(corpus.picture(i, 48, 64), images.Encoding()), "path": None} for i in range(2)]
+    table = pyarrow.table({"image": pictures, "boxes": [[[8.0, 8.0, 16.0, 24.0]]] * 2})
+    pyarrow.parquet.write_table(table, source)
+    options = ["--size", "training", "--geometry", "boxes", "xyxy"]
+    assert ground.run("boxes", "--bundle", ground.pix2pix, ground.cyclegan, *options, source=source) == 2
+    assert "by --size training the models have several (32, 40)" in last_line(capsys)
+    both = ["--bundle", ground.cyclegan, "--direction", "both"]
+    assert ground.run("boxes", *both, *options, source=source) == 0
+    assert ground.run("boxes-alone", "--bundle", ground.cyclegan, *options, source=source) == 0
+    assert {str(row["boxes"]) for row in ground.rows("boxes")} == {str(ground.rows("boxes-alone")[0]["boxes"])}
