@@ -146,16 +146,16 @@ def _split_config_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 class _UniqueKeys(yaml.SafeLoader):
     """Loader that refuses a key that a mapping has twice, of which YAML would take the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set[Any]()
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
         for key, _ in node.value:
-            name = self.construct_object(key, deep=True) if isinstance(key, yaml.ScalarNode) else None
-            if name is not None and name != "<<" and name in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{name!r} is there twice; give it once", key.start_mark
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen and key.value != "<<":
+                raise yaml.composer.ComposerError(
+                    None, None, f"{key.value!r} is there twice; give it once", key.start_mark
                 )
-            seen.add(name)
-        return super().construct_mapping(node, deep)
+            seen.add((key.tag, str(key.value)))
+        return node
 
 
 def _load(url: str) -> Mapping[str, Any]:

@@ -68,8 +68,8 @@ def names_of(bundles: Sequence[str]) -> list[str]:
         parts = [each[:-1] for each in parts]
     names = [re.sub(r"[^A-Za-z0-9_-]+", "-", each[-1]).strip("-_") for each in parts]
     for name, bundle in zip(names, bundles, strict=True):
-        if not name:
-            raise UserError(f"{bundle}: its folder makes no name of a translator; {_NAMED}")
+        if not name or name.isdigit():
+            raise UserError(f"{bundle}: its folder, {name!r}, makes no name of a translator; {_NAMED}")
         if names.count(name) > 1:
             alike = [other for other, same in zip(bundles, names, strict=True) if same == name]
             raise UserError(f"{' and '.join(alike)} would both be the translator {name}; {_NAMED}")

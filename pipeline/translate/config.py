@@ -202,8 +202,11 @@ class TranslateConfig(TranslationOptions, _Translate):
         if "both" in self.direction and (self.chain or len(self.direction) > 1):
             raise UserError("--direction both is for bundles, and for all of them; name others as translators")
         for name, named in self.translators.items():
-            if not NAME.fullmatch(name):
-                raise UserError(f"translator {name!r}: a name has letters, digits, - and _ only")
+            if not NAME.fullmatch(name) or name.isdigit():
+                raise UserError(
+                    f"translator {name!r}: a name has letters, digits, - and _ only, and not digits alone, since "
+                    "readers would take the name of its folder for a number"
+                )
             if bool(named.bundle) == bool(named.chain):
                 raise UserError(f"translators.{name}: give either a bundle or a chain")
             if named.chain:

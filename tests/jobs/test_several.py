@@ -144,9 +144,8 @@ def test_each_translator_has_a_part_that_readers_know(ground: Ground, whole: str
         "there": describe(ground.cyclegan).sha256,
         "wet": describe(ground.pix2pix).sha256,
     }
-    assert Counter(pyarrow.dataset.dataset(f"{whole}/data").to_table()["translator"].to_pylist()) == dict.fromkeys(
-        NAMES, 7
-    )
+    for read in (pyarrow.dataset.dataset(f"{whole}/data").to_table(), pyarrow.parquet.read_table(f"{whole}/data")):
+        assert Counter(read["translator"].to_pylist()) == dict.fromkeys(NAMES, 7)
     loaded = datasets.load_dataset(whole, split="train", cache_dir=str(ground.folder / "cache"))
     assert Counter(loaded["translator"]) == dict.fromkeys(NAMES, 7)
     units = list(load_units(Output(whole), 0))
@@ -181,7 +180,6 @@ def test_ended_anywhere_and_run_again_it_gives_the_same_bytes(
     assert corpus.contents(str(ground.folder / output)) == corpus.contents(whole)
 
 
-@pytest.mark.long
 def test_killed_between_two_units_of_a_range_it_decodes_again_for_the_missing_ones_alone(
     ground: Ground, whole: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,6 +419,12 @@ class TestRefusals:
             f"translators:\n  x: {{bundle: {others[0]}}}\n  x: {{bundle: {others[1]}}}\n"
         )
         refused("'x' is there twice", "--config", str(ground.folder / "twice.yaml"))
+
+    def test_names_that_readers_would_take_for_numbers(self, ground: Ground, refused: Any) -> None:
+        years = [corpus.write_bundle(str(ground.folder / year)) for year in ("2025", "2026")]
+        refused("'2025', makes no name of a translator; name them", "--bundle", *years)
+        ground.folder.joinpath("years.yaml").write_text(f"translators:\n  '2025': {{bundle: {years[0]}}}\n")
+        refused("and not digits alone", "--config", str(ground.folder / "years.yaml"))
 
     def test_directions(self, ground: Ground, refused: Any) -> None:
         refused("has no generator b_to_a; it has a_to_b", "--bundle", ground.pix2pix, "--direction", "both")

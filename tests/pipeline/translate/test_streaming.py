@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline import images, storage
 from pipeline.engine.executors import local
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Made, Quarantined, batches_of
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.engine.run import run
@@ -43,9 +44,10 @@ def test_parts_are_all_rows_in_order_and_no_larger_than_asked_for(sizes: list[in
         assert part.size + following.batch.rows["size"][0].as_py() > most
 
 
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 3))
-def test_no_more_is_held_than_the_bound_or_one_row(sizes: list[int], threads: int) -> None:
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 3), st.integers(1, 9))
+def test_no_more_is_held_than_the_bound_or_one_row(sizes: list[int], threads: int, translations: int) -> None:
     most, held, peak, lock = 400, 0, 0, threading.Lock()
+    left = Counter[int]()
     translated = list[int]()
 
     def take(change: int) -> None:
@@ -58,23 +60,30 @@ def test_no_more_is_held_than_the_bound_or_one_row(sizes: list[int], threads: in
         take(sum(part.rows["size"].to_pylist()))
         return part
 
-    def translate(part: Batch) -> Batch:
-        take(sum(part.rows["size"].to_pylist()))
+    def translate(part: Batch) -> Made:
+        take(translations * sum(part.rows["size"].to_pylist()))
         translated.extend(part.rows["number"].to_pylist())
-        return part
+        units = [UNIT._replace(id=f"000000-{i:06d}") for i in range(translations)]
+        return [replace(part, unit=unit) for unit in units] if translations > 1 else part
 
     def encode(part: Batch) -> Batch:
-        take(-2 * sum(part.rows["size"].to_pylist()))
         first = part.rows["number"][0].as_py()
+        left[first] += 1  # a part's decoded images go with its last translation
+        copies = 1 + (left[first] == translations)
+        take(-copies * sum(part.rows["size"].to_pylist()))
         return replace(part, quarantined=(Quarantined(str(first), "s", "encode", "failed", ""),))
 
     before = Quarantined("before", "s", "read", "no key", "")
     whole = replace(batch_of(sizes), quarantined=(before,), skipped=7)
-    made = streamed(whole, sizes, decode, translate, encode, most=most, threads=threads)
-    assert peak <= max(most, 2 * max(sizes))
-    assert translated == made.rows["number"].to_pylist() == list(range(len(sizes)))
-    assert (made.unit, made.skipped, made.quarantined[0]) == (UNIT, 7, before)
-    assert len(made.quarantined) == 1 + len(list(parts_of(whole, sizes, most // PARTS)))
+    found = streamed(whole, sizes, decode, translate, encode, most=most, threads=threads, translations=translations)
+    assert peak <= max(most, (1 + translations) * max(sizes))
+    assert held == 0
+    parts = len(list(parts_of(whole, sizes, most // (PARTS * (1 + translations) // 2))))
+    for i, made in enumerate(batches_of(found)):
+        assert translated == made.rows["number"].to_pylist() == list(range(len(sizes)))
+        assert (made.unit.id, made.skipped, made.quarantined[0]) == (f"000000-{i:06d}", 7, before)
+        assert len(made.quarantined) == 1 + parts
+    assert len(batches_of(found)) == translations
 
 
 @pytest.mark.parametrize("failing", ["decode", "translate", "encode"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline import storage
 from pipeline.engine.records import units
-from pipeline.engine.records.layout import Output, load_segments, load_unit, load_units
+from pipeline.engine.records.layout import Output, load_segments, load_unit, load_units, siblings
 from pipeline.engine.records.limits import UNIT_S, Limits
 from pipeline.engine.records.units import (
     PlannedSource,
@@ -208,3 +208,17 @@ def test_a_segment_survives_its_file(source: Ranges, limits: Limits) -> None:
 def test_impossible_limits_are_refused() -> None:
     with pytest.raises(UserError, match="rows is 0: it must be at least 1"):
         Limits(rows=0)
+
+
+@settings(max_examples=30)
+@given(grouped, limits, st.integers(1, 4))
+def test_siblings_are_the_units_of_the_same_rows_in_each_part(source: Ranges, limits: Limits, parts: int) -> None:
+    names, planned = [f"translator={i}" for i in range(parts)], []
+    for part in names:
+        planned.append(plan_units(source, limits, first=sum(map(len, planned)), part=part))
+    output = Output(f"memory://{uuid.uuid4().hex}")
+    storage.create(output.plan(0), encode_segment(planned, number=0, job="translate", recipe={}, sources={}))
+    for unit in planned[0]:
+        found = [load_unit(output, each) for each in siblings(output, unit.id, parts)]
+        assert [each.part for each in found] == names
+        assert {each.ranges for each in found} == {unit.ranges}
