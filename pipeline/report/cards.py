@@ -73,8 +73,8 @@ def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segmen
     else:
         total = finish.totals(manifest)
         lines.append(
-            f"{total.inputs} inputs: {total.ok} in `data/`, {total.quarantined} quarantined in `_quarantine/` with "
-            f"their reasons, {total.skipped} skipped."
+            f"{total.inputs} inputs{_counted_as(segments)}: {total.ok} in `data/`, {total.quarantined} quarantined in "
+            f"`_quarantine/` with their reasons, {total.skipped} skipped."
         )
     if passed := passed_over(segments):
         lines += ["", "Passed over:", "", *(f"- {printable(line)}" for line in passed)]
@@ -108,7 +108,7 @@ def output_report(
         status="complete",
         subtitle=output.url,
         facts=[
-            ("inputs", f"{total.inputs:,}"),
+            ("inputs", f"{total.inputs:,}{_counted_as(segments)}"),
             ("ok", f"{total.ok:,}"),
             ("quarantined", f"{total.quarantined:,}"),
             ("skipped", f"{total.skipped:,}"),
@@ -127,6 +127,11 @@ def output_report(
         quarantine=lines,
         quarantine_total=total.quarantined,
     )
+
+
+def _counted_as(segments: Sequence[Segment]) -> str:
+    """Return a remark on the number of inputs; empty where each of them counts once."""
+    return ", each once for every translator" if any(each.recipe.get("translators") for each in segments) else ""
 
 
 def _arithmetic(segment: Segment) -> Iterator[tuple[str, str]]:

@@ -99,8 +99,10 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
         most=most_decoded(limits, device) // len(models),
         later=max((each.link.side or 0) ** 2 for each in everything) * images.RGB.bytes,
     )
+    form = writable_form(config.form)
+    longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     encodes = {
-        name: Encode(config.encoding, column, config.keep_source, config.size, _fingerprints(links))
+        name: Encode(config.encoding, column, config.keep_source, config.size, _fingerprints(links), longest)
         for name, links in chains.items()
     }
     encode = next(iter(encodes.values()))  # they differ in how they lay out the rows, and not in how they encode
@@ -122,7 +124,7 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
                 encode_apart(encode, lay_out, decode),
             ),
         ),
-        sink=Sink(writable_form(config.form)),
+        sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
         parts=tuple(map(_part, models)),
     )
     return Job(

@@ -153,7 +153,9 @@ def test_each_translator_has_a_part_that_readers_know(ground: Ground, whole: str
     assert parts[0] == parts[1] == parts[2]
     report = Path(whole, "_transdomain/report.html").read_text()
     assert all(f"arithmetic of {name}" in report for name in NAMES)
-    assert "Translated by back (b_to_a), there (a_to_b), wet (a_to_b)" in Path(whole, "README.md").read_text()
+    card = Path(whole, "README.md").read_text()
+    assert "Translated by back (b_to_a), there (a_to_b), wet (a_to_b)" in card
+    assert "30 inputs, each once for every translator: 21 in `data/`, 9 quarantined" in card
 
 
 ONCE = ["before plan", "after plan", "before manifest", "after manifest", "before success", "after success"]
@@ -367,6 +369,18 @@ def test_the_record_of_a_chain_has_its_models_in_order(ground: Ground, capsys: p
     assert "arithmetic of 2" in (ground.folder / "cycle/_transdomain/report.html").read_text()
     assert ground.run("cycle", *chain, "b_to_a", "a_to_b") == 2
     assert "was begun with other settings (chain.1.direction: a_to_b there, b_to_a now" in last_line(capsys)
+
+
+@pytest.mark.long
+def test_a_chain_writes_a_folder_of_images(ground: Ground) -> None:
+    chain = ["--chain", ground.cyclegan, ground.pix2pix]
+    assert ground.run("images", *chain, "--form", "folder") == 0
+    assert ground.run("shards", *chain) == 0
+    files = list(storage.list_files(str(ground.folder / "images/data")))
+    assert {(entry.name, images.decode(storage.read(entry.url)).pixels.tobytes()) for entry in files} == {
+        (f"{key}.png", pixels) for (_, key), pixels in ground.pixels("shards").items()
+    }
+    assert verify.main(["--input", str(ground.folder / "images")]) == 0
 
 
 def test_the_record_of_one_bundle_is_as_it_was(ground: Ground) -> None:
