@@ -1,6 +1,7 @@
 """Loading of a state_dict into the network that it belongs to, or an error that lists everything that does not fit."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def network_with(config: GeneratorConfig | DiscriminatorConfig, state: Mapping[s
 
 def expected_state(config: GeneratorConfig | DiscriminatorConfig) -> dict[str, Tensor]:
     """Return names, shapes and types of the weights of `config`'s network, in order, on the meta device (no memory)."""
-    return _outline(config).state_dict()
+    return dict(_state_of_outline(config))
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
@@ -52,6 +53,11 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
 def _outline(config: GeneratorConfig | DiscriminatorConfig) -> nn.Module:
     with torch.device("meta"):
         return build_network(config).eval()
+
+
+@lru_cache(maxsize=16)  # who recognises a file asks for the same few again and again
+def _state_of_outline(config: GeneratorConfig | DiscriminatorConfig) -> Mapping[str, Tensor]:
+    return _outline(config).state_dict()
 
 
 def _some(names: Sequence[str]) -> str:

@@ -190,7 +190,7 @@ def test_both_files_say_what_they_are() -> None:
 
 @pytest.mark.long
 def test_the_same_weights_give_the_same_bytes_and_no_path_of_this_machine() -> None:
-    config = config_of()
+    config = config_of(depth=2)
     network = trained(config)
 
     for export in (export_onnx, export_pt2):
@@ -201,7 +201,7 @@ def test_the_same_weights_give_the_same_bytes_and_no_path_of_this_machine() -> N
 
 
 def test_a_check_sees_another_network() -> None:
-    config = config_of()
+    config = config_of(depth=2)
     network, other = trained(config), trained(config)
 
     assert check_pt2(export_pt2(other, config), network, config) > 1e-2
@@ -209,7 +209,7 @@ def test_a_check_sees_another_network() -> None:
 
 
 def test_the_exporter_says_nothing_and_leaves_loggers_as_they_were(capfd: pytest.CaptureFixture[str]) -> None:
-    config = config_of()
+    config = config_of(depth=2)
     level = logging.getLogger("torch.onnx").level
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -63,9 +63,10 @@ def test_resnet_with_dropout_names_its_second_convolution_6() -> None:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("kind", ["unet", "resnet"])
 def test_every_generator_keeps_the_size_and_learns(kind: str, norm: str, dropout: bool) -> None:
-    depths = [2, 5, 8] if kind == "unet" else [1, 6, 9]
-    channels = [(1, 3), (3, 1), (3, 3), (4, 7)]
-    for depth, (source, target), batch in itertools.product(depths, channels, (1, 2)):
+    shallow, *deeper = [2, 5, 8] if kind == "unet" else [1, 6, 9]
+    built = [(shallow, channels) for channels in ((1, 3), (3, 1), (4, 7))]  # only the ends know the channels
+    built += [(depth, (3, 3)) for depth in (shallow, *deeper)]
+    for (depth, (source, target)), batch in itertools.product(built, (1, 2)):
         config = GeneratorConfig(
             kind=kind,
             norm=norm,

@@ -85,12 +85,14 @@ def refusal(state: State) -> str:
 
 
 def configurations() -> list[Config]:
-    channels = [(3, 3), (1, 4)]
+    """Return every depth at every width, each under every norm; the channels, which are read apart, in turn."""
+    channels = itertools.cycle([(3, 3), (1, 4)])
     generators = [
         GeneratorConfig(kind=kind, depth=depth, width=width, in_channels=a, out_channels=b, dropout=dropout, **norm)
         for kind, dropout in (("resnet", False), ("resnet", True), ("unet", False))
         for depth in ((1, 2, 6, 9) if kind == "resnet" else (2, 3, 5, 6))
-        for width, (a, b), norm in itertools.product((1, 3, 4), channels, NORMS)
+        for width, (a, b) in zip((1, 3, 4), channels, strict=False)
+        for norm in NORMS
     ]
     discriminators = [
         DiscriminatorConfig(kind=kind, layers=layers, width=width, in_channels=channels, **norm)
