@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import os
 import sys
 from collections.abc import Mapping, Sequence
 
-# Modules alone, so that the server holds no connection and no thread that a fork would break.
-_PRELOADED = ("jobs.pack", "jobs.translate", "jobs.augment", "pandas", "s3fs", "torch._dynamo", "tests.chaos.child")
+from tests import processes
 
 
 def run(job: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run `jobs.JOB` with these arguments and return its exit code; -9 where it was killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_PRELOADED))
-    process = context.Process(target=_main, args=(job, list(arguments), {**os.environ, **environment}))
+    process = processes.context().Process(target=_main, args=(job, list(arguments), {**os.environ, **environment}))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -24,6 +20,5 @@ def run(job: str, arguments: Sequence[str], environment: Mapping[str, str]) -> i
 
 
 def _main(job: str, arguments: list[str], environment: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+    processes.take_over(environment)
     sys.exit(importlib.import_module(f"jobs.{job}").main(arguments))

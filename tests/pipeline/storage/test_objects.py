@@ -3,7 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from pipeline import errors, storage
 from pipeline.errors import UserError
 from pipeline.storage import exclusive, retry
+from tests import processes
 
 
 def test_create_is_exclusive_and_whole(any_prefix: str) -> None:
@@ -81,7 +82,10 @@ def test_one_of_many_threads_wins(any_prefix: str) -> None:
         assert storage.read(url) == won[0]
 
 
-def _race(url: str, me: int, barrier: threading.Barrier, queue: multiprocessing.Queue[int]) -> None:
+def _race(
+    url: str, me: int, barrier: threading.Barrier, queue: multiprocessing.Queue[int], environment: Mapping[str, str]
+) -> None:
+    processes.take_over(environment)
     storage.list_files(url)  # connect first: the race is for the name, not for the connection
     barrier.wait()
     if storage.create(url, f"process {me}".encode() * 100_000):
@@ -89,15 +93,15 @@ def _race(url: str, me: int, barrier: threading.Barrier, queue: multiprocessing.
 
 
 def test_one_of_several_processes_wins(shared_prefix: str) -> None:
-    context = multiprocessing.get_context("spawn")
+    context, environment = processes.context(), dict(os.environ)
     queue: multiprocessing.Queue[int] = context.Queue()
     url = storage.join(shared_prefix, "race")
     barrier = context.Barrier(3)
-    processes = [context.Process(target=_race, args=(url, i, barrier, queue)) for i in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    racers = [context.Process(target=_race, args=(url, i, barrier, queue, environment)) for i in range(3)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
     winner = queue.get(timeout=5)
     assert queue.empty()
     assert storage.read(url).startswith(f"process {winner}".encode())

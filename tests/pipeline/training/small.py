@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-import torch.multiprocessing as multiprocessing
 from torch import Tensor
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
@@ -28,6 +27,7 @@ from pipeline.training.config.train import TrainConfig
 from pipeline.training.data import loader
 from pipeline.training.data.context import Context
 from pipeline.training.distributed.group import Group
+from tests import processes
 from tests.corpus import picture
 
 SIZE = 36
@@ -146,7 +146,7 @@ def train_in_processes(
     `stop_after`, if not 0, is the number of steps after which rank 0 is asked to stop.
     """
     rendezvous = folder / f"rendezvous-{os.urandom(4).hex()}"
-    multiprocessing.spawn(_rank, (workers, configs, str(rendezvous), stop_after), nprocs=workers)
+    processes.run_ranks(_rank, (workers, configs, str(rendezvous), stop_after), workers)
 
 
 def after(steps: int) -> Callable[[], bool]:

@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +34,7 @@ from pipeline.training.data.feed import Feed, StepBatch
 from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.distributed.group import Group
 from pipeline.training.monitor import metrics
+from tests import processes
 from tests.conftest import new_prefix
 from tests.pipeline.training import small
 
@@ -387,8 +388,9 @@ def test_another_streamed_set_under_the_same_run_is_refused(pairs: str) -> None:
     assert "not those that this run began with" in outcome.failure
 
 
-def _load_on_node(rank: int, workers: int, store: str, folder: str) -> None:
+def _load_on_node(rank: int, workers: int, store: str, folder: str, environment: Mapping[str, str]) -> None:
     """Load the set as a rank, record what it sees and where its memory is, and be killed."""
+    processes.take_over(environment)
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=workers)
     sources = loader.find_sources(small.pix2pix(store, "memory://feed/run"))
@@ -418,11 +420,11 @@ def test_the_workers_of_a_node_share_one_copy_and_a_kill_leaves_nothing(
     before = set(os.listdir("/dev/shm"))
     expected = loader.load_images(loader.find_sources(small.pix2pix(store, "memory://feed/run")), small.SIZE, threads=1)
     target = _load_on_node if room == "memory" else _load_on_a_node_without_memory
-    context = torch.multiprocessing.get_context("spawn")
-    processes = [context.Process(target=target, args=(rank, 3, store, str(tmp_path))) for rank in range(3)]
-    for process in processes:
+    context, environment = processes.context(), dict(os.environ)
+    ranks = [context.Process(target=target, args=(rank, 3, store, str(tmp_path), environment)) for rank in range(3)]
+    for process in ranks:
         process.start()
-    for process in processes:
+    for process in ranks:
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
     found = [np.load(tmp_path / f"{rank}.npz") for rank in range(3)]
@@ -435,9 +437,9 @@ def test_the_workers_of_a_node_share_one_copy_and_a_kill_leaves_nothing(
     assert os.listdir(tmp_path / "tmp") == []
 
 
-def _load_on_a_node_without_memory(rank: int, workers: int, store: str, folder: str) -> None:
+def _load_on_a_node_without_memory(rank: int, *arguments: Any) -> None:
     node.available_memory = lambda: 1000
-    _load_on_node(rank, workers, store, folder)
+    _load_on_node(rank, *arguments)
 
 
 def test_a_set_larger_than_free_memory_is_kept_on_disk_and_that_is_said(
@@ -541,7 +543,7 @@ def test_all_workers_end_before_the_step_that_one_of_them_cannot_take(tmp_path: 
         for seed, first in enumerate(firsts)
         if first > 1
     ]
-    torch.multiprocessing.spawn(_train_on_rank, (2, [*configs, *through], str(tmp_path)), nprocs=2)
+    processes.run_ranks(_train_on_rank, (2, [*configs, *through], str(tmp_path)), 2)
     for config, first in zip(configs, firsts, strict=True):
         name = config.output.rsplit("/", 1)[-1]
         outcomes = [json.loads((tmp_path / f"{name}-{rank}.json").read_text()) for rank in range(2)]

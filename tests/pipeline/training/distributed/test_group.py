@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as multiprocessing
 
 from pipeline.training.distributed.group import Group, RunError
+from tests import processes
 
 
 def test_alone_what_lasts_ends_the_run_and_anything_else_is_raised_as_it_is() -> None:
@@ -49,7 +49,7 @@ def _rank(rank: int, folder: str) -> None:
 
 
 def test_two_ranks_end_alike(tmp_path: Path) -> None:
-    multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
+    processes.run_ranks(_rank, (str(tmp_path),), 2)
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [list(pair) for pair in zip(*found, strict=True)] == [
         ["", ""],
