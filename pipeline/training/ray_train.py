@@ -32,7 +32,8 @@ from pipeline.training.distributed.group import Group
 from pipeline.training.distributed.placement import Placement, place, waiting_line
 from pipeline.training.distributed.rendezvous import MeetAtFile
 from pipeline.training.loop import TrainingOutcome, TrainingTask, train
-from pipeline.training.monitor.console import RunProgress, Screen
+from pipeline.training.monitor.board import Board
+from pipeline.training.monitor.console import Screen
 from pipeline.training.monitor.telemetry import TrainingMetrics
 
 STOPPING = "stopping after this step, with a checkpoint; once more ends at once"
@@ -65,7 +66,7 @@ def fit(task: TrainingTask, screen: Screen) -> TrainingOutcome:
     if not connection.joins():
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nothing to watch on the one machine
     stop = _Stop.options(scheduling_strategy=_on_driver_node()).remote()  # type: ignore[attr-defined]
-    board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=_on_driver_node()).remote()
+    board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=_on_driver_node()).remote()
     with (
         tempfile.TemporaryDirectory(prefix="transdomain-ray-train-") as folder,
         _shown(board, screen, TrainingMetrics(task.config.output), placement),
@@ -114,7 +115,7 @@ def _on_driver_node() -> NodeAffinitySchedulingStrategy:
 class _Stop:
     """Stop request that reaches the workers wherever they are.
 
-    It is not part of `_Board`. Only an asynchronous actor can be waited for and asked at once, even while earlier
+    It is not part of `Board`. Only an asynchronous actor can be waited for and asked at once, even while earlier
     starts of the workers still wait, and such an actor does not keep the order of its calls.
     """
 
@@ -163,21 +164,20 @@ def _forwarding_signals(stop: Any) -> Iterator[None]:
 
 
 class _Trainer(TorchTrainer):
-    """Ray's trainer without two behaviours of its driver side.
+    """Ray's trainer without three behaviours of its driver side.
 
     Both hooks are Ray's internals: if a later version does not call them, the behaviours come back, and nothing breaks.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        """Leave out the detached watcher of placement groups where Ray ends with this process.
+        """Leave out the manager of Ray datasets, of which there are none: it is a process that takes 3 s to start.
 
-        It asks the dashboard about its controller once a second. The embedded Ray has no dashboard, so it complains
-        each time.
+        Leave out the detached watcher of placement groups, too, where Ray ends with this process. It asks the dashboard
+        about its controller once a second. The embedded Ray has no dashboard, so it complains each time.
         """
+        useless = {"DatasetsCallback"} | (set() if connection.joins() else {"PlacementGroupCleanerCallback"})
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]
-        if connection.joins():
-            return callbacks
-        return [callback for callback in callbacks if type(callback).__name__ != "PlacementGroupCleanerCallback"]
+        return [callback for callback in callbacks if type(callback).__name__ not in useless]
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Leave Ctrl-C to the job, which says how to resume and exits with 130."""
@@ -234,38 +234,6 @@ class _BoardHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._board.print_line.remote(self._prefix + record.getMessage())
-
-
-class _Board:
-    """Actor that holds what rank 0 wants the driver to show, wherever each of them runs.
-
-    Ray's own way of passing on a worker's stdout prefixes each line with the process, and could carry no progress.
-    """
-
-    def __init__(self) -> None:
-        self._lines: list[str | RunProgress] = []
-        self._settled = False
-
-    def note_placed(self) -> None:
-        """Note that the workers have been placed."""
-        self._settled = True
-
-    def placed(self) -> bool:
-        return self._settled
-
-    def print_line(self, line: str) -> None:
-        self._lines.append(line)
-
-    def update(self, progress: RunProgress) -> None:
-        """Add progress; it replaces unseen older progress, unless that has a line of metrics."""
-        if self._lines and isinstance(last := self._lines[-1], RunProgress) and last.line is None:
-            self._lines.pop()
-        self._lines.append(progress)
-
-    def take(self) -> list[str | RunProgress]:
-        """Return everything added since the last call."""
-        taken, self._lines = self._lines, []
-        return taken
 
 
 @contextlib.contextmanager

@@ -7,14 +7,18 @@ import os
 import random
 import re
 import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gan_models import load_bundle
+from jobs import train
 from pipeline import storage
+from pipeline.cluster import connection
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.monitor import metrics
@@ -32,12 +36,35 @@ def config_of(store: str, run: str, workers: int, **changes: Any) -> TrainConfig
     return small.pix2pix(store, run, workers=workers, **cadence, **changes)
 
 
-def drive(config: TrainConfig, log: Path) -> Driver:
+def command_of(config: TrainConfig) -> list[str]:
     cadence = ["--checkpoint_every", "10", "--log_every", "20", "--steps", str(config.steps)]
     # A third of a core each where there are three: one thread each, whatever the machine.
     share = ["--cpus_per_worker", "0.5", "--workers", str(config.workers)]
     data = ["--streaming", config.streaming, "--shuffle_buffer", str(config.shuffle_buffer)]
-    return Driver("train", [*flags(config), *cadence, *share, *data], log, {})
+    return [*flags(config), *cadence, *share, *data]
+
+
+def drive(config: TrainConfig, log: Path) -> Driver:
+    return Driver("train", command_of(config), log, {})
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """Keep one Ray in this process for the runs of which nothing is killed: each start of it takes seconds."""
+    with connection.connect():
+        yield
+
+
+@pytest.fixture
+def run_here(ray_here: None, interruptible: None, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Return a function that runs jobs.train on that Ray, and gives its exit code and all that it printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        code = train.main(arguments)
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
 
 
 def kill_after(config: TrainConfig, step: int, log: Path) -> None:
@@ -59,9 +86,12 @@ def workers(driver: Driver) -> list[int]:
 
 
 def uninterrupted(config: TrainConfig, folder: Path) -> str:
-    """Train the same run without Ray, in plain processes that nobody kills."""
+    """Train the same run without Ray, in plain processes that nobody kills, or in this one where one is enough."""
     plain = dataclasses.replace(config, output=str(folder / "uninterrupted"), min_workers=None)
-    small.train_in_processes(config.workers, [plain], folder)
+    if config.workers == 1:
+        small.train_here(plain)
+    else:
+        small.train_in_processes(config.workers, [plain], folder)
     return plain.output
 
 
@@ -104,21 +134,38 @@ def test_a_run_of_two_workers_that_is_stopped_and_killed_ends_with_the_same_bits
     check(config, uninterrupted(config, tmp_path))
 
 
-@pytest.mark.long
-def test_ctrl_c_loses_no_step(tmp_path: Path) -> None:
-    config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=2)
-    stopped = stop_after(config, 20, tmp_path / "stopped.log", signal.SIGINT)
-    assert f"resuming from the checkpoint of step {stopped}" in finish(config, tmp_path / "finished.log")
+def test_ctrl_c_loses_no_step(tmp_path: Path, run_here: Callable[..., tuple[int, str]]) -> None:
+    """The run has one worker; that several stop after the same step needs no Ray, and is tested without."""
+    config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=1)
+    config = dataclasses.replace(config, steps=150)  # a stop request takes a while, in which the run goes on
+
+    def stop() -> None:
+        deadline = time.monotonic() + 120
+        while not checkpoint.steps(config.output) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    (stopping := threading.Thread(target=stop)).start()
+    code, said = run_here(*command_of(config))
+    stopping.join()
+    assert code == 130, said
+    assert "the same command goes on from here: python -m jobs.train" in said
+    stopped = checkpoint.steps(config.output)[-1]
+    assert f"stopped with a checkpoint of step {stopped}\n" in said
+    assert stopped < config.steps
+    code, said = run_here(*command_of(config))
+    assert code == 0, said
+    assert f"resuming from the checkpoint of step {stopped}" in said
     check(config, uninterrupted(config, tmp_path))
 
 
-@pytest.mark.long
-def test_a_streamed_image_that_turns_out_bad_ends_the_run_at_once(tmp_path: Path) -> None:
+def test_a_streamed_image_that_turns_out_bad_ends_the_run_at_once(
+    tmp_path: Path, run_here: Callable[..., tuple[int, str]]
+) -> None:
     """There is one line, exit code 1, and no start of the workers but the first."""
     config = bad_in_the_middle(tmp_path)
-    with drive(config, tmp_path / "log") as driver:
-        assert driver.wait() == 1
-    said = (tmp_path / "log").read_text()
+    code, said = run_here(*command_of(config))
+    assert code == 1, said
     found = re.search(r"\ntrain: .*\.parquet: image_b of '(\d+)' cannot be decoded \(.*of step (\d+), from which", said)
     assert found, said
     assert said.splitlines()[-1].startswith("train: ")
@@ -138,12 +185,13 @@ def bad_in_the_middle(folder: Path) -> TrainConfig:
     return config
 
 
-def test_workers_that_find_no_place_are_refused_before_the_start(tmp_path: Path) -> None:
+def test_workers_that_find_no_place_are_refused_before_the_start(
+    tmp_path: Path, run_here: Callable[..., tuple[int, str]]
+) -> None:
     config = config_of(small.write_pairs(str(tmp_path / "store"), 4), str(tmp_path / "run"), workers=1)
-    command = [*flags(config), "--cpus_per_worker", "1000"]
-    with Driver("train", command, tmp_path / "log", {}) as driver:
-        assert driver.wait() == 2
-    assert "workers is 1, each takes 1000 CPU: the cluster" in (tmp_path / "log").read_text()
+    code, said = run_here(*flags(config), "--cpus_per_worker", "1000")
+    assert code == 2
+    assert "workers is 1, each takes 1000 CPU: the cluster" in said
 
 
 @pytest.mark.long

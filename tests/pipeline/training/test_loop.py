@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +71,20 @@ EVERYTHING: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("objective", ["pix2pix", "cyclegan"])
+@pytest.mark.parametrize("steps", [(2, 4, 6), pytest.param(range(1, 8), marks=pytest.mark.long)])
 def test_averages_micro_batches_and_the_schedules_state_are_resumed_to_the_bit(
-    objective: str, pairs: str, unpaired: str
+    steps: Sequence[int], objective: str, pairs: str, unpaired: str
 ) -> None:
     make, store = (small.pix2pix, pairs) if objective == "pix2pix" else (small.cyclegan, unpaired)
-    through = f"memory://loop/everything/{objective}/through"
+    folder = f"memory://loop/everything/{len(steps)}/{objective}"
+    through = f"{folder}/through"
     small.train_here(make(store, through, steps=8, **EVERYTHING))
     expected, lines = small.final_state(through), metrics.read_metrics(through)
     full = 2e-4 * 3**0.5
     rates = [full / 4, full / 2, full * 3 / 4, full, full, full, full / 2, full / 2]
     assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
-    for step in range(1, 8):
-        resumed = f"memory://loop/everything/{objective}/{step}"
+    for step in steps:
+        resumed = f"{folder}/{step}"
         small.copy_checkpoint(through, step, resumed)
         small.train_here(make(store, resumed, steps=8, **EVERYTHING))
         small.assert_same_bits(small.final_state(resumed), expected)

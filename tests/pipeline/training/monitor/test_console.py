@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.training.monitor.board import Board
 from pipeline.training.monitor.console import Bar, Lines, RunProgress, Ticker, open_screen
 
 
@@ -77,9 +78,7 @@ def test_a_fast_run_is_told_of_twice_a_second_at_most(monkeypatch: pytest.Monkey
 
 
 def test_the_board_keeps_every_line_and_the_newest_standing() -> None:
-    from pipeline.training.ray_train import _Board
-
-    board = _Board()
+    board = Board()
     board.print_line("a")
     for step in (1, 2):
         board.update(standing(step))

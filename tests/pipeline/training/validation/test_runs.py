@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +71,19 @@ def assert_alike(found: str, expected: str, folder: Path) -> None:
     assert [step for step, _ in points(read_back(found, folder), "learning_rate")] == list(range(1, 12))
 
 
+# The default ones: after a validation, after one beside a checkpoint, and after neither.
+@pytest.mark.parametrize("kills", [(3, 6, 7), pytest.param(range(1, 12), marks=pytest.mark.long)])
 def test_a_run_killed_at_any_step_and_resumed_ends_as_one_that_was_not(
-    pairs: str, held_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kills: Sequence[int], pairs: str, held_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run has a moving average. All metrics are published at once, as they are where steps are slow."""
     monkeypatch.setattr(validator, "features_are_there", lambda: False)  # KID takes most of the time
     for module in (metrics, sinks):
         monkeypatch.setattr(module, "_MIN_INTERVAL_S", -1.0)
-    through = recipe(pairs, held_out, "memory://validated/through", ema=0.9)
+    through = recipe(pairs, held_out, f"memory://validated/through{len(kills)}", ema=0.9)
     small.train_here(through)
     assert [entry["step"] for entry in history_of(through.output)] == [3, 6, 9, 11]
-    for step in range(1, 12):
+    for step in kills:
         config = recipe(pairs, held_out, str(tmp_path / f"run{step}"), ema=0.9)
         with pytest.raises(Killed):
             small.train_here(config, stop_asked=killed_after(step))
