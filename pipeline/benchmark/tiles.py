@@ -17,9 +17,9 @@ import torch
 
 from gan_models import GeneratorConfig, build_generator
 from gan_models.tiling import strips
-from pipeline.benchmark.basis.checks import Checked, Checking, Keep, Row, run_checks, run_process
+from pipeline.benchmark.basis.checks import Checked, Checking, Keep, Row, most_mb, run_checks, run_process
 from pipeline.benchmark.basis.config import TilesBenchmarkConfig
-from pipeline.benchmark.basis.limits import machine, most_mb
+from pipeline.benchmark.basis.limits import machine
 from pipeline.cluster import hardware
 from pipeline.models.arithmetic import Arithmetic, exact
 from pipeline.models.translator import Translator

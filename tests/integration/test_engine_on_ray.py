@@ -8,10 +8,10 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ from pipeline.engine.publishing.steps import InFlight, Receipt, Stage, Task
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
-from pipeline.engine.run import plan_only, run
+from pipeline.engine.run import IncompleteError, run
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import image_array
@@ -74,71 +74,100 @@ def test_a_unit_without_rows_and_a_receipt_survive_their_blocks() -> None:
     assert blocks.from_block(blocks.to_block(receipt)) == receipt
 
 
-def test_ray_gives_what_the_loop_gives_in_stages_that_share_no_process(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def ray_with_a_gpu() -> Iterator[None]:
+    """Keep one Ray for the tests of this module. It is told of a GPU, which nobody has who does not ask for it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')
+        before = environment()
+        with connection.connect():
+            yield
+        assert environment() == before
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+class Corpus(NamedTuple):
+    """Small input, a bundle, the options of all runs over them, and what the plain loop gives."""
+
+    source: str
+    bundle: str
+    options: list[str]
+    expected: Mapping[str, Any]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("small")
+    source, bundle = corpus.write_folder(str(folder / "in"), 9), corpus.write_bundle(str(folder / "bundle"))
+    options = ["--input", source, "--bundle", bundle, "--limits.rows", "4", "--resources.threads", "1"]
+    assert translate.main([*options, "--output", str(folder / "loop"), "--local"]) == 0
+    return Corpus(source, bundle, options, corpus.contents(str(folder / "loop")))
+
+
+def test_ray_gives_what_the_loop_gives(ray_with_a_gpu: None, small: Corpus, tmp_path: Path) -> None:
+    """A run that goes on from a part of it gives the same."""
+    command, output = [*small.options, "--output", str(tmp_path / "ray")], tmp_path / "ray"
+    assert translate.main(command) == 0
+    assert corpus.contents(str(output)) == small.expected
+    (output / "_SUCCESS").unlink()
+    (output / "_transdomain/commits/000000-000000.json").unlink()
+    (output / "data/000000-000001.parquet").unlink()
+    (output / "_transdomain/commits/000000-000001.json").unlink()
+    assert translate.main(command) == 0
+    assert corpus.contents(str(output)) == small.expected
+
+
+def test_many_units_go_through_stages_that_share_no_process(
+    ray_with_a_gpu: None, small: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = corpus.write_folder(str(tmp_path / "in"), 9)
-    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
-    common = ["--input", source, "--bundle", bundle, "--limits.rows", "4", "--resources.threads", "1"]
-    before = dict(os.environ)
-    assert translate.main([*common, "--output", str(tmp_path / "loop"), "--local"]) == 0
-    with connection.connect():
-        assert translate.main([*common, "--output", str(tmp_path / "ray")]) == 0
-        assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
-        with monkeypatch.context() as as_for_many_units:
-            as_for_many_units.setattr(ray_data, "_FEW_UNITS", 0)
-            assert translate.main([*common, "--output", str(tmp_path / "many")]) == 0
-        assert corpus.contents(str(tmp_path / "many")) == corpus.contents(str(tmp_path / "loop"))
-
-        config = TranslateConfig(
-            input=source,
-            output=str(tmp_path / "third"),
-            bundle=(bundle,),
-            limits=Limits(rows=4),
-            resources=Resources(threads=1, decode_cpus=0.5, actor_cpus=0.5, encode_cpus=0.5),
-        )
-        job = translate_job(config)  # its stages ask for the same resources
-        dataset = ray_data.build(job.workloads, [Task(0, "000000-000000")])
-        assert plan_only([job]) == [(job.output.url, 12, 3)]
-        stats = dataset.materialize().stats()
-        for name in ("MapBatches(decode)", "MapBatches(translate)", "MapBatches(encode)"):
-            assert name in stats
-        assert "->MapBatches(translate)" not in stats
-        assert "MapBatches(translate)->" not in stats
-
-        features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
-        picture = images.encode(corpus.picture(1), images.Encoding())
-        labelled = pa.table({"label": [0, 1], "image": image_array([picture] * 2, ["a", "b"])})
-        labelled = with_features(labelled, features)
-        pq.write_table(labelled, tmp_path / "labelled.parquet")
-        wishes = ["--input", str(tmp_path / "labelled.parquet"), "--bundle", bundle, "--resources.threads", "1"]
-        assert translate.main([*wishes, "--output", str(tmp_path / "labels")]) == 0
-        assert features_of(pq.read_schema(tmp_path / "labels/data/000000-000000.parquet"))["label"] == features["label"]
-
-        ray.get(ray.put(np.ones(50_000_000, np.uint8)))
-        touched = shared_bytes()
-        memory.let_go_of_store()
-        assert touched - shared_bytes() > 45e6
-
-        capsys.readouterr()
-        greedy = [*common, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
-        assert translate.main(greedy) == 2
-        assert "stage translate (64 CPU, 1.5 GB of memory) cannot be placed" in capsys.readouterr().err
-    assert dict(os.environ) == before
+    """Units enter as they do where there are more than a few; what shards say of their labels is kept."""
+    monkeypatch.setattr(ray_data, "_FEW_UNITS", 0)
+    built, original = list[Any](), ray_data.build
+    monkeypatch.setattr(ray_data, "build", lambda *given, **more: built.append(original(*given, **more)) or built[0])
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    pictures = [images.encode(corpus.picture(i), images.Encoding(codec="png")) for i in range(3)]
+    table = pa.table({"label": [0, 1, 1], "image": image_array(pictures, ["a", "b", "c"])})
+    pq.write_table(with_features(table, features), tmp_path / "labelled.parquet")
+    # Stages that ask for the same are fused by Ray, where nothing else tells them apart.
+    alike = ["--resources.decode_cpus", "0.5", "--resources.actor_cpus", "0.5", "--resources.encode_cpus", "0.5"]
+    options = ["--input", str(tmp_path / "labelled.parquet"), "--bundle", small.bundle, "--limits.rows", "1"]
+    options += ["--resources.threads", "1", *alike]
+    assert translate.main([*options, "--output", str(tmp_path / "many")]) == 0
+    assert translate.main([*options, "--output", str(tmp_path / "loop"), "--local"]) == 0
+    assert corpus.contents(str(tmp_path / "many")) == corpus.contents(str(tmp_path / "loop"))
+    assert features_of(pq.read_schema(tmp_path / "many/data/000000-000000.parquet"))["label"] == features["label"]
+    stats = built[0].stats()
+    for name in ("MapBatches(decode)", "MapBatches(translate)", "MapBatches(encode)"):
+        assert name in stats
+    assert "->MapBatches(translate)" not in stats
+    assert "MapBatches(translate)->" not in stats
 
 
-@pytest.mark.long
-def test_a_model_beside_a_gpu_gets_whole_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_beside_a_gpu_gets_whole_units(ray_with_a_gpu: None, small: Corpus, tmp_path: Path) -> None:
     """The machine says that it has a GPU; Ray places the actor there, and the model computes on the CPU."""
-    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')
-    source = corpus.write_folder(str(tmp_path / "in"), 9)
-    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
-    common = ["--input", source, "--bundle", bundle, "--limits.rows=4", "--device", "cpu", "--resources.threads=1"]
-    assert translate.main([*common, "--output", str(tmp_path / "loop"), "--local"]) == 0
-    with connection.connect():
-        assert ray.cluster_resources()["GPU"] == 1
-        assert translate.main([*common, "--output", str(tmp_path / "ray"), "--resources.actor_gpus", "1"]) == 0
-    assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
+    assert ray.cluster_resources()["GPU"] == 1
+    there = ["--device", "cpu", "--resources.actor_gpus", "1"]
+    assert translate.main([*small.options, *there, "--output", str(tmp_path / "ray")]) == 0
+    assert corpus.contents(str(tmp_path / "ray")) == small.expected
+
+
+def test_stages_that_find_no_place_are_refused(
+    ray_with_a_gpu: None, small: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    greedy = [*small.options, "--output", str(tmp_path / "greedy"), "--resources.actor_cpus", "64"]
+    assert translate.main(greedy) == 2
+    assert "stage translate (64 CPU, 1.5 GB of memory) cannot be placed" in capsys.readouterr().err
+
+
+def test_pages_of_the_object_store_are_let_go(ray_with_a_gpu: None) -> None:
+    ray.get(ray.put(np.ones(50_000_000, np.uint8)))
+    touched = shared_bytes()
+    memory.let_go_of_store()
+    assert touched - shared_bytes() > 45e6
 
 
 def shared_bytes() -> int:

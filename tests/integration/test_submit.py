@@ -69,7 +69,11 @@ def test_the_exit_code_is_the_jobs_own_and_its_log_is_readable(cluster: str, tmp
     assert "to-be-seen" in told
     assert TOKEN not in told + said
     assert secret["AWS_SECRET_ACCESS_KEY"] not in told + said
-    code, said = submit(cluster, tmp_path / "log", *pack[:2], "relative", *pack[3:])
+
+
+@pytest.mark.long
+def test_a_relative_path_is_refused_by_the_job(cluster: str, tmp_path: Path) -> None:
+    code, said = submit(cluster, tmp_path / "log", "pack", "--input", "relative", "--output", str(tmp_path / "out"))
     assert code == 2
     assert "pack: relative: a relative path, and a submitted job runs in a copy" in said
 

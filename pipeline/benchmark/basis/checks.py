@@ -151,6 +151,15 @@ def run_process(command: Sequence[str], ends: float) -> str:
     return last
 
 
+def most_mb() -> float:
+    """Return the most resident memory that this process has had, in megabytes (Linux).
+
+    The kernel's other figure, ru_maxrss, is that of the parent where the parent has more.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
 def own_environment() -> dict[str, str]:
     """Return the environment of a process that shall start its own Ray, and join no cluster."""
     return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

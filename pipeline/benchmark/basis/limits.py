@@ -11,7 +11,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -133,12 +132,3 @@ def _by_class(
     if capability.startswith("avx512"):
         return bf16 if precision == "bf16" else avx512
     return avx2 if capability == "avx2" else other
-
-
-def most_mb() -> float:
-    """Return the most resident memory that this process has had, in megabytes (Linux).
-
-    The kernel's other figure, ru_maxrss, is that of the parent where the parent has more.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.benchmark.basis.limits import most_mb
+from pipeline.benchmark.basis.checks import most_mb
 from pipeline.benchmark.scale import corpus
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors.progress import Meter
