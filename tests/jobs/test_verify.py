@@ -9,17 +9,26 @@ import pytest
 from jobs import pack, translate, verify
 from pipeline import images, storage
 from tests import corpus, seaweed
+from tests.conftest import new_prefix
 
 
-@pytest.fixture(params=["pack", "parquet", "folder"])
-def output(request: pytest.FixtureRequest, shared_prefix: str) -> str:
-    source, output = corpus.write_folder(storage.join(shared_prefix, "in"), 6), storage.join(shared_prefix, "out")
+@pytest.fixture(
+    params=[
+        ("pack", "local"), ("parquet", "local"), ("folder", "local"), ("parquet", "s3"),
+        pytest.param(("pack", "s3"), marks=pytest.mark.long), pytest.param(("folder", "s3"), marks=pytest.mark.long),
+    ],
+    ids="-".join,
+)  # fmt: skip
+def output(request: pytest.FixtureRequest) -> str:
+    kind, store = request.param
+    prefix = new_prefix(store, request)
+    source, output = corpus.write_folder(storage.join(prefix, "in"), 6), storage.join(prefix, "out")
     options = ["--input", source, "--output", output, "--local", "--limits.rows", "4"]
-    if request.param == "pack":
+    if kind == "pack":
         assert pack.main(options) == 0
     else:
-        bundle = corpus.write_bundle(storage.join(shared_prefix, "bundle"))
-        assert translate.main([*options, "--bundle", bundle, "--form", request.param]) == 0
+        bundle = corpus.write_bundle(storage.join(prefix, "bundle"))
+        assert translate.main([*options, "--bundle", bundle, "--form", kind]) == 0
     return output
 
 
