@@ -30,7 +30,7 @@ from pipeline.engine.publishing.steps import InFlight, Receipt, Stage, Task
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
-from pipeline.engine.run import IncompleteError, run
+from pipeline.engine.run import run
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import image_array
