@@ -143,3 +143,15 @@ def test_a_plain_loop_needs_no_ray_and_a_driver_no_torch(job: str) -> None:
     script = f"import sys, pipeline.{job}.job, pipeline.engine.launch; print(*{{'torch', 'ray'}} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert (found.returncode, found.stdout.strip()) == (0, "")
+
+
+def test_every_test_that_holds_a_promise_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs/promises.md").read_text())
+    assert len(named) > 30
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    missing = [
+        f"{name}::{test}"
+        for name, test in named
+        if not any(str(path).endswith(f"/{name}") and f"def {test}(" in path.read_text() for path in files)
+    ]
+    assert missing == []

@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -162,7 +161,9 @@ def check_machine(temporary: str, shared_memory: int) -> None:
 
 
 def _embed() -> None:
-    check_machine(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), _free_shared_memory())
+    # Where Ray looks for the folder, which is not all that `tempfile` does.
+    temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    check_machine(temporary, _free_shared_memory())
     for left in reversed(range(_STARTS)):
         try:
             with (

@@ -118,6 +118,11 @@ def made_progress(rows: int = 1) -> None:
             _wind()
 
 
+def last_progress_s() -> float:
+    """Return the time of the last progress of any thread, in seconds of time.monotonic(), while somebody watches."""
+    return _Watch.wound_s
+
+
 def _wind() -> None:
     _Watch.wound_s = time.monotonic()
     # A thread in C, because the code that hangs may hold the interpreter. It prints the traceback to stderr's

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from pipeline import images
-from pipeline.engine.publishing.apart import SIDE, Apart, good_picture, with_good_picture
+from pipeline.engine.publishing.apart import SIDE, Apart, good_picture, with_good_key, with_good_picture
 from pipeline.engine.records.account import Batch, Made, batches_of, joined
 from pipeline.translate.frames import Frames, joined_frames, without_frames
 from pipeline.translate.stages import SAID, Decode, Encode
@@ -66,9 +66,10 @@ def _encoded(encode: Encode, batch: Batch) -> Batch:
 def _good_frame(batch: Batch, decode: Decode) -> Batch:
     """Return the first row alone, its image a good one in the form of the batch: decoded or encoded."""
     if batch.pixels is None:
-        return with_good_picture(batch, [decode.column])
+        good = with_good_picture(batch, [decode.column])
+        return replace(good, rows=_without_geometry(good.rows, decode))
     side = decode.size or SIDE
-    rows = without_frames(Batch(batch.unit, batch.rows.slice(0, 1)))
+    rows = without_frames(Batch(batch.unit, with_good_key(batch.rows.slice(0, 1))))
     for name, kind in SAID.items():
         if name != "exif_orientation":  # its size, which some sizes of the output follow
             at = rows.rows.column_names.index(name)
@@ -76,3 +77,11 @@ def _good_frame(batch: Batch, decode: Decode) -> Batch:
     frames = Frames(side * side * images.RGB.bytes)
     frames.add(good_picture(side, side))
     return frames.of(rows)
+
+
+def _without_geometry(rows: pa.Table, decode: Decode) -> pa.Table:
+    """Return rows without the places of what was in another picture."""
+    for name in {declared.partition(".")[0] for declared in decode.geometry.columns}:
+        at = rows.column_names.index(name)
+        rows = rows.set_column(at, rows.field(at), pa.nulls(len(rows), rows.field(at).type))
+    return rows

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -39,6 +39,8 @@ log = logging.getLogger("transdomain")
 
 START_S = 600.0
 """Seconds within which a process is to start, to load a model and to let a good picture through."""
+
+_NEVER_S = 7 * 24 * 3600.0
 
 _CHILD = "import sys; sys.path[:] = {path!r}; from pipeline.engine.executors import halving; halving.child()"
 
@@ -114,19 +116,20 @@ class _Halves:
 
     def _alone(self, row: int) -> Batch:
         """Return what becomes of one row in fresh processes: it is blamed where it ends two of them."""
+        deaths = list[_Death]()
         for _ in range(2):
             self._end_child()
             if not (death := self._run(row, row + 1)):
                 return _read(self._folder / f"{row}-{row + 1}")
-        assert death
+            deaths.append(death)
         self._run(row, row)  # a good picture alone: raises where it does not pass
         key, shard = (self._batch.rows[name][row].as_py() for name in ("key", SHARD))
-        if death.short_of_memory:
+        if any(each.short_of_memory for each in deaths):
             raise _MachineError(
                 f"{key} alone was killed in two processes while memory ran out; run where there is more, or with a "
                 "smaller --limits.decoded_mb"
             )
-        why = f"{death.told(self._stage.stall_s)}, twice, where a good image passes before and after it"
+        why = f"{deaths[-1].told(self._stage.stall_s)}, twice, where a good image passes before and after it"
         log.warning("%s is quarantined in %s: it %s", key, self._stage.name, why)
         watchdog.made_progress(1)
         return replace(self.nothing(), quarantined=(Quarantined(key, shard, self._stage.name, FATAL, why),))
@@ -221,6 +224,7 @@ def child() -> None:
     folder, writing = Path(sys.argv[1]), int(sys.argv[2])
     asked = queue.SimpleQueue[tuple[int, int]]()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    threading.Thread(target=_tell_progress, args=(lambda: say("alive"),), daemon=True).start()
 
     def say(line: str) -> None:
         os.write(writing, f"{line}\n".encode())
@@ -236,11 +240,20 @@ def child() -> None:
             start, stop = asked.get()
             batch = _read(folder / "batch")
             rows = Batch(batch.unit, batch.rows.slice(start, stop - start), pixels=batch.pixels)
-            with watchdog.counted(lambda done: say(f"rows {done}")):
+            with watchdog.watched(_NEVER_S):  # the parent watches; of all threads, as they make progress
                 _write(folder / f"{start}-{stop}", step(rows))
             say("done")
     except Exception as error:  # the parent raises it
         say(f"error {one_line(error)}")
+
+
+def _tell_progress(tell: Callable[[], None]) -> None:
+    told = 0.0
+    while True:
+        time.sleep(0.5)
+        if (at := watchdog.last_progress_s()) > told:
+            told = at
+            tell()
 
 
 def _listen(asked: queue.SimpleQueue[tuple[int, int]]) -> None:

@@ -37,7 +37,13 @@ def with_good_picture(batch: Batch, columns: Sequence[str]) -> Batch:
     for name in columns:
         at = rows.column_names.index(name)
         rows = rows.set_column(at, rows.field(at), pa.array([{"bytes": data}], rows.field(at).type))
-    return Batch(batch.unit, rows)
+    return Batch(batch.unit, with_good_key(rows))
+
+
+def with_good_key(rows: pa.Table) -> pa.Table:
+    """Return a row under a key that every output can have."""
+    at = rows.column_names.index("key")
+    return rows.set_column(at, rows.field(at), pa.array(["good"]).cast(rows.field(at).type))
 
 
 def good_picture(width: int, height: int) -> np.ndarray:
