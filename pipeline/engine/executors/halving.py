@@ -226,8 +226,10 @@ def child() -> None:
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     threading.Thread(target=_tell_progress, args=(lambda: say("alive"),), daemon=True).start()
 
+    pipe = open(writing, "wb", buffering=0)  # noqa: SIM115 - until the process ends
+
     def say(line: str) -> None:
-        os.write(writing, f"{line}\n".encode())
+        pipe.write(f"{line}\n".encode())
 
     try:
         step = cloudpickle.loads((folder / "make").read_bytes())()
