@@ -52,7 +52,7 @@ from pipeline.translate.job import (
 )
 from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Decode, Encode, laid_out
-from pipeline.translate.taking_apart import check_apart, decode_apart, encode_apart, translate_apart
+from pipeline.translate.taking_apart import aparts, check_apart
 
 log = logging.getLogger("transdomain")
 
@@ -187,7 +187,7 @@ def _stages(
         encode=lambda: label,
         device=chosen[0].device,
         translate_stall_s=stall_s(config, *chosen),
-        apart=(decode_apart(decode), translate_apart(translate, decode), encode_apart(encode, label, decode)),
+        apart=aparts(decode, translate, encode, label),
     )
 
 

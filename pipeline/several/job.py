@@ -21,7 +21,6 @@ from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import part_of_translator
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import Figures
-from pipeline.models.programs import check_is_file
 from pipeline.recipe import fingerprint, models_of
 from pipeline.report.cards import store_cards
 from pipeline.scores.judges import Judged
@@ -34,6 +33,7 @@ from pipeline.translate.columns import TRANSLATOR, Label, check_columns, earlier
 from pipeline.translate.config import TranslateConfig
 from pipeline.translate.job import (
     Model,
+    agreement_url,
     arithmetic_for,
     choose_column,
     is_cut_by_rate,
@@ -49,7 +49,7 @@ from pipeline.translate.job import (
 from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Encode
 from pipeline.translate.streaming import Stream
-from pipeline.translate.taking_apart import decode_apart, encode_apart, translate_apart
+from pipeline.translate.taking_apart import aparts
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,7 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
     }
     column = _column(source, config, models)
     earlier = _earlier_names(source, config, models, column)
-    check_is_file(config.agreement_model)
-    agreement_model = storage.absolute(config.agreement_model) if config.agreement_model else ""
+    agreement_model = agreement_url(config)
     scored = {name: judges_of(of[0], config.score, agreement_model) for name, of in models.items()}
     geometry = geometry_of(config, [source], column, source.schema.names)
     _check_geometry(config, models)
@@ -118,11 +117,7 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
             encode=lambda: lay_out,
             device=device,
             translate_stall_s=max(stall_s(config, each.link.arithmetic, each.link.figures) for each in everything),
-            apart=(
-                decode_apart(decode),
-                translate_apart(load, decode),
-                encode_apart(encode, lay_out, decode),
-            ),
+            apart=aparts(decode, load, encode, lay_out),
         ),
         sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
         parts=tuple(map(_part, models)),

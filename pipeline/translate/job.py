@@ -37,7 +37,7 @@ from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOp
 from pipeline.translate.sizing import Work, fitted_limits
 from pipeline.translate.stages import Decode, Encode, Translate
 from pipeline.translate.streaming import Stream
-from pipeline.translate.taking_apart import decode_apart, encode_apart, translate_apart
+from pipeline.translate.taking_apart import aparts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,12 @@ def open_model(url: str, direction: str | None) -> Model:
         raise UserError(f"{url}: its generator takes {takes} and gives {gives}; both must be {images.RGB}")
     check_weights(url, bundle, direction)
     return Model(url=url, bundle=bundle, direction=direction)
+
+
+def agreement_url(config: TranslateConfig) -> str:
+    """Return the URL of the model that gives the score agreement; empty where there is none. Raises UserError."""
+    check_is_file(config.agreement_model)
+    return storage.absolute(config.agreement_model) if config.agreement_model else ""
 
 
 def judges_of(model: Model, scores: Sequence[str], agreement_model: str = "") -> Mapping[str, str]:
@@ -135,8 +141,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     column = choose_column(source, config.input_column, model.direction)
     earlier = earlier_names(source.schema, column)
     check_columns(source, set(source.schema.names) - earlier.keys(), column, config.score)
-    check_is_file(config.agreement_model)
-    agreement_model = storage.absolute(config.agreement_model) if config.agreement_model else ""
+    agreement_model = agreement_url(config)
     scored_by = judges_of(model, config.score, agreement_model)
     geometry = geometry_of(config, [source], column, source.schema.names)
     check_job(output, "translate")
@@ -169,11 +174,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
             encode=lambda: encode,
             device=arithmetic.device,
             translate_stall_s=stall_s(config, arithmetic, figures),
-            apart=(
-                decode_apart(decode),
-                translate_apart(translate, decode),
-                encode_apart(encode, encode, decode),
-            ),
+            apart=aparts(decode, translate, encode, encode),
         ),
         sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
     )

@@ -15,6 +15,14 @@ from pipeline.translate.frames import Frames, joined_frames, without_frames
 from pipeline.translate.stages import SAID, Decode, Encode
 
 
+def aparts(
+    decode: Decode, translate: Callable[[], Callable[[Batch], Made]], encode: Encode, lay_out: Callable[[Batch], Batch]
+) -> tuple[Apart, Apart, Apart]:
+    """Return how the three stages of a translation take a unit apart; `translate` makes the second one, and `lay_out`
+    is the last."""
+    return decode_apart(decode), translate_apart(translate, decode), encode_apart(encode, lay_out, decode)
+
+
 def decode_apart(decode: Decode) -> Apart:
     """Return how a unit is decoded whose images end the process: each is decoded, and the unit travels encoded."""
     return Apart(
