@@ -12,9 +12,10 @@ reverse the direction of a line, or bytes that are not text. Two barriers protec
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from pipeline.errors import printable, redact
@@ -54,6 +55,22 @@ def console(stream: TextIO, width: int | None = None) -> Console:
     from rich.console import Console
 
     return Console(file=raw(stream), width=width, markup=False, emoji=False)
+
+
+def aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool]) -> str:
+    """Return rows of cells as lines, indented, each column as wide as its widest cell; every cell is escaped."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for right in to_the_right:
+        table.add_column(justify="right" if right else "left", no_wrap=True)
+    shown = [[printable(cell) for cell in row] for row in rows]
+    for row in shown:
+        table.add_row(*row)
+    lines = io.StringIO()
+    widest = 2 + sum(max((2 * len(row[i]) + 2 for row in shown), default=0) for i in range(len(to_the_right)))
+    console(lines, width=widest).print(table, highlight=False)  # a letter takes up to two columns
+    return "\n".join(f"  {line}".rstrip() for line in lines.getvalue().rstrip("\n").split("\n"))
 
 
 def raw(stream: TextIO) -> TextIO:

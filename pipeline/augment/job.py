@@ -50,7 +50,7 @@ from pipeline.translate.job import (
     translating,
     versions,
 )
-from pipeline.translate.sizing import Work, fitted_limits
+from pipeline.translate.sizing import Work, costing_of, fitted_limits
 from pipeline.translate.stages import Decode, Encode, laid_out
 from pipeline.translate.taking_apart import aparts, check_apart
 
@@ -106,6 +106,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         "encoding": vars(config.encoding),
         "versions": versions(),
     } | geometry.record()
+    parts = [(*chosen[name], work[name]) for name in models]
     make = functools.partial(_work, output, fingerprint(recipe))
     without_changed = schema_of_lost(config, first)
     read = functools.partial(Decode, column, columns=labels, without_changed=without_changed, geometry=geometry)
@@ -125,11 +126,12 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         cut_by_rate=any(
             is_cut_by_rate(config, model, chosen[name][1].seconds, work[name]) for name, model in models.items()
         ),
-        limits=functools.partial(fitted_limits, config, [(*chosen[name], work[name]) for name in models]),
+        limits=functools.partial(fitted_limits, config, parts),
         workloads=workloads,
         label=slot,
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards("Augmented images", list(sources.values()), output, input_column=column),
+        costing=costing_of(config, column, parts, [work.share for work in workloads], compute),
     )
 
 

@@ -10,6 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.engine.completion import finish
+from pipeline.engine.estimate.drawing import Pile, pile_of
+from pipeline.engine.estimate.forecast import Costing, Forecast, Reading, forecast
+from pipeline.engine.estimate.outcome import Counted
 from pipeline.engine.publishing.steps import Workload
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.limits import Limits
@@ -46,8 +49,11 @@ class Job:
     """True where inputs that changed after planning are quarantined; else they fail their units, and the run."""
     skipped_are_judged: bool = False
     """True where rows are skipped after they were read, for their scores: they count in the error budget as good."""
-    cards: Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
-    """Function that returns report and cards by name, from the segments and the manifest (None before the run)."""
+    cards: Callable[[Sequence[Segment], pa.Table | None, Counted | None], finish.Derived]
+    """Function that returns report and cards by name, from the segments, the manifest, and what the run has counted
+    (both None before the run)."""
+    costing: Costing | None = None
+    """What it knows of the cost of its units; None where no run is forecast."""
 
     def __post_init__(self) -> None:
         if len(self.workloads) > 1 and any(len(work.parts) > 1 for work in self.workloads):
@@ -64,7 +70,21 @@ class Job:
             cut=self.cut,
             label=self.label,
             moved=self.moved,
+            expect=self.expect,
         )
+
+    def forecast(self, piles: Sequence[Pile], *, looks: bool) -> Forecast:
+        """Return what the units of these piles will take; see `estimate.forecast`. It needs a costing."""
+        assert self.costing is not None
+        reading = Reading(list(self.sources.values()), self.output.url, not self.has_unique_keys)
+        return forecast(self.costing, self.workloads, piles, reading, looks=looks)
+
+    def expect(self, units: Sequence[Units]) -> Mapping[str, Any]:
+        """Return what new units are expected to take, as a plan records it; empty without a costing."""
+        if self.costing is None or not units:
+            return {}
+        piles = [pile_of(each, endings=False) for each in units]
+        return self.forecast(piles, looks=False).expected.amounts.record()
 
     @property
     def has_unique_keys(self) -> bool:

@@ -7,17 +7,18 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from pipeline import storage
+from pipeline import storage, usage
 from pipeline.cluster.reach import check_reach
 from pipeline.engine.completion.budget import Budget
+from pipeline.engine.estimate.tables import Rows, forecast_rows, inputs_rows, outcome_rows
 from pipeline.engine.executors import local
 from pipeline.engine.executors.progress import Meter
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
-from pipeline.engine.run import Executor, Outcome, plan_only, run
+from pipeline.engine.run import Executor, Outcome, PlannedOnly, plan_only, run
 from pipeline.engine.segments import OtherRecipeError
 from pipeline.errors import UserError
-from pipeline.terminal import print_line
+from pipeline.terminal import aligned, print_line, print_lines
 
 log = logging.getLogger("transdomain")
 
@@ -78,11 +79,14 @@ def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads:
 
     Raises what `pipeline.engine.run.run` raises, and UserError where Ray's workers cannot see one of the URLs.
     """
+    usage.take()  # what was used before is of no run
     jobs = make()
     if options.dry_run:
-        for job, (url, inputs, units) in zip(jobs, plan_only(jobs), strict=True):
+        for job, planned in zip(jobs, plan_only(jobs), strict=True):
             how = " or more, by the speed of the model, which is measured first" if job.cut_by_rate else ""
-            print_line(f"would write {url}: {inputs} inputs in {units} units{how}")
+            print_line(f"would write {planned.url}: {planned.inputs} inputs in {planned.units} units{how}")
+            if job.costing:
+                _tell_forecast(job, planned)
         print_line(memory_line(jobs))
         return []
     execute: Executor = local.execute
@@ -100,9 +104,33 @@ def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads:
                 raise
             log.info("another run has begun it meanwhile: %s; going on with what that one recorded", error)
             jobs = again
-    for outcome in outcomes:
+    for job, outcome in zip(jobs, outcomes, strict=True):
         print_line(describe(outcome))
+        if outcome.came and job.costing:
+            _print_rows(outcome_rows(outcome.came, job.costing.prices))
     return outcomes
+
+
+def _tell_forecast(job: Job, planned: PlannedOnly) -> None:
+    """Print what the units that are left will take."""
+    assert job.costing is not None
+    if not (units := sum(pile.units for pile in planned.piles)):
+        print_line("nothing is left to do")
+        return
+    if units < planned.units:
+        print_line(f"{units} units are left; the following is of those")
+    forecast = job.forecast(planned.piles, looks=True)
+    if inputs := inputs_rows(forecast):
+        _print_rows(inputs)
+    _print_rows(forecast_rows(forecast, job.costing.prices))
+
+
+def _print_rows(rows: Rows) -> None:
+    """Print rows with their columns aligned: names to the left, amounts to the right, remarks to the left again."""
+    table = [rows.head, *rows.body] if any(rows.head) else rows.body
+    print_lines(aligned(table, [0 < i < rows.amounts for i in range(len(rows.head))]))
+    if rows.note:
+        print_line(f"  {rows.note}")
 
 
 def memory_line(jobs: Sequence[Job]) -> str:

@@ -7,13 +7,17 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from pipeline import storage
+from pipeline import storage, usage
 from pipeline.engine.completion import finish
 from pipeline.engine.completion.budget import Budget, BudgetExceededError, exceeded
 from pipeline.engine.completion.tally import Tally
+from pipeline.engine.estimate.drawing import Pile, pile_of, piles_left
+from pipeline.engine.estimate.outcome import Came, Counted, outcome
+from pipeline.engine.estimate.prices import NO_PRICES
 from pipeline.engine.executors import progress
 from pipeline.engine.executors.progress import Meter
 from pipeline.engine.job import Job
@@ -59,6 +63,18 @@ class Outcome:
     label: str = ""
     inputs: int = 0
     """Number of inputs, each counted once, whatever the number of parts."""
+    came: Came | None = None
+    """What the plan expected, and what came; None where no plan expected anything, or nothing was left to do."""
+
+
+class PlannedOnly(NamedTuple):
+    """Output as a run would find it, or plan it."""
+
+    url: str
+    inputs: int
+    units: int
+    piles: Sequence[Pile] = ()
+    """Units that are to be made, where the job can tell what they cost."""
 
 
 def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]:
@@ -94,7 +110,7 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
             tally.stop()
 
 
-def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
+def plan_only(jobs: Sequence[Job]) -> list[PlannedOnly]:
     """Return, for each job, its output and the number of its inputs and units, planned or to be planned. Write nothing.
 
     Raises UserError where the output cannot be used.
@@ -110,7 +126,11 @@ def plan_only(jobs: Sequence[Job]) -> list[tuple[str, int, int]]:
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(units.rows for units in fresh or ())
         units = sum(s.units for s in planned) + sum(map(len, fresh or ()))
-        described.append((job.output.url, job.inputs(rows), units))
+        piles = list[Pile]()
+        if job.costing:
+            piles = piles_left(job.output, planned, job.output.committed()) if planned else []
+            piles += map(pile_of, fresh or ())
+        described.append(PlannedOnly(job.output.url, job.inputs(rows), units, piles))
     return described
 
 
@@ -126,7 +146,7 @@ def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
         check_keys(job, checked, plan, fresh)
     ensure_job(output, job.kind)
     planned = plan_new_inputs(output, request, found)
-    for name, make in job.cards(planned.segments, None).items():
+    for name, make in job.cards(planned.segments, None, None).items():
         storage.create(output.at(name), make())  # does not overwrite the cards of a run that made more progress
     return planned
 
@@ -231,7 +251,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
 
     `marked` are the counts of an output that was complete before.
     """
-    output, segments, own = job.output, plan.segments, _own(job, plan.segments)
+    output, segments, own, came = job.output, plan.segments, _own(job, plan.segments), None
     if marked and not job.label:
         total = marked
     else:
@@ -241,7 +261,8 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
     if not marked:
         if over and budget.on_budget == "stop":
             raise BudgetExceededError(_over_budget(total.quarantined, seen, output))
-        _call_complete(job, segments, manifest)
+        _call_complete(job, segments, manifest, tally)
+        came = outcome(own, manifest, _counted(job, tally), output.files_size)
     if over:
         raise BudgetExceededError(
             f"{output.url} is finished, with {total.quarantined} of {seen} images quarantined: more than the error "
@@ -253,20 +274,31 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
             f"such as {plan.changed[0][0].url}; put them back, give another output, or add --on_changed set_aside to "
             "leave it so"
         )
-    return Outcome(output.url, total, fresh=not marked, label=job.label, inputs=job.inputs(total.inputs))
+    inputs = job.inputs(total.inputs)
+    return Outcome(output.url, total, fresh=not marked, label=job.label, inputs=inputs, came=came)
 
 
-def _call_complete(job: Job, segments: list[Segment], manifest: pa.Table) -> None:
+def _counted(job: Job, tally: Tally) -> Counted:
+    """Return what the run has used until now: for its units, wherever they were made, and in this process."""
+    tally.usage = tally.usage.plus(usage.take())
+    return Counted(tally.done, tally.usage, job.costing.prices if job.costing else NO_PRICES)
+
+
+def _call_complete(job: Job, segments: list[Segment], manifest: pa.Table, tally: Tally) -> None:
     """Write the derived files and the mark, unless another run's segment has units left."""
     output = job.output
     while not (unfinished := _unfinished(output, segments)):
-        cards = functools.partial(job.cards, segments)
+        cards = functools.partial(_cards, job, segments, tally)
         if finish.complete(output, segments, manifest, cards, unique=job.has_unique_keys):
             return
         segments = load_segments(output)  # another run has planned more in the meantime, and may have finished it
     log.warning(
         "%s: not finished yet, to be run again with the settings that they have: %s", output.url, ", ".join(unfinished)
     )
+
+
+def _cards(job: Job, segments: Sequence[Segment], tally: Tally, manifest: pa.Table) -> finish.Derived:
+    return job.cards(segments, manifest, _counted(job, tally))
 
 
 def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:

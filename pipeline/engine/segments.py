@@ -52,6 +52,8 @@ class Request:
     """Label of the one segment that the run is about; without one it is about all segments."""
     moved: bool = False
     """True where the user says that the sources are the recorded ones, at another place."""
+    expect: Callable[[Sequence[Units]], Mapping[str, Any]] = lambda units: {}
+    """Function that returns what new units are expected to take, for the record."""
 
 
 class OtherRecipeError(UserError):
@@ -92,7 +94,7 @@ def plan_new_inputs(
             raise RuntimeError(f"{output.plan(len(segments) - 1)} was planned, and its inputs still count as new")
         if segments:
             storage.delete(output.success)
-        number = len(segments)
+        number, expected = len(segments), wanted.expect(units)
         failpoints.point("before plan")
         data = encode_segment(
             units,
@@ -102,6 +104,7 @@ def plan_new_inputs(
             measured=wanted.measured,
             sources=planned.sources,
             label=wanted.label,
+            expected=expected,
         )
         created = storage.create(output.plan(number), data)
         failpoints.point("after plan")

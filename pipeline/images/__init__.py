@@ -23,7 +23,16 @@ from pipeline.images.options import CodecName, Encoding
 
 if TYPE_CHECKING:
     from pipeline.images.blame import BadImage
-    from pipeline.images.decoding import EXTENSIONS, FORMATS, MAX_PIXELS, Decoded, decode, decoded_bytes, encoded_in
+    from pipeline.images.decoding import (
+        EXTENSIONS,
+        FORMATS,
+        MAX_PIXELS,
+        Decoded,
+        decode,
+        decoded_bytes,
+        encoded_in,
+        format_of,
+    )
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
     from pipeline.images.header import size_of
     from pipeline.images.pixel_type import RGB, PixelType
@@ -47,6 +56,7 @@ __all__ = [
     "decoded_bytes",
     "encode",
     "encoded_in",
+    "format_of",
     "misfit",
     "resize",
     "size_of",
@@ -56,7 +66,16 @@ __getattr__ = lazy.names_of(
     __name__,
     {
         "blame": ("BadImage",),
-        "decoding": ("EXTENSIONS", "FORMATS", "MAX_PIXELS", "Decoded", "decode", "decoded_bytes", "encoded_in"),
+        "decoding": (
+            "EXTENSIONS",
+            "FORMATS",
+            "MAX_PIXELS",
+            "Decoded",
+            "decode",
+            "decoded_bytes",
+            "encoded_in",
+            "format_of",
+        ),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
         "header": ("size_of",),
         "pixel_type": ("RGB", "PixelType"),

@@ -101,6 +101,14 @@ def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, room: np.n
     return _decoded(data, kind, max_pixels, room)
 
 
+def format_of(data: bytes) -> str | None:
+    """Return which of FORMATS the data begin as; None for any other."""
+    try:
+        return _format(data)
+    except BadImage:
+        return None
+
+
 def _format(data: bytes) -> str:
     """Return which of FORMATS the data begin as. Raises BadImage for any other."""
     if data.startswith(png.SIGNATURE):

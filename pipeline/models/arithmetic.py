@@ -144,6 +144,8 @@ class Figures:
     """Seconds an image in each form, by the form in words; empty where there was no choice."""
     actors: int = 1
     """Number of processes that were to compute at once."""
+    dense_rate: float = 0.0
+    """Dense matrix products of the same device in the precision that was chosen, in FLOP/s; 0 where not measured."""
 
     def __str__(self) -> str:
         """Return all figures in one line, the fastest first."""
@@ -162,7 +164,8 @@ class Figures:
 
     def record(self) -> dict[str, Any]:
         """Return the fields as the record of a job or a run holds them; empty where nothing was measured."""
-        return asdict(self) if self.seconds else {}
+        fields = asdict(self) if self.seconds else {}
+        return {name: value for name, value in fields.items() if value or name != "dense_rate"}
 
 
 NOTHING_MEASURED = Figures()

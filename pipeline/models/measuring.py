@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 from torch import nn
 
 from pipeline.cluster import hardware
@@ -25,6 +26,8 @@ PASS_S = 1.0
 _SMALL_S = 0.01
 """Seconds an image on one core, below which no choice is made on a CPU: decoding and encoding take as long."""
 _CALLS = 3
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DENSE_SIDE = {"cpu": 1024, "cuda": 8192}
 
 K = TypeVar("K")
 
@@ -163,6 +166,32 @@ def measure(
     side = next((s for s in sides if pass_s * (s / smallest) ** 2 <= PASS_S), smallest)
     found = image_s(candidates, side, clocks.threads, clocks.all_threads)
     return {form: seconds * (wanted / side) ** 2 for form, seconds in found.items()}
+
+
+class DenseProduct:
+    """Product of two square matrices of noise, made once, whose rate is the limit of a device in one precision."""
+
+    def __init__(self, device: str, precision: str, side: int | None = None) -> None:
+        """Make matrices of so many rows and columns; by default as few as show the limit of `device`."""
+        side = side or _DENSE_SIDE[device]
+        self.flop = 2 * side**3
+        """Multiplications and additions of one product."""
+        self._left, self._right = torch.randn(2, side, side, dtype=_DTYPES[precision], device=device)
+        self._is_cuda = device == "cuda"
+
+    def __call__(self) -> None:
+        """Multiply once, to the end."""
+        torch.mm(self._left, self._right)
+        if self._is_cuda:
+            torch.cuda.synchronize()
+
+
+def dense_rate(device: str, precision: str, threads: int | None) -> float:
+    """Return the FLOP/s of dense matrix products on `device`, with so many threads on a CPU."""
+    product = DenseProduct(device, precision)
+    with hardware.torch_threads(threads):
+        seconds = least_seconds({precision: product}, clocks_of(device, threads).all_threads)
+    return product.flop / max(seconds[precision], 1e-9)
 
 
 def figures(seconds: dict[Form, float], side: int, device: str) -> Figures:

@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 
 from pipeline import images, storage
 from pipeline.engine.completion import finish
+from pipeline.engine.estimate.outcome import Came, Counted, outcome
+from pipeline.engine.estimate.prices import NO_PRICES, Prices
+from pipeline.engine.estimate.tables import outcome_rows
 from pipeline.engine.records.layout import CARD, Output, load_unit
 from pipeline.engine.records.units import Segment, passed_over
 from pipeline.errors import StorageError, printable
@@ -30,7 +33,7 @@ from pipeline.stores.tables.ranges import first_rows
 
 log = logging.getLogger("transdomain")
 
-Cards = Callable[[Sequence[Segment], pa.Table | None], finish.Derived]
+Cards = Callable[[Sequence[Segment], pa.Table | None, Counted | None], finish.Derived]
 
 MOST_QUARANTINE_LINES = 200
 SHEET_ROWS = 12
@@ -54,11 +57,11 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
     `input_column` names the column that a translation was made from; the report shows it next to the translation.
     """
 
-    def cards(segments: Sequence[Segment], manifest: pa.Table | None) -> finish.Derived:
+    def cards(segments: Sequence[Segment], manifest: pa.Table | None, ran: Counted | None) -> finish.Derived:
         made: dict[str, Callable[[], bytes]] = {CARD: lambda: dataset_card(title, sources, segments, manifest).encode()}
         if manifest is not None:
             made["_transdomain/report.html"] = lambda: render_report(
-                output_report(title, sources, output, segments, manifest, input_column)
+                output_report(title, sources, output, segments, manifest, input_column, ran)
             ).encode()
         return made
 
@@ -89,6 +92,7 @@ def output_report(
     segments: Sequence[Segment],
     manifest: pa.Table,
     input_column: str | None,
+    ran: Counted | None = None,
 ) -> Report:
     """Return the report of a finished output: counts, quarantined inputs and reasons, and a few of its images."""
     total = finish.totals(manifest)
@@ -120,6 +124,7 @@ def output_report(
             *(("passed over", line) for line in passed_over(segments)),
         ],
         tables=[
+            *_outcome(outcome(segments, manifest, ran, output.files_size), ran.prices if ran else NO_PRICES),
             *([ranking.table] if ranking else []),
             *([Table(title=why, columns=["reason", "images"], rows=counted)] if counted else []),
         ],
@@ -132,6 +137,14 @@ def output_report(
 def _counted_as(segments: Sequence[Segment]) -> str:
     """Return a remark on the number of inputs; empty where each of them counts once."""
     return ", each once for every translator" if any(each.recipe.get("translators") for each in segments) else ""
+
+
+def _outcome(came: Came | None, prices: Prices) -> Iterator[Table]:
+    """Yield a table of what the plan expected and what came, where it expected anything."""
+    if came:
+        rows = outcome_rows(came, prices)
+        title = f"Expected and made ({rows.note})" if rows.note else "Expected and made"
+        yield Table(title=title, columns=["", *rows.head[1:]], rows=rows.body)
 
 
 def _arithmetic(segment: Segment) -> Iterator[tuple[str, str]]:

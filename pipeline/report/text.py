@@ -1,13 +1,10 @@
 """Report as a few lines for a terminal."""
 
-import io
 from collections.abc import Sequence
-
-from rich.table import Table as Grid
 
 from pipeline.errors import printable
 from pipeline.report.content import Report, Table, numeric_columns, quarantine_heading, quarantine_rows, shorten
-from pipeline.terminal import console
+from pipeline.terminal import aligned
 
 CELL_WIDTH = 56
 LAST_CELL_WIDTH = 160
@@ -41,14 +38,7 @@ def _quarantine(report: Report) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool]) -> str:
-    """Return rows of cells, indented, each column as wide as its widest cell."""
+    """Return rows of cells, indented, each column as wide as its widest cell; long cells are shortened."""
     limits = [CELL_WIDTH] * (len(to_the_right) - 1) + [LAST_CELL_WIDTH]
-    table = Grid.grid(padding=(0, 2, 0, 0))
-    for right in to_the_right:
-        table.add_column(justify="right" if right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(shorten(printable(cell), limit) for cell, limit in zip(row, limits, strict=True)))
-    lines = io.StringIO()
-    widest = 2 * sum(limits) + 2 * len(limits)  # a letter takes up to two columns
-    console(lines, width=widest).print(table, highlight=False)
-    return "\n".join(f"  {line}".rstrip() for line in lines.getvalue().rstrip("\n").split("\n"))
+    shown = [[shorten(printable(cell), limit) for cell, limit in zip(row, limits, strict=True)] for row in rows]
+    return aligned(shown, to_the_right)

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
+from pipeline import usage
 from pipeline.storage.retry import ANSWER_S, answer_s, retrying
+from pipeline.usage import Usage
 
 T = TypeVar("T")
 
@@ -22,6 +24,8 @@ _RENEW_S = 2.0
 _renewed: weakref.WeakKeyDictionary[fsspec.AbstractFileSystem, float] = weakref.WeakKeyDictionary()
 _opened: dict[tuple[Any, ...], AsyncFileSystem] = {}
 _opening = threading.Lock()
+_counted: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Clients whose requests are counted."""
 
 
 def _after_fork() -> None:
@@ -72,8 +76,23 @@ def in_time(fs: fsspec.AbstractFileSystem, url: str) -> dict[str, float]:
 def connect(fs: fsspec.AbstractFileSystem) -> None:
     """Find credentials and make the client, once; this may take longer than any request."""
     if is_s3(fs):
-        fs.connect(timeout=ANSWER_S)
+        _count_requests(fs.connect(timeout=ANSWER_S))
         _renewed.setdefault(fs, time.monotonic())
+
+
+def _count_requests(made: Any) -> None:
+    """Have every request of an S3 client noted as it is sent, each attempt for itself; once for a client."""
+    if made not in _counted:
+        _counted.add(made)
+        made.meta.events.register("before-send", _note_request)
+
+
+def _note_request(event_name: str, **_: Any) -> None:
+    operation = event_name.rpartition(".")[2]
+    if operation.startswith(("Get", "Head")):
+        usage.note(Usage(get=1))
+    elif not operation.startswith("Delete"):  # which is free
+        usage.note(Usage(put=1))
 
 
 def retrying_on(fs: fsspec.AbstractFileSystem, action: Callable[[], T], url: str) -> T:

@@ -15,7 +15,7 @@ from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form,
 from pipeline.models.bundles import Architecture
 from pipeline.models.programs import Program
 from pipeline.translate.config import Compile, TranslationOptions
-from pipeline.translate.sizing import Planned
+from pipeline.translate.sizing import GIVEN, Planned, ordinary_pixels
 
 log = logging.getLogger("transdomain")
 
@@ -87,7 +87,7 @@ def choose_arithmetic(
     measured. Otherwise the forms that are not excluded by what the user asks for are timed by `compute`; a single one,
     too, unless the user gives the rows of a unit, which would else be cut by its rate. The fastest is then compiled for
     the sizes where that pays for the images that are planned. Nothing is measured for a few small images, which take
-    less time than that, and in a dry run, which makes nothing.
+    less time than that, and in a dry run that translates no sample; it takes the rate that the user gives.
 
     Raises UserError where the device that is to compute lacks what is recorded or asked for.
     """
@@ -99,8 +99,9 @@ def choose_arithmetic(
     if recorded and elsewhere:
         # Only the cluster's own machines can tell whether they have it, and they do when they load the model.
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
-    if not recorded and options.dry_run:
-        return _provisional(wanted), Figures()
+    if not recorded and options.dry_run and not options.sample:
+        made, rate = _provisional(wanted), options.images_per_s
+        return made, _given(rate, made, generator, planned().sizes) if rate else Figures()
     if wanted.device == "cuda" and not elsewhere:
         _device(wanted)  # refused before anything is started
     if not recorded and is_small(generator, options, planned):
@@ -158,6 +159,13 @@ def _provisional(wanted: Wanted) -> Arithmetic:
     if wanted.device == "cuda":  # whose memory is not known
         wanted = replace(wanted, tile_pixels=None)
     return _settled(wanted, "cpu" if wanted.device == "auto" else wanted.device, form)
+
+
+def _given(images_per_s: float, made: Arithmetic, generator: Generator, sizes: Sequence[Size]) -> Figures:
+    """Return figures by which images of these sizes, or of the training's, go through one device at this rate."""
+    side = generator.training_size
+    scale = side**2 / (ordinary_pixels(sizes) or side**2)
+    return Figures(machine=GIVEN, side=side, seconds={str(made.form): scale / images_per_s})
 
 
 def _asks_for_all(options: TranslationOptions) -> bool:
@@ -290,4 +298,5 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
         )
         if gain:
             seconds[chosen.form] = seconds[form] / gain.ratio
-    return chosen, replace(measuring.figures(seconds, sides[0], simplest.device), actors=actors)
+    dense = measuring.dense_rate(chosen.device, chosen.precision, chosen.threads)
+    return chosen, replace(measuring.figures(seconds, sides[0], simplest.device), actors=actors, dense_rate=dense)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.engine.completion.budget import Budget
+from pipeline.engine.estimate.prices import Prices
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.geometry.kinds import Frame, Kind
@@ -93,11 +94,23 @@ class TranslationOptions:
     shared_disk: bool = False
     """Local paths are the same disk on every node, such as NFS; else a cluster of several nodes refuses them."""
     dry_run: bool = False
-    """Print the plan and write nothing."""
+    """Print the plan, and what it will take, and write nothing."""
+    sample: int | None = None
+    """Images that are translated before anything is planned, drawn at random, so that the plan knows bytes and time."""
+    images_per_s: float | None = None
+    """Rate of one device for a dry run, in images of this input, where another machine is to compute."""
+    prices: Prices = Prices()
+    """Prices by which plan and report give the cost."""
 
     def __post_init__(self) -> None:
         check_range("batch", self.batch, least=1)
         check_range("tile_megapixels", self.tile_megapixels, above=0)
+        check_range("sample", self.sample, least=1)
+        check_range("images_per_s", self.images_per_s, above=0)
+        if self.images_per_s is not None and (self.sample is not None or not self.dry_run):
+            raise UserError(
+                "--images_per_s is for --dry_run without --sample: a run, and a sample, measure the rate; leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here, is_small
 from pipeline.translate.columns import check_columns, earlier_names, geometry_of
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
-from pipeline.translate.sizing import Work, fitted_limits
+from pipeline.translate.sizing import Work, costing_of, fitted_limits
 from pipeline.translate.stages import Decode, Encode, Translate
 from pipeline.translate.streaming import Stream
 from pipeline.translate.taking_apart import aparts
@@ -125,7 +125,7 @@ def arithmetic_for(
 
 def is_cut_by_rate(options: TranslationOptions, model: Model, begun: Mapping[str, Any], work: Work) -> bool:
     """Return True in a dry run of which a run would cut smaller units, by a rate that it measures first."""
-    if not options.dry_run or options.limits.rows is not None or begun:
+    if not options.dry_run or options.limits.rows is not None or begun or options.sample or options.images_per_s:
         return False
     return not is_small(model.generator, options, work.planned)
 
@@ -191,6 +191,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         skipped_are_judged=True,  # no other rows are skipped here
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
+        costing=costing_of(config, column, [(arithmetic, figures, work)], [1.0], compute),
     )
 
 

@@ -6,9 +6,10 @@ import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline import images
+from pipeline.engine.estimate.forecast import Costing
 from pipeline.engine.records.limits import Limits
 from pipeline.errors import StorageError
 from pipeline.models.arithmetic import Arithmetic, Figures, Size
@@ -17,6 +18,8 @@ from pipeline.stores.forms.registry import form_of_ranges
 from pipeline.stores.tables.ranges import Range, first_rows
 from pipeline.translate.config import TranslationOptions
 
+GIVEN = "given"
+"""In place of a machine, where the user says the rate."""
 _SAMPLE = 64
 """Rows whose recorded sizes are looked at."""
 _FILES = 8
@@ -50,11 +53,52 @@ class Work:
     @property
     def pixels(self) -> float | None:
         """Return the number of pixels of an ordinary image; None where it is not known."""
-        return statistics.median(height * width for height, width in self.sizes) if self.sizes else None
+        return ordinary_pixels(self.sizes)
 
     def planned(self) -> Planned:
         """Return what can be sent to another process."""
         return Planned(self.rows(), self.sizes)
+
+
+def ordinary_pixels(sizes: Sequence[Size]) -> float | None:
+    """Return the number of pixels of an ordinary image among these; None where there are none."""
+    return statistics.median(height * width for height, width in sizes) if sizes else None
+
+
+def costing_of(
+    options: TranslationOptions,
+    column: str,
+    models: Sequence[tuple[Arithmetic, Figures, Work]],
+    shares: Sequence[float],
+    compute: Callable[..., Any],
+) -> Costing:
+    """Return what is known of the cost of translations of `column` by these models.
+
+    `shares` are those of the images that each work wants; works after those of the models translate nothing.
+    """
+    resources, by_model = options.resources, list(zip(models, shares, strict=False))
+    measured = [figures for _, figures, _ in models if figures.seconds]
+    actors = max((figures.actors for figures in measured), default=None)
+    is_given = any(figures.machine == GIVEN for figures in measured)
+    return Costing(
+        column=column,
+        image_s=[functools.partial(_row_s, *model, share) for model, share in by_model]
+        + [lambda pixels: 0.0] * (len(shares) - len(models)),
+        basis="at the given rate" if is_given else "at the measured speed of the model",
+        pixels=lambda: next((work.pixels for _, _, work in models), None),
+        devices=1 if options.local else resources.max_actors or resources.actors or (None if is_given else actors),
+        cores=1 if options.local else models[0][0].threads if models else None,
+        prices=options.prices,
+        sample=options.sample,
+        compute=compute,
+        where={"device": options.device, "cpus": resources.actor_cpus, "gpus": resources.actor_gpus},
+    )
+
+
+def _row_s(made: Arithmetic, figures: Figures, work: Work, share: float, pixels: float) -> float | None:
+    """Return the seconds of a device for a planned row, of which a share is translated."""
+    seconds = figures.seconds_of(made.form, work.side**2 if work.side else pixels)
+    return None if seconds is None else seconds * share
 
 
 def fitted_limits(

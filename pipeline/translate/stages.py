@@ -5,7 +5,6 @@ They do not import Ray, and of their processes only those that hold a model impo
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -164,7 +163,7 @@ class Translate:
         from pipeline.models import measuring
         from pipeline.models.bundles import open_generator
         from pipeline.models.translator import Translator
-        from pipeline.translate.pace import Pace
+        from pipeline.translate.pace import DEVICE, Pace
 
         if arithmetic.threads is not None:
             torch.set_num_threads(arithmetic.threads)
@@ -178,7 +177,7 @@ class Translate:
             arithmetic.device, kind=config.kind, precision=arithmetic.precision, trunk=arithmetic.trunk
         )  # raises where the machine is another than that which the output began on, and lacks a form
         self.translator = Translator.of(loaded.generator(chosen), config, arithmetic)
-        self.pace = Pace(arithmetic, figures)
+        self.pace, self.device = Pace(arithmetic, figures, config.flop), DEVICE
         self.judges: Judges | None = None
         if judged.scores:
             self.judges = Judges(bundle, loaded, chosen, judged.scores, arithmetic, judged.agreement_model)
@@ -189,10 +188,10 @@ class Translate:
         shapes = [gives.shape(*frame.shape[:2]) for frame in frames]
         made = Frames(sum(int(np.prod(shape)) for shape in shapes) * gives.dtype.itemsize)
         places = [made.place(shape, gives.dtype) for shape in shapes]
-        began_s = time.monotonic()
-        translated, faults = self.translator(frames, into=places)
-        self.pace.note([frame.shape[:2] for frame in frames], time.monotonic() - began_s)
-        scores = self.judges(frames, translated) if self.judges else {}
+        with self.pace.of([frame.shape[:2] for frame in frames]):
+            translated, faults = self.translator(frames, into=places)
+        with self.device.running():
+            scores = self.judges(frames, translated) if self.judges else {}
         batch = _scored(made.of(batch), scores)
         batch = _without(batch, {i: ("failed", fault) for i, fault in faults.items()}, "translate")
         return _kept(batch, self.keep_if, list(scores)) if self.keep_if else batch

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from pipeline.cluster import hardware, host
+from pipeline.models.measuring import DenseProduct
 
 log = logging.getLogger("transdomain")
 
@@ -40,7 +41,6 @@ START_S = {
 WORKERS = 0.9
 """Ratio of several training workers of one thread to one worker with as many threads, at least."""
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
 _CALLS = 5
@@ -71,21 +71,19 @@ class MachineLimits:
     """Measurements on operands that are made once, so that each takes a few calls. fp32 is torch's default."""
 
     def __init__(self, device: str, precisions: tuple[str, ...]) -> None:
-        side = _SIDE[device]
-        self.operands = {p: torch.randn(2, side, side, dtype=_DTYPES[p], device=device) for p in precisions}
-        self.flop = 2 * side**3
+        self.products = {p: DenseProduct(device, p, _SIDE[device]) for p in precisions}
         self.source = torch.zeros(_COPIED_BYTES[device], dtype=torch.uint8, device=device)
         self.target = torch.ones_like(self.source)
         self.cuda = device == "cuda"
 
     def matmul_flops(self, precision: str) -> float:
         """Return the FLOP/s of a square product."""
-        left, right = self.operands[precision]
-        return self.flop / self._seconds(lambda: torch.mm(left, right))
+        product = self.products[precision]
+        return product.flop / self._seconds(product)
 
     def measurements(self) -> dict[str, Callable[[], float]]:
         """Return `matmul_flops` of each precision, to be measured in turn with others."""
-        return {precision: functools.partial(self.matmul_flops, precision) for precision in self.operands}
+        return {precision: functools.partial(self.matmul_flops, precision) for precision in self.products}
 
     def copy_bytes(self) -> float:
         """Return the bytes/s of a copy, both read and written ones counted."""

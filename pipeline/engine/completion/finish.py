@@ -36,11 +36,15 @@ DETERMINISTIC_COLUMNS = (
 )  # fmt: skip
 """Columns of the manifest that are the same however often the job was killed."""
 
+_USED = ("device_s", "flop")
+"""Columns with what a unit took of a device; null where none computed, and for units of earlier versions."""
 _TEXT_COLUMNS = {"unit", "data", "data_sha256", "quarantine", "quarantine_sha256"}
 _MANIFEST = pa.schema(
     [(name, pa.string() if name in _TEXT_COLUMNS else pa.int64()) for name in DETERMINISTIC_COLUMNS]
     + [("host", pa.string()), ("started", pa.float64()), ("ended", pa.float64())]
+    + [(name, pa.float64()) for name in _USED]
 )
+_OLDER_MANIFEST = pa.schema([field for field in _MANIFEST if field.name not in _USED])
 
 
 def read_commits(output: Output, segments: Sequence[Segment], units: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -114,6 +118,9 @@ def read_manifest(data: bytes) -> pa.Table | None:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError):
         return None
+    if table.schema.equals(_OLDER_MANIFEST):
+        for name in _USED:
+            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
     return table if table.schema.equals(_MANIFEST) else None
 
 
@@ -131,7 +138,8 @@ def _manifest_row(record: Mapping[str, Any]) -> dict[str, Any]:
         published = record[name] or {}
         row |= {name: published.get("name"), f"{name}_size": published.get("size")}
         row[f"{name}_sha256"] = published.get("sha256")
-    return row | {k: record["attempt"][k] for k in ("host", "started", "ended")}
+    attempt = record["attempt"]
+    return row | {k: attempt[k] for k in ("host", "started", "ended")} | {k: attempt.get(k) for k in _USED}
 
 
 def totals(manifest: pa.Table) -> Totals:

@@ -14,6 +14,7 @@ from pipeline.engine.publishing.steps import Receipt
 from pipeline.engine.records.layout import Output, unit_ids
 from pipeline.engine.records.units import Segment
 from pipeline.stores.mark import Totals
+from pipeline.usage import NOTHING
 
 
 class Tally:
@@ -41,6 +42,8 @@ class Tally:
         units = [unit for segment in segments for unit in unit_ids(segment) if unit in committed]
         self._skipped_are_judged = skipped_are_judged
         self._inputs = self._quarantined = self._skipped = 0
+        self.done, self.usage = 0, NOTHING
+        """Units that this run has made, and what was used for them and for those that failed."""
         self._stopped = Event()
         self._thread = ThreadPoolExecutor(1)
         self._before: Future[tuple[pa.Table, Totals]] = self._thread.submit(self._read, segments, units)
@@ -52,6 +55,7 @@ class Tally:
 
     def count(self, receipt: Receipt) -> None:
         """Add the result of one unit."""
+        self.done, self.usage = self.done + (receipt.status == "done"), self.usage.plus(receipt.usage)
         self._inputs += receipt.inputs
         self._quarantined += receipt.quarantined
         self._skipped += receipt.skipped

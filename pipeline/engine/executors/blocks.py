@@ -15,6 +15,7 @@ from pipeline.engine.publishing.steps import InFlight, Receipt, Task
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.stores.tables.ranges import Range
+from pipeline.usage import Usage
 
 _PER_BATCH = pa.large_list(pa.large_binary())
 
@@ -25,6 +26,7 @@ _BLOCK = pa.schema(
         ("payload", _PER_BATCH),
         ("pixels", _PER_BATCH),
         ("receipt", pa.string()),
+        ("usage", pa.string()),
     ]
 )
 
@@ -39,14 +41,16 @@ def to_block(item: InFlight | Receipt) -> pa.Table:
     Decoded images stand beside it; those of a single batch are not copied.
     """
     payload = pixels = pa.nulls(1, _PER_BATCH)
-    receipt = None
+    receipt, used = None, json.dumps(list(item.usage))
     if isinstance(item, Receipt):
         receipt = json.dumps(item._asdict() | {"task": list(item.task)})
     else:
         payload = _large_binaries([_serialise(batch, item.started) for batch in item.batches])
         pixels = _large_binaries([batch.pixels for batch in item.batches])
     task = [pa.array([item.task.work]), pa.array([item.task.unit])]
-    return pa.Table.from_arrays([*task, payload, pixels, pa.array([receipt], pa.string())], schema=_BLOCK)
+    return pa.Table.from_arrays(
+        [*task, payload, pixels, *(pa.array([text], pa.string()) for text in (receipt, used))], schema=_BLOCK
+    )
 
 
 def from_block(table: pa.Table) -> Task | InFlight | Receipt:
@@ -59,7 +63,8 @@ def from_block(table: pa.Table) -> Task | InFlight | Receipt:
         return decode_receipt(receipt)
     payloads, pixels = (table[name].chunk(0)[0].values for name in ("payload", "pixels"))
     found = [_batch(*each) for each in zip(payloads, pixels, strict=True)]
-    return InFlight(task, tuple(batch for batch, _ in found), found[0][1])
+    used = Usage(*json.loads(table["usage"][0].as_py()))
+    return InFlight(task, tuple(batch for batch, _ in found), found[0][1], used)
 
 
 def _batch(payload: pa.Scalar, pixels: pa.Scalar) -> tuple[Batch, float]:
@@ -114,4 +119,4 @@ def _large_binary(buffer: pa.Buffer | None) -> pa.LargeBinaryArray:
 def decode_receipt(text: str) -> Receipt:
     """Return the receipt in the column `receipt` of a block."""
     fields = json.loads(text)
-    return Receipt(**(fields | {"task": Task(*fields["task"])}))
+    return Receipt(**(fields | {"task": Task(*fields["task"]), "usage": Usage(*fields["usage"])}))

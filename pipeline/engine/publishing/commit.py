@@ -40,6 +40,7 @@ from pipeline.stores.forms.form import WritableForm
 from pipeline.stores.forms.parquet import Parquet
 from pipeline.stores.forms.shard import encode_shard
 from pipeline.stores.mark import FORMAT_VERSION
+from pipeline.usage import NOTHING, Usage
 
 QUARANTINE = Parquet()
 """Form of the objects with quarantined rows, whatever that of the others."""
@@ -69,11 +70,13 @@ class Sink:
     """Column whose images these files hold."""
 
 
-def publish(output: Output, sink: Sink, batch: Batch, fingerprint: str, started: float) -> Account:
+def publish(
+    output: Output, sink: Sink, batch: Batch, fingerprint: str, started: float, used: Usage = NOTHING
+) -> Account:
     """Publish a finished batch; return the unit's account: the batch's own, or the one that was there first.
 
-    `started` is when work on the unit began (seconds of time.time()). Raises ConflictError where a name is taken by
-    something else, StorageError where the store fails.
+    `started` is when work on the unit began (seconds of time.time()), and `used` what was used for it. Raises
+    ConflictError where a name is taken by something else, StorageError where the store fails.
     """
     mine = account_of(batch, fingerprint)
     failpoints.point("before data")
@@ -81,7 +84,7 @@ def publish(output: Output, sink: Sink, batch: Batch, fingerprint: str, started:
     failpoints.point("after data")
     quarantine = _publish_quarantine(output, account)
     failpoints.point("after quarantine")
-    _publish_commit(output, account, data, quarantine, started)
+    _publish_commit(output, account, data, quarantine, started, used)
     failpoints.point("after commit")
     return account
 
@@ -154,8 +157,9 @@ def _publish_quarantine(output: Output, account: Account) -> Published | None:
 
 
 def _publish_commit(
-    output: Output, account: Account, data: Published, quarantine: Published | None, started: float
+    output: Output, account: Account, data: Published, quarantine: Published | None, started: float, used: Usage
 ) -> None:
+    computed = {"device_s": used.device_s, "flop": used.flop} if used.device_s else {}
     record: dict[str, Any] = {
         "format": FORMAT_VERSION,
         "unit": account.unit,
@@ -164,7 +168,13 @@ def _publish_commit(
         "data": data._asdict(),
         "quarantine": quarantine._asdict() if quarantine else None,
         # all that may differ between attempts is here and nowhere else
-        "attempt": {"host": socket.gethostname(), "pid": os.getpid(), "started": started, "ended": time.time()},
+        "attempt": {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": started,
+            "ended": time.time(),
+            **computed,
+        },
     }
     url = output.commit(account.unit)
     if not storage.create(url, json.dumps(record, indent=1, sort_keys=True).encode()):

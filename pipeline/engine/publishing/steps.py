@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from pipeline import storage
+from pipeline import storage, usage
 from pipeline.cluster import watchdog
 from pipeline.engine.publishing.apart import Apart
 from pipeline.engine.publishing.commit import Sink, publish
@@ -28,6 +28,7 @@ from pipeline.engine.records.account import Account, Batch, Made, batches_of
 from pipeline.engine.records.layout import Output, load_unit, siblings
 from pipeline.engine.records.units import Unit
 from pipeline.errors import one_line
+from pipeline.usage import NOTHING, Usage
 
 log = logging.getLogger("transdomain")
 
@@ -94,6 +95,8 @@ class Receipt(NamedTuple):
     quarantined: int = 0
     skipped: int = 0
     error: str = ""
+    usage: Usage = NOTHING
+    """What the processes that worked on it have used for it, and for others of which no receipt says it."""
 
 
 class InFlight(NamedTuple):
@@ -104,6 +107,8 @@ class InFlight(NamedTuple):
     """One for the task's units together, or one for each."""
     started: float
     """Time when work on it began, in seconds of time.time()."""
+    usage: Usage = NOTHING
+    """What was used on the way to here."""
 
 
 Step = Callable[[Any], InFlight | Receipt]
@@ -144,6 +149,7 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
         task = item.task if isinstance(item, InFlight) else item
         work = workloads[task.work]
         stage = work.stages[index]
+        before = item.usage if isinstance(item, InFlight) else NOTHING
         try:
             with guard(task, stage) as carry:
                 given: Sequence[Unit] | Sequence[Batch]
@@ -152,7 +158,7 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
                 else:
                     units = _left(work, task)
                     if not units:
-                        return Receipt(task, "present")
+                        return Receipt(task, "present", usage=usage.take())
                     given, started, beside = units[:1], time.time(), units[1:]
                 if carry:
                     results = (carry(stage, each) for each in _one_by_one(given))
@@ -165,11 +171,14 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
                 if beside is not None:
                     results = (replace(batch, beside=beside) for batch in results)
                 if index + 1 < len(work.stages):
-                    return InFlight(task, tuple(results), started)
-                accounts = list(_published(work, results, started))  # one after the other, so that few are held
+                    batches = tuple(results)
+                    return InFlight(task, batches, started, before.plus(usage.take()))
+                each = before.part(len(given))
+                accounts = list(_published(work, results, started, each))  # one after the other, so that few are held
         except Exception as error:  # becomes the unit's receipt; the run fails at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
-            return Receipt(task, "failed", error=f"unit {task.unit}, {stage.name}: {one_line(error)}")
+            why = f"unit {task.unit}, {stage.name}: {one_line(error)}"
+            return Receipt(task, "failed", error=why, usage=before.plus(usage.take()))
         return Receipt(
             task,
             "done",
@@ -177,6 +186,7 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
             sum(account.ok for account in accounts),
             sum(len(account.quarantined) for account in accounts),
             sum(account.skipped for account in accounts),
+            usage=before.plus(usage.take()),
         )
 
     return step
@@ -204,11 +214,11 @@ def _one_by_one(given: Sequence[Unit] | Sequence[Batch]) -> Iterator[Unit | Batc
             yield from (replace(each, unit=unit, beside=()) for unit in (each.unit, *each.beside))
 
 
-def _published(work: Workload, batches: Iterator[Batch], started: float) -> Iterator[Account]:
-    """Publish each batch, and yield the accounts."""
+def _published(work: Workload, batches: Iterator[Batch], started: float, used: Usage) -> Iterator[Account]:
+    """Publish each batch, which has `used` so much, and yield the accounts."""
     for batch in batches:
         if batch.beside:
             raise RuntimeError(f"no stage has made a batch for {', '.join(unit.id for unit in batch.beside)}")
         with watchdog.patient():
-            account = publish(work.output, work.sink, batch, work.fingerprint, started)
+            account = publish(work.output, work.sink, batch, work.fingerprint, started, used)
         yield account

@@ -83,6 +83,10 @@ class Output:
     def retired(self, segment: int) -> str:
         return self.at(f"_transdomain/retired/{segment:06d}.json")
 
+    def files_size(self) -> int:
+        """Return the bytes of all files below data/, from one listing."""
+        return int(storage.list_files(self.at("data")).sizes.sum())
+
     def retired_segments(self) -> set[int]:
         """Return the numbers of the segments whose data was deleted, from one listing."""
         entries = storage.list_files(self.at("_transdomain/retired"), ".json")

@@ -68,6 +68,8 @@ class Segment:
     """Name of a slot; empty where the segments of an output have no names."""
     measured: Mapping[str, Any] = field(default_factory=dict)
     """Figures by which a part of the recipe was chosen."""
+    expected: Mapping[str, Any] = field(default_factory=dict)
+    """What its units were expected to take; empty where nobody asked."""
 
 
 def unit_id(segment: int, number: int) -> str:
@@ -206,6 +208,7 @@ def encode_segment(
     sources: Mapping[str, PlannedSource],
     measured: Mapping[str, Any] = MappingProxyType({}),
     label: str = "",
+    expected: Mapping[str, Any] = MappingProxyType({}),
 ) -> bytes:
     """Encode a segment as a Parquet file: one row per unit; recipe, sources and counts in the footer.
 
@@ -223,6 +226,7 @@ def encode_segment(
         "recipe": recipe,
         "measured": dict(measured),
     }
+    head |= {"expected": dict(expected)} if expected else {}
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, PLAN_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for each in units:
@@ -282,6 +286,7 @@ def decode_segment(file: Any, source: str) -> Segment:
         sources={name: _source(fields) for name, fields in head["sources"].items()},
         label=head["label"],
         measured=head.get("measured", {}),  # older plans have none
+        expected=head.get("expected", {}),
     )
 
 

@@ -1,0 +1,91 @@
+"""What a run took in the end, by its manifest, beside what its plan expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.engine.estimate.amounts import Amounts, at_work_s, goodput, together
+from pipeline.engine.estimate.prices import NO_PRICES, Prices
+from pipeline.engine.records.layout import VERDICTS
+from pipeline.engine.records.units import Segment
+from pipeline.usage import Usage
+
+_TRANSLATOR = re.compile(r"translator=([^/]+)/")
+
+
+class Counted(NamedTuple):
+    """What one run used, on all machines."""
+
+    units: int
+    """Units that it made."""
+    usage: Usage
+    prices: Prices = NO_PRICES
+
+
+class Came(NamedTuple):
+    """Expectation of the plan, and what came."""
+
+    expected: Amounts
+    was: Amounts
+    goodput: float | None
+    """Share of the devices' dense rate that went into the images; None where it is not known."""
+    dense: str
+    """Dense rate in words, or why the goodput is not known."""
+    units_counted: int | None
+    """Units of the run whose requests were counted; None where nobody counted."""
+
+
+def outcome(
+    segments: Sequence[Segment], manifest: pa.Table, counted: Counted | None, files_size: Callable[[], int]
+) -> Came | None:
+    """Return what the units of these segments took, by their rows of the manifest; None where no plan expected any.
+
+    Of labelled segments only the last is compared. `counted` are the requests of the run that ends; `files_size`
+    returns the bytes of all files of an output whose rows are files.
+    """
+    compared = [s for s in segments if s.expected and (not s.label or s is segments[-1])]
+    if not compared or not all(s.expected for s in segments[-1:]):
+        return None
+    numbers = pc.list_element(pc.split_pattern(manifest["unit"], "-"), 0)
+    rows = manifest.filter(pc.is_in(numbers, pa.array([f"{s.number:06d}" for s in compared])))
+    planned = together([Amounts.of(s.expected) for s in compared])
+    has_files = pc.any(pc.starts_with(rows["data"], VERDICTS)).as_py()
+    computed = pc.sum(rows["device_s"]).as_py()
+    was = Amounts(
+        images=planned.images,
+        units=len(rows),
+        bytes_in=planned.bytes_in,
+        bytes_out=(pc.sum(rows["data_size"]).as_py() or 0) + (files_size() if has_files else 0),
+        device_s=computed,
+        devices=planned.devices,
+        wall_s=at_work_s(zip(rows["started"].to_pylist(), rows["ended"].to_pylist(), strict=True)),
+        put=counted.usage.put if counted else None,
+        get=counted.usage.get if counted else None,
+    )
+    ideal_s, dense = _ideal_s(compared, rows)
+    return Came(planned, was, goodput(ideal_s, was), dense, counted.units if counted else None)
+
+
+def _ideal_s(segments: Sequence[Segment], rows: pa.Table) -> tuple[float | None, str]:
+    """Return the seconds that the images' arithmetic takes at the dense rate, and that rate or why it is not known."""
+    of_segment = {segment.number: segment for segment in segments}
+    ideal_s, rates = 0.0, dict[float, str]()
+    for row in rows.select(["unit", "data", "device_s", "flop"]).to_pylist():
+        if not row["device_s"]:
+            continue  # nothing was translated, or no image of it was wanted
+        if not row["flop"]:
+            return None, "a program does not say its arithmetic"
+        segment, name = of_segment[int(row["unit"].split("-")[0])], _TRANSLATOR.search(row["data"])
+        measured = segment.measured.get(name[1], {}) if name else segment.measured
+        if not (rate := measured.get("dense_rate", 0.0)):
+            return None, "the dense rate was not measured"
+        ideal_s += row["flop"] / rate
+        rates[rate] = f"{rate / 1e12:.3g} TFLOP/s"
+    if not rates:
+        return None, "no device computed"
+    return ideal_s, " and ".join(rates.values())

@@ -1,0 +1,66 @@
+"""Requests that a run makes at an S3 server; docs/performance.md has the same table, and tests hold both to it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+PER_LISTING = 1000
+"""Names that one request lists."""
+
+
+class Each(NamedTuple):
+    """Requests for one of a kind: those at the output's server that write or list, and those that read."""
+
+    put: int = 0
+    get: int = 0
+    get_input: int = 0
+    """Requests that read at the input's server."""
+
+
+RUN = Each(put=24, get=27, get_input=8)
+"""Run, however small: proofs, plan, manifest, report and cards, and what they show."""
+RUN_OF_FILES = Each(get_input=32)
+"""More of a run whose images are files: the sizes of some, and those that the report shows."""
+SHARD = Each(get_input=2)
+"""New source shard: its footer, twice, since that has no checksum."""
+SHARD_KEYS = Each(get_input=4)
+"""New source shard with a column of keys, which are compared."""
+UNIT = Each(put=3, get=2)
+"""Unit: data and commit, after a look whether it is done, which S3 answers with a listing; the commit at the end."""
+UNIT_KEYS = Each(get=4)
+"""Unit whose keys are compared at the end."""
+UNIT_OF_SHARDS = Each(get_input=2)
+"""Unit whose rows are in a shard."""
+FILE = Each(get_input=2)
+"""Image that is a file of a folder."""
+FILE_WRITTEN = Each(put=1)
+"""Image that becomes a file of a folder."""
+
+
+class Requests(NamedTuple):
+    """Numbers of requests: those that write or list, and those that read."""
+
+    put: int
+    get: int
+
+
+def expected_requests(
+    *, units: int, images: int, shards: int, files: bool, files_written: bool, keys: bool, reads_s3: bool,
+    writes_s3: bool
+) -> Requests:  # fmt: skip
+    """Return the requests of a run over so many `images` in so many `units` of new `shards`.
+
+    `files` says that the images are files of a folder, `files_written` that the translations become such, `keys` that
+    keys have to be compared. Requests are made where the input (`reads_s3`), or the output (`writes_s3`), is on S3.
+    """
+    of_kinds = [(RUN, 1), (UNIT, units)]
+    of_kinds += [(UNIT_KEYS, units)] if keys else []
+    if files:
+        of_kinds += [(RUN_OF_FILES, 1), (FILE, images)]
+    else:
+        of_kinds += [(UNIT_OF_SHARDS, units), (SHARD, shards)]
+        of_kinds += [(SHARD_KEYS, shards)] if keys else []
+    of_kinds += [(FILE_WRITTEN, images)] if files_written else []
+    put, get, get_input = (sum(each[i] * count for each, count in of_kinds) for i in range(3))
+    listed = (images if files else shards) // PER_LISTING
+    return Requests(put * writes_s3 + listed * reads_s3, get * writes_s3 + get_input * reads_s3)
