@@ -262,7 +262,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
         if over and budget.on_budget == "stop":
             raise BudgetExceededError(_over_budget(total.quarantined, seen, output))
         _call_complete(job, segments, manifest, tally)
-        came = outcome(own, manifest, _counted(job, tally), output.files_size)
+        came = outcome(own, manifest, functools.partial(_counted, job, tally), output.files_size)
     if over:
         raise BudgetExceededError(
             f"{output.url} is finished, with {total.quarantined} of {seen} images quarantined: more than the error "

@@ -124,7 +124,7 @@ def output_report(
             *(("passed over", line) for line in passed_over(segments)),
         ],
         tables=[
-            *_outcome(outcome(segments, manifest, ran, output.files_size), ran.prices if ran else NO_PRICES),
+            *_outcome(outcome(segments, manifest, lambda: ran, output.files_size), ran.prices if ran else NO_PRICES),
             *([ranking.table] if ranking else []),
             *([Table(title=why, columns=["reason", "images"], rows=counted)] if counted else []),
         ],

@@ -101,7 +101,7 @@ def choose_arithmetic(
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
     if not recorded and options.dry_run and not options.sample:
         made, rate = _provisional(wanted), options.images_per_s
-        return made, _given(rate, made, generator, planned().sizes) if rate else Figures()
+        return made, _given(rate, made, generator, planned().sizes, wanted.actors or 1) if rate else Figures()
     if wanted.device == "cuda" and not elsewhere:
         _device(wanted)  # refused before anything is started
     if not recorded and is_small(generator, options, planned):
@@ -161,11 +161,11 @@ def _provisional(wanted: Wanted) -> Arithmetic:
     return _settled(wanted, "cpu" if wanted.device == "auto" else wanted.device, form)
 
 
-def _given(images_per_s: float, made: Arithmetic, generator: Generator, sizes: Sequence[Size]) -> Figures:
-    """Return figures by which images of these sizes, or of the training's, go through one device at this rate."""
+def _given(images_per_s: float, made: Arithmetic, generator: Generator, sizes: Sequence[Size], actors: int) -> Figures:
+    """Return figures by which images of these sizes, or of the training's, go through each device at this rate."""
     side = generator.training_size
     scale = side**2 / (ordinary_pixels(sizes) or side**2)
-    return Figures(machine=GIVEN, side=side, seconds={str(made.form): scale / images_per_s})
+    return Figures(machine=GIVEN, side=side, seconds={str(made.form): scale / images_per_s}, actors=actors)
 
 
 def _asks_for_all(options: TranslationOptions) -> bool:

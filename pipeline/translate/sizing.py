@@ -97,7 +97,8 @@ def costing_of(
 
 def _row_s(made: Arithmetic, figures: Figures, work: Work, share: float, pixels: float) -> float | None:
     """Return the seconds of a device for a planned row, of which a share is translated."""
-    seconds = figures.seconds_of(made.form, work.side**2 if work.side else pixels)
+    is_given = figures.machine == GIVEN  # for the sizes that there are
+    seconds = figures.seconds_of(made.form, work.pixels if is_given else work.side**2 if work.side else pixels)
     return None if seconds is None else seconds * share
 
 

@@ -41,12 +41,15 @@ class Came(NamedTuple):
 
 
 def outcome(
-    segments: Sequence[Segment], manifest: pa.Table, counted: Counted | None, files_size: Callable[[], int]
+    segments: Sequence[Segment],
+    manifest: pa.Table,
+    count: Callable[[], Counted | None],
+    files_size: Callable[[], int],
 ) -> Came | None:
     """Return what the units of these segments took, by their rows of the manifest; None where no plan expected any.
 
-    Of labelled segments only the last is compared. `counted` are the requests of the run that ends; `files_size`
-    returns the bytes of all files of an output whose rows are files.
+    Of labelled segments only the last is compared. `count` returns what the run that ends has used; `files_size` the
+    bytes of all files of an output whose rows are files.
     """
     compared = [s for s in segments if s.expected and (not s.label or s is segments[-1])]
     if not compared or not all(s.expected for s in segments[-1:]):
@@ -55,13 +58,14 @@ def outcome(
     rows = manifest.filter(pc.is_in(numbers, pa.array([f"{s.number:06d}" for s in compared])))
     planned = together([Amounts.of(s.expected) for s in compared])
     has_files = pc.any(pc.starts_with(rows["data"], VERDICTS)).as_py()
-    computed = pc.sum(rows["device_s"]).as_py()
+    written = (pc.sum(rows["data_size"]).as_py() or 0) + (files_size() if has_files else 0)
+    counted = count()  # last, so that the listing is among them
     was = Amounts(
         images=planned.images,
         units=len(rows),
         bytes_in=planned.bytes_in,
-        bytes_out=(pc.sum(rows["data_size"]).as_py() or 0) + (files_size() if has_files else 0),
-        device_s=computed,
+        bytes_out=written,
+        device_s=pc.sum(rows["device_s"]).as_py(),
         devices=planned.devices,
         wall_s=at_work_s(zip(rows["started"].to_pylist(), rows["ended"].to_pylist(), strict=True)),
         put=counted.usage.put if counted else None,

@@ -17,10 +17,14 @@ class Each(NamedTuple):
     """Requests that read at the input's server."""
 
 
-RUN = Each(put=24, get=27, get_input=8)
-"""Run, however small: proofs, plan, manifest, report and cards, and what they show."""
-RUN_OF_FILES = Each(get_input=32)
-"""More of a run whose images are files: the sizes of some, and those that the report shows."""
+RUN = Each(put=24, get=19, get_input=4)
+"""Run, however small: proofs, plan, manifest, report and cards."""
+RUN_OF_FILES = Each(get_input=12)
+"""More of a run whose images are files: the sizes of some."""
+SHEET = Each(get=8, get_input=2)
+"""Pictures in the report, which there are where the output is shards."""
+SHEET_OF_FILES = Each(get_input=22)
+"""More of these where the images are files."""
 SHARD = Each(get_input=2)
 """New source shard: its footer, twice, since that has no checksum."""
 SHARD_KEYS = Each(get_input=4)
@@ -60,7 +64,10 @@ def expected_requests(
     else:
         of_kinds += [(UNIT_OF_SHARDS, units), (SHARD, shards)]
         of_kinds += [(SHARD_KEYS, shards)] if keys else []
-    of_kinds += [(FILE_WRITTEN, images)] if files_written else []
+    if files_written:
+        of_kinds.append((FILE_WRITTEN, images))
+    else:
+        of_kinds += [(SHEET, 1), *([(SHEET_OF_FILES, 1)] if files else [])]
     put, get, get_input = (sum(each[i] * count for each, count in of_kinds) for i in range(3))
     listed = (images if files else shards) // PER_LISTING
     return Requests(put * writes_s3 + listed * reads_s3, get * writes_s3 + get_input * reads_s3)
