@@ -14,8 +14,8 @@ import yaml
 from jobs import augment, pack, translate, verify
 from pipeline import failpoints, images, storage
 from pipeline.engine.completion import finish
-from pipeline.engine.estimate.forecast import Forecast
 from pipeline.engine.records.layout import Output, load_segments
+from pipeline.engine.records.limits import Limits
 from pipeline.engine.run import plan_only
 from pipeline.errors import UserError
 from pipeline.stores.tables.schema import image_array
@@ -29,6 +29,8 @@ from tests.proxy import Proxy
 
 CLOSE = 0.15
 """Share by which a forecast may be off."""
+BUSY = 2.0
+"""Factor by which device time may be off: other work takes the cores at one moment and not at another."""
 
 
 def write_mixed(url: str, count: int, *, side: int = 32) -> str:
@@ -54,13 +56,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(source: str, output: str, bundle: str, *options: str) -> int:
     arguments = ["--input", source, "--output", output, "--bundle", bundle, "--local", "--limits.rows", "9"]
     return translate.main([*arguments, *options])
-
-
-def forecast(job_of: TranslateConfig) -> Forecast:
-    """Return what a dry run prints."""
-    job = translate_job(job_of)
-    (planned,) = plan_only([job])
-    return job.forecast(planned.piles, looks=True)
 
 
 def manifest(output: str) -> pa.Table:
@@ -263,10 +258,11 @@ def proxy(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         yield between
 
 
-def write_shards(url: str, count: int, shards: int) -> str:
+def write_shards(url: str, count: int, shards: int, *, side: int = 24) -> str:
     for number in range(shards):
         keys = [f"{number}-{i}" for i in range(count // shards)]
-        data = [images.encode(corpus.picture(i), images.Encoding()) for i in range(len(keys))]
+        sizes = [(side, side + 16 * ((number + i) % 3)) for i in range(len(keys))]
+        data = [images.encode(corpus.picture(i, *size), images.Encoding()) for i, size in enumerate(sizes)]
         buffer = pa.BufferOutputStream()
         pq.write_table(pa.table({"key": keys, "image": image_array(data, keys)}), buffer)
         storage.replace(f"{url}/{number:03d}.parquet", buffer.getvalue().to_pybytes())
@@ -300,3 +296,44 @@ def test_requests_come_as_forecast_and_are_counted_as_the_server_counts_them(
         said = re.search(rf"requests: {kind} +\d+ +(\d+)\s", last)
         assert said
         assert int(said[1]) == count
+
+
+@pytest.mark.long
+def test_two_thousand_images_come_as_forecast(
+    s3_server: str, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = f"s3://{seaweed.BUCKET}/{tmp_path.name}"
+    source, options = (
+        write_shards(f"{prefix}/in", 2000, 8, side=64),
+        ("--limits.rows", "64", "--sample", "128", *PRICES),
+    )
+    assert run(source, f"{prefix}/out", bundle, "--dry_run", *options) == 0
+    assert storage.list_files(f"{prefix}/out").names.to_pylist() == []
+    said = capsys.readouterr().out
+    job = translate_job(
+        TranslateConfig(
+            input=source,
+            output=f"{prefix}/out",
+            bundle=bundle,
+            local=True,
+            dry_run=True,
+            sample=128,
+            limits=Limits(rows=64),
+        )
+    )
+    (planned,) = plan_only([job])
+    found = job.forecast(planned.piles, looks=True).expected.amounts
+    assert run(source, f"{prefix}/out", bundle, *options[:2]) == 0
+    last, made = capsys.readouterr().out, manifest(f"{prefix}/out")
+    with capsys.disabled():
+        print(f"\n{said}\n{last}")
+    counted = {
+        name: int(re.search(rf"requests: {kind} +[\d,]+ +([\d,]+)\s", last)[1].replace(",", ""))  # type: ignore[index]
+        for name, kind in (("put", "write or list"), ("get", "read"))
+    }
+    assert found.units == len(made)
+    assert found.bytes_out == pytest.approx(written(f"{prefix}/out"), rel=CLOSE)
+    assert found.put == pytest.approx(counted["put"], rel=CLOSE)
+    assert found.get == pytest.approx(counted["get"], rel=CLOSE)
+    device_s = sum(made["device_s"].to_pylist())
+    assert device_s / BUSY < (found.device_s or 0.0) < device_s * BUSY
