@@ -46,7 +46,7 @@ from pipeline.translate.job import (
     stages,
     stall_s,
 )
-from pipeline.translate.sizing import Work, fitted_limits
+from pipeline.translate.sizing import Work, costing_of, fitted_limits
 from pipeline.translate.stages import Encode
 from pipeline.translate.streaming import Stream
 from pipeline.translate.taking_apart import aparts
@@ -83,6 +83,7 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
     planned = _planned(config, models, judged, Work(source, column, None, lambda: source.rows), output, compute)
     chains = {name: [each.link for each in of] for name, of in planned.items()}
     everything = [each for of in planned.values() for each in of]
+    measured = [(each.link.arithmetic, each.link.figures, each.work) for each in everything]
     entries = {name: _entry(of) | ({"score": scored[name]} if scored[name] else {}) for name, of in planned.items()}
     recipe = entries.get("", {"translators": entries}) | settings_of(config, column) | geometry.record()
     recipe |= {"keep_if": config.keep_if} if config.keep_if else {}
@@ -136,7 +137,7 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
         limits=functools.partial(
             fitted_limits,
             replace(config, limits=limits),
-            [(each.link.arithmetic, each.link.figures, each.work) for each in everything],
+            measured,
             in_one_pass=len(models),
         ),
         workloads=[workload],
@@ -144,6 +145,7 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
         skipped_are_judged=True,  # no other rows are skipped here
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {_in_words(models)}", [source], output, input_column=column),
+        costing=costing_of(config, column, measured, [1.0], compute, in_one_pass=len(models)),
     )
 
 

@@ -71,19 +71,24 @@ def costing_of(
     models: Sequence[tuple[Arithmetic, Figures, Work]],
     shares: Sequence[float],
     compute: Callable[..., Any],
+    *,
+    in_one_pass: int = 0,
 ) -> Costing:
     """Return what is known of the cost of translations of `column` by these models.
 
-    `shares` are those of the images that each work wants; works after those of the models translate nothing.
+    `shares` are those of the images that each work wants; works after those of the models translate nothing. Where one
+    work makes so many translations of each image `in_one_pass`, it takes the time of all models.
     """
-    resources, by_model = options.resources, list(zip(models, shares, strict=False))
+    resources = options.resources
+    of_works = [functools.partial(_row_s, [model], share) for model, share in zip(models, shares, strict=False)]
+    if in_one_pass:
+        of_works = [functools.partial(_row_s, models, 1 / in_one_pass)]
     measured = [figures for _, figures, _ in models if figures.seconds]
     actors = max((figures.actors for figures in measured), default=None)
     is_given = any(figures.machine == GIVEN for figures in measured)
     return Costing(
         column=column,
-        image_s=[functools.partial(_row_s, *model, share) for model, share in by_model]
-        + [lambda pixels: 0.0] * (len(shares) - len(models)),
+        image_s=[*of_works, *[lambda pixels: 0.0] * (len(shares) - len(of_works))],
         basis="at the given rate" if is_given else "at the measured speed of the model",
         pixels=lambda: next((work.pixels for _, _, work in models), None),
         devices=1 if options.local else resources.max_actors or resources.actors or (None if is_given else actors),
@@ -95,11 +100,16 @@ def costing_of(
     )
 
 
-def _row_s(made: Arithmetic, figures: Figures, work: Work, share: float, pixels: float) -> float | None:
-    """Return the seconds of a device for a planned row, of which a share is translated."""
-    is_given = figures.machine == GIVEN  # for the sizes that there are
-    seconds = figures.seconds_of(made.form, work.pixels if is_given else work.side**2 if work.side else pixels)
-    return None if seconds is None else seconds * share
+def _row_s(models: Sequence[tuple[Arithmetic, Figures, Work]], share: float, pixels: float) -> float | None:
+    """Return the seconds of a device for a planned row, which takes this share of the models' time for an image."""
+    total = 0.0
+    for made, figures, work in models:
+        is_given = figures.machine == GIVEN  # for the sizes that there are
+        seconds = figures.seconds_of(made.form, work.pixels if is_given else work.side**2 if work.side else pixels)
+        if seconds is None:
+            return None
+        total += seconds
+    return total * share
 
 
 def fitted_limits(

@@ -117,7 +117,7 @@ def test_a_rate_that_would_do_nothing_is_refused(
 @pytest.mark.parametrize(("option", "value"), [("sample", 0), ("images_per_s", 0.0)])
 def test_impossible_values_are_refused(source: str, bundle: str, option: str, value: float) -> None:
     with pytest.raises(UserError, match=f"{option} is {value}"):
-        TranslateConfig(input=source, output="out", bundle=bundle, dry_run=True, **{option: value})  # type: ignore[arg-type]
+        TranslateConfig(input=source, output="out", bundle=(bundle,), dry_run=True, **{option: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("form", ["parquet", "folder"])
@@ -225,6 +225,20 @@ def test_a_slot_of_several_translators_is_forecast(
     assert re.search(r"units +\d+ +\d+\n", capsys.readouterr().out)
 
 
+def test_several_translators_in_one_pass_are_forecast(
+    source: str, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arithmetic, "_SMALL_FLOP", 0.0)
+    output, other = str(tmp_path / "out"), corpus.write_bundle(str(tmp_path / "other"), width=6)
+    assert run(source, output, bundle, "--bundle", bundle, other, "--sample", "24") == 0
+    (segment,) = load_segments(Output(output))
+    assert segment.expected["units"] == segment.units == len(manifest(output))
+    assert segment.expected["images"] == 45
+    assert segment.expected["bytes_out"] == pytest.approx(written(output), rel=CLOSE)
+    assert sum(manifest(output)["device_s"].to_pylist()) > 0
+    assert re.search(r"goodput +[\d.]+% +of [\d.]+ TFLOP/s", capsys.readouterr().out)
+
+
 def test_a_job_without_a_forecast_has_none(source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pack.main(["--input", source, "--output", str(tmp_path / "out"), "--local"]) == 0
     assert load_segments(Output(str(tmp_path / "out")))[0].expected == {}
@@ -314,7 +328,7 @@ def test_two_thousand_images_come_as_forecast(
         TranslateConfig(
             input=source,
             output=f"{prefix}/out",
-            bundle=bundle,
+            bundle=(bundle,),
             local=True,
             dry_run=True,
             sample=128,

@@ -84,14 +84,15 @@ def forecast(
     With `looks`, the headers of some images are read for their formats and sizes. Images are tried out where
     `costing.sample` says so, which takes as long as they take. Raises what a stage raises for them.
     """
-    of_work = [[pile for pile in piles if pile.part.rpartition("/")[2] == work.part] for work in workloads]
-    inputs = of_work[0]  # each part has all of them
+    of_work = [[pile for pile in piles if pile.part.rpartition("/")[2] in work.parts] for work in workloads]
+    first = [[pile for pile in each if pile.part == each[0].part] for each in of_work]  # each part has all inputs
+    inputs = max(first, key=lambda each: sum(pile.rows for pile in each))
     images, files = sum(pile.rows for pile in inputs), form_named(reading.sources[0].form).names_are_keys
     looked = look([unit for pile in inputs for unit in pile.drawn], costing.column, images) if looks else None
     devices, sampled = costing.devices or 1, list[Sampled]()
     if costing.sample and images:
         run = 1 if files else _RUN
-        drawn = [draw_rows([u for pile in each for u in pile.drawn], costing.sample, run=run) for each in of_work]
+        drawn = [draw_rows([u for pile in each for u in pile.drawn], costing.sample, run=run) for each in first]
         function = functools.partial(try_out, workloads, drawn)
         there, sampled = costing.compute(function, **costing.where)
         devices = costing.devices or there

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -85,11 +85,20 @@ def _ideal_s(segments: Sequence[Segment], rows: pa.Table) -> tuple[float | None,
         if not row["flop"]:
             return None, "a program does not say its arithmetic"
         segment, name = of_segment[int(row["unit"].split("-")[0])], _TRANSLATOR.search(row["data"])
-        measured = segment.measured.get(name[1], {}) if name else segment.measured
-        if not (rate := measured.get("dense_rate", 0.0)):
+        measured = _figures(segment.measured, name[1] if name else "")
+        if len(measured) > 1:
+            return None, "not told apart for the models of a chain"
+        if not measured or not (rate := measured[0].get("dense_rate", 0.0)):
             return None, "the dense rate was not measured"
         ideal_s += row["flop"] / rate
         rates[rate] = f"{rate / 1e12:.3g} TFLOP/s"
     if not rates:
         return None, "no device computed"
     return ideal_s, " and ".join(rates.values())
+
+
+def _figures(measured: Mapping[str, Any], translator: str) -> list[Mapping[str, Any]]:
+    """Return the figures of the models of a translator: of one, or of those of a chain that were measured."""
+    if "seconds" in measured:  # those of the only model
+        return [measured]
+    return [each for name, each in measured.items() if not translator or name.partition(" ")[0] == translator]

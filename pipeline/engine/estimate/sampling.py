@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline import usage
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Workload
-from pipeline.engine.records.account import FOOTER_KEY, Batch, account_of, encode_account
+from pipeline.engine.records.account import FOOTER_KEY, Batch, account_of, batches_of, encode_account
 from pipeline.engine.records.units import Unit
 from pipeline.stores.tables.ranges import Range, first_rows
 
@@ -41,7 +42,8 @@ class Sampled(NamedTuple):
 def try_out(workloads: Sequence[Workload], ranges: Sequence[Sequence[Range]], actors: int) -> tuple[int, list[Sampled]]:
     """Carry the rows of each work's `ranges` through its stages, in this process; write nothing.
 
-    Returns `actors` as it was given, and what the rows of each work took. Raises what a stage raises.
+    Returns `actors` as it was given, and what the rows of each work took; a row counts once for each part that the work
+    makes. Raises what a stage raises.
     """
     return actors, [_carried(work, each) for work, each in zip(workloads, ranges, strict=True)]
 
@@ -49,17 +51,18 @@ def try_out(workloads: Sequence[Workload], ranges: Sequence[Sequence[Range]], ac
 def _carried(work: Workload, ranges: Sequence[Range]) -> Sampled:
     stages = [stage.make() for stage in work.stages]
 
-    def carry(rows: Sequence[Range]) -> Batch:
-        item: Any = Unit("000000-000000", tuple(rows), work.part)
-        for stage in stages:
-            item = stage(item)
-        batch: Batch = item
-        return batch
+    def carry(rows: Sequence[Range]) -> list[Batch]:
+        """Return a batch for each part."""
+        units = [Unit(f"000000-{i:06d}", tuple(rows), part) for i, part in enumerate(work.parts)]
+        batches = [replace(batch, beside=tuple(units[1:])) for batch in batches_of(stages[0](units[0]))]
+        for stage in stages[1:]:
+            batches = [made for batch in batches for made in batches_of(stage(batch))]
+        return batches
 
     of_stores = [[each for each in ranges if each.source == name] for name in {each.source: 0 for each in ranges}]
     carry(first_rows(of_stores[0], _WARM_ROWS))
     before, began_s = usage.take(), time.perf_counter()
-    batches = [carry(rows) for rows in of_stores]  # a unit is of one store
+    batches = [batch for rows in of_stores for batch in carry(rows)]  # a unit is of one store
     took_s, used = time.perf_counter() - began_s, usage.take()
     usage.note(before.plus(used))  # what it used stays used
     accounts = [account_of(batch, work.fingerprint) for batch in batches]
