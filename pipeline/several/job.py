@@ -145,7 +145,9 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
         skipped_are_judged=True,  # no other rows are skipped here
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {_in_words(models)}", [source], output, input_column=column),
-        costing=costing_of(config, column, measured, [1.0], compute, in_one_pass=len(models)),
+        costing=costing_of(
+            config, column, measured, [1.0], compute, in_one_pass=len(models), scored=any(scored.values())
+        ),
     )
 
 

@@ -87,10 +87,25 @@ def choose_arithmetic(
     measured. Otherwise the forms that are not excluded by what the user asks for are timed by `compute`; a single one,
     too, unless the user gives the rows of a unit, which would else be cut by its rate. The fastest is then compiled for
     the sizes where that pays for the images that are planned. Nothing is measured for a few small images, which take
-    less time than that, and in a dry run that translates no sample; it takes the rate that the user gives.
+    less time than that, and in a dry run that translates no sample. A rate that the user gives is taken for figures.
 
     Raises UserError where the device that is to compute lacks what is recorded or asked for.
     """
+    made, figures = _chosen(generator, options, recorded, compute, planned)
+    if options.images_per_s is not None:
+        actors = options.resources.max_actors or options.resources.actors or 1
+        figures = _given(options.images_per_s, made, generator, planned().sizes, actors)
+    return made, figures
+
+
+def _chosen(
+    generator: Generator,
+    options: TranslationOptions,
+    recorded: Mapping[str, Any],
+    compute: Compute,
+    planned: Callable[[], Planned],
+) -> tuple[Arithmetic, Figures]:
+    """Return arithmetic and figures as `choose_arithmetic` does, whatever rate is given."""
     if options.compile == "always" and recorded and not recorded.get("compiled"):
         raise UserError("it began without compiled code; leave out --compile always, or give another output")
     if isinstance(generator.config, Program):
@@ -100,8 +115,7 @@ def choose_arithmetic(
         # Only the cluster's own machines can tell whether they have it, and they do when they load the model.
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
     if not recorded and options.dry_run and not options.sample:
-        made, rate = _provisional(wanted), options.images_per_s
-        return made, _given(rate, made, generator, planned().sizes, wanted.actors or 1) if rate else Figures()
+        return _provisional(wanted), Figures()
     if wanted.device == "cuda" and not elsewhere:
         _device(wanted)  # refused before anything is started
     if not recorded and is_small(generator, options, planned):

@@ -98,7 +98,8 @@ class TranslationOptions:
     sample: int | None = None
     """Images that are translated before anything is planned, drawn at random, so that the plan knows bytes and time."""
     images_per_s: float | None = None
-    """Rate of one device for a dry run, in images of this input, where another machine is to compute."""
+    """Translations of this input's images that one device makes in a second, for a dry run of what another machine is
+    to compute."""
     prices: Prices = Prices()
     """Prices by which plan and report give the cost."""
 

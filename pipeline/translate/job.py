@@ -191,7 +191,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         skipped_are_judged=True,  # no other rows are skipped here
         set_aside_changed=config.on_changed == "set_aside",
         cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
-        costing=costing_of(config, column, [(arithmetic, figures, work)], [1.0], compute),
+        costing=costing_of(config, column, [(arithmetic, figures, work)], [1.0], compute, scored=bool(scored_by)),
     )
 
 

@@ -73,11 +73,13 @@ def costing_of(
     compute: Callable[..., Any],
     *,
     in_one_pass: int = 0,
+    scored: bool = False,
 ) -> Costing:
     """Return what is known of the cost of translations of `column` by these models.
 
     `shares` are those of the images that each work wants; works after those of the models translate nothing. Where one
-    work makes so many translations of each image `in_one_pass`, it takes the time of all models.
+    work makes so many translations of each image `in_one_pass`, it takes the time of all models. Scores (`scored`) take
+    time of the device that is known by a sample alone.
     """
     resources = options.resources
     of_works = [functools.partial(_row_s, [model], share) for model, share in zip(models, shares, strict=False)]
@@ -86,10 +88,11 @@ def costing_of(
     measured = [figures for _, figures, _ in models if figures.seconds]
     actors = max((figures.actors for figures in measured), default=None)
     is_given = any(figures.machine == GIVEN for figures in measured)
+    basis = "at the given rate" if is_given else "at the measured speed of the model"
     return Costing(
         column=column,
         image_s=[*of_works, *[lambda pixels: 0.0] * (len(shares) - len(of_works))],
-        basis="at the given rate" if is_given else "at the measured speed of the model",
+        basis=f"{basis}; scores come on top" if scored else basis,
         pixels=lambda: next((work.pixels for _, _, work in models), None),
         devices=1 if options.local else resources.max_actors or resources.actors or (None if is_given else actors),
         cores=1 if options.local else models[0][0].threads if models else None,

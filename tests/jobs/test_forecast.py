@@ -25,6 +25,7 @@ from pipeline.translate.job import translate_job
 from tests import corpus, seaweed
 from tests import proxy as faults
 from tests.jobs.test_one_output import end_at
+from tests.jobs.test_scores import write_cyclegan
 from tests.proxy import Proxy
 
 CLOSE = 0.15
@@ -106,6 +107,15 @@ def test_a_given_rate_decides_device_hours_and_units(
     assert re.search(r"cost: devices +0\.062\n", text)
 
 
+def test_scores_are_said_to_come_on_top_of_a_rate(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_cyclegan(str(tmp_path / "bundle"))
+    options = ("--dry_run", "--images_per_s", "0.5", "--score", "realism")
+    assert run(source, str(tmp_path / "out"), bundle, *options) == 0
+    assert re.search(r"device hours +0\.025 +at the given rate; scores come on top\n", capsys.readouterr().out)
+
+
 @pytest.mark.parametrize("options", [("--images_per_s", "1"), ("--dry_run", "--images_per_s", "1", "--sample", "2")])
 def test_a_rate_that_would_do_nothing_is_refused(
     source: str, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
@@ -185,6 +195,8 @@ def test_after_a_crash_the_rest_is_forecast_and_all_of_it_is_compared(
     capsys.readouterr()
     assert run(source, output, bundle, "--dry_run") == 0
     assert "\n1 units are left; the following is of those\n" in capsys.readouterr().out
+    assert run(source, output, bundle, "--dry_run", "--images_per_s", "0.5") == 0
+    assert re.search(r"device hours +0\.005 +at the given rate\n", capsys.readouterr().out)  # 9 images, 18 s
     assert run(source, output, bundle) == 0
     assert load_segments(Output(output))[0].expected == segment.expected
     assert re.search(r"units +5 +5\n", capsys.readouterr().out)
