@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from jobs.cli import DONE, run_job
 from jobs.ending import end
+from pipeline import storage
 from pipeline.storage.retry import preflight
-from pipeline.translate.config import TranslateConfig
+from pipeline.terminal import print_line
+from pipeline.translate.config import TranslateConfig, of_version
 
 
 def translate(config: TranslateConfig) -> int:
@@ -16,18 +18,28 @@ def translate(config: TranslateConfig) -> int:
     from pipeline.engine.job import Job
     from pipeline.several.job import several_job
     from pipeline.several.naming import is_single, wanted_models
+    from pipeline.stores.versions import WHOLE, current_root
     from pipeline.translate.job import translate_job
+    from pipeline.versions.making import begin, switch
 
-    wanted = wanted_models(config)
-    make = translate_job if is_single(wanted) else several_job
+    wanted, output = wanted_models(config), storage.absolute(config.output)
+    job_of = translate_job if is_single(wanted) else several_job
     bundles = list(dict.fromkeys(model.bundle for models in wanted.values() for model in models))
     with launch.Computing(config, [config.input, config.output, *bundles]) as compute:
 
+        def make(root: str, label: str, recipe_only: bool) -> Job:
+            return job_of(of_version(config, root, recipe_only), compute)
+
+        with preflight(config.input):
+            making = begin(output, "translate", [WHOLE], make, config.dry_run) if config.new_version else None
+
         def jobs() -> list[Job]:
             with preflight(config.input):
-                return [make(config, compute)]
+                return [making.job(WHOLE) if making else make(current_root(output), WHOLE, False)]
 
         launch.run_engine(jobs, config, reads=bundles)
+        if making and not config.dry_run:
+            print_line(switch(making))
     return DONE
 
 

@@ -18,9 +18,12 @@ POINTS = (
     "before manifest", "after manifest", "before success", "after success",
 )  # fmt: skip
 
+POINTS_OF_VERSIONS = ("before version", "after version", "before mark", "after mark", "after card")
+"""Failpoints that only the making of a new version reaches."""
+
 
 def point(name: str) -> None:
-    """Stop here where a test asks for it; `name` is one of POINTS."""
+    """Stop here where a test asks for it; `name` is one of POINTS, or of POINTS_OF_VERSIONS."""
     wanted = os.environ.get("TRANSDOMAIN_CRASH")
     if wanted is None or wanted.removeprefix("hold:") != name:
         return

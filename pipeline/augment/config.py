@@ -58,6 +58,9 @@ class _Augment:
     keep_slots: int | None = None
     """Number of newest finished slots to keep; the data of older ones is deleted. Their plans and records stay, so
     nothing is augmented twice."""
+    redo: tuple[str, ...] = ()
+    """Slots to make anew with these settings, from the same inputs: a new version beside the old one, which is read in
+    its place once it is whole. Old data stays until jobs.verify --keep_versions."""
     status: bool = False
     """Print the last slots and write nothing."""
 
@@ -68,7 +71,7 @@ class AugmentConfig(TranslationOptions, _Augment):
 
     COMMON = (  # what --help shows
         "sources", "output", "translators", "keep_originals", "labels", "schedule", "slot", "keep_slots",
-        "status", "size", "device", "batch", "local", "dry_run",
+        "redo", "status", "size", "device", "batch", "local", "dry_run",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -81,4 +84,6 @@ class AugmentConfig(TranslationOptions, _Augment):
                     raise UserError(f"{kind} {name!r}: a name has letters, digits, - and _ only")
         if ORIGINAL in self.translators:
             raise UserError(f"translator {ORIGINAL!r}: images that are not translated have this name; take another")
+        if self.redo and (self.slot or self.status):
+            raise UserError("--redo names the slots to make anew; leave out --slot and --status")
         check_range("keep_slots", self.keep_slots, least=1)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
-from pipeline import storage
 from pipeline.augment.config import Schedule
 from pipeline.engine.completion import finish
+from pipeline.engine.completion.giving_up import delete_given_up, record_given_up
+from pipeline.engine.records.card import publish_card
 from pipeline.engine.records.layout import Output, is_finished, load_segments, unit_heads, unit_ids
-from pipeline.engine.records.units import Segment, part_of
+from pipeline.engine.records.units import Segment
 from pipeline.errors import UserError
 from pipeline.report.content import Table
+from pipeline.stores import versions
 
 _FORMS: dict[Schedule, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
 
@@ -68,25 +69,31 @@ class SlotStatus:
     """Seconds from the start of the first finished unit to the end of the last."""
     retired: bool
     """True where its data was deleted."""
+    version: int = 1
+    """Version that is read; all numbers are of this one."""
 
     @property
     def state(self) -> str:
         """Return the state in a few words."""
         if self.done < self.units:
             return f"{self.done} of {self.units} units"
-        return "data deleted" if self.retired else "complete"
+        made = "data deleted" if self.retired else "complete"
+        return made if self.version == 1 else f"{made}, version {self.version}"
 
 
 def standings(output: Output, last: int) -> list[SlotStatus]:
     """Return the `last` slots and all unfinished ones, oldest first. Reads only their plans and commits."""
-    committed, retired = output.committed(), output.retired_segments()
+    committed, newest = output.committed(), versions.current(versions.marked(output.url))
     ordered = sorted(load_segments(output), key=lambda segment: _begins(segment.label))
     shown = {segment.number for segment in ordered[-last:]}
     segments = [s for s in ordered if s.number in shown or not is_finished(s, committed)]
-    return [_standing(output, segment, committed, segment.number in retired) for segment in segments]
+    return [_standing(output, segment, newest.get(segment.label, 1)) for segment in segments]
 
 
-def _standing(output: Output, segment: Segment, committed: set[str], retired: bool) -> SlotStatus:
+def _standing(first: Output, segment: Segment, version: int) -> SlotStatus:
+    output = Output(versions.root_of(first.url, version))
+    segment = next(each for each in load_segments(output) if each.label == segment.label)
+    committed, retired = output.committed(), segment.number in output.retired_segments()
     units = unit_heads(output, segment.number)
     done = [unit for unit in unit_ids(segment) if unit in committed]
     manifest = finish.manifest_table(finish.read_commits(output, [segment], done))
@@ -102,6 +109,7 @@ def _standing(output: Output, segment: Segment, committed: set[str], retired: bo
         done=total.units,
         seconds=pc.max(manifest["ended"]).as_py() - pc.min(manifest["started"]).as_py() if total.units else 0.0,
         retired=retired,
+        version=version,
     )
 
 
@@ -127,25 +135,33 @@ def retire(output: Output, keep: int, own: str = "") -> list[str]:
     The deletion is recorded first: after a kill, the next call goes on with it. Plans, commits and the quarantine stay,
     so that nothing is augmented again and every input stays accounted for.
     """
-    committed, retired = output.committed(), output.retired_segments()
+    begun, newest = versions.begun(output.url), versions.current(versions.marked(output.url))
+    outputs = {1: output} | {each.number: Output(versions.root_of(output.url, each.number)) for each in begun}
+    given_up = {number: _given_up_labels(each) for number, each in outputs.items()}
+    committed = output.committed()
     segments = [segment for segment in load_segments(output) if segment.label]
-    standing = [s for s in segments if s.number not in retired and is_finished(s, committed)]
-    standing.sort(key=lambda segment: _begins(segment.label))
-    old = {s.number for s in standing[:-keep] if s.label != own} | retired
-    shards: dict[str, list[str]] = {}
-    for entry in storage.list_files(output.at("data")):
-        shards.setdefault(entry.name.split("/")[0], []).append(entry.url)
-    gone = []
-    for segment in [segment for segment in segments if segment.number in old]:
-        new, left = segment.number not in retired, shards.get(part_of(segment.label, ""), [])
-        if new:
-            record = json.dumps({"segment": segment.number, "slot": segment.label}).encode()
-            storage.create(output.retired(segment.number), record)
-        for url in left:
-            storage.delete(url)
-        if new or left:
-            gone.append(segment.label)
-    return gone
+    segments.sort(key=lambda segment: _begins(segment.label))
+    # An old version may be given up without its slot.
+    gone = {s.label for s in segments if s.label in given_up[newest.get(s.label, 1)]}
+    standing = [s.label for s in segments if s.label not in gone and is_finished(s, committed)]
+    old = {label for label in standing[:-keep] if label != own} | gone
+    named = set[str]()
+    for each in outputs.values():
+        new = record_given_up(each, [segment for segment in load_segments(each) if segment.label in old])
+        named |= {segment.label for segment in new}
+    if begun:
+        publish_card(output)  # without what is about to go
+    for each in outputs.values():
+        labels = {segment.number: segment.label for segment in load_segments(each)}
+        named |= {labels[number] for number in delete_given_up(each)} & old
+    if begun:
+        publish_card(output)  # old versions may be gone, too
+    return [segment.label for segment in segments if segment.label in named]
+
+
+def _given_up_labels(output: Output) -> set[str]:
+    retired = output.retired_segments()
+    return {segment.label for segment in load_segments(output) if segment.number in retired} if retired else set()
 
 
 def _begins(slot: str) -> datetime.datetime:

@@ -47,6 +47,8 @@ class Job:
     """True where the user says that the sources are the recorded ones, at another place."""
     set_aside_changed: bool = False
     """True where inputs that changed after planning are quarantined; else they fail their units, and the run."""
+    keys_are_known: bool = False
+    """True where the inputs are those of an output whose keys were compared when it was made."""
     skipped_are_judged: bool = False
     """True where rows are skipped after they were read, for their scores: they count in the error budget as good."""
     cards: Callable[[Sequence[Segment], pa.Table | None, Counted | None], finish.Derived]

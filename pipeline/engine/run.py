@@ -121,7 +121,7 @@ def plan_only(jobs: Sequence[Job]) -> list[PlannedOnly]:
         check_job(job.output, job.kind)
         plan, fresh = next_segment(job.output, job.request)
         segments = plan.segments
-        if fresh:
+        if fresh and not job.keys_are_known:
             check_keys(job, checked, plan, fresh)
         planned = _own(job, segments)
         rows = sum(s.rows for s in planned) + sum(units.rows for units in fresh or ())
@@ -142,7 +142,7 @@ def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
     request = job.request
     found = next_segment(output, request)  # a refused request leaves no trace
     plan, fresh = found
-    if fresh:
+    if fresh and not job.keys_are_known:
         check_keys(job, checked, plan, fresh)
     ensure_job(output, job.kind)
     planned = plan_new_inputs(output, request, found)

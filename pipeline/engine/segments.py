@@ -194,6 +194,7 @@ def _other_recipe(output: Output, segment: Segment, changes: Sequence[Change]) -
     what, how = output.url, "give another output"
     if segment.label:
         what, how = f"{output.url}: slot {segment.label}", "a slot keeps its own, so run it with those"
+        how += f", or make it anew with --redo {segment.label}"
     elif all(change.name.startswith(_VERSIONS) for change in changes):
         how = f"finish what is planned with those first, or {how}"
     said = "; ".join(f"{name}: {before} there, {now} now" for name, before, now in changes)

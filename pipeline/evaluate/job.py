@@ -29,6 +29,7 @@ from pipeline.scores.features import Features, FeatureSet, features_are_there, k
 from pipeline.scores.metrics import mean_image
 from pipeline.scores.table import Metric, metrics_on, score_pair, summarise
 from pipeline.stores import Store, image_columns, open_store, read_rows
+from pipeline.stores.versions import current_root
 
 TRANSLATION, MEAN, UNTRAINED = "translation", "mean training image", "untrained generator"
 _TARGET = "target"
@@ -151,7 +152,9 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     rows = [[name, *(cell for metric in on_pairs for cell in _cells(metric, s))] for name, s in summary.items()]
     kid_name = evaluation.features.kid_name if evaluation.features else ""
     kids = [[name, f"{s[kid_name]:.4f}"] for name, s in summary.items() if kid_name in s]
-    lines = quarantine_lines(e.url for e in storage.list_files(Output(store.url).at("_quarantine"), ".parquet"))
+    lines = quarantine_lines(
+        e.url for e in storage.list_files(Output(current_root(store.url)).at("_quarantine"), ".parquet")
+    )
     quarantined = list(itertools.islice(lines, MOST_QUARANTINE_LINES))
     count = len(quarantined) + sum(1 for _ in lines)
     report = Report(

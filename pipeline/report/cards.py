@@ -17,6 +17,7 @@ from pipeline.engine.completion import finish
 from pipeline.engine.estimate.outcome import Came, Counted, outcome
 from pipeline.engine.estimate.prices import NO_PRICES, Prices
 from pipeline.engine.estimate.tables import outcome_rows
+from pipeline.engine.records.card import HEAD, with_versions
 from pipeline.engine.records.layout import CARD, Output, load_unit
 from pipeline.engine.records.units import Segment, passed_over
 from pipeline.errors import StorageError, printable
@@ -30,6 +31,7 @@ from pipeline.scores.names import SCORES
 from pipeline.stores import SourceChangedError, Store, image_columns, read_rows
 from pipeline.stores.forms import shard
 from pipeline.stores.tables.ranges import first_rows
+from pipeline.stores.versions import version_at
 
 log = logging.getLogger("transdomain")
 
@@ -39,17 +41,6 @@ MOST_QUARANTINE_LINES = 200
 SHEET_ROWS = 12
 _THREADS = 8
 
-# Because of this head `datasets.load_dataset(OUTPUT)` reads only data/, from the first shard on. Without it the
-# quarantine and the plan would be taken for data, too.
-_HEAD = """---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/**
----
-"""
-
 
 def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_column: str | None = None) -> Cards:
     """Return the cards of a job whose output is a store made from `sources`.
@@ -58,7 +49,9 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
     """
 
     def cards(segments: Sequence[Segment], manifest: pa.Table | None, ran: Counted | None) -> finish.Derived:
-        made: dict[str, Callable[[], bytes]] = {CARD: lambda: dataset_card(title, sources, segments, manifest).encode()}
+        made: dict[str, Callable[[], bytes]] = {
+            CARD: lambda: with_versions(output, dataset_card(title, sources, output, segments, manifest).encode())
+        }
         if manifest is not None:
             made["_transdomain/report.html"] = lambda: render_report(
                 output_report(title, sources, output, segments, manifest, input_column, ran)
@@ -68,9 +61,13 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
     return cards
 
 
-def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segment], manifest: pa.Table | None) -> str:
+def dataset_card(
+    title: str, sources: Sequence[Store], output: Output, segments: Sequence[Segment], manifest: pa.Table | None
+) -> str:
     """Return README.md of an output: its sources, and its number of rows once that is known."""
     lines = [f"# {title}", "", f"Made from {', '.join(f'`{printable(source.url)}`' for source in sources)}."]
+    if version := version_at(output.url):
+        lines += [f"It is {version}.", ""]
     if manifest is None:
         lines.append("The job has not finished: shards in `data/` are whole, but not all of them are there yet.")
     else:
@@ -82,7 +79,7 @@ def dataset_card(title: str, sources: Sequence[Store], segments: Sequence[Segmen
     if passed := passed_over(segments):
         lines += ["", "Passed over:", "", *(f"- {printable(line)}" for line in passed)]
     lines += ["", "`python -m jobs.verify --input HERE` proves that nothing is lost or harmed.", ""]
-    return _HEAD + "\n".join(lines)
+    return HEAD + "\n".join(lines)
 
 
 def output_report(
@@ -119,6 +116,7 @@ def output_report(
             ("units", f"{total.units:,}"),
             ("written", f"{size / 1e6:,.1f} MB"),
             ("source", ", ".join(source.url for source in sources)),
+            *([("version", str(version))] if (version := version_at(output.url)) else []),
             *_arithmetic(segments[-1]),
             *([("kept if", recipe["keep_if"])] if recipe.get("keep_if") else []),
             *(("passed over", line) for line in passed_over(segments)),

@@ -40,6 +40,8 @@ class Entries(Sequence[Entry]):
     sizes: np.ndarray
     """Numbers of bytes, int64."""
     versions: pa.LargeStringArray
+    elsewhere: pa.LargeStringArray | None = None
+    """URL of each entry, where some are below another prefix."""
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Entries:
@@ -50,6 +52,19 @@ class Entries(Sequence[Entry]):
         for entry in entries:
             columns.add(entry.name, entry.size, entry.version)
         return columns.entries()
+
+    @classmethod
+    def joined(cls, parts: Sequence[Entries]) -> Entries:
+        """Return the entries of several prefixes (one at least), of which no two share a name, as below the first."""
+        names = pa.concat_arrays([part.names for part in parts])
+        order = pc.sort_indices(names)
+        return cls(
+            parts[0].base,
+            names.take(order),
+            np.concatenate([part.sizes for part in parts])[order.to_numpy()],
+            pa.concat_arrays([part.versions for part in parts]).take(order),
+            pa.concat_arrays([part.urls for part in parts]).take(order),
+        )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,27 +77,35 @@ class Entries(Sequence[Entry]):
         if isinstance(index, slice):
             return self.take(np.arange(len(self))[index])
         name = self.names[index].as_py()
-        return Entry(name, f"{self.base}/{name}", int(self.sizes[index]), self.versions[index].as_py())
+        url = f"{self.base}/{name}" if self.elsewhere is None else self.elsewhere[index].as_py()
+        return Entry(name, url, int(self.sizes[index]), self.versions[index].as_py())
 
     def __iter__(self) -> Iterator[Entry]:
         for start in range(0, len(self), BATCH):
+            part = slice(start, start + BATCH)
             columns = (self.names, self.sizes, self.versions)
-            for name, size, version in zip(*(c[start : start + BATCH].tolist() for c in columns), strict=True):
-                yield Entry(name, f"{self.base}/{name}", size, version)
+            urls = iter(self.elsewhere[part].to_pylist() if self.elsewhere is not None else ())
+            for name, size, version in zip(*(column[part].tolist() for column in columns), strict=True):
+                yield Entry(name, next(urls, "") or f"{self.base}/{name}", size, version)
 
     def take(self, which: np.ndarray) -> Entries:
         """Return the entries at these positions, or where a mask is True."""
         if which.dtype == bool:
-            mask = pa.array(which)
-            return replace(
-                self, names=self.names.filter(mask), sizes=self.sizes[which], versions=self.versions.filter(mask)
-            )
+            which = np.flatnonzero(which)
         at = pa.array(which)
-        return replace(self, names=self.names.take(at), sizes=self.sizes[which], versions=self.versions.take(at))
+        return replace(
+            self,
+            names=self.names.take(at),
+            sizes=self.sizes[which],
+            versions=self.versions.take(at),
+            elsewhere=None if self.elsewhere is None else self.elsewhere.take(at),
+        )
 
     @property
     def urls(self) -> pa.LargeStringArray:
         """Return the URLs of all entries."""
+        if self.elsewhere is not None:
+            return self.elsewhere
         text = pa.large_string()
         return pc.binary_join_element_wise(pa.scalar(self.base, text), self.names, pa.scalar("/", text))
 

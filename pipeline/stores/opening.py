@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.stores import versions
 from pipeline.stores.forms import naming, parquet
 from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
 from pipeline.stores.mark import marked_segments
@@ -27,6 +28,7 @@ log = logging.getLogger("transdomain")
 
 
 _STAT_THREADS = 16
+_UNIT = re.compile(r"(^|/)\d{6}-\d{6}\.parquet$")
 
 
 def open_store(url: str, *, alike: bool = True) -> Store:
@@ -43,17 +45,22 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     single = form_of(url)
     if single and single.stands_alone and "*" not in url and (entry := storage.stat_file(url)) is not None:
         return single.open(url, storage.Entries.of([entry._replace(name=url.rpartition("/")[2])]), alike=alike)
-    listing = _list_matching(url) if "*" in url else storage.list_inputs(url)
+    listing = _list(url)
     entries, tally, root = listing.entries, listing.tally, url
     base = _pattern(url)[0] if "*" in url else url
-    if not len(entries):
-        raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
     if entries.has("_transdomain/job.json"):
         _require_finished(url, entries)
-        entries, root = entries.inside("data/"), f"{url}/data"
+        entries, root = _current_of_output(url, entries), f"{url}/data"
+    else:
+        entries = _current_of_data(url, base, entries)
+        if not len(entries):
+            raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
     nested = [] if root != url else naming.roots_of_outputs(entries)
+    nested = [prefix for prefix in nested if versions.FOLDER not in prefix]
     for prefix in nested:
         _require_finished(f"{base}/{prefix}".rstrip("/"), entries.inside(prefix) if prefix else entries)
+        if len(entries[entries.below(f"{prefix}{versions.MARKS}")]):
+            raise UserError(f"{url}: holds {prefix}, which has later versions; give {base}/{prefix.rstrip('/')} itself")
     if len(nested) > 1 and "*" not in url:
         raise _several(url, nested)
     form, inputs = inputs_among(entries, tally)
@@ -68,6 +75,49 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     store = form.open(url, inputs, alike=alike)
     passed_over = (*storage.passed_over(tally), *store.passed_over)
     return replace(store, root=root, passed_over=passed_over, links=tally.followed)
+
+
+def _current_of_output(url: str, entries: storage.Entries) -> storage.Entries:
+    """Return the data that readers are to see among all entries of an output, named relative to data/."""
+    data = entries.inside("data/")
+    if not len(entries[entries.below(versions.MARKS)]):
+        return data
+    newest = versions.current(versions.marked(url))
+    for number in set(newest.values()):
+        _require_finished(versions.root_of(url, number), entries.inside(f"{versions.FOLDER}{number:06d}/"))
+    _say_current(url, newest)
+    return versions.current_data(data, newest, lambda n: entries.inside(f"{versions.FOLDER}{n:06d}/data/"))
+
+
+def _current_of_data(url: str, base: str, entries: storage.Entries) -> storage.Entries:
+    """Return the entries that readers are to see, where `url` is data/ of an output or matches what is below it.
+
+    `base` is the listed prefix.
+    """
+    output, below = _output_of(base)
+    # Elsewhere, nobody need be allowed to list what is beside a folder data.
+    is_ours = output and (not len(entries) or _UNIT.search(entries[0].name))
+    newest = versions.current(versions.marked(output)) if is_ours else {}
+    if not newest:
+        return entries
+    _say_current(output, newest)
+
+    def listed(number: int) -> storage.Entries:
+        return _list(f"{versions.root_of(output, number)}{url[len(output) :]}").entries
+
+    return versions.current_data(entries, newest, listed, below)
+
+
+def _output_of(prefix: str) -> tuple[str, str]:
+    """Return the prefix that would be the output, and the folder in its data/, where a prefix is in a folder data."""
+    output, _, below = f"{prefix}/".rpartition("/data/")
+    return output, below
+
+
+def _say_current(url: str, newest: Mapping[str, int]) -> None:
+    for number in sorted(set(newest.values())):
+        labels = [label for label, found in newest.items() if found == number]
+        log.info("%s: version %d%s is read", url, number, versions.of_slots(labels))
 
 
 def _require_finished(url: str, entries: storage.Entries) -> None:
@@ -98,6 +148,10 @@ def _besides(tally: storage.Tally) -> str:
     """Return a few words about the entries that were passed over."""
     found = [f"{each.count} {each.reason}, such as {each.example}" for each in storage.passed_over(tally)[:3]]
     return f"; passed over are {'; '.join(found)}" if found else ""
+
+
+def _list(url: str) -> storage.Listing:
+    return _list_matching(url) if "*" in url else storage.list_inputs(url)
 
 
 def _list_matching(url: str) -> storage.Listing:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.estimate.prices import Prices
@@ -127,6 +127,17 @@ class Named:
     was trained for."""
 
 
+C = TypeVar("C", bound=TranslationOptions)
+
+
+def of_version(config: C, output: str, recipe_only: bool) -> C:
+    """Return a configuration with another output; one for the recipe alone leaves nothing to be measured or counted."""
+    changed: dict[str, Any] = {"output": output}
+    if recipe_only:
+        changed |= {"dry_run": True, "sample": None, "limits": replace(config.limits, rows=1)}
+    return replace(config, **changed)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Translate:
     """Options of this job alone, in a class of their own so that they come before the shared ones."""
@@ -165,6 +176,9 @@ class _Translate:
     """Model for --score agreement, a program like those that --bundle takes. It is run on the input and on the
     translation, and what it gives for both is compared: mean IoU of classes [1, K, h, w], recall of boxes
     [1, M, x1 y1 x2 y2 score class] at an IoU of 0.5, or cosine of embeddings [1, D]."""
+    new_version: bool = False
+    """Make the whole output anew with this model and these settings, from the same inputs: a new version beside the old
+    one, which is read in its place once it is whole. Old data stays until jobs.verify --keep_versions."""
     moved: bool = False
     """Input is the store that the output was begun from, at another place."""
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,18 +16,21 @@ from pipeline.engine.records.layout import CARD, VERDICTS, Output, listed_files,
 from pipeline.engine.records.units import Unit, passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
 from pipeline.recipe import fingerprint
+from pipeline.stores import versions
 from pipeline.stores.forms.registry import form_of, writable_forms
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.mark import Totals
 from pipeline.verify.fault import Fault
-from pipeline.verify.records import Records, check_derived, read_records
+from pipeline.verify.records import Records, check_derived, check_versions, read_records
 from pipeline.verify.units import Claims, check_unit, check_waiting
 
 _THREADS = 8
 _ROWS = 4096
 """Units whose records are Python objects at a time."""
 _OWN = ("_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html", CARD, "_SUCCESS")
-_OWN_FOLDERS = ("_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/")
+_OWN_FOLDERS = (
+    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", versions.RECORDS, versions.MARKS
+)  # fmt: skip
 _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSIONS)
 
 
@@ -55,11 +59,17 @@ def verify(url: str, *, source: bool = True) -> Verdict:
     """
     output = Output(storage.absolute(url))
     entries = storage.list_files(output.url)
+    if len(below := entries[entries.below(versions.FOLDER)]):
+        below = below.take(~_of_versions(output, below))
+        entries = storage.Entries.joined(
+            [entries[: entries.below(versions.FOLDER).start], below, entries[entries.below(versions.FOLDER).stop :]]
+        )
     if not entries.has("_transdomain/job.json") and not len(entries[entries.below("_transdomain/plan/")]):
         raise UserError(
             f"{url}: not the output of a job (no _transdomain/job.json); verify what pack, translate or augment wrote"
         )
     records, faults = read_records(output, entries)
+    faults += check_versions(output, entries)
     sound, wrong = _check_units(output, records, entries, source)
     faults += wrong
     if records.plan_is_whole:
@@ -81,6 +91,15 @@ def verify(url: str, *, source: bool = True) -> Verdict:
         passed_over=passed_over(records.segments),
         records=records,
     )
+
+
+def _of_versions(output: Output, entries: storage.Entries) -> np.ndarray:
+    """Return, for each entry below _versions/, whether it belongs to a version with a record, bool."""
+    folders = [f"{versions.FOLDER}{number:06d}/" for number in versions.numbers(output.url)]
+    found = np.zeros(len(entries), bool)
+    for folder in folders:
+        found[entries.below(folder)] = True
+    return found
 
 
 def _check_units(
@@ -171,6 +190,8 @@ def _strangers(output: Output, entries: storage.Entries, records: Records) -> It
             continue
         if name.startswith(("_quarantine/", VERDICTS)):
             yield Fault(name=name, what="belongs to no committed unit", remove=(name,))
+        elif name.startswith(versions.FOLDER):
+            yield Fault(name=name, what="belongs to no version", remedy="move it away")
         elif name.startswith("_transdomain/"):
             yield Fault(name=name, what="is nothing that a job wrote", remedy="move it away")
         elif name.startswith("data/"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -17,9 +18,12 @@ import yaml
 from pipeline import storage
 from pipeline.engine.completion import finish
 from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
+from pipeline.engine.records.card import plain, with_versions
 from pipeline.engine.records.layout import CARD, Output, encode_job, plan_tables, read_plan, unit_ids
 from pipeline.engine.records.units import PLAN_SCHEMA, Segment, decode_segment, segment_of
+from pipeline.errors import DamagedError
 from pipeline.recipe import fingerprint
+from pipeline.stores import versions
 from pipeline.stores.mark import Totals, decode_mark, marked_segments
 from pipeline.verify.fault import Fault, rerun
 
@@ -214,6 +218,24 @@ def check_derived(output: Output, records: Records, total: Totals) -> list[Fault
     return faults + _check_card(output, said["card_sha256"])
 
 
+def check_versions(output: Output, entries: storage.Entries) -> Iterator[Fault]:
+    """Yield the faults of the records and marks of later versions: each mark is a copy of its record."""
+    for name in [*_below(entries, versions.RECORDS), *_below(entries, versions.MARKS)]:
+        number = re.fullmatch(r"(\d{6})\.json", name.rpartition("/")[2])
+        if number is None:
+            yield Fault(name=name, what="is no record of a version", remedy="move it away")
+            continue
+        record = versions.record_url(output.url, int(number[1]))
+        data = storage.read_if_there(record)
+        if data != storage.read_if_there(output.at(name)):
+            yield Fault(name=name, what=f"is not what {record} says", remedy="put back the one that is harmed")
+        elif data is not None:
+            try:
+                versions.decode_version(data, record)
+            except DamagedError:
+                yield Fault(name=name, what="is harmed", remedy="put it back from a copy")
+
+
 def _part(said: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
     return {name: said[name] for name in names}
 
@@ -225,11 +247,16 @@ def _check_card(output: Output, sha256: str | None) -> list[Fault]:
         return [Fault(name=CARD, what="is missing", remove=(_MARK,))]
     try:
         head = yaml.safe_load(data.decode().split("---")[1])
-        names_data = head["configs"][0]["data_files"][0]["path"].startswith("data/")
+        found = head["configs"][0]["data_files"][0]["path"]
+        names_data = all(path.startswith(("data/", versions.FOLDER)) for path in ([found], found)[type(found) is list])
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, yaml.YAMLError):
         names_data = False
     if not names_data:
         return [Fault(name=CARD, what="is harmed: its head does not name data/ for readers", remove=(CARD, _MARK))]
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+    if sha256 is not None and hashlib.sha256(plain(data)).hexdigest() != sha256:
         return [Fault(name=CARD, what="is not as the job wrote it", remove=(CARD, _MARK))]
+    with contextlib.suppress(DamagedError, FileNotFoundError):  # the records of the versions have that fault
+        if data != with_versions(output, data):
+            what = "does not name the versions that are marked, so `datasets` reads others"
+            return [Fault(name=CARD, what=what, remedy="--repair writes it anew")]
     return []

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline import storage
-from pipeline.engine.records.layout import Output, load_unit
+from pipeline.engine.records.card import publish_card
+from pipeline.engine.records.layout import CARD, Output, load_unit
 from pipeline.errors import StorageError
 from pipeline.stores import SourceChangedError
 from pipeline.stores.tables.ranges import Range
@@ -24,6 +25,8 @@ class Repair:
 
     removed: Sequence[str]
     """Names of the removed objects, in the order of removal."""
+    written: Sequence[str]
+    """Names of the objects that were written anew."""
     left: Sequence[tuple[Fault, str]]
     """Faults that no removal mends, each with its remedy."""
 
@@ -49,7 +52,10 @@ def repair(verdict: Verdict) -> Repair:
     removed = [name for name in dict.fromkeys(ordered) if storage.stat_file(output.at(name)) is not None]
     for name in removed:
         storage.delete(output.at(name))
-    return Repair(removed=removed, left=left)
+    written = [fault.name for fault, _ in left if fault.name == CARD]
+    if written:  # its head follows from the marks of the versions, and no job's next run need write it
+        publish_card(output)
+    return Repair(removed=removed, written=written, left=[each for each in left if each[0].name != CARD])
 
 
 def _cannot_be_read(ranges: Sequence[Range]) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
 from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
+from pipeline.engine.records.card import is_current, plain
 from pipeline.engine.records.layout import CARD, VERDICTS, Output, count_segments, form_of_data, listed_files, unit_ids
 from pipeline.engine.records.units import Segment, segment_of
 from pipeline.errors import one_line
@@ -166,8 +167,10 @@ def complete(
     compared only where there are several segments.
 
     Returns False where a segment was added since `segments` were read: the output is then not complete, and the files
-    must be written again. Raises ValueError where counts do not add up to the plan, where a key occurs twice, or where
-    data/ holds files of no unit; the output is then not marked complete.
+    must be written again. So must they where a version was marked, or the card written, at the same time.
+
+    Raises ValueError where counts do not add up to the plan, where a key occurs twice, or where data/ holds files of no
+    unit; the output is then not marked complete.
     """
     manifest = manifest_of(output, segments, _with_last_manifest(output, known))
     total = totals(manifest)
@@ -187,22 +190,24 @@ def complete(
     failpoints.point("before manifest")
     storage.replace(output.manifest, buffer.getvalue())
     failpoints.point("after manifest")
-    hashes = _write_derived(output, derived(manifest))
+    card = _write_derived(output, derived(manifest)).get(CARD)
+    sha256 = hashlib.sha256(plain(card)).hexdigest() if card is not None else None
     if count_segments(output) != len(segments):
         return False
     failpoints.point("before success")
-    storage.replace(output.success, encode_mark(len(segments), total, hashes.get(CARD)))
+    storage.replace(output.success, encode_mark(len(segments), total, sha256))
     failpoints.point("after success")
     # A kill at this point, or a plan that is added just now, leaves a mark that names fewer segments than there are.
     # Readers of the output compare the two numbers, and the next run removes the mark.
     if count_segments(output) != len(segments):
         storage.delete(output.success)
         return False
-    return True
+    # Whoever makes a version of the output, or of its slots, writes the card, too.
+    return card is None or is_current(output, card)
 
 
-def _write_derived(output: Output, derived: Derived) -> dict[str, str]:
-    """Write each file that can be made; return the sha256 of each. None of them may prevent completion."""
+def _write_derived(output: Output, derived: Derived) -> dict[str, bytes]:
+    """Write each file that can be made; return the contents of each. None of them may prevent completion."""
     written = {}
     for name, make in derived.items():
         try:
@@ -212,7 +217,7 @@ def _write_derived(output: Output, derived: Derived) -> dict[str, str]:
             log.debug("", exc_info=error)
             continue
         storage.replace(output.at(name), data)
-        written[name] = hashlib.sha256(data).hexdigest()
+        written[name] = data
     return written
 
 

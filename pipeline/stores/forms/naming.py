@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline import images, storage
 
-OF_AN_OUTPUT = ("_transdomain", "_quarantine")
+OF_AN_OUTPUT = ("_transdomain", "_quarantine", "_versions")
 """Folders that an output keeps next to its data."""
 _HIDDEN_PART = re.compile(r"(?:^|/)(?:\.|__)")
 _UNSHOWN = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
