@@ -122,6 +122,11 @@ def _join() -> None:
     # Ray itself would try for more than three minutes.
     if endpoints and not any(liveness.answers(*each, within_s=_ANSWER_WITHIN_S) for each in endpoints):
         raise UserError(f"RAY_ADDRESS is {address}: no cluster answers there; start one, or unset it to run without")
+    if endpoints and not any(liveness.speaks_grpc(*each, within_s=_ANSWER_WITHIN_S) for each in endpoints):
+        raise UserError(
+            f"RAY_ADDRESS is {address}: a process listens there, but it does not answer as the head of a Ray cluster "
+            "does; set it to HEAD:6379, or to what `ray start --head` said, or unset it to run without a cluster"
+        )
     ray.init(log_to_driver=True, logging_level=logging.WARNING)
 
 
@@ -146,6 +151,8 @@ _LEAST_STORE_BYTES = 80 * 10**6
 def check_machine(temporary: str, shared_memory: int) -> None:
     """Raise UserError where Ray cannot start here for want of a short path or of shared memory.
 
+    Warn where there is so little that a job is slow.
+
     `temporary` is the folder for temporary files, and `shared_memory` the bytes that are free in /dev/shm.
     """
     if (length := len(os.fsencode(os.path.join(temporary, _SESSION)))) > _LONGEST_SOCKET:
@@ -157,6 +164,12 @@ def check_machine(temporary: str, shared_memory: int) -> None:
         raise UserError(
             f"/dev/shm has {shared_memory / 1e6:.0f} MB free, and Ray needs {_LEAST_STORE_BYTES / 0.9e6:.0f} and "
             "better 2,000; free some, start a container with --shm-size=2g, or run with --local"
+        )
+    if shared_memory * 9 // 10 < min(_STORE_BYTES, _free_memory() // 3):
+        log.warning(
+            f"/dev/shm has {shared_memory / 1e6:.0f} MB free, and a third of the memory would be better, up to 2,000: "
+            "fewer units are in work at once, and larger ones go by way of the disk; free some, or start a container "
+            "with --shm-size=3g"
         )
 
 

@@ -113,3 +113,23 @@ def answers(host: str, port: int, *, within_s: float) -> bool:
             return True
     except OSError:
         return False
+
+
+_PREFACE, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\x04\0\0\0\0\0"
+"""First bytes of a client of HTTP/2, and a frame of settings, with which a server answers them (RFC 9113, 3.4)."""
+
+
+def speaks_grpc(host: str, port: int, *, within_s: float) -> bool:
+    """Return True where a server of HTTP/2, as a GCS is, answers at this address in so many seconds.
+
+    Where another process listens, or one that is stopped, Ray itself tries for minutes. With TLS between the parts of
+    Ray, any listener passes.
+    """
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return answers(host, port, within_s=within_s)
+    try:
+        with socket.create_connection((host, port), timeout=within_s) as there, there.makefile("rb") as answer:
+            there.sendall(_PREFACE + _SETTINGS)
+            return answer.read(len(_SETTINGS))[3:4] == _SETTINGS[3:4]
+    except OSError:
+        return False

@@ -71,11 +71,8 @@ def explained() -> Iterator[None]:
 def translate(error: Exception) -> Exception:
     """Return the exception to raise instead of an error of Ray."""
     kinds = _kinds()
-    if missing := _MISSING.search(str(error)):
-        return UserError(
-            f"a node of the cluster lacks the Python module {missing['module']}; send this directory along with "
-            "`transdomain submit`, or install the package on every node, for the Python that called `ray start`"
-        )
+    if lacking := missing_module(str(error)):
+        return UserError(lacking)
     if isinstance(error, kinds.RayTaskError):
         cause = getattr(error, "cause", None)
         if isinstance(cause, kinds.UserCodeException):  # Ray Data's wrapper around the error of a stage
@@ -94,6 +91,17 @@ def translate(error: Exception) -> Exception:
             "the cluster asks for its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one it was started with"
         )
     return ClusterLostError(redact(_describe(error)))
+
+
+def missing_module(text: str) -> str:
+    """Return the line for a user whose node lacks a module, by the text of Ray's error; "" where none is missing."""
+    missing = _MISSING.search(text)
+    if not missing:
+        return ""
+    return (
+        f"a node of the cluster lacks the Python module {missing['module']}; send this directory along with "
+        "`transdomain submit`, or install the package on every node, for the Python that called `ray start`"
+    )
 
 
 def _kinds() -> Any:

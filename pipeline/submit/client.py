@@ -20,6 +20,7 @@ import re
 import shlex
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -282,12 +283,22 @@ def _ask_version(address: str, identity: Mapping[str, str]) -> None:
             raise UserError(f"{address}: this cluster asks for a token; set RAY_AUTH_TOKEN to it") from None
         if error.code == 403:
             raise UserError(f"{address}: the token in RAY_AUTH_TOKEN is not that of this cluster") from None
-        raise UserError(f"{address}: answers with status {error.code}; is it the dashboard of a Ray head?") from None
+        said = f"{address}: answers with status {error.code}; is it the dashboard of a Ray head?"
+        raise UserError(said + _by_proxy(address)) from None
     except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise UserError(f"{address}: no Ray head can be reached there ({reason}); give --address") from error
+        said = f"{address}: no Ray head can be reached there ({getattr(error, 'reason', error)}); give --address"
+        raise UserError(said + _by_proxy(address)) from error
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{address}: answers, but not as the dashboard of a Ray head does; give --address") from None
+        said = f"{address}: answers, but not as the dashboard of a Ray head does; give --address"
+        raise UserError(said + _by_proxy(address)) from None
+
+
+def _by_proxy(address: str) -> str:
+    """Return what to add to a failure at an address that is asked by way of a proxy; "" where it is asked directly."""
+    url = urllib.parse.urlsplit(address)
+    if url.scheme not in urllib.request.getproxies() or urllib.request.proxy_bypass(url.netloc):
+        return ""
+    return f"; {url.scheme}_proxy is set, so a proxy was asked: where it is no way there, set no_proxy={url.hostname}"
 
 
 def _first_line(error: Exception) -> str:

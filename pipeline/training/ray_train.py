@@ -25,8 +25,8 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.cluster import connection, host
-from pipeline.errors import one_line
+from pipeline.cluster import connection, host, loss
+from pipeline.errors import UserError, one_line
 from pipeline.terminal import print_notice
 from pipeline.training.distributed.group import Group
 from pipeline.training.distributed.placement import Placement, place, waiting_line
@@ -59,8 +59,8 @@ def fit(task: TrainingTask, screen: Screen) -> TrainingOutcome:
     """Train to the end on the cluster that this process is connected to, with progress on `screen`.
 
     A first SIGINT or SIGTERM stops all workers after one step, with a checkpoint, and raises KeyboardInterrupt; a
-    second one ends the process at once. Raises UserError where the workers do not fit on the cluster, TrainingError
-    where they fail repeatedly.
+    second one ends the process at once. Raises UserError where the workers do not fit on the cluster or lack a module,
+    TrainingError where they fail repeatedly.
     """
     placement = place(task.config, connection.nodes())
     if not connection.joins():
@@ -92,6 +92,8 @@ def fit(task: TrainingTask, screen: Screen) -> TrainingOutcome:
         try:
             outcome = trainer.fit().return_value  # type: ignore[attr-defined]
         except ray.train.TrainingFailedError as error:
+            if lacking := loss.missing_module(" ".join(map(str, [error, *_failures(error).values()]))):
+                raise UserError(lacking) from error
             raise TrainingError(
                 f"{task.config.output}: {_reason(error)}; the same command goes on from the last checkpoint"
             ) from error
@@ -290,10 +292,14 @@ def _scaling(placement: Placement) -> ScalingConfig:
     )
 
 
+def _failures(error: ray.train.TrainingFailedError) -> dict[int, Exception]:
+    """Return the failure of each rank that failed; none where the workers did not even start."""
+    return getattr(error, "worker_failures", {})
+
+
 def _reason(error: ray.train.TrainingFailedError) -> str:
     """Return the first failure in one line, without the tracebacks of every rank."""
-    failures = getattr(error, "worker_failures", {})
-    for rank, failure in sorted(failures.items()):
+    for rank, failure in sorted(_failures(error).items()):
         lines = [line for line in str(failure).splitlines() if line.strip()]
         return f"worker {rank} failed {MAX_WORKER_FAILURES + 1} times, at last with {lines[-1] if lines else failure!r}"
     return one_line(error, kind=False)

@@ -202,7 +202,16 @@ def test_what_cannot_work_is_one_line_and_exit_code_2(
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     at = ("--address", f"http://127.0.0.1:{free_port()}")
     job = ("pack", "--input", "s3://x/in", "--output", "s3://x/out")
-    assert "no Ray head can be reached there" in refused(capsys, *at, *job)
+    assert "no Ray head can be reached there" in (directly := refused(capsys, *at, *job))
+    assert "proxy" not in directly
+    with monkeypatch.context() as behind:
+        behind.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        behind.delenv("no_proxy", raising=False)
+        behind.delenv("NO_PROXY", raising=False)
+        by_proxy = refused(capsys, *at, *job)
+        assert "http_proxy is set, so a proxy was asked: where it is no way there, set no_proxy=127.0.0.1" in by_proxy
+        behind.setenv("no_proxy", "127.0.0.1")
+        assert "proxy" not in refused(capsys, *at, *job)
     assert "no job 'pakc' to submit; did you mean pack?" in refused(capsys, *at, "pakc", *job[1:])
     assert "no job 'submit' to submit" in refused(capsys, *at, "submit", *job)
     assert "name a job, as in" in refused(capsys, *at)

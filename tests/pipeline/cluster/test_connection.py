@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import ray
 from ray._private import services
 
 from jobs import pack
-from pipeline.cluster import ray_internals
+from pipeline.cluster import connection, ray_internals
 from pipeline.cluster.connection import check_machine, connect, object_store_bytes
 from pipeline.errors import UserError
 from tests import corpus
@@ -101,3 +104,34 @@ def test_the_longest_path_that_is_accepted_is_one_that_ray_takes() -> None:
 def test_too_little_shared_memory_is_named() -> None:
     with pytest.raises(UserError, match=r"/dev/shm has 64 MB free, and Ray needs 89 .* --shm-size=2g"):
         check_machine("/tmp", 64_000_000)
+
+
+def test_shared_memory_that_makes_a_job_slow_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "transdomain"):
+        check_machine("/tmp", 100 * GB)
+        assert caplog.text == ""
+        check_machine("/tmp", 100_000_000)
+    assert "/dev/shm has 100 MB free, and a third of the memory would be better" in caplog.text
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["a stopped head", "the dashboard"])
+def test_a_process_that_listens_and_is_no_head_is_refused(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself tries for minutes."""
+    monkeypatch.setattr(connection, "_ANSWER_WITHIN_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        thread = threading.Thread(target=answer_each, args=(listening, said), daemon=True)
+        thread.start()
+        with pytest.raises(UserError, match="listens there, but it does not answer as the head of a Ray"), connect():
+            pass
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def answer_each(listening: socket.socket, said: bytes) -> None:
+    """Answer every connection alike, and keep it open, until nobody listens any more."""
+    with contextlib.ExitStack() as open_ones, contextlib.suppress(OSError):
+        while True:
+            open_ones.enter_context(accepted := listening.accept()[0])
+            accepted.sendall(said)

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import ray
 import ray.exceptions as kinds
 
-from pipeline.cluster import loss
+from pipeline.cluster import connection, loss
 from pipeline.errors import StorageError, UserError
 
 
@@ -92,3 +99,29 @@ def test_a_node_without_the_package_is_told_how_to_have_it(module: str) -> None:
         assert isinstance(found, UserError)
         assert f"lacks the Python module {module};" in str(found)
         assert "transdomain submit" in str(found)
+
+
+NOWHERE = types.ModuleType("nowhere_here")
+exec("def task(rows):\n    return rows\nclass Actor:\n    def work(self):\n        pass", NOWHERE.__dict__)
+NOWHERE.task.__module__ = NOWHERE.Actor.__module__ = "nowhere_here"
+AWAY: dict[str, Callable[[], Any]] = {
+    "task": lambda: ray.get(ray.remote(NOWHERE.task).remote(1)),
+    "actor": lambda: ray.get(ray.remote(NOWHERE.Actor).remote().work.remote()),
+    "argument": lambda: ray.get(ray.remote(lambda value: 1).remote(NOWHERE.Actor())),
+    "import in a task": lambda: ray.get(ray.remote(lambda: importlib.import_module("nowhere_here")).remote()),
+}
+"""Work that needs a module which this process has and the workers have not."""
+
+
+def test_a_module_that_a_node_lacks_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is what Ray really raises: it has another error for each."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "nowhere_here", NOWHERE)
+    with connection.connect():
+        for name, work in AWAY.items():
+            with pytest.raises(UserError) as caught, connection.connect():
+                work()
+            assert str(caught.value).startswith(
+                "a node of the cluster lacks the Python module nowhere_here; send this directory along"
+            ), name
+            assert "transdomain submit" in str(caught.value)
