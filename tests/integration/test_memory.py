@@ -106,6 +106,25 @@ def test_three_hundred_photographs_of_12_megapixels_fit_into_8_gb(tmp_path: Path
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_ten_pictures_of_48_megapixels_take_the_inner_layers_of_one_and_a_tile(tmp_path: Path) -> None:
+    """They go in tiles through a ResNet with nine blocks, whose inner values are held whole (docs/performance.md)."""
+    source, pixels, width = tmp_path / "in", 8000 * 6000, 16
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(10):
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        coarse.resize((8000, 6000), Image.Resampling.BICUBIC).save(source / f"{i}.jpg", quality=92)
+    bundle = corpus.write_bundle(str(tmp_path / "bundle"), width=width, depth=9)
+    options = ["--input", str(source), "--output", str(tmp_path / "out"), "--bundle", bundle]
+    seen = watched("translate", *options, within_s=3000)
+    print(f"\n{said(seen)}")
+    picture_and_translation, tile, inner = 6 * pixels, 600_000_000, pixels // 16 * 4 * width * 4
+    assert largest(seen) <= Limits().process_bytes + picture_and_translation + tile + 3 * inner, said(seen)
+    assert corpus.rows(str(tmp_path / "out"), ["width", "height"]) == [{"width": 8000, "height": 6000}] * 10
+
+
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_shard_of_3_gb_with_one_row_group_is_packed_and_translated_within_the_bound(tmp_path: Path) -> None:
     """Its pages have 1,024 images, as pyarrow writes them by default."""
