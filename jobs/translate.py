@@ -16,19 +16,17 @@ def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
     from pipeline.engine import launch
     from pipeline.engine.job import Job
-    from pipeline.several.job import several_job
-    from pipeline.several.naming import is_single, wanted_models
+    from pipeline.several.job import translate_job
+    from pipeline.several.naming import wanted_models
     from pipeline.stores.versions import WHOLE, current_root
-    from pipeline.translate.job import translate_job
     from pipeline.versions.making import begin, switch
 
     wanted, output = wanted_models(config), storage.absolute(config.output)
-    job_of = translate_job if is_single(wanted) else several_job
     bundles = list(dict.fromkeys(model.bundle for models in wanted.values() for model in models))
     with launch.Computing(config, [config.input, config.output, *bundles]) as compute:
 
         def make(root: str, label: str, recipe_only: bool) -> Job:
-            return job_of(of_version(config, root, recipe_only), compute)
+            return translate_job(of_version(config, root, recipe_only), compute)
 
         with preflight(config.input):
             making = begin(output, "translate", [WHOLE], make, config.dry_run) if config.new_version else None

@@ -36,7 +36,7 @@ from pipeline.stores.tables.ranges import Ranges
 from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
 from pipeline.translate.arithmetic import Compute, here
 from pipeline.translate.columns import Label, check_columns, geometry_of
-from pipeline.translate.job import (
+from pipeline.translate.models import (
     Model,
     arithmetic_for,
     choose_column,

@@ -1,8 +1,9 @@
-"""Job of the engine for several translators over the same images, or for a chain of models.
+"""Job of the engine for a configuration of `jobs.translate`, after checking that everything it needs is there.
 
-Each translator has a part of the output with units of its own. The units of one range of the source go through the
-stages together: it is read and decoded once, goes through the models one after the other, and comes out as one shard
-for each translator, with its own account and commit.
+One model, or a chain of models, makes the whole output. Several translators over the same images have a part of it
+each, with units of its own. The units of one range of the source go through the stages together: it is read and decoded
+once, goes through the models one after the other, and comes out as one shard for each translator, with its own account
+and commit.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any
 from pipeline import images, storage
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
-from pipeline.engine.publishing.steps import Workload
+from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import part_of_translator
 from pipeline.errors import UserError
+from pipeline.geometry.kinds import Geometry
 from pipeline.models.arithmetic import Figures
 from pipeline.recipe import fingerprint, models_of
 from pipeline.report.cards import store_cards
@@ -31,7 +33,7 @@ from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.arithmetic import Compute, here
 from pipeline.translate.columns import TRANSLATOR, Label, check_columns, earlier_names, geometry_of
 from pipeline.translate.config import TranslateConfig
-from pipeline.translate.job import (
+from pipeline.translate.models import (
     Model,
     agreement_url,
     arithmetic_for,
@@ -62,7 +64,7 @@ class Planned:
     is_cut_by_rate: bool
 
 
-def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
+def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     """Return the job that `config` describes; `compute` times the models where the output has not begun.
 
     Raises UserError where store, column, one of the models or output do not fit.
@@ -81,45 +83,22 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
     check_job(output, "translate")
     judged = {name: Judged(scores, config.keep_if, agreement_model) for name, scores in scored.items()}
     planned = _planned(config, models, judged, Work(source, column, None, lambda: source.rows), output, compute)
-    chains = {name: [each.link for each in of] for name, of in planned.items()}
     everything = [each for of in planned.values() for each in of]
     measured = [(each.link.arithmetic, each.link.figures, each.work) for each in everything]
     entries = {name: _entry(of) | ({"score": scored[name]} if scored[name] else {}) for name, of in planned.items()}
     recipe = entries.get("", {"translators": entries}) | settings_of(config, column) | geometry.record()
     recipe |= {"keep_if": config.keep_if} if config.keep_if else {}
-    limits, device = _limits(config.limits, len(models)), everything[0].link.arithmetic.device
-    first = _decoded_side(chains, config)
-    decode = DecodeOnce(
-        column,
-        first,
-        without_changed=schema_of_lost(config, source),
-        renames=earlier,
-        keep_source=config.keep_source,
-        geometry=geometry,
-        most=most_decoded(limits, device) // len(models),
-        later=max((each.link.side or 0) ** 2 for each in everything) * images.RGB.bytes,
-    )
-    form = writable_form(config.form)
-    longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
-    encodes = {
-        name: Encode(config.encoding, column, config.keep_source, config.size, _fingerprints(links), longest)
-        for name, links in chains.items()
+    figures = {
+        key: each.link.figures.record()
+        for key, each in zip(models_of(recipe), everything, strict=True)
+        if each.link.figures.seconds
     }
-    encode = next(iter(encodes.values()))  # they differ in how they lay out the rows, and not in how they encode
-    lay_out = EachPart({_part(name): Label(each, name) if name else each for name, each in encodes.items()})
-    load = _translating(config, chains, decode, encode, limits)
+    config = replace(config, limits=_limits(config.limits, len(models)))
+    form, chains = writable_form(config.form), {name: [each.link for each in of] for name, of in planned.items()}
     workload = Workload(
         output=output,
         fingerprint=fingerprint(recipe),
-        stages=stages(
-            config,
-            decode=lambda: decode,
-            translate=load,
-            encode=lambda: lay_out,
-            device=device,
-            translate_stall_s=max(stall_s(config, each.link.arithmetic, each.link.figures) for each in everything),
-            apart=aparts(decode, load, encode, lay_out),
-        ),
+        stages=_stages(config, source, column, earlier, geometry, chains, output),
         sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
         parts=tuple(map(_part, models)),
     )
@@ -128,18 +107,9 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
         output=output,
         sources={"": source},
         recipe=recipe,
-        measured={
-            key: each.link.figures.record()
-            for key, each in zip(models_of(recipe), everything, strict=True)
-            if each.link.figures.seconds
-        },
+        measured=figures.get("", figures),
         cut_by_rate=any(each.is_cut_by_rate for each in everything),
-        limits=functools.partial(
-            fitted_limits,
-            replace(config, limits=limits),
-            measured,
-            in_one_pass=len(models),
-        ),
+        limits=functools.partial(fitted_limits, config, measured, in_one_pass=len(models)),
         workloads=[workload],
         moved=config.moved,
         skipped_are_judged=True,  # no other rows are skipped here
@@ -148,6 +118,47 @@ def several_job(config: TranslateConfig, compute: Compute = here) -> Job:
         costing=costing_of(
             config, column, measured, [1.0], compute, in_one_pass=len(models), scored=any(scored.values())
         ),
+    )
+
+
+def _stages(
+    config: TranslateConfig,
+    source: Store,
+    column: str,
+    earlier: Mapping[str, str],
+    geometry: Geometry,
+    chains: Mapping[str, Sequence[Link]],
+    output: Output,
+) -> tuple[Stage, ...]:
+    """Return the three stages through which the units of one range of the source go together."""
+    everything = [link for links in chains.values() for link in links]
+    device = everything[0].arithmetic.device
+    decode = DecodeOnce(
+        column,
+        _decoded_side(chains, config),
+        without_changed=schema_of_lost(config, source),
+        renames=earlier,
+        keep_source=config.keep_source,
+        geometry=geometry,
+        most=most_decoded(config.limits, device) // len(chains),
+        later=max((link.side or 0) ** 2 for link in everything) * images.RGB.bytes,
+    )
+    longest = storage.room_for_names(output.at("data")) if writable_form(config.form).names_are_keys else None
+    encodes = {
+        name: Encode(config.encoding, column, config.keep_source, config.size, _fingerprints(links), longest)
+        for name, links in chains.items()
+    }
+    encode = next(iter(encodes.values()))  # they differ in how they lay out the rows, and not in how they encode
+    lay_out = EachPart({_part(name): Label(each, name) if name else each for name, each in encodes.items()})
+    load = _translating(config, chains, decode, encode)
+    return stages(
+        config,
+        decode=lambda: decode,
+        translate=load,
+        encode=lambda: lay_out,
+        device=device,
+        translate_stall_s=max(stall_s(config, link.arithmetic, link.figures) for link in everything),
+        apart=aparts(decode, load, encode, lay_out),
     )
 
 
@@ -201,6 +212,7 @@ def _planned(
     segments = load_segments(output)
     recipe, measured = (segments[-1].recipe, segments[-1].measured) if segments else ({}, {})
     before = {key: made.get("arithmetic", {}) for key, made in models_of(recipe).items()}
+    measured = {"": measured} if "" in before else measured
     found = dict[str, list[Planned]]()
     for name, of in models.items():
         for i, model in enumerate(of):
@@ -254,15 +266,17 @@ def _decoded_side(chains: Mapping[str, Sequence[Link]], config: TranslateConfig)
 
 def _limits(limits: Limits, translators: int) -> Limits:
     """Return limits with which all encoded translations of a unit may be held as its decoded images may."""
+    if translators == 1:
+        return limits
     return replace(limits, size_mb=min(limits.size_mb, limits.decoded_mb / translators))
 
 
 def _translating(
-    config: TranslateConfig, chains: Mapping[str, Sequence[Link]], decode: DecodeOnce, encode: Encode, limits: Limits
+    config: TranslateConfig, chains: Mapping[str, Sequence[Link]], decode: DecodeOnce, encode: Encode
 ) -> Callable[[], Stream]:
     """Return a function that loads all models in the process that is to translate."""
     by_part = {_part(name): links for name, links in chains.items()}
-    size, most = config.size, limits.decoded_bytes
+    size, most = config.size, config.limits.decoded_bytes
 
     def load() -> Stream:
         translators = {part: Chain(links, size, decode.size) for part, links in by_part.items()}

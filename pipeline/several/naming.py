@@ -48,11 +48,6 @@ def wanted_models(config: TranslateConfig) -> Mapping[str, Sequence[Wanted]]:
     return dict(sorted(found.items()))
 
 
-def is_single(wanted: Mapping[str, Sequence[Wanted]]) -> bool:
-    """Return True for one model whose output is not divided by translators."""
-    return [len(models) for models in wanted.values()] == [1] and "" in wanted
-
-
 def names_of(bundles: Sequence[str]) -> list[str]:
     """Return a name for each of several bundles: the last part of its URL that is not that of all of them.
 

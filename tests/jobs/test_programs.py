@@ -19,7 +19,7 @@ from pipeline.errors import UserError
 from pipeline.models.arithmetic import exact
 from pipeline.models.bundles import open_bundle
 from pipeline.models.programs import describe_program
-from pipeline.translate.job import open_model
+from pipeline.translate.models import open_model
 from pipeline.translate.stages import Translate
 from tests import corpus
 from tests.jobs.test_one_output import end_at, last_line

@@ -21,9 +21,9 @@ from pipeline.engine.records.account import Batch, Made, Quarantined, batches_of
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.engine.run import run
+from pipeline.several.job import translate_job
 from pipeline.stores.forms import FormName
 from pipeline.translate.config import SizePolicy, TranslateConfig
-from pipeline.translate.job import translate_job
 from pipeline.translate.streaming import PARTS, parts_of, streamed
 from tests import corpus
 

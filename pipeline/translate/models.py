@@ -1,8 +1,7 @@
-"""Job of the engine for a configuration of `jobs.translate`, after checking that everything it needs is there."""
+"""Models of jobs that translate: checked to be there, with their arithmetic, and the stages that they run in."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -13,31 +12,24 @@ import pyarrow as pa
 from gan_models import Description
 from pipeline import images, storage
 from pipeline.cluster import watchdog
-from pipeline.engine.job import Job
 from pipeline.engine.publishing.apart import Apart
-from pipeline.engine.publishing.commit import Sink
-from pipeline.engine.publishing.steps import Stage, Workload
+from pipeline.engine.publishing.steps import Stage
 from pipeline.engine.records.account import Batch, Made
-from pipeline.engine.records.layout import Output, check_job, load_segments
+from pipeline.engine.records.layout import Output
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
 from pipeline.models.arithmetic import AT_ONCE, Arithmetic, Figures
 from pipeline.models.bundles import check_weights, describe, describe_judge, pixel_types
 from pipeline.models.programs import ProgramDescription, check_is_file
-from pipeline.recipe import fingerprint
-from pipeline.report.cards import store_cards
 from pipeline.scores.judges import NOT_JUDGED, Judged, judges
 from pipeline.scores.names import BY_ITS_NETWORKS
-from pipeline.stores import Store, image_columns, open_store
-from pipeline.stores.forms.registry import writable_form
-from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, here, is_small
-from pipeline.translate.columns import check_columns, earlier_names, geometry_of
+from pipeline.stores import Store, image_columns
+from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, is_small
 from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
-from pipeline.translate.sizing import Work, costing_of, fitted_limits
+from pipeline.translate.sizing import Work
 from pipeline.translate.stages import Decode, Encode, Translate
 from pipeline.translate.streaming import Stream
-from pipeline.translate.taking_apart import aparts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,71 +122,6 @@ def is_cut_by_rate(options: TranslationOptions, model: Model, begun: Mapping[str
     return not is_small(model.generator, options, work.planned)
 
 
-def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
-    """Return the job of `config`'s only model; `compute` times the model where the output has not begun.
-
-    Raises UserError where store, column, model or output do not fit.
-    """
-    source = open_store(config.input)
-    output = Output(storage.absolute(config.output))
-    model = open_model(config.bundle[0], config.direction[0] if config.direction else None)
-    column = choose_column(source, config.input_column, model.direction)
-    earlier = earlier_names(source.schema, column)
-    check_columns(source, set(source.schema.names) - earlier.keys(), column, config.score)
-    agreement_model = agreement_url(config)
-    scored_by = judges_of(model, config.score, agreement_model)
-    geometry = geometry_of(config, [source], column, source.schema.names)
-    check_job(output, "translate")
-    work = Work(source, column, resized_to(config.size, model), lambda: source.rows)
-    recorded = _recorded(output)
-    arithmetic, figures = arithmetic_for(model, config, recorded, output, compute, work)
-    recipe = model.recipe(arithmetic) | settings_of(config, column) | geometry.record()
-    recipe |= {"score": scored_by, "keep_if": config.keep_if} if scored_by else {}
-    form = writable_form(config.form)
-    decode = Decode(
-        column,
-        resized_to(config.size, model),
-        without_changed=schema_of_lost(config, source),
-        renames=earlier,
-        keep_source=config.keep_source,
-        most=most_decoded(config.limits, arithmetic.device),
-        geometry=geometry,
-    )
-    longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
-    encode = Encode(config.encoding, column, config.keep_source, config.size, model.bundle.sha256, longest)
-    judged = Judged(scored_by, config.keep_if, agreement_model)
-    translate = translating(model, arithmetic, figures, decode, encode, config.limits, judged)
-    workload = Workload(
-        output=output,
-        fingerprint=fingerprint(recipe),
-        stages=stages(
-            config,
-            decode=lambda: decode,
-            translate=translate,
-            encode=lambda: encode,
-            device=arithmetic.device,
-            translate_stall_s=stall_s(config, arithmetic, figures),
-            apart=aparts(decode, translate, encode, encode),
-        ),
-        sink=Sink(form, images.CODECS[config.encoding.codec].extension if form.names_are_keys else ""),
-    )
-    return Job(
-        kind="translate",
-        output=output,
-        sources={"": source},
-        recipe=recipe,
-        measured=figures.record(),
-        cut_by_rate=is_cut_by_rate(config, model, recorded[0], work),
-        limits=functools.partial(fitted_limits, config, [(arithmetic, figures, work)]),
-        workloads=[workload],
-        moved=config.moved,
-        skipped_are_judged=True,  # no other rows are skipped here
-        set_aside_changed=config.on_changed == "set_aside",
-        cards=store_cards(f"Translated {model.direction}", [source], output, input_column=column),
-        costing=costing_of(config, column, [(arithmetic, figures, work)], [1.0], compute, scored=bool(scored_by)),
-    )
-
-
 def schema_of_lost(config: TranslationOptions, source: Store) -> pa.Schema | None:
     """Return the schema for rows that can no longer be read; None unless the job is to go on without them."""
     return source.schema if config.on_changed == "set_aside" else None
@@ -244,14 +171,6 @@ def choose_column(source: Store, wanted: str, direction: str) -> str:
             f"among {', '.join(source.schema.names)}; choose with --input_column"
         )
     return column
-
-
-def _recorded(output: Output) -> tuple[Mapping[str, Any], Figures]:
-    """Return the arithmetic that an output began with, and its figures; nothing where it has not begun."""
-    segments = load_segments(output)
-    if not segments:
-        return {}, Figures()
-    return segments[-1].recipe.get("arithmetic", {}), Figures(**segments[-1].measured)
 
 
 def most_decoded(limits: Limits, device: str) -> int:
