@@ -118,6 +118,7 @@ def output_report(
             ("source", ", ".join(source.url for source in sources)),
             *([("version", str(version))] if (version := version_at(output.url)) else []),
             *_arithmetic(segments[-1]),
+            *([("geometry", _followed(recipe))] if recipe.get("geometry") else []),
             *([("kept if", recipe["keep_if"])] if recipe.get("keep_if") else []),
             *(("passed over", line) for line in passed_over(segments)),
         ],
@@ -135,6 +136,13 @@ def output_report(
 def _counted_as(segments: Sequence[Segment]) -> str:
     """Return a remark on the number of inputs; empty where each of them counts once."""
     return ", each once for every translator" if any(each.recipe.get("translators") for each in segments) else ""
+
+
+def _followed(recipe: Mapping[str, Any]) -> str:
+    """Return in words which columns have followed their picture, and of which picture they were taken to be."""
+    columns = ", ".join(f"{name} ({kind})" for name, kind in recipe["geometry"].items())
+    frame = "before EXIF turns them" if recipe["geometry_frame"] == "stored" else "after EXIF has turned them"
+    return f"{columns}, taken as places in the pictures {frame}"
 
 
 def _outcome(came: Came | None, prices: Prices) -> Iterator[Table]:

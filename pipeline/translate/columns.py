@@ -78,11 +78,12 @@ def geometry_of(options: TranslationOptions, sources: Sequence[Store], column: s
         check_geometry(geometry, source.schema, column, source.url)
     if left := sorted(declared - set(kept)):
         raise UserError(f"--geometry names {', '.join(left)}, which is not among the --labels that are carried along")
-    if resized and (others := likely(name for name in kept if name not in declared | {column})):
+    if others := likely(name for name in kept if name not in declared | {column}):
         log.warning(
-            "by --size training pictures become squares, and columns %s, which seem to be of places in them, do not "
-            "follow: name them in --geometry",
+            "columns %s seem to be of places in the pictures, and do not follow them where EXIF turns them%s: name "
+            "them in --geometry",
             ", ".join(others),
+            ", or --size training makes them squares" if resized else "",
         )
     return geometry
 

@@ -89,6 +89,8 @@ def test_boxes_and_masks_lie_on_the_translation(
     assert run(source, tmp_path / "out", inverted, *options) == 0
     assert verify.main(["--input", str(tmp_path / "out")]) == 0
     check(corpus.rows(str(tmp_path / "out")), size)
+    said = "boxes (xyxy), mask (image), taken as places in the pictures before EXIF turns them"
+    assert said in (tmp_path / "out/_transdomain/report.html").read_text()
     found = pq.read_table(tmp_path / "out/_quarantine").to_pylist()
     assert {row["key"]: (row["stage"], row["reason"], row["message"]) for row in found} == {
         "8.png": ("decode", "geometry", "boxes: has a number that is missing or not finite"),
@@ -136,6 +138,6 @@ def test_what_cannot_follow_is_refused_or_told_before_the_work(
         assert why in last_line(capsys)
         assert not (tmp_path / "out").exists()
     assert run(source, tmp_path / "out", inverted, "--size", "training", "--geometry", "boxes", "xyxy") == 0
-    assert "columns mask, which seem to be of places in them, do not follow: name them in --geometry" in caplog.text
+    assert "columns mask seem to be of places in the pictures, and do not follow them where EXIF turns" in caplog.text
     assert run(source, tmp_path / "out", inverted, "--size", "training") == 2
     assert "geometry" in last_line(capsys)
