@@ -12,7 +12,7 @@ from pipeline.augment.config import AugmentConfig
 from pipeline.errors import UserError
 from pipeline.storage.retry import preflight
 from pipeline.terminal import print_line, print_lines
-from pipeline.translate.config import of_version
+from pipeline.translation.options import of_version
 
 STATUS_SLOTS = 10
 TRANSLATORS = """Translators are named in a file, each with its bundle, direction and probability:

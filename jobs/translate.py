@@ -9,16 +9,17 @@ from jobs.ending import end
 from pipeline import storage
 from pipeline.storage.retry import preflight
 from pipeline.terminal import print_line
-from pipeline.translate.config import TranslateConfig, of_version
+from pipeline.translate.config import TranslateConfig
+from pipeline.translation.options import of_version
 
 
 def translate(config: TranslateConfig) -> int:
     """Run the job and print how the output stands."""
     from pipeline.engine import launch
     from pipeline.engine.job import Job
-    from pipeline.several.job import translate_job
-    from pipeline.several.naming import wanted_models
     from pipeline.stores.versions import WHOLE, current_root
+    from pipeline.translate.job import translate_job
+    from pipeline.translate.naming import wanted_models
     from pipeline.versions.making import begin, switch
 
     wanted, output = wanted_models(config), storage.absolute(config.output)

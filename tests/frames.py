@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.units import Unit
-from pipeline.translate.frames import Frames
+from pipeline.translation.frames import Frames
 
 
 def batch_of(rows: pa.Table, frames: Sequence[np.ndarray], unit: str = "000000-000000") -> Batch:

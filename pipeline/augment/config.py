@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import UserError, check_range
-from pipeline.translate.config import NAME, Direction, TranslationOptions
+from pipeline.translation.options import NAME, Direction, TranslationOptions
 
 ORIGINAL = "original"
 """Name under which images are kept that were not translated."""

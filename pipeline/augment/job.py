@@ -34,9 +34,9 @@ from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import differing_classes, features_of
 from pipeline.stores.tables.ranges import Ranges
 from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
-from pipeline.translate.arithmetic import Compute, here
-from pipeline.translate.columns import Label, check_columns, geometry_of
-from pipeline.translate.models import (
+from pipeline.translation.arithmetic import Compute, here
+from pipeline.translation.columns import Label, check_columns, geometry_of
+from pipeline.translation.models import (
     Model,
     arithmetic_for,
     choose_column,
@@ -50,9 +50,9 @@ from pipeline.translate.models import (
     translating,
     versions,
 )
-from pipeline.translate.sizing import Work, costing_of, fitted_limits
-from pipeline.translate.stages import Decode, Encode, laid_out
-from pipeline.translate.taking_apart import aparts, check_apart
+from pipeline.translation.sizing import Work, costing_of, fitted_limits
+from pipeline.translation.stages import Decode, Encode, laid_out
+from pipeline.translation.taking_apart import aparts, check_apart
 
 log = logging.getLogger("transdomain")
 

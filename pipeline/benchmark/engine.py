@@ -23,8 +23,9 @@ from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.run import run
-from pipeline.several.job import translate_job
-from pipeline.translate.config import Resources, TranslateConfig
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
+from pipeline.translation.options import Resources
 
 log = logging.getLogger("transdomain")
 

@@ -24,7 +24,7 @@ from pipeline.cluster import hardware
 from pipeline.models.arithmetic import Arithmetic, exact
 from pipeline.models.translator import Translator
 from pipeline.terminal import print_line
-from pipeline.translate.arithmetic import NETWORK_BYTES
+from pipeline.translation.arithmetic import NETWORK_BYTES
 
 _MOST_TIMES, _LEAST_DB = 2.0, 60.0
 _TILES = 16

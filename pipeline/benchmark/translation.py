@@ -29,8 +29,9 @@ from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
-from pipeline.several.job import translate_job
-from pipeline.translate.config import Compile, TranslateConfig
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
+from pipeline.translation.options import Compile
 
 log = logging.getLogger("transdomain")
 

@@ -17,10 +17,10 @@ from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import evaluate
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
-from pipeline.several.job import translate_job
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.run import run as train
 from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
 from pipeline.verify.job import verify
 
 log = logging.getLogger("transdomain")

@@ -1,1 +1,1 @@
-"""Translation of an image store by one model."""
+"""Translation of an image store by one model, by several translators in one pass, or by a chain of models."""

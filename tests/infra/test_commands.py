@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.distributed.placement import place
 from pipeline.translate.config import TranslateConfig
-from pipeline.translate.models import stages
+from pipeline.translation.models import stages
 from tests.infra import commands
 from tests.infra.manifests import INFRA, OVERLAYS, cluster_spec, nodes, of_kind, pod_specs, rayjob_spec, render
 

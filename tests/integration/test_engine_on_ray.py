@@ -31,11 +31,12 @@ from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.engine.run import run
-from pipeline.several.job import translate_job
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import image_array
-from pipeline.translate.config import Resources, TranslateConfig
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
+from pipeline.translation.options import Resources
 from tests import corpus
 
 

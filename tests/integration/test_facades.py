@@ -18,7 +18,7 @@ from jobs import pack, translate, verify
 from pipeline import failpoints
 from pipeline.models.bundles import open_bundle
 from pipeline.stores.forms import FormName
-from pipeline.translate.config import SizePolicy
+from pipeline.translation.options import SizePolicy
 from tests import corpus
 from tests.jobs.test_one_output import end_at
 from tests.jobs.test_programs import described

@@ -19,8 +19,9 @@ from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.run import IncompleteError, run
-from pipeline.several.job import translate_job
-from pipeline.translate.config import Resources, TranslateConfig
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
+from pipeline.translation.options import Resources
 from tests import corpus
 
 AT_ONCE = 3

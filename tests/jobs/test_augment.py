@@ -27,7 +27,7 @@ from pipeline.models import measuring, native
 from pipeline.models.arithmetic import Form
 from pipeline.stores import open_store
 from pipeline.stores.tables.schema import IMAGE_TYPE
-from pipeline.translate import arithmetic
+from pipeline.translation import arithmetic
 from tests import corpus
 from tests.pipeline.training import small
 

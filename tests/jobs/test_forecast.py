@@ -18,10 +18,10 @@ from pipeline.engine.records.layout import Output, load_segments
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.run import plan_only
 from pipeline.errors import UserError
-from pipeline.several.job import translate_job
 from pipeline.stores.tables.schema import image_array
-from pipeline.translate import arithmetic
 from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
+from pipeline.translation import arithmetic
 from tests import corpus, seaweed
 from tests import proxy as faults
 from tests.jobs.test_one_output import end_at

@@ -19,8 +19,8 @@ from pipeline.errors import UserError
 from pipeline.models.arithmetic import exact
 from pipeline.models.bundles import open_bundle
 from pipeline.models.programs import describe_program
-from pipeline.translate.models import open_model
-from pipeline.translate.stages import Translate
+from pipeline.translation.models import open_model
+from pipeline.translation.stages import Translate
 from tests import corpus
 from tests.jobs.test_one_output import end_at, last_line
 

@@ -31,9 +31,9 @@ from pipeline.engine.records.layout import Output, load_segments, load_units
 from pipeline.errors import UserError
 from pipeline.models.bundles import describe
 from pipeline.recipe import models_of
-from pipeline.several.naming import Wanted, names_of, wanted_models
 from pipeline.translate.config import TranslateConfig
-from pipeline.translate.stages import Decode
+from pipeline.translate.naming import Wanted, names_of, wanted_models
+from pipeline.translation.stages import Decode
 from tests import corpus
 from tests.jobs.test_one_output import end_at, last_line
 from tests.jobs.test_scores import write_cyclegan

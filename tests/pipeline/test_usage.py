@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import usage
-from pipeline.translate.pace import DeviceClock
+from pipeline.translation.pace import DeviceClock
 from pipeline.usage import NOTHING, Usage
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.cluster import host
 from pipeline.errors import UserError, check_range
-from pipeline.translate.config import Compile, Resources
+from pipeline.translation.options import Compile, Resources
 
 _LEAST = {
     "images": 2, "size": 8, "width": 1, "blocks": 1, "batch": 1, "repeats": 1, "plain_images": 1, "pairs": 1,

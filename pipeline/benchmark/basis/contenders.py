@@ -21,7 +21,7 @@ from gan_models.pixels import from_pixels, to_pixels
 from pipeline import images
 from pipeline.models.arithmetic import Arithmetic
 from pipeline.models.bundles import open_bundle
-from pipeline.translate.stages import Translate
+from pipeline.translation.stages import Translate
 
 
 class Contender(Protocol):

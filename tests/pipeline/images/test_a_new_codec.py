@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline import images, storage
 from pipeline.engine import launch
 from pipeline.images.encoding import CODECS, Codec, Encoding
-from pipeline.several.job import translate_job
 from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
 from pipeline.verify.job import verify
 from tests import corpus
 

@@ -15,7 +15,7 @@ from pipeline.models.translator import Translator
 from pipeline.scores.metrics import l1, mean_image, psnr, ssim
 from pipeline.stores.tables.ranges import Range, Ranges
 from pipeline.training.data.loader import Source, Sources
-from pipeline.translate.frames import frames_of
+from pipeline.translation.frames import frames_of
 from tests.frames import batch_of
 
 GREY = PixelType(1, bits=16)

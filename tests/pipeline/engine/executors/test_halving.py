@@ -23,10 +23,11 @@ from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit, plan_units
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
-from pipeline.several.job import translate_job
 from pipeline.stores import open_store
-from pipeline.translate.config import Resources, TranslateConfig
-from pipeline.translate.frames import frames_of
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
+from pipeline.translation.frames import frames_of
+from pipeline.translation.options import Resources
 from tests import corpus
 
 

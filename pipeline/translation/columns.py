@@ -17,7 +17,7 @@ from pipeline.scores.names import SCORES
 from pipeline.stores import Store
 from pipeline.stores.keys import key_prefix
 from pipeline.stores.tables.features import features_of, with_features
-from pipeline.translate.config import TranslationOptions
+from pipeline.translation.options import TranslationOptions
 
 log = logging.getLogger("transdomain")
 

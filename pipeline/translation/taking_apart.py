@@ -11,8 +11,8 @@ import pyarrow as pa
 from pipeline import images
 from pipeline.engine.publishing.apart import SIDE, Apart, good_picture, with_good_key, with_good_picture
 from pipeline.engine.records.account import Batch, Made, batches_of, joined
-from pipeline.translate.frames import Frames, joined_frames, without_frames
-from pipeline.translate.stages import SAID, Decode, Encode
+from pipeline.translation.frames import Frames, joined_frames, without_frames
+from pipeline.translation.stages import SAID, Decode, Encode
 
 
 def aparts(

@@ -16,7 +16,7 @@ from pipeline.models.arithmetic import Arithmetic, Figures, Size
 from pipeline.stores import SourceChangedError, Store, read_rows
 from pipeline.stores.forms.registry import form_of_ranges
 from pipeline.stores.tables.ranges import Range, first_rows
-from pipeline.translate.config import TranslationOptions
+from pipeline.translation.options import TranslationOptions
 
 GIVEN = "given"
 """In place of a machine, where the user says the rate."""

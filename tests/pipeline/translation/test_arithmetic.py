@@ -20,10 +20,10 @@ from pipeline.errors import UserError
 from pipeline.models import measuring, native
 from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form
 from pipeline.models.compiled import Package
-from pipeline.translate import arithmetic
-from pipeline.translate.arithmetic import Generator, choose_arithmetic
 from pipeline.translate.config import TranslateConfig
-from pipeline.translate.sizing import Planned
+from pipeline.translation import arithmetic
+from pipeline.translation.arithmetic import Generator, choose_arithmetic
+from pipeline.translation.sizing import Planned
 from tests import corpus
 
 RECORDED = {"device": "cuda", "precision": "fp32", "trunk": "direct", "batch": 8}

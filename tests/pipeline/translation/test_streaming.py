@@ -21,10 +21,11 @@ from pipeline.engine.records.account import Batch, Made, Quarantined, batches_of
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit
 from pipeline.engine.run import run
-from pipeline.several.job import translate_job
 from pipeline.stores.forms import FormName
-from pipeline.translate.config import SizePolicy, TranslateConfig
-from pipeline.translate.streaming import PARTS, parts_of, streamed
+from pipeline.translate.config import TranslateConfig
+from pipeline.translate.job import translate_job
+from pipeline.translation.options import SizePolicy
+from pipeline.translation.streaming import PARTS, parts_of, streamed
 from tests import corpus
 
 UNIT = Unit("000000-000000", ())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline.cluster import host
 from pipeline.engine.records.account import Batch, Made, batches_of, joined
-from pipeline.translate.stages import Decode, Encode
+from pipeline.translation.stages import Decode, Encode
 
 PARTS = 8
 """Parts of the bound on decoded bytes that one part of a unit takes: its images come, are there, and go. Where each

@@ -15,9 +15,9 @@ import torch
 from pipeline.engine.records.account import Batch
 from pipeline.models.arithmetic import AT_ONCE, NOTHING_MEASURED, exact
 from pipeline.models.translator import Translator
-from pipeline.translate.frames import frames_of
-from pipeline.translate.pace import Pace
-from pipeline.translate.stages import Translate
+from pipeline.translation.frames import frames_of
+from pipeline.translation.pace import Pace
+from pipeline.translation.stages import Translate
 from tests.frames import batch_of
 
 GROUPS, GROUP_S = 5, 0.08

@@ -25,11 +25,11 @@ from pipeline.models.programs import ProgramDescription, check_is_file
 from pipeline.scores.judges import NOT_JUDGED, Judged, judges
 from pipeline.scores.names import BY_ITS_NETWORKS
 from pipeline.stores import Store, image_columns
-from pipeline.translate.arithmetic import Compute, Generator, choose_arithmetic, is_small
-from pipeline.translate.config import SizePolicy, TranslateConfig, TranslationOptions
-from pipeline.translate.sizing import Work
-from pipeline.translate.stages import Decode, Encode, Translate
-from pipeline.translate.streaming import Stream
+from pipeline.translation.arithmetic import Compute, Generator, choose_arithmetic, is_small
+from pipeline.translation.options import SizePolicy, TranslationOptions
+from pipeline.translation.sizing import Work
+from pipeline.translation.stages import Decode, Encode, Translate
+from pipeline.translation.streaming import Stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +73,6 @@ def open_model(url: str, direction: str | None) -> Model:
         raise UserError(f"{url}: its generator takes {takes} and gives {gives}; both must be {images.RGB}")
     check_weights(url, bundle, direction)
     return Model(url=url, bundle=bundle, direction=direction)
-
-
-def agreement_url(config: TranslateConfig) -> str:
-    """Return the URL of the model that gives the score agreement; empty where there is none. Raises UserError."""
-    check_is_file(config.agreement_model)
-    return storage.absolute(config.agreement_model) if config.agreement_model else ""
 
 
 def judges_of(model: Model, scores: Sequence[str], agreement_model: str = "") -> Mapping[str, str]:
@@ -125,18 +119,6 @@ def is_cut_by_rate(options: TranslationOptions, model: Model, begun: Mapping[str
 def schema_of_lost(config: TranslationOptions, source: Store) -> pa.Schema | None:
     """Return the schema for rows that can no longer be read; None unless the job is to go on without them."""
     return source.schema if config.on_changed == "set_aside" else None
-
-
-def settings_of(config: TranslateConfig, column: str) -> dict[str, Any]:
-    """Return the settings beside the model's that change a byte of a translation of `column`."""
-    return {
-        "input_column": column,
-        "keep_source": config.keep_source,
-        "size": config.size,
-        "form": config.form,
-        "encoding": vars(config.encoding),
-        "versions": versions(),
-    }
 
 
 def versions() -> dict[str, str]:

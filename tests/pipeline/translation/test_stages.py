@@ -17,9 +17,9 @@ from pipeline.models.arithmetic import Arithmetic
 from pipeline.pack import job
 from pipeline.pack.config import Layout
 from pipeline.stores import SHARD, open_store
-from pipeline.translate import stages
-from pipeline.translate.frames import frames_of
-from pipeline.translate.stages import Decode, Encode
+from pipeline.translation import stages
+from pipeline.translation.frames import frames_of
+from pipeline.translation.stages import Decode, Encode
 from tests import corpus
 from tests.frames import batch_of
 

@@ -14,8 +14,8 @@ from pipeline.errors import UserError, one_line
 from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form, Size, Trunk, fastest
 from pipeline.models.bundles import Architecture
 from pipeline.models.programs import Program
-from pipeline.translate.config import Compile, TranslationOptions
-from pipeline.translate.sizing import GIVEN, Planned, ordinary_pixels
+from pipeline.translation.options import Compile, TranslationOptions
+from pipeline.translation.sizing import GIVEN, Planned, ordinary_pixels
 
 log = logging.getLogger("transdomain")
 
@@ -277,7 +277,7 @@ def _measured(generator: Generator, wanted: Wanted, planned: Planned, actors: in
     """Return the fastest arithmetic of this process's device, and the figures. Loads the bundle by itself."""
     from pipeline.models import measuring
     from pipeline.models.bundles import open_generator
-    from pipeline.translate.compiling import planned_sizes, with_compiled
+    from pipeline.translation.compiling import planned_sizes, with_compiled
 
     memory.keep_freed()  # as the process that translates does
     bundle, config = open_generator(generator.url, generator.direction), generator.config

@@ -13,10 +13,10 @@ from pipeline.errors import UserError
 from pipeline.models.arithmetic import Arithmetic, Size, exact
 from pipeline.models.cache import cache_folder
 from pipeline.models.compiled import CannotCompileError, Gain, Package
-from pipeline.translate import compiling
-from pipeline.translate.compiling import planned_sizes, with_compiled
-from pipeline.translate.config import Compile
-from pipeline.translate.sizing import Planned
+from pipeline.translation import compiling
+from pipeline.translation.compiling import planned_sizes, with_compiled
+from pipeline.translation.options import Compile
+from pipeline.translation.sizing import Planned
 
 RESNET = GeneratorConfig(kind="resnet", width=4, depth=2, norm="instance")
 EAGER = exact("cpu", batch=1)

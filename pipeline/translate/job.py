@@ -23,19 +23,19 @@ from pipeline.engine.records.units import part_of_translator
 from pipeline.errors import UserError
 from pipeline.geometry.kinds import Geometry
 from pipeline.models.arithmetic import Figures
+from pipeline.models.programs import check_is_file
 from pipeline.recipe import fingerprint, models_of
 from pipeline.report.cards import store_cards
 from pipeline.scores.judges import Judged
-from pipeline.several.naming import wanted_models
-from pipeline.several.stages import Chain, DecodeOnce, EachPart, InTurn, Link
 from pipeline.stores import Store, open_store
 from pipeline.stores.forms.registry import writable_form
-from pipeline.translate.arithmetic import Compute, here
-from pipeline.translate.columns import TRANSLATOR, Label, check_columns, earlier_names, geometry_of
 from pipeline.translate.config import TranslateConfig
-from pipeline.translate.models import (
+from pipeline.translate.naming import wanted_models
+from pipeline.translate.stages import Chain, DecodeOnce, EachPart, InTurn, Link
+from pipeline.translation.arithmetic import Compute, here
+from pipeline.translation.columns import TRANSLATOR, Label, check_columns, earlier_names, geometry_of
+from pipeline.translation.models import (
     Model,
-    agreement_url,
     arithmetic_for,
     choose_column,
     is_cut_by_rate,
@@ -44,14 +44,14 @@ from pipeline.translate.models import (
     open_model,
     resized_to,
     schema_of_lost,
-    settings_of,
     stages,
     stall_s,
+    versions,
 )
-from pipeline.translate.sizing import Work, costing_of, fitted_limits
-from pipeline.translate.stages import Encode
-from pipeline.translate.streaming import Stream
-from pipeline.translate.taking_apart import aparts
+from pipeline.translation.sizing import Work, costing_of, fitted_limits
+from pipeline.translation.stages import Encode
+from pipeline.translation.streaming import Stream
+from pipeline.translation.taking_apart import aparts
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     }
     column = _column(source, config, models)
     earlier = _earlier_names(source, config, models, column)
-    agreement_model = agreement_url(config)
+    agreement_model = _agreement_url(config)
     scored = {name: judges_of(of[0], config.score, agreement_model) for name, of in models.items()}
     geometry = geometry_of(config, [source], column, source.schema.names)
     _check_geometry(config, models)
@@ -86,7 +86,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     everything = [each for of in planned.values() for each in of]
     measured = [(each.link.arithmetic, each.link.figures, each.work) for each in everything]
     entries = {name: _entry(of) | ({"score": scored[name]} if scored[name] else {}) for name, of in planned.items()}
-    recipe = entries.get("", {"translators": entries}) | settings_of(config, column) | geometry.record()
+    recipe = entries.get("", {"translators": entries}) | _settings(config, column) | geometry.record()
     recipe |= {"keep_if": config.keep_if} if config.keep_if else {}
     figures = {
         key: each.link.figures.record()
@@ -160,6 +160,24 @@ def _stages(
         translate_stall_s=max(stall_s(config, link.arithmetic, link.figures) for link in everything),
         apart=aparts(decode, load, encode, lay_out),
     )
+
+
+def _agreement_url(config: TranslateConfig) -> str:
+    """Return the URL of the model that gives the score agreement; empty where there is none. Raises UserError."""
+    check_is_file(config.agreement_model)
+    return storage.absolute(config.agreement_model) if config.agreement_model else ""
+
+
+def _settings(config: TranslateConfig, column: str) -> dict[str, Any]:
+    """Return the settings beside the model's that change a byte of a translation of `column`."""
+    return {
+        "input_column": column,
+        "keep_source": config.keep_source,
+        "size": config.size,
+        "form": config.form,
+        "encoding": vars(config.encoding),
+        "versions": versions(),
+    }
 
 
 def _part(name: str) -> str:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from pipeline.models.arithmetic import NOTHING_MEASURED, Figures, exact
-from pipeline.translate.pace import Pace
+from pipeline.translation.pace import Pace
 
 ARITHMETIC = dataclasses.replace(exact("cpu", batch=1), threads=2)
 FIGURES = Figures(machine="a fast CPU", side=10, seconds={"fp32, eager": 0.5})

@@ -18,8 +18,8 @@ from pipeline.models import measuring
 from pipeline.models.arithmetic import TIE, Arithmetic, Size
 from pipeline.models.compiled import CannotCompileError, Gain, Package
 from pipeline.models.forward import prepare
-from pipeline.translate.config import Compile
-from pipeline.translate.sizing import Planned
+from pipeline.translation.options import Compile
+from pipeline.translation.sizing import Planned
 
 log = logging.getLogger("transdomain")
 

@@ -1,1 +1,0 @@
-"""Several translators over the same images in one pass, and chains of models."""

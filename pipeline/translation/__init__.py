@@ -1,0 +1,1 @@
+"""Translation of images by models: what all jobs that translate are made of."""
