@@ -106,8 +106,9 @@ def _priced(amounts: Amounts, prices: Prices) -> list[tuple[str, float | None]]:
 
 
 def hours_text(seconds: float) -> str:
-    """Return a number of seconds as hours, with three places that count."""
-    return f"{seconds / 3600:.3g}"
+    """Return a number of seconds as hours, with three places that count; less than 4 s are not worth a number."""
+    hours = seconds / 3600
+    return f"{hours:.3g}" if hours >= 0.001 or not hours else "< 0.001"
 
 
 def _price(cost: float) -> str:
