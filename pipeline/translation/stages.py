@@ -190,8 +190,10 @@ class Translate:
         places = [made.place(shape, gives.dtype) for shape in shapes]
         with self.pace.of([frame.shape[:2] for frame in frames]):
             translated, faults = self.translator(frames, into=places)
-        with self.device.running():
-            scores = self.judges(frames, translated) if self.judges else {}
+        scores = dict[str, np.ndarray]()
+        if self.judges:
+            with self.device.running():
+                scores = self.judges(frames, translated)
         batch = _scored(made.of(batch), scores)
         batch = _without(batch, {i: ("failed", fault) for i, fault in faults.items()}, "translate")
         return _kept(batch, self.keep_if, list(scores)) if self.keep_if else batch

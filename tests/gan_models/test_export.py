@@ -116,6 +116,7 @@ def test_a_program_that_was_never_in_a_file_takes_every_size_too(kind: str) -> N
         assert torch.equal(program(image), expected)
 
 
+@pytest.mark.long
 def test_channels_are_those_of_the_generator() -> None:
     config = config_of("resnet", "instance", in_channels=1, out_channels=2, affine=True)
     network = trained(config)

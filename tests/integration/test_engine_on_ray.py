@@ -121,6 +121,7 @@ def test_ray_gives_what_the_loop_gives(ray_with_a_gpu: None, small: Corpus, tmp_
     assert corpus.contents(str(output)) == small.expected
 
 
+@pytest.mark.long
 def test_many_units_go_through_stages_that_share_no_process(
     ray_with_a_gpu: None, small: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +148,7 @@ def test_many_units_go_through_stages_that_share_no_process(
     assert "MapBatches(translate)->" not in stats
 
 
+@pytest.mark.long
 def test_a_model_beside_a_gpu_gets_whole_units(ray_with_a_gpu: None, small: Corpus, tmp_path: Path) -> None:
     """The machine says that it has a GPU; Ray places the actor there, and the model computes on the CPU."""
     assert ray.cluster_resources()["GPU"] == 1

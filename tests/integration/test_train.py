@@ -159,6 +159,7 @@ def test_ctrl_c_loses_no_step(tmp_path: Path, run_here: Callable[..., tuple[int,
     check(config, uninterrupted(config, tmp_path))
 
 
+@pytest.mark.long
 def test_a_streamed_image_that_turns_out_bad_ends_the_run_at_once(
     tmp_path: Path, run_here: Callable[..., tuple[int, str]]
 ) -> None:

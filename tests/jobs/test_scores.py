@@ -181,6 +181,7 @@ def test_the_report_has_the_scores_in_numbers(source: str, bundle: str, tmp_path
     assert f"{values[-1]:.4f}" in report
 
 
+@pytest.mark.long
 def test_a_tiled_picture_is_scored_as_a_whole_one(bundle: str, tmp_path: Path) -> None:
     source = corpus.write_folder(str(tmp_path / "in"), 1, height=700, width=400)
     assert run(source, tmp_path / "whole", bundle, *BOTH) == 0

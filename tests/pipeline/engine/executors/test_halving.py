@@ -167,6 +167,7 @@ def test_an_ordinary_failure_stays_one(translation: Case) -> None:
         in_halves(harmed(translation.stages[0], translation.good[0], fail), translation.unit)
 
 
+@pytest.mark.long
 def test_a_fatal_row_is_found_where_images_are_packed(tmp_path: Path) -> None:
     for name in ("a.png", "fatal.png"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
