@@ -1,14 +1,18 @@
 """Decoding of bytes into arrays and encoding of arrays into bytes; faults of an image are found and named here.
 
-Policy for files that hold more than an 8-bit RGB image: palettes are expanded; CMYK, YCbCr and Lab are converted; grey
-is repeated into three channels; alpha, and the transparent colour or palette entries of a PNG, are composited over
-white; an ICC profile is ignored (values are taken as sRGB); orientation is applied once and reported.
+Pixels have the type that the file says: 1, 3 or more channels of 8 or 16 bits. Palettes are expanded; CMYK, YCbCr and
+Lab of 8 bits are converted to RGB; alpha, and the transparent colour or palette entries of a PNG, are composited over
+white; channels of a TIFF that are neither colour nor alpha stay channels; samples of 10 and 12 bits in AVIF, HEIF and
+JPEG XL become samples of 16 bits, full intensity full intensity. Where a caller wants a type, grey is repeated into RGB
+of its depth, and anything else that is not of it is refused as `unsupported type`, with both types. An ICC profile is
+ignored (values are taken as sRGB), or converted to sRGB where that is asked for; orientation is applied once and
+reported.
 
-Nothing is dropped silently. Samples of more than 8 bits, signed or floating-point samples, and channels that are
-neither colour nor alpha are refused as an unsupported mode. An animation of several frames and a TIFF of several pages
-are refused with `several pictures`. Passed over, since they are not images of their own: whatever accompanies the first
-image of a JPEG (the second view, the depth or gain map of a camera or phone), and the reduced versions and masks in a
-TIFF.
+Nothing is dropped silently. Signed or floating-point samples, depths that none of these types holds, and colour models
+that are not known are refused as an `unsupported mode`. An animation of several frames and a TIFF of several pages are
+refused with `several pictures`, unless the first one is asked for. Passed over, since they are not images of their own:
+whatever accompanies the first image of a JPEG (the second view, the depth or gain map of a camera or phone), and the
+reduced versions and masks in a TIFF.
 
 Limits are checked against the header, before any pixel is decoded. Data outside the image itself (texts, profiles, EXIF
 of an odd type, stray bytes between segments or after the end) never condemns it.
@@ -19,27 +23,20 @@ Names are imported when they are first used, so that options are read without nu
 from typing import TYPE_CHECKING
 
 from pipeline import lazy
-from pipeline.images.options import CodecName, Encoding
+from pipeline.images.options import CodecName, Encoding, Pages, Profiles
 
 if TYPE_CHECKING:
-    from pipeline.images.blame import BadImage
-    from pipeline.images.decoding import (
-        EXTENSIONS,
-        FORMATS,
-        MAX_PIXELS,
-        Decoded,
-        decode,
-        decoded_bytes,
-        encoded_in,
-        format_of,
-    )
+    from pipeline.images.basis.blame import BadImage
+    from pipeline.images.basis.pixel_type import RGB, PixelType
+    from pipeline.images.decoding import EXTENSIONS, MAX_PIXELS, Decoded, decode, decoded_bytes, encoded_in
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
-    from pipeline.images.header import size_of
-    from pipeline.images.pixel_type import RGB, PixelType
+    from pipeline.images.formats.signatures import ENDINGS, FORMATS, format_of, sniffs
+    from pipeline.images.header import size_of, type_of
     from pipeline.images.room import Room
 
 __all__ = [
     "CODECS",
+    "ENDINGS",
     "EXTENSIONS",
     "FORMATS",
     "MAX_PIXELS",
@@ -49,7 +46,9 @@ __all__ = [
     "CodecName",
     "Decoded",
     "Encoding",
+    "Pages",
     "PixelType",
+    "Profiles",
     "Room",
     "codec_versions",
     "decode",
@@ -60,25 +59,19 @@ __all__ = [
     "misfit",
     "resize",
     "size_of",
+    "sniffs",
+    "type_of",
 ]
 
 __getattr__ = lazy.names_of(
     __name__,
     {
-        "blame": ("BadImage",),
-        "decoding": (
-            "EXTENSIONS",
-            "FORMATS",
-            "MAX_PIXELS",
-            "Decoded",
-            "decode",
-            "decoded_bytes",
-            "encoded_in",
-            "format_of",
-        ),
+        "basis.blame": ("BadImage",),
+        "basis.pixel_type": ("RGB", "PixelType"),
+        "decoding": ("EXTENSIONS", "MAX_PIXELS", "Decoded", "decode", "decoded_bytes", "encoded_in"),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
-        "header": ("size_of",),
-        "pixel_type": ("RGB", "PixelType"),
+        "formats.signatures": ("ENDINGS", "FORMATS", "format_of", "sniffs"),
+        "header": ("size_of", "type_of"),
         "room": ("Room",),
     },
 )

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
-from pipeline.images import jpeg, png, raster, tiff
-from pipeline.images.blame import BadImage, finding, prove_room
-from pipeline.images.header import size_of, webp_size
-from pipeline.images.pixel_type import RGB
+from pipeline.images.basis import colour, raster
+from pipeline.images.basis.blame import BadImage, check_size, finding, mismatch, prove_room
+from pipeline.images.basis.pixel_type import RGB, PixelType
+from pipeline.images.formats import avif, jpeg, jxl, png, tiff, webp, wide_tiff
+from pipeline.images.formats.metadata import Advice, advice
+from pipeline.images.formats.signatures import ENDINGS, format_named
+from pipeline.images.header import size_of, type_of
+from pipeline.images.options import Pages, Profiles
 
-T = TypeVar("T")
-
-EXTENSIONS = (
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".webp", ".tif", ".tiff", ".bmp",
-)  # fmt: skip
+EXTENSIONS = (*ENDINGS, *((".heic", ".heif") if importlib.util.find_spec("pillow_heif") else ()))
 """File name endings of the formats that `decode` knows."""
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 178_956_970
 """Limit of pixels, checked in the header: 512 MB at 3 bytes a pixel. Pillow has the same limit."""
 
@@ -32,25 +42,50 @@ _OPEN: Mapping[str, Callable[..., ImageFile.ImageFile]] = {
     "WEBP": WebPImagePlugin.WebPImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
 }
-_OTHER_FORMATS = {
-    b"GIF8": "GIF", b"8BPS": "PSD", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000", b"\x76\x2f\x31\x01": "OpenEXR", b"%PDF-": "PDF", b"DDS ": "DDS", b"qoif": "QOI",
-    b"\0\0\1\0": "ICO", b"II\xbc\x01": "JPEG XR",
-}  # fmt: skip
-_BITMAP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
+_CHECKS: Mapping[str, Callable[..., None]] = {
+    "PNG": png.check,
+    "JPEG": lambda data, first: jpeg.check(data),
+    "TIFF": tiff.check,
+    "AVIF": avif.check,
+    "HEIF": avif.check_heif,
+    "JPEG XL": jxl.check,
+}
+"""Refusals of data of which a decoder would silently drop a part."""
+_WIDE: Mapping[str, Callable[[bytes, raster.Place], np.ndarray]] = {
+    "PNG": png.wide,
+    "TIFF": wide_tiff.pixels,
+    "AVIF": avif.pixels,
+    "HEIF": avif.heif_pixels,
+    "JPEG XL": jxl.pixels,
+}
+"""Pixels of what Pillow does not read, or not with all of its bits."""
 _EIGHT_BIT_MODES = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", *raster.ALPHA_MODES)
-_XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
 
 
 class Decoded(NamedTuple):
     """Decoded image, with what its file said about it."""
 
     pixels: np.ndarray
-    """Pixels [height, width, 3] of the type RGB, after orientation."""
+    """Pixels [height, width, channels], after orientation: uint8 or uint16."""
     orientation: int
     """EXIF orientation that was applied, 1 (none) to 8."""
+    format: str = ""
+    """Format of the file, one of FORMATS."""
+    notes: tuple[str, ...] = ()
+    """What was passed over, since it advises only: an EXIF or a profile that is broken, texts that are too large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What is asked of a decoder."""
+
+    max_pixels: int
+    room: np.ndarray | None
+    wanted: PixelType | None
+    first: bool
+    to_srgb: bool
 
 
 def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
@@ -67,192 +102,214 @@ def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
     return found
 
 
-def decoded_bytes(data: bytes | memoryview) -> int:
+def decoded_bytes(data: bytes | memoryview, wanted: PixelType | None = RGB) -> int:
     """Return the bytes of the decoded image, by its header; of the largest one that is decoded, where it promises more.
 
     Zero where the header promises nothing. Never raises.
     """
     width, height = size_of(data)
-    return RGB.bytes * min(width * height, MAX_PIXELS)
+    pixel_type = wanted or type_of(data) or RGB
+    return min(pixel_type.bytes * min(width * height, MAX_PIXELS), 6 * MAX_PIXELS)
 
 
-def decode(data: bytes | memoryview, *, max_pixels: int = MAX_PIXELS, room: np.ndarray | None = None) -> Decoded:
-    """Decode the image in `data`.
+def decode(
+    data: bytes | memoryview,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    room: np.ndarray | None = None,
+    wanted: PixelType | None = RGB,
+    pages: Pages = "one",
+    icc: Profiles = "ignore",
+) -> Decoded:
+    """Decode the image in `data` to pixels of the type `wanted`; to those of the file's own type where it is None.
 
-    Its pixels are at the beginning of `room`, a flat array of uint8, where that is given and large enough; else in
-    memory of their own.
+    Grey becomes RGB of its depth where that is wanted. Its pixels are at the beginning of `room`, a flat array of
+    uint8, where that is given and large enough; else in memory of their own. `pages="first"` takes the first picture
+    of a file that holds several, and of a GIF. `icc="to_srgb"` converts colours by the file's own profile.
 
     Raises BadImage where the bytes are at fault, with one of these reasons: empty, not an image, unsupported format,
-    unsupported mode, several pictures, too large, corrupt. Any other error is the machine's: MemoryError, or an OSError
-    with its number. So that a passing fault is not blamed on the image, it counts as corrupt only if decoding fails
-    twice, the second time with proof that there is enough memory.
+    unsupported mode, unsupported type, several pictures, too large, corrupt. Any other error is the machine's:
+    MemoryError, or an OSError with its number. So that a passing fault is not blamed on the image, it counts as
+    corrupt only if decoding fails twice, the second time with proof that there is enough memory.
     """
     if len(data) == 0:
         raise BadImage("empty", "the file has no bytes")
     data = bytes(data)
     _silence_pillow()
-    kind = _format(data)
+    kind = format_named(data)
+    if kind == "GIF" and pages != "first":
+        raise BadImage("unsupported format", "GIF, whose first frame is read only where it is asked for")
+    asked = _Asked(max_pixels=max_pixels, room=room, wanted=wanted, first=pages == "first", to_srgb=icc == "to_srgb")
     try:
-        return _decoded(data, kind, max_pixels, room)
+        return _decoded(data, kind, asked)
     except BadImage as bad:
         if bad.reason != "corrupt":
             raise
         prove_room(len(data), bad.pixels)
-    return _decoded(data, kind, max_pixels, room)
+    return _decoded(data, kind, asked)
 
 
-def format_of(data: bytes) -> str | None:
-    """Return which of FORMATS the data begin as; None for any other."""
+def _decoded(data: bytes, kind: str, asked: _Asked) -> Decoded:
+    _check_header(data, kind, asked.first)
+    found, wide = _described(data, kind)
+    if found and asked.wanted and not found.becomes(asked.wanted):
+        raise mismatch(kind, found, asked.wanted)
+    if wide:
+        return _by_library(data, kind, asked, found)
     try:
-        return _format(data)
-    except BadImage:
-        return None
-
-
-def _format(data: bytes) -> str:
-    """Return which of FORMATS the data begin as. Raises BadImage for any other."""
-    if data.startswith(png.SIGNATURE):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[:4] in tiff.SIGNATURES:
-        return "TIFF"
-    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
-        return "BMP"
-    supported = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-    other = next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
-    if data[4:8] == b"ftyp":
-        other = (
-            "AVIF" if data[8:11] == b"avi" else "HEIF" if data[8:11] in (b"hei", b"hev", b"mif", b"msf") else "video"
-        )
-    if other:
-        raise BadImage("unsupported format", f"{other}, not {supported}")
-    raise BadImage("not an image", f"no {supported} header in {len(data)} bytes")
-
-
-def _decoded(data: bytes, kind: str, max_pixels: int, room: np.ndarray | None) -> Decoded:
-    _check_header(data, kind)
-    try:
-        return _decoded_by_library(data, data, kind, max_pixels, room)
+        return _by_pillow(data, data, kind, asked)
     except BadImage as bad:
-        bare = {"PNG": png.bare, "JPEG": jpeg.bare}.get(kind)
-        if bad.reason != "corrupt" or bare is None or (rest := bare(data)) == data:
+        if found and kind == "TIFF" and wide_tiff.reads(data):
+            try:
+                return _by_library(data, kind, asked, found)
+            except BadImage:
+                raise bad from None  # the words of the first decoder
+        if bad.reason != "corrupt":
             raise
-    return _decoded_by_library(rest, data, kind, max_pixels, room)
+        bare = {"PNG": png.bare, "JPEG": jpeg.bare}.get(kind, lambda whole: whole)(data)
+        if bare == data:
+            raise
+    decoded = _by_pillow(bare, data, kind, asked)
+    return decoded._replace(notes=(*decoded.notes, f"{kind} read without what is no part of its image"))
 
 
-def _check_header(data: bytes, kind: str) -> None:
+def _check_header(data: bytes, kind: str, first: bool) -> None:
     """Raise BadImage for data of which a decoder would silently drop a part."""
-    checks: dict[str, Callable[[bytes], None]] = {"PNG": png.check, "JPEG": jpeg.check, "TIFF": tiff.check}
-    if kind in checks:
-        checks[kind](data)
+    if kind not in _CHECKS:
+        return
+    try:
+        _CHECKS[kind](data, first=first)
+    except BadImage:
+        raise
+    except Exception as error:  # a library that chokes on the header
+        raise finding(error, f"{kind} header") from error
 
 
-def _decoded_by_library(data: bytes, whole: bytes, kind: str, max_pixels: int, room: np.ndarray | None) -> Decoded:
+def _described(data: bytes, kind: str) -> tuple[PixelType | None, bool]:
+    """Return the type that the header says, and True for what Pillow does not read, or not with all of its bits."""
+    if kind == "TIFF":
+        samples = tiff.samples(data)
+        return (samples.type if samples and samples.sound else None), samples is not None and not samples.plain
+    found = type_of(data)
+    return found, kind in ("AVIF", "HEIF", "JPEG XL") or (kind == "PNG" and found is not None and found.bits > 8)
+
+
+def _by_library(data: bytes, kind: str, asked: _Asked, found: PixelType | None) -> Decoded:
+    """Decode what Pillow does not read."""
+    check_size(kind, *size_of(data), asked.max_pixels, found)
+    said = advice(data, kind, {}, profile=asked.to_srgb)
+    target = asked.wanted or found
+    turn = 1 if kind == "HEIF" else said.orientation  # its library turns
+
+    def place(shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
+        check_size(kind, shape[1], shape[0], asked.max_pixels, PixelType(shape[2], 8 * dtype.itemsize))
+        return raster.placed(asked.room if turn == 1 and found == target and found else None, shape, dtype)
+
+    try:
+        pixels = _WIDE[kind](data, place)
+        said = _with_profile(pixels, said, asked.to_srgb)
+    except BadImage:
+        raise
+    except Exception as error:  # every decoder has its own errors
+        width, height = size_of(data)
+        share = max(1, found.bytes // RGB.bytes) if found else 1
+        raise finding(error, kind, min(width * height, asked.max_pixels) * share) from error
+    target = asked.wanted or PixelType.of(pixels)
+    return Decoded(_finished(pixels, turn, target, asked.room), said.orientation, kind, said.notes)
+
+
+def _with_profile(pixels: np.ndarray, said: Advice, to_srgb: bool) -> Advice:
+    """Convert pixels to sRGB in place where that is asked for and can be done; note where it cannot."""
+    if not to_srgb or said.profile is None:
+        return said
+    found = PixelType.of(pixels)
+    mode = {1: "L", 3: "RGB"}.get(found.channels, "")
+    if found.bits == 8 and (convert := colour.to_srgb(said.profile, mode)):
+        raster.converted(pixels, convert)
+    elif found.bits == 16 and (wide := colour.wide_to_srgb(said.profile, found.channels)):
+        wide(pixels)
+    else:
+        return said._replace(notes=(*said.notes, f"its ICC profile cannot be used for {found.numbers}"))
+    return said
+
+
+def _by_pillow(data: bytes, whole: bytes, kind: str, asked: _Asked) -> Decoded:
     """Decode the image in `data`, oriented as the `whole` file says; `data` may be the file without its extras."""
-    canvas = webp_size(data[:30]) if kind == "WEBP" else (0, 0)
-    _check_size(canvas, max_pixels)  # opening a WebP allocates memory for the canvas
+    canvas = webp.size_of(data) if kind == "WEBP" else (0, 0)
+    check_size(kind, *canvas, asked.max_pixels)  # opening a WebP allocates memory for the canvas
     try:
         image = _OPEN[kind](io.BytesIO(tiff.unturned(data) if kind == "TIFF" else data))
     except Exception as error:  # a header that a plugin chokes on
         raise finding(error, f"{kind} header", canvas[0] * canvas[1]) from error
     with image:
-        _check_size(image.size, max_pixels)
-        if kind == "WEBP" and (frames := getattr(image, "n_frames", 1)) > 1:
+        check_size(kind, *image.size, asked.max_pixels)
+        frames = getattr(image, "n_frames", 1) if kind == "WEBP" else 1
+        if frames > 1 and not asked.first:
             raise BadImage("several pictures", f"animated WebP of {frames} frames; give each a file of its own")
         if image.mode not in _EIGHT_BIT_MODES:
             raise BadImage("unsupported mode", f"{kind} of mode {image.mode} (8-bit pictures are supported)")
-        orientation = _orientation(image, whole, kind)
-        shape = (image.height, image.width, 3)
+        said = advice(whole, kind, image.info, profile=asked.to_srgb)
+        convert, said = _conversion(image, said, asked.to_srgb)
+        own = PixelType(1 if image.mode in raster.GREY_MODES else 3)
+        target = asked.wanted or own
+        if not own.becomes(target):
+            raise mismatch(kind, own, target)
+        room = asked.room if said.orientation == 1 else None
         try:
-            pixels = _pixels(image, data, kind, _placed(room if orientation == 1 else None, shape))
+            out = raster.placed(room, target.shape(image.height, image.width))
+            pixels = _pixels(image, data, kind, out, convert, animated=frames > 1)
         except Exception as error:  # every decoder has its own errors
             raise finding(error, kind, image.width * image.height) from error
-    if orientation == 1:
-        return Decoded(pixels, orientation)
-    turned = _turned(pixels, orientation)
-    place = _placed(room, turned.shape)
-    place[...] = turned
-    return Decoded(place, orientation)
+    return Decoded(_finished(pixels, said.orientation, target, asked.room), said.orientation, kind, said.notes)
 
 
-def _placed(room: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Return an array of this shape: the beginning of `room` where it suffices, else memory of its own."""
-    size = int(np.prod(shape))
-    if room is None or len(room) < size:
-        return raster.empty(shape)
-    return room[:size].reshape(shape)
+def _conversion(image: Image.Image, said: Advice, to_srgb: bool) -> tuple[raster.Convert | None, Advice]:
+    """Return the conversion of colours that is asked for, if any, and what is said, with a note where there is none."""
+    if not to_srgb or said.profile is None:
+        return None, said
+    mode = {"P": "RGB", "RGBX": "RGB", "YCbCr": "RGB", "1": "L", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}.get(
+        image.mode, image.mode
+    )
+    convert = colour.to_srgb(said.profile, mode)
+    if convert is None:
+        said = said._replace(notes=(*said.notes, f"its ICC profile cannot be used for mode {image.mode}"))
+    return convert, said
 
 
-def _check_size(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise BadImage("too large", f"{width} × {height} pixels are more than {max_pixels}")
-
-
-def _orientation(image: Image.Image, data: bytes, kind: str) -> int:
-    """Return the orientation given in EXIF or, failing that, in XMP; 1 where neither gives one."""
-    info: Mapping[Any, Any] = image.info
-    own = {"TIFF": lambda: data, "PNG": lambda: png.exif(data), "JPEG": lambda: info.get("exif") or jpeg.exif(data)}
-    exif = own.get(kind, lambda: None)() or info.get("exif")
-    if isinstance(exif, bytes):
-        found = tiff.orientation(exif[exif.startswith(b"Exif\0\0") * 6 :])
-        if found is not None:
-            return found
-    xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or ""
-    if isinstance(xmp, bytes):
-        xmp = xmp.decode("latin-1")
-    match = _XMP_ORIENTATION.search(xmp) if isinstance(xmp, str) else None
-    return int(match[1]) if match else 1
-
-
-def _pixels(image: ImageFile.ImageFile, data: bytes, kind: str, out: np.ndarray) -> np.ndarray:
-    """Return pixels of the type RGB as stored, before orientation, in `out`."""
+def _pixels(
+    image: ImageFile.ImageFile,
+    data: bytes,
+    kind: str,
+    out: np.ndarray,
+    convert: raster.Convert | None,
+    *,
+    animated: bool,
+) -> np.ndarray:
+    """Return pixels as stored, before orientation, in `out`, which has one or three channels."""
     if kind == "JPEG" and image.mode in ("L", "RGB"):
         pixels = jpeg.decode(data, out)
         if pixels is not None:
+            if convert:
+                raster.converted(pixels, convert)
             return pixels
-    if kind == "WEBP":
-        return _webp(data, out, alpha=raster.has_alpha(image))
+    if kind == "WEBP" and not animated:
+        return webp.pixels(data, out, convert, alpha=raster.has_alpha(image))
     if kind == "TIFF":
         image.load_end = lambda: None  # type: ignore[method-assign] # Pillow's would turn it as XMP says
     image.load()
     if kind == "PNG":
         png.set_transparency(image, data)
-    return raster.rgb_array(image, out)
+    return raster.array_of(image, out, convert)
 
 
-def _webp(data: bytes, out: np.ndarray, *, alpha: bool) -> np.ndarray:
-    """Decode a still WebP to RGB, alpha over white, in `out`: Pillow's decoder is that of animations, and holds the
-    image five times.
-    """
-    import imagecodecs  # imported here: it takes a moment, and few stores hold WebP
-
-    if not alpha:
-        return imagecodecs.webp_decode(data, out=out)
-    return raster.over_white(imagecodecs.webp_decode(data), out)
-
-
-def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Return a view of the stored rows and columns, turned and mirrored as the camera says (EXIF 2.3, tag 274)."""
-    match orientation:
-        case 2:
-            return pixels[:, ::-1]
-        case 3:
-            return pixels[::-1, ::-1]
-        case 4:
-            return pixels[::-1]
-        case 5:
-            return pixels.transpose(1, 0, 2)
-        case 6:
-            return np.rot90(pixels, -1)
-        case 7:
-            return pixels.transpose(1, 0, 2)[::-1, ::-1]
-        case 8:
-            return np.rot90(pixels)
-    return pixels
+def _finished(pixels: np.ndarray, orientation: int, target: PixelType, room: np.ndarray | None) -> np.ndarray:
+    """Return pixels turned upright, with grey repeated where colours are wanted, in `room` where it suffices."""
+    if orientation == 1 and pixels.shape[2] == target.channels:
+        return pixels
+    turned = raster.turned(pixels, orientation)
+    place = raster.placed(room, target.shape(*turned.shape[:2]), pixels.dtype)
+    place[...] = turned
+    return place
 
 
 def _silence_pillow() -> None:

@@ -1,13 +1,35 @@
-"""Sizes of encoded images, from their first bytes: what decoding will take is known before a pixel is decoded."""
+"""Sizes and types of encoded images, from their headers: what decoding will take is known before a pixel is decoded."""
 
 from __future__ import annotations
 
-from pipeline.images import jpeg, png, tiff
+import io
+import struct
+from collections.abc import Callable, Mapping
+
+from PIL import BmpImagePlugin, GifImagePlugin, Image
+
+from pipeline.images.basis.pixel_type import RGB, PixelType
+from pipeline.images.basis.raster import GREY_MODES
+from pipeline.images.formats import avif, jpeg, jxl, png, tiff, webp
+from pipeline.images.formats.signatures import format_of
 
 Size = tuple[int, int]
 """Width and height in pixels."""
 
 NONE: Size = (0, 0)
+
+_TYPES: Mapping[str, Callable[[bytes], PixelType | None]] = {
+    "PNG": png.type_of,
+    "JPEG": jpeg.type_of,
+    "WEBP": lambda _: RGB,
+    "TIFF": tiff.type_of,
+    "AVIF": avif.type_of,
+    "HEIF": avif.heif_type_of,
+    "JPEG XL": jxl.type_of,
+}
+
+_BROKEN = (OSError, SyntaxError, ValueError, IndexError, KeyError, TypeError, EOFError, struct.error)
+"""Errors of Pillow about a header that is broken."""
 
 
 def size_of(data: bytes | memoryview) -> Size:
@@ -16,33 +38,44 @@ def size_of(data: bytes | memoryview) -> Size:
     Never raises: decoding finds the fault. Reads a few bytes of a large file.
     """
     data = memoryview(data)
-    start = bytes(data[:32])
-    if start.startswith(png.SIGNATURE):
-        return _numbers(start, 16, 4, "big") if start[12:16] == b"IHDR" else NONE
-    if start.startswith(b"\xff\xd8\xff"):
-        return jpeg.size_of(data)
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return webp_size(start)
-    if start[:4] in tiff.SIGNATURES:
-        return tiff.size_of(data)
+    start = bytes(data[:64])
     if start[:2] == b"BM":
         width, height = _numbers(start, 18, 2 if start[14:18] == b"\x0c\0\0\0" else 4, "little", signed=True)
         return abs(width), abs(height)  # a negative height means that the top row comes first
+    match format_of(start):
+        case "PNG":
+            return _numbers(start, 16, 4, "big") if start[12:16] == b"IHDR" else NONE
+        case "JPEG":
+            return jpeg.size_of(data)
+        case "WEBP":
+            return webp.size_of(start)
+        case "TIFF":
+            return tiff.size_of(data)
+        case "AVIF" | "HEIF":
+            return avif.size_of(data)
+        case "JPEG XL":
+            return jxl.size_of(data)
+        case "GIF":
+            return _numbers(start, 6, 2, "little")
     return NONE
 
 
-def webp_size(start: bytes) -> Size:
-    """Return width and height of a WebP file, given its first 30 bytes."""
-    if start[12:16] == b"VP8X" and len(start) >= 30:
-        width, height = _numbers(start, 24, 3, "little")
-        return width + 1, height + 1
-    if start[12:16] == b"VP8L" and len(start) >= 25:
-        bits = int.from_bytes(start[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if start[12:16] == b"VP8 " and len(start) >= 30:
-        width, height = _numbers(start, 26, 2, "little")
-        return width & 0x3FFF, height & 0x3FFF
-    return NONE
+def type_of(data: bytes | memoryview) -> PixelType | None:
+    """Return the type of the image in `data`, as `decode(..., wanted=None)` gives it; None where no header says it.
+
+    Palettes are expanded, alpha is gone. Never raises: decoding finds the fault.
+    """
+    kind = format_of(data)
+    if kind is None:
+        return None
+    if kind in _TYPES:
+        return _TYPES[kind](bytes(data))
+    opened = BmpImagePlugin.BmpImageFile if kind == "BMP" else GifImagePlugin.GifImageFile
+    try:
+        with opened(io.BytesIO(data)) as image:
+            return PixelType(1 if image.mode in GREY_MODES else 3)
+    except (*_BROKEN, Image.DecompressionBombError):
+        return None
 
 
 def _numbers(data: bytes, at: int, size: int, order: str, *, signed: bool = False) -> Size:

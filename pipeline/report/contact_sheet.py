@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import printable
-from pipeline.images import raster
+from pipeline.images.basis import raster
 from pipeline.report.content import shorten
 
 BACKGROUND = (250, 250, 248)

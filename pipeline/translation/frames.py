@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.engine.records.account import Batch, joined
-from pipeline.images import PixelType, raster
+from pipeline.images import PixelType
+from pipeline.images.basis import raster
 from pipeline.stores.tables.schema import INTERNAL
 
 OFFSET, HEIGHT, WIDTH = (f"{INTERNAL}{name}" for name in ("offset", "height", "width"))

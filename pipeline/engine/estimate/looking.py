@@ -24,9 +24,6 @@ _MOST_BYTES = 32_000_000
 """Encoded bytes of a row group, or of a file, beyond which it is not read for a look."""
 _THREADS = 16
 
-_FORMATS = {
-    ".png": "PNG", ".apng": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP",
-}  # fmt: skip
 UNREADABLE, UNKNOWN = "not readable", "other"
 
 
@@ -56,7 +53,7 @@ class Looked(NamedTuple):
 
 def format_of_ending(ending: str) -> str:
     """Return the format that files of this ending have; the images decide what they are."""
-    return _FORMATS.get(ending, "JPEG" if ending in images.EXTENSIONS else UNKNOWN)
+    return images.ENDINGS.get(ending, UNKNOWN)
 
 
 def look(units: Sequence[Unit], column: str, of: int) -> Looked:

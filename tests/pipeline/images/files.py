@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def picture(height: int = 24, width: int = 40) -> np.ndarray:
@@ -55,6 +55,41 @@ def tiff(*pages: tuple[np.ndarray, Tags], order: str = "<") -> bytes:
         }  # fmt: skip
         pointer = _directory(file, {**plain, **tags}, order, pointer)
     return bytes(file)
+
+
+def tiff_of_parts(parts: Sequence[bytes], tags: Tags, *, tiled: bool = False, order: str = "<") -> bytes:
+    """Return a TIFF of one page whose strips or tiles are these bytes."""
+    file = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
+    offsets = []
+    for part in parts:
+        offsets.append(len(file))
+        file += part + bytes(len(part) % 2)
+    where, sizes = (324, 325) if tiled else (273, 279)
+    _directory(file, {where: ("I", offsets), sizes: ("I", [len(part) for part in parts]), **tags}, order, 4)
+    return bytes(file)
+
+
+def drawn(height: int, width: int, channels: int, bits: int) -> np.ndarray:
+    """Return pixels of all values, lowest and highest among them."""
+    shape, peak = (height, width, channels), 2**bits - 1
+    pixels = np.random.default_rng(channels).integers(0, peak, shape, f"uint{bits}", endpoint=True)
+    pixels[0, 0], pixels[-1, -1] = 0, peak
+    return pixels
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels as Pillow turns a picture of this EXIF orientation: an image of positions says what goes where."""
+    positions = Image.fromarray(np.arange(pixels.shape[0] * pixels.shape[1], dtype=np.int32).reshape(pixels.shape[:2]))
+    positions.getexif()[0x0112] = orientation
+    turned = np.asarray(ImageOps.exif_transpose(positions))
+    return pixels.reshape(-1, pixels.shape[2])[turned]
+
+
+def over_white(pixels: np.ndarray) -> np.ndarray:
+    """Return colours over white, given pixels whose last channel is alpha, by the formula itself."""
+    peak = float(np.iinfo(pixels.dtype).max)
+    alpha = pixels[..., -1:].astype(float) / peak
+    return pixels[..., :-1] * alpha + peak * (1 - alpha)
 
 
 def exif(tags: Tags) -> bytes:

@@ -8,7 +8,8 @@ import sys
 import pytest
 from PIL import Image, ImageFile
 
-from pipeline.images import BadImage, decode, jpeg
+from pipeline.images import BadImage, decode
+from pipeline.images.formats import jpeg
 from tests.pipeline.images.files import picture, png_chunk, saved
 
 JPEG = saved(Image.fromarray(picture()), "JPEG")

@@ -16,10 +16,20 @@ PALETTE = bytes(range(48))
 
 
 @pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
-def test_16_bits_are_set_aside(colour_type: int) -> None:
-    with pytest.raises(BadImage, match="16 bits a sample") as caught:
+def test_16_bits_are_set_aside_where_8_are_wanted(colour_type: int) -> None:
+    channels = {0: "1 channel", 2: "3 channels", 4: "1 channel", 6: "3 channels"}[colour_type]
+    with pytest.raises(
+        BadImage, match=f"^PNG has {channels} of 16 bits, and 3 channels of 8 bits are wanted$"
+    ) as caught:
         decode(png(1, 16, colour_type, [bytes(8)[: 2 * {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]]]))
-    assert caught.value.reason == "unsupported mode"
+    assert caught.value.reason == "unsupported type"
+
+
+def test_the_depth_is_that_of_the_header_wherever_it_stands() -> None:
+    wide = png(1, 16, 2, [bytes(6)])
+    moved = wide[:8] + png_chunk(b"pHYs", bytes(9)) + wide[8:]
+    with pytest.raises(BadImage, match="16 bits a sample"):
+        decode(moved)
 
 
 @pytest.mark.parametrize(

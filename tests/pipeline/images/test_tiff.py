@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.images import BadImage, decode
+from pipeline.images import BadImage, PixelType, decode, type_of
 from tests.pipeline.images.files import exif, picture, saved, tiff
 
 WITH_ALPHA = np.concatenate([picture(), picture()[..., :1]], -1)
@@ -43,22 +43,16 @@ def test_an_odd_orientation_is_none(tag: tuple[str, list[int]]) -> None:
 @pytest.mark.parametrize(
     ("pages", "message"),
     [
-        ([(picture().astype(np.uint16), {})], "16 bits a sample"),
-        ([(picture()[..., :1].astype(np.uint16), {})], "16 bits a sample"),
-        ([(WITH_ALPHA.astype(np.uint16), {338: ("H", [2])})], "16 bits a sample"),
-        ([(WITH_ALPHA[..., :2].astype(np.uint16), {338: ("H", [2]), 262: ("H", [1])})], "16 bits a sample"),
         ([(picture().astype(np.uint32), {})], "32 bits a sample"),
         ([(picture(), {339: ("H", [2, 2, 2])})], "signed integers"),
         ([(picture()[..., :1], {339: ("H", [2])})], "signed integers"),
-        ([(np.concatenate([picture(), picture()], -1), {})], "6 channels, 3 of them beyond"),
-        ([(WITH_ALPHA, {338: ("H", [0])})], "4 channels, 1 of them beyond"),
-        ([(WITH_ALPHA, {})], "4 channels, 1 of them beyond"),
-        ([(WITH_ALPHA[..., :2], {262: ("H", [1]), 338: ("H", [0])})], "2 channels"),
-        ([(np.concatenate([WITH_ALPHA, WITH_ALPHA[..., :1]], -1), {338: ("H", [2, 0])})], "5 channels"),
+        ([(np.concatenate([WITH_ALPHA, WITH_ALPHA[..., :1]], -1), {338: ("H", [2, 1])})], "several alpha channels"),
+        ([(WITH_ALPHA.astype(np.uint16), {262: ("H", [5])})], "4 channels of 16 bits, of colour model CMYK"),
+        ([(picture(), {258: ("H", [12, 12, 12])})], "12 bits a sample"),
         ([(picture()[..., :1], {262: ("H", [32803])})], "colour filter array"),
         ([(WITH_ALPHA, {262: ("H", [5]), 332: ("H", [2])})], "inks other than CMYK"),
         ([(picture(), {262: ("H", [6])})], "subsampling"),
-        ([(picture(), {259: ("H", [34712])})], "compression 34712"),
+        ([(picture(), {259: ("H", [34892])})], "compression 34892"),
         ([(picture(), {254: ("I", [1])}), (picture(), {})], "reduced one of another"),
     ],
 )
@@ -66,6 +60,31 @@ def test_what_would_be_cut_down_is_an_unsupported_mode(order: str, pages: list, 
     with pytest.raises(BadImage, match=message) as caught:
         decode(tiff(*pages, order=order))
     assert caught.value.reason == "unsupported mode"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ((picture().astype(np.uint16), {}), "3 channels of 16 bits"),
+        ((picture()[..., :1].astype(np.uint16), {}), "1 channel of 16 bits"),
+        ((WITH_ALPHA.astype(np.uint16), {338: ("H", [2])}), "3 channels of 16 bits"),
+        ((WITH_ALPHA[..., :2].astype(np.uint16), {338: ("H", [2]), 262: ("H", [1])}), "1 channel of 16 bits"),
+        ((np.concatenate([picture(), picture()], -1), {}), "6 channels of 8 bits"),
+        ((WITH_ALPHA, {338: ("H", [0])}), "4 channels of 8 bits"),
+        ((WITH_ALPHA, {}), "4 channels of 8 bits"),
+        ((WITH_ALPHA[..., :2], {262: ("H", [1]), 338: ("H", [0])}), "2 channels of 8 bits"),
+        ((np.concatenate([WITH_ALPHA, WITH_ALPHA[..., :1]], -1), {338: ("H", [2, 0])}), "4 channels of 8 bits"),
+    ],
+)
+def test_another_type_than_is_wanted_is_named(order: str, page: tuple, found: str) -> None:
+    data = tiff(page, order=order)
+    with pytest.raises(BadImage, match=f"^TIFF has {found}, and 3 channels of 8 bits are wanted$") as caught:
+        decode(data)
+    assert caught.value.reason == "unsupported type"
+    taken = PixelType.of(decode(data, wanted=None).pixels)
+    assert taken == type_of(data)
+    assert taken.numbers == found
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,8 @@ def test_nothing_but_what_is_passed_over_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", images.EXTENSIONS)
 def test_every_ending_is_of_a_format_that_can_be_decoded(ending: str) -> None:
-    known = {".jif": "JPEG", ".jfi": "JPEG"} | PIL.Image.registered_extensions()
+    others = {".jif": "JPEG", ".jfi": "JPEG", ".jxl": "JPEG XL", ".heic": "HEIF", ".heif": "HEIF"}
+    known = others | PIL.Image.registered_extensions()
     assert known[ending] in images.FORMATS
 
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 
-from pipeline.images.blame import OUT_OF_MEMORY, unsupported
+from pipeline.images.basis.blame import OUT_OF_MEMORY, unsupported
+from pipeline.images.basis.pixel_type import RGB, PixelType
 
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """End of entropy-coded data: a marker that is neither a stuffed byte nor a restart."""
@@ -55,13 +56,20 @@ def check(data: bytes) -> None:
 
 def size_of(data: bytes | memoryview) -> tuple[int, int]:
     """Return width and height from the frame header; zeros where there is none before the pixels."""
-    data = bytes(data)
-    for marker, start, end in _segments(data):
-        if marker in _FRAMES and end - start >= 9:
-            return int.from_bytes(data[start + 7 : start + 9], "big"), int.from_bytes(
-                data[start + 5 : start + 7], "big"
-            )
-    return 0, 0
+    frame = _frame(bytes(data))
+    return int.from_bytes(frame[3:5], "big"), int.from_bytes(frame[1:3], "big")
+
+
+def type_of(data: bytes | memoryview) -> PixelType | None:
+    """Return the type of the decoded pixels, by the frame header: CMYK becomes RGB. None where it is not decoded."""
+    frame = _frame(bytes(data))
+    return {1: PixelType(1), 3: RGB, 4: RGB}.get(frame[5]) if len(frame) > 5 and frame[0] == 8 else None
+
+
+def _frame(data: bytes) -> bytes:
+    """Return the body of the frame header: depth, height, width, channels; nothing where there is none."""
+    bodies = (data[start + 4 : end] for marker, start, end in _segments(data) if marker in _FRAMES)
+    return next((body for body in bodies if len(body) >= 5), b"")
 
 
 def bare(data: bytes) -> bytes:
@@ -79,14 +87,15 @@ def exif(data: bytes) -> bytes | None:
 def decode(data: bytes, out: np.ndarray | None = None) -> np.ndarray | None:
     """Decode a grey or three-channel JPEG to RGB, uint8 [height, width, 3]; None where a more lenient decoder must try.
 
-    The pixels are in `out`, of that shape, where it is given.
+    The pixels are in `out`, of that shape, where it is given; one of a single channel is filled with grey.
 
     Raises ValueError where a part of the image is missing. Stray bytes between its parts are skipped, as every viewer
     does, up to a hundredth of the file: beyond that, the decoder has lost its position.
     """
+    space = "GRAY" if out is not None and out.shape[2] == 1 else "RGB"
     for _ in range(_MOST_STRAY):
         try:
-            return simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, fastupsample=False, buffer=out)
+            return simplejpeg.decode_jpeg(data, colorspace=space, fastdct=False, fastupsample=False, buffer=out)
         except ValueError as error:
             if _DAMAGE.search(str(error)) or OUT_OF_MEMORY.search(str(error)):
                 raise

@@ -6,9 +6,11 @@ import re
 
 from PIL import Image
 
+from pipeline.images.basis.pixel_type import PixelType
+
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
-OUT_OF_MEMORY = re.compile(r"insufficient memory", re.IGNORECASE)
-"""Message of libjpeg when it runs out of memory."""
+OUT_OF_MEMORY = re.compile(r"insufficient memory|out of memory", re.IGNORECASE)
+"""Messages of libjpeg and libavif when they run out of memory."""
 _UNSUPPORTED = re.compile(r"unsupported|not (yet )?supported|cannot handle|unknown pixel mode", re.IGNORECASE)
 
 
@@ -28,6 +30,20 @@ class BadImage(Exception):  # noqa: N818 - a finding about the input, not an err
 def unsupported(message: str) -> BadImage:
     """Return the finding that a sound file holds an image that cannot be taken without loss."""
     return BadImage("unsupported mode", message)
+
+
+def mismatch(kind: str, found: PixelType, wanted: PixelType) -> BadImage:
+    """Return the finding that a sound file of some format holds pixels of another type than is wanted."""
+    return BadImage("unsupported type", f"{kind} has {found.numbers}, and {wanted.numbers} are wanted")
+
+
+def check_size(kind: str, width: int, height: int, most: int, pixel_type: PixelType | None = None) -> None:
+    """Raise BadImage for more than `most` pixels, or for more bytes than so many pixels of RGB of 16 bits take."""
+    if width * height > most:
+        raise BadImage("too large", f"{kind}: {width} × {height} pixels are more than {most}")
+    if pixel_type is not None and width * height * pixel_type.bytes > 6 * most:
+        message = f"{kind}: {width} × {height} pixels of {pixel_type.numbers} take more than {6 * most} bytes"
+        raise BadImage("too large", message)
 
 
 def finding(error: Exception, what: str, pixels: int = 0) -> BadImage:

@@ -43,10 +43,19 @@ class PixelType:
         """Return the shape of an array of so many pixels."""
         return height, width, self.channels
 
+    @property
+    def numbers(self) -> str:
+        """Return the type in words that name both numbers, such as 3 channels of 8 bits."""
+        return f"{self.channels} channel{'s' * (self.channels != 1)} of {self.bits} bits"
+
+    def becomes(self, wanted: PixelType) -> bool:
+        """Return True where pixels of this type can be given as `wanted`: the same, or grey as RGB of its depth."""
+        return self == wanted or (self.channels, wanted.channels, self.bits) == (1, 3, wanted.bits)
+
     def __str__(self) -> str:
         name = {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels} channels")
         return f"{name} of {self.bits} bits"
 
 
 RGB = PixelType(3)
-"""Type of every picture that is decoded, and so of every picture that a job trains on, translates and writes."""
+"""Type of the pictures that a model takes and gives unless it says otherwise: three channels of 8 bits."""

@@ -1,0 +1,62 @@
+"""Orientation and colour profile, wherever a file keeps them: they advise, and never cost an image that decodes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pipeline.images.formats import boxes, jpeg, jxl, png, tiff
+
+_XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
+
+
+class Advice(NamedTuple):
+    """What a file says about its image besides pixels."""
+
+    orientation: int
+    """EXIF orientation, 1 (none) to 8."""
+    profile: bytes | None
+    """ICC profile."""
+    notes: tuple[str, ...] = ()
+    """What could not be read, in words."""
+
+
+def advice(data: bytes, kind: str, info: Mapping[Any, Any], *, profile: bool) -> Advice:
+    """Return what the file says; `info` is what Pillow has read of it, where that has opened it.
+
+    A profile is read where one is asked for; one that is broken is empty.
+
+    EXIF goes before XMP. What is broken counts as missing, and is noted. Never raises.
+    """
+    if kind in ("AVIF", "HEIF"):
+        described = boxes.primary(data)
+        return Advice(described.orientation, described.profile)
+    if kind == "JPEG XL":
+        header = jxl.header(data)
+        return Advice(header.orientation if header else 1, None)
+    notes, orientation = list[str](), None
+    if exif := _exif(data, kind, info):
+        body = exif[exif.startswith(b"Exif\0\0") * 6 :]
+        orientation = tiff.orientation(body)
+        if orientation is None and not tiff.readable(body):
+            notes.append("its EXIF cannot be read")
+    if orientation is None:
+        match = _XMP_ORIENTATION.search(_xmp(data, kind, info))
+        orientation = int(match[1]) if match else 1
+    read = {"PNG": png.profile, "TIFF": tiff.profile}.get(kind, lambda _: info.get("icc_profile"))
+    found = read(data) if profile else None
+    return Advice(orientation, found if isinstance(found, bytes) else None, tuple(notes))
+
+
+def _exif(data: bytes, kind: str, info: Mapping[Any, Any]) -> bytes | None:
+    own = {"TIFF": lambda: data, "PNG": lambda: png.exif(data), "JPEG": lambda: info.get("exif") or jpeg.exif(data)}
+    found = own.get(kind, lambda: None)() or info.get("exif")
+    return found if isinstance(found, bytes) else None
+
+
+def _xmp(data: bytes, kind: str, info: Mapping[Any, Any]) -> str:
+    found = info.get("XML:com.adobe.xmp") or info.get("xmp")
+    if not found and not info:
+        found = {"TIFF": tiff.xmp, "PNG": png.xmp}.get(kind, lambda _: None)(data)
+    return found.decode("latin-1") if isinstance(found, bytes) else found if isinstance(found, str) else ""
