@@ -58,6 +58,8 @@ def _primary(data: bytes) -> Primary:
             bodies.setdefault(*held[index - 1])
     width, height = struct.unpack_from(">II", bodies[b"ispe"], 4) if b"ispe" in bodies else (0, 0)
     bits, channels = _samples(bodies)
+    if not bits:  # a picture made of tiles: the first one in the list says how all are coded
+        bits, channels = _samples(dict(reversed(held)))
     colour = bodies.get(b"colr", b"")
     return Primary(
         width=width,
