@@ -64,8 +64,6 @@ def check(data: bytes, *, first: bool = False) -> None:
 
     Pages after the `first` are left out only where no more is wanted.
     """
-    if data[:4] == b"MM\0+":
-        raise unsupported("BigTIFF of big-endian numbers")
     directories = _directories(data)
     page = next(directories, None)
     if page is None:
@@ -77,6 +75,9 @@ def check(data: bytes, *, first: bool = False) -> None:
             raise BadImage("corrupt", f"TIFF: tag {tag} is of type {page[tag].kind}, which holds no integers")
     _check_samples(page)
     _check_colours(page)
+    found = samples(data)
+    if found and found.large and not found.plain and not (found.bits in (8, 16) and found.photometric in (*_GREY, 2)):
+        raise unsupported("BigTIFF of big-endian numbers, of palettes, of few bits, or of colours that are not RGB")
     if _is_reduced(page):
         raise unsupported("TIFF whose first picture is a reduced one of another (a raw file of a camera)")
     if _value(page, _DEPTH, 1) > 1:
@@ -107,6 +108,8 @@ class Samples(NamedTuple):
     photometric: int
     compression: int
     predictor: int
+    large: bool
+    """True for a BigTIFF of big-endian numbers, which Pillow does not read."""
     planar: bool
     """True where each channel is stored apart."""
     rows: int
@@ -132,7 +135,7 @@ class Samples(NamedTuple):
     def plain(self) -> bool:
         """Return True where Pillow reads all of it."""
         further = self.channels - self.base - (self.alpha is not None)
-        return self.bits <= 8 and further <= 0 and self.compression in _COMPRESSIONS
+        return self.bits <= 8 and further <= 0 and self.compression in _COMPRESSIONS and not self.large
 
     @property
     def by_libtiff(self) -> bool:
@@ -165,6 +168,7 @@ def samples(data: bytes | memoryview) -> Samples | None:
         photometric=photometric,
         compression=_value(page, _COMPRESSION, 1),
         predictor=_value(page, _PREDICTOR, 1),
+        large=data[:4] == b"MM\0+",
         planar=_value(page, _PLANAR, 1) == 2,
         rows=_value(page, _TILE_HEIGHT, 0) if tiled else min(_value(page, _ROWS, height), height),
         columns=_value(page, _TILE_WIDTH, 0) if tiled else width,

@@ -26,6 +26,7 @@ def pixels(data: bytes, place: raster.Place) -> np.ndarray:
     found = tiff.samples(data)
     if found is None:
         raise ValueError("its directory does not describe an image")
+    _check_parts(data, found)
     dtype = found.type.dtype
     stored = (found.height, found.width, found.channels)
     as_stored = found.alpha is None and not found.planar
@@ -65,6 +66,19 @@ _SIZES: Mapping[str, Callable[[bytes], tuple[int, int]]] = {
 """Size that the header of a strip or tile promises: it is known before anything is decoded."""
 
 
+def _check_parts(data: bytes, found: tiff.Samples) -> None:
+    """Raise ValueError unless all strips or tiles have bytes in the file: some readers fill those without by zeros."""
+    down, across = (
+        -(-side // max(part, 1)) for side, part in ((found.height, found.rows), (found.width, found.columns))
+    )
+    parts = down * across * (found.channels if found.planar else 1)
+    if min(found.rows, found.columns) < 1 or not parts == len(found.offsets) == len(found.sizes):
+        raise ValueError(f"{len(found.offsets)} strips or tiles do not make the image")
+    for i, (offset, size) in enumerate(zip(found.offsets, found.sizes, strict=True)):
+        if not 0 < size <= len(data) - offset:
+            raise ValueError(f"strip or tile {i} has {size} bytes from {offset} on, in a file of {len(data)}")
+
+
 def _by_libtiff(data: bytes, found: tiff.Samples, out: np.ndarray) -> None:
     """Decode into `out`, which is contiguous, by libtiff."""
     if not found.planar or found.channels == 1:
@@ -81,10 +95,7 @@ def _by_parts(data: bytes, found: tiff.Samples, out: np.ndarray) -> None:
         raise ValueError(f"predictor {found.predictor} over compression {found.compression} is not supported")
     decode = getattr(imagecodecs(), f"{tiff.BY_PARTS[found.compression]}_decode")
     channels = 1 if found.planar else found.channels
-    parts = list(_parts(found))
-    if min(found.rows, found.columns) < 1 or not len(parts) == len(found.offsets) == len(found.sizes):
-        raise ValueError(f"{len(found.offsets)} strips or tiles do not make the image")
-    for (plane, top, left), offset, size in zip(parts, found.offsets, found.sizes, strict=True):
+    for (plane, top, left), offset, size in zip(_parts(found), found.offsets, found.sizes, strict=True):
         height, width = min(found.rows, found.height - top), min(found.columns, found.width - left)
         encoded = data[offset : offset + size]
         promised = _SIZES[tiff.BY_PARTS[found.compression]](encoded)
@@ -102,8 +113,6 @@ def _by_parts(data: bytes, found: tiff.Samples, out: np.ndarray) -> None:
 
 def _parts(found: tiff.Samples) -> Iterator[tuple[int, int, int]]:
     """Yield the plane and the upper left corner of each strip or tile, in the order of the file."""
-    if min(found.rows, found.columns) < 1:
-        return
     for plane in range(found.channels if found.planar else 1):
         for top in range(0, found.height, found.rows):
             for left in range(0, found.width, found.columns):

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from pipeline import images
 from pipeline.images import RGB, BadImage, PixelType, decode, size_of, type_of
+from pipeline.images.formats.tiff import samples
 from tests.pipeline.images.files import drawn, over_white, picture, png, png_chunk, saved, tiff, tiff_of_parts, upright
 
 HEIGHT, WIDTH = 19, 26
@@ -240,12 +241,48 @@ def test_files_of_tifffile(channels: int, bits: int, planar: bool, tile: tuple |
     assert np.array_equal(decode(data, wanted=None).pixels, pixels)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (3, 8), (3, 16), (5, 16)])
+def test_large_files_of_tifffile(order: str, channels: int, bits: int) -> None:
+    tifffile = pytest.importorskip("tifffile", reason="tifffile, an independent reader and writer, is not installed")
+    pixels = drawn(HEIGHT, WIDTH, channels, bits)
+    options = {"photometric": "rgb" if channels == 3 else "minisblack", "metadata": None}
+    stored, together = (pixels, "contig") if channels > 1 else (pixels[..., 0], None)
+    tifffile.imwrite(buffer := io.BytesIO(), stored, bigtiff=True, byteorder=order, planarconfig=together, **options)
+    assert np.array_equal(decode(buffer.getvalue(), wanted=None).pixels, pixels)
+    few = io.BytesIO()
+    tifffile.imwrite(few, pixels[..., 0] > 9, bigtiff=True, byteorder=order, **options | {"photometric": "minisblack"})
+    if order == ">":
+        with pytest.raises(BadImage, match="BigTIFF of big-endian numbers"):
+            decode(few.getvalue())
+
+
 def test_tifffile_reads_what_is_written() -> None:
     tifffile = pytest.importorskip("tifffile", reason="tifffile, an independent reader and writer, is not installed")
     for channels, bits in itertools.product((1, 2, 3, 4, 5), (8, 16)):
         pixels = drawn(HEIGHT, WIDTH, channels, bits)
         data = images.encode(pixels, images.Encoding(codec="tiff"))
         assert np.array_equal(tifffile.imread(io.BytesIO(data)).reshape(pixels.shape), pixels)
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("packed", CODES)
+def test_a_part_that_is_missing_is_found(packed: str, tiled: bool) -> None:
+    data, pixels, _ = hand_made(3, 16, 1, "<", False, tiled, packed)
+    assert np.array_equal(decode(data, wanted=None).pixels, pixels)
+    found = samples(data)
+    assert found is not None
+    *before, last = found.sizes
+    for harmed in (0, last // 2, last - 4, 2**31):
+        made = data.replace(pack_longs(*found.sizes), pack_longs(*before, harmed))
+        assert made != data
+        with pytest.raises(BadImage) as caught:
+            decode(made, wanted=None)
+        assert caught.value.reason == "corrupt"
+
+
+def pack_longs(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
 
 
 def test_alpha_goes_and_other_channels_stay_wherever_they_stand() -> None:
