@@ -133,7 +133,9 @@ def save_bundle(
     def entry(name: str, architecture: GeneratorConfig | DiscriminatorConfig, state: Mapping[str, Tensor]) -> dict:
         files[f"{name}.safetensors"] = safetensors.save(_portable(state))
         return {
-            "architecture": dataclasses.asdict(architecture),
+            "architecture": (
+                architecture.record() if isinstance(architecture, GeneratorConfig) else dataclasses.asdict(architecture)
+            ),
             "weights_sha256": sha256_of(files[f"{name}.safetensors"]),
         }
 

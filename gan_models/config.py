@@ -3,14 +3,15 @@
 Nothing here imports torch, so a configuration can be read, checked and written without it.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
 Norm = Literal["batch", "layer", "instance", "group", "none"]
 GeneratorKind = Literal["unet", "resnet"]
 DiscriminatorKind = Literal["patch", "pixel"]
 GanLoss = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 Direction = Literal["a_to_b", "b_to_a"]
+_LEFT_OUT = {("in_bits", 8), ("out_bits", 8)}
 OPPOSITE: dict[Direction, Direction] = {"a_to_b": "b_to_a", "b_to_a": "a_to_b"}
 
 
@@ -26,6 +27,12 @@ class GeneratorConfig:
 
     out_channels: int = 3
     """Number of channels of the target domain's images."""
+
+    in_bits: int = 8
+    """Bits of a channel of the source domain's images, 8 or 16; the network sees 0 to the largest value as -1 to 1."""
+
+    out_bits: int = 8
+    """Bits of a channel of the target domain's images, 8 or 16."""
 
     width: int = 64
     """Number of channels after the first convolution (`ngf`); all others are multiples of it."""
@@ -49,8 +56,21 @@ class GeneratorConfig:
         check_choice("generator.kind", self.kind, get_args(GeneratorKind))
         check_at_least("generator.in_channels", self.in_channels, 1)
         check_at_least("generator.out_channels", self.out_channels, 1)
+        check_choice("generator.in_bits", self.in_bits, (8, 16))
+        check_choice("generator.out_bits", self.out_bits, (8, 16))
         check_at_least("generator.depth", self.depth, 2 if self.kind == "unet" else 1)
         _check_norm("generator", self.norm, self.width, self.groups, self.affine)
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields as bundles and runs keep them: without bits of 8, as before there were others."""
+        return {name: value for name, value in asdict(self).items() if (name, value) not in _LEFT_OUT}
+
+    def reversed(self) -> "GeneratorConfig":
+        """Return the architecture of the way back, from the target domain to the source domain."""
+        return replace(
+            self, in_channels=self.out_channels, out_channels=self.in_channels, in_bits=self.out_bits,
+            out_bits=self.in_bits,
+        )  # fmt: skip
 
     @property
     def size_multiple(self) -> int:
@@ -139,10 +159,10 @@ class DiscriminatorConfig:
         return side
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str | int, choices: tuple[str, ...] | tuple[int, ...]) -> None:
     """Raise ValueError where the `value` of the setting `name` is not one of `choices`."""
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
+        raise ValueError(f"{name} is {value!r}: it must be one of {', '.join(map(str, choices))}")
 
 
 def check_not_negative(name: str, value: float) -> None:

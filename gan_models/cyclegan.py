@@ -96,7 +96,7 @@ class CycleGAN(Objective):
     def __init__(self, config: CycleGANConfig, *, generator: Generator | None = None, pool_seed: int = 0) -> None:
         """Draw initial weights from `generator`, a random generator (default: torch's global one)."""
         of_ab = config.generator
-        of_ba = replace(of_ab, in_channels=of_ab.out_channels, out_channels=of_ab.in_channels)
+        of_ba = of_ab.reversed()
         of_a = replace(config.discriminator, in_channels=of_ab.in_channels)
         super().__init__(
             generators={

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 import hashlib
 import importlib
 import io
@@ -153,7 +152,7 @@ class _Translator(nn.Module):
 def _metadata(generator: nn.Module, config: GeneratorConfig, notes: Mapping[str, str] | None) -> dict[str, str]:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in generator.state_dict().items()}
     return {
-        "architecture": json.dumps(dataclasses.asdict(config)),
+        "architecture": json.dumps(config.record()),
         "value_range": "[-1.0, 1.0]",
         "size_multiple": str(config.size_multiple),
         "least_size": str(config.least_size),

@@ -21,13 +21,15 @@ def translate_picture(generator: nn.Module, config: GeneratorConfig, image: Imag
     """Translate `image`, converted to the generator's channels, at its own size (padded, then cropped).
 
     The computation runs on the device of the generator's weights, in their precision. Raises ValueError for channels
-    that no mode has.
+    that no mode has, and for 16 bits.
     """
     from PIL import Image as PillowImage
 
     for name, channels in (("takes", config.in_channels), ("gives", config.out_channels)):
         if channels not in _MODES:
             raise ValueError(f"the generator {name} {channels} channels, and a Pillow image has 1, 3 or 4")
+    if (config.in_bits, config.out_bits) != (8, 8):
+        raise ValueError("the generator takes or gives 16 bits a channel, and a Pillow image has 8")
     source = image.convert(_MODES[config.in_channels])
     pixels = torch.frombuffer(bytearray(source.tobytes()), dtype=torch.uint8)
     pixels_CHW = pixels.view(source.height, source.width, config.in_channels).permute(2, 0, 1)

@@ -26,6 +26,7 @@ from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, check_job, load_segments
 from pipeline.engine.records.units import Unit, part_of_translator
 from pipeline.errors import UserError
+from pipeline.images import RGB
 from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
@@ -39,6 +40,8 @@ from pipeline.translation.columns import Label, check_columns, geometry_of
 from pipeline.translation.models import (
     Model,
     arithmetic_for,
+    check_codec,
+    check_pixels,
     choose_column,
     is_cut_by_rate,
     most_decoded,
@@ -74,6 +77,10 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
     if len(columns) > 1:
         raise UserError(f"columns {', '.join(sorted(columns))} could be translated; choose with --input_column")
     column = columns.pop()
+    for model in models.values():
+        check_codec(model, config.encoding)
+        for source in sources.values():
+            check_pixels(source, column, model.takes)
     labels = _labels(config, sources, column)
     geometry = geometry_of(config, list(sources.values()), column, labels)
     check_job(output, "augment")
@@ -88,6 +95,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
             column,
             resized_to(config.size, model),
             functools.partial(images, config.translators[name].probability),
+            model.pixel_bytes,
         )
         for name, model in models.items()
     }
@@ -116,7 +124,8 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
     ]
     if config.keep_originals:
         device = next((arithmetic.device for arithmetic in arithmetics.values()), "cpu")
-        workloads.append(make(ORIGINAL, _untouched(config, column, read(None), device), 1.0))
+        takes = next((model.takes for model in models.values()), RGB)
+        workloads.append(make(ORIGINAL, _untouched(config, column, read(None, takes=takes), device), 1.0))
     return Job(
         kind="augment",
         output=output,
@@ -178,8 +187,14 @@ def _stages(
     """Return a translator's stages; `read` makes the first one from a size and a selection."""
     selection = draw(config.seed, name, config.translators[name].probability)
     most = most_decoded(config.limits, chosen[0].device)
-    decode = read(resized_to(config.size, model), selection=selection, most=most)
-    encode = Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256)
+    decode = read(
+        resized_to(config.size, model),
+        selection=selection,
+        takes=model.takes,
+        pixel_bytes=model.pixel_bytes,
+        most=most,
+    )
+    encode = Encode(config.encoding, decode.column, False, config.size, model.bundle.sha256, model.gives)
     label = Label(encode, name)
     translate = translating(model, *chosen, decode, encode, config.limits)
     return stages(

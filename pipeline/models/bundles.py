@@ -81,7 +81,9 @@ def check_weights(url: str, described: Description | ProgramDescription, directi
 
 def pixel_types(config: Architecture) -> tuple[PixelType, PixelType]:
     """Return the types of the pixels that a generator of this architecture takes and gives."""
-    return PixelType(config.in_channels), PixelType(config.out_channels)
+    if isinstance(config, Program):
+        return PixelType(config.in_channels), PixelType(config.out_channels)
+    return PixelType(config.in_channels, config.in_bits), PixelType(config.out_channels, config.out_bits)
 
 
 def _reader(url: str) -> Callable[[str], bytes]:

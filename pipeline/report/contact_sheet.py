@@ -169,11 +169,7 @@ def _rgb_image(picture: np.ndarray) -> Image.Image:
         raise ValueError(
             f"a picture of {shape} {picture.dtype} cannot be shown: it must be [H, W] or [H, W, C], 8 or 16 bit"
         )
-    channels = picture if picture.ndim == 3 else picture[..., None]
-    if channels.dtype == np.uint16:
-        channels = (channels >> 8).astype(np.uint8)
-    colours = channels[..., :3] if channels.shape[2] >= 3 else np.repeat(channels[..., :1], 3, axis=2)
-    return Image.fromarray(np.ascontiguousarray(colours))
+    return Image.fromarray(np.ascontiguousarray(raster.shown(picture if picture.ndim == 3 else picture[..., None])))
 
 
 def _fit(picture: Image.Image, cell: int) -> Image.Image:

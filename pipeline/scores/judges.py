@@ -107,7 +107,7 @@ class Judges:
             self._back = replace(back, counts_rows=False)  # the rows are those of the way there
 
     def __call__(self, frames: Sequence[np.ndarray], translations: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the scores by name, float64 [N], for `frames` ([H, W, 3] uint8 each) and the translations of some.
+        """Return the scores by name, float64 [N], for `frames` ([H, W, channels] each) and the translations of some.
 
         A frame without a translation has none (nan), nor has one that is too small for the discriminator, or whose way
         back fails. Raises MemoryError like a translator.
@@ -173,6 +173,8 @@ class _Realism:
         def read(start: int, stop: int) -> Tensor:
             # A copy, since memory that comes from another process cannot be written, which torch warns of.
             parts = [torch.from_numpy(each[start:stop].copy()).permute(2, 0, 1)[None] for each in seen]
+            if len({part.dtype for part in parts}) > 1:
+                return torch.cat([from_pixels(part.to(self._arithmetic.device)) for part in parts], 1)
             return from_pixels(torch.cat(parts, 1).to(self._arithmetic.device))
 
         size = (seen[0].shape[0], seen[0].shape[1])

@@ -9,6 +9,7 @@ and commit.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,6 +38,8 @@ from pipeline.translation.columns import TRANSLATOR, Label, check_columns, earli
 from pipeline.translation.models import (
     Model,
     arithmetic_for,
+    check_codec,
+    check_pixels,
     choose_column,
     is_cut_by_rate,
     judges_of,
@@ -80,6 +83,8 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     scored = {name: judges_of(of[0], config.score, agreement_model) for name, of in models.items()}
     geometry = geometry_of(config, [source], column, source.schema.names)
     _check_geometry(config, models)
+    _check_types(config, models)
+    check_pixels(source, column, next(iter(models.values()))[0].takes)
     check_job(output, "translate")
     judged = {name: Judged(scores, config.keep_if, agreement_model) for name, scores in scored.items()}
     planned = _planned(config, models, judged, Work(source, column, None, lambda: source.rows), output, compute)
@@ -133,6 +138,7 @@ def _stages(
     """Return the three stages through which the units of one range of the source go together."""
     everything = [link for links in chains.values() for link in links]
     device = everything[0].arithmetic.device
+    pixel_bytes = max(max(link.takes.bytes, link.gives.bytes) for link in everything)
     decode = DecodeOnce(
         column,
         _decoded_side(chains, config),
@@ -140,12 +146,16 @@ def _stages(
         renames=earlier,
         keep_source=config.keep_source,
         geometry=geometry,
+        takes=everything[0].takes,
+        pixel_bytes=pixel_bytes,
         most=most_decoded(config.limits, device) // len(chains),
-        later=max((link.side or 0) ** 2 for link in everything) * images.RGB.bytes,
+        later=max((link.side or 0) ** 2 for link in everything) * pixel_bytes,
     )
     longest = storage.room_for_names(output.at("data")) if writable_form(config.form).names_are_keys else None
     encodes = {
-        name: Encode(config.encoding, column, config.keep_source, config.size, _fingerprints(links), longest)
+        name: Encode(
+            config.encoding, column, config.keep_source, config.size, _fingerprints(links), links[-1].gives, longest
+        )
         for name, links in chains.items()
     }
     encode = next(iter(encodes.values()))  # they differ in how they lay out the rows, and not in how they encode
@@ -236,7 +246,7 @@ def _planned(
         for i, model in enumerate(of):
             key = _key(name, i, of)
             begun, side = before.get(key, {}), resized_to(config.size, model)
-            of_model = replace(work, side=side)
+            of_model = replace(work, side=side, pixel_bytes=model.pixel_bytes)
             recorded = (begun, Figures(**measured.get(key, {})) if begun else Figures())
             arithmetic, figures = arithmetic_for(model, config, recorded, output, compute, of_model)
             link = Link(
@@ -247,10 +257,32 @@ def _planned(
                 figures=figures,
                 side=side,
                 judged=judged[name],
+                takes=model.takes,
+                gives=model.gives,
             )
             cut = is_cut_by_rate(config, model, begun, of_model)
             found.setdefault(name, []).append(Planned(model, link, of_model, cut))
     return found
+
+
+def _check_types(config: TranslateConfig, models: Mapping[str, Sequence[Model]]) -> None:
+    """Raise UserError where one pass cannot decode or encode for all models, or a chain's models do not fit."""
+    for of in models.values():
+        for one, other in itertools.pairwise(of):
+            if one.gives != other.takes:
+                raise UserError(
+                    f"--chain: {one.url} gives {one.gives}, and {other.url} takes {other.takes}; they do not fit"
+                )
+        check_codec(of[-1], config.encoding)
+    for what, types in (
+        ("take", {of[0].takes for of in models.values()}),
+        ("give", {of[-1].gives for of in models.values()}),
+    ):
+        if len(types) > 1:
+            raise UserError(
+                f"the translators {what} {' and '.join(sorted(map(str, types)))}, and one pass decodes and encodes one "
+                "type of pixels; use a run for each"
+            )
 
 
 def _check_geometry(config: TranslateConfig, models: Mapping[str, Sequence[Model]]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from pipeline import images
 from pipeline.engine.records.account import Batch
 from pipeline.models.arithmetic import Arithmetic, Figures
@@ -30,6 +28,9 @@ class Link:
     side: int | None
     """Side, in pixels, that images are resized to before they go through it; None for their own size."""
     judged: Judged
+    takes: images.PixelType = images.RGB
+    """Type of the pixels that it translates; what the one before gives."""
+    gives: images.PixelType = images.RGB
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,18 @@ class Chain:
         Raises what `Translate` raises.
         """
         self._size, self._decoded = size, decoded
-        self._models = [(link.side, _loaded(link, counts_rows=link is links[-1])) for link in links]
+        self._models = [(link.side, link.takes, _loaded(link, counts_rows=link is links[-1])) for link in links]
 
     def __call__(self, batch: Batch) -> Batch:
         side = self._decoded
-        for i, (wanted, translate) in enumerate(self._models):
+        for i, (wanted, takes, translate) in enumerate(self._models):
             if i and self._size == "original":  # the size that a file between the two would have
                 names = ("source_width", "source_height")
-                batch = resized(batch, list(zip(*(batch.rows[name].to_pylist() for name in names), strict=True)))
+                sizes = list(zip(*(batch.rows[name].to_pylist() for name in names), strict=True))
+                batch = resized(batch, sizes, takes)
                 side = None
             if wanted is not None and wanted != side:
-                batch = resized(batch, [(wanted, wanted)] * len(batch.rows))
+                batch = resized(batch, [(wanted, wanted)] * len(batch.rows), takes)
             batch, side = translate(batch), wanted
         return batch
 
@@ -75,11 +77,11 @@ def _loaded(link: Link, *, counts_rows: bool) -> Translate:
     return stage
 
 
-def resized(batch: Batch, sizes: Sequence[tuple[int, int]]) -> Batch:
-    """Return a batch whose decoded images have these widths and heights, one for each row."""
-    made = Frames(sum(width * height for width, height in sizes) * images.RGB.bytes)
-    for frame, (width, height) in zip(frames_of(batch, images.RGB), sizes, strict=True):
-        images.resize(frame, width, height, made.place((height, width, 3), np.dtype("B")))
+def resized(batch: Batch, sizes: Sequence[tuple[int, int]], pixel_type: images.PixelType = images.RGB) -> Batch:
+    """Return a batch whose decoded images, of this type, have these widths and heights, one for each row."""
+    made = Frames(sum(width * height for width, height in sizes) * pixel_type.bytes)
+    for frame, (width, height) in zip(frames_of(batch, pixel_type), sizes, strict=True):
+        images.resize(frame, width, height, made.place(pixel_type.shape(height, width), pixel_type.dtype))
     return made.of(batch)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from pipeline.cluster import host, memory
 from pipeline.errors import UserError, one_line
 from pipeline.models.arithmetic import THREAD_PIXELS, Arithmetic, Figures, Form, Size, Trunk, fastest
-from pipeline.models.bundles import Architecture
+from pipeline.models.bundles import Architecture, pixel_types
 from pipeline.models.programs import Program
 from pipeline.translation.options import Compile, TranslationOptions
 from pipeline.translation.sizing import GIVEN, Planned, ordinary_pixels
@@ -110,7 +110,7 @@ def _chosen(
         raise UserError("it began without compiled code; leave out --compile always, or give another output")
     if isinstance(generator.config, Program):
         _check_program(generator.config, options)
-    wanted, elsewhere = _wanted(generator.config, options, recorded), _elsewhere(options)
+    wanted, elsewhere = _wanted(generator, options, recorded), _elsewhere(options)
     if recorded and elsewhere:
         # Only the cluster's own machines can tell whether they have it, and they do when they load the model.
         return _settled(wanted, wanted.device, Form(precision=wanted.precision, trunk=recorded["trunk"])), Figures()
@@ -187,10 +187,17 @@ def _asks_for_all(options: TranslationOptions) -> bool:
     return options.limits.rows is not None and options.precision != "auto" and options.compile != "always"
 
 
-def _wanted(network: Architecture, options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
+def _wanted(generator: Generator, options: TranslationOptions, recorded: Mapping[str, Any]) -> Wanted:
+    """Return what the record or the user asks for. Raises UserError for a precision that loses bits of the pixels."""
+    network = generator.config
+    precision = options.precision if options.precision != "auto" else recorded.get("precision", "auto")
+    if max(each.bits for each in pixel_types(network)) > 8:
+        if precision not in ("auto", "fp32"):
+            raise UserError(f"{generator.url}: translates pixels of 16 bits, and {precision} has fewer; use fp32")
+        precision = "fp32"
     return Wanted(
         device=options.device if options.device != "auto" else recorded.get("device", "auto"),
-        precision=options.precision if options.precision != "auto" else recorded.get("precision", "auto"),
+        precision=precision,
         trunk=options.trunk if options.trunk != "auto" else recorded.get("trunk", "auto"),
         compile=options.compile,
         compiled=() if options.compile == "never" else recorded.get("compiled", ()),

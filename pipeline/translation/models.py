@@ -24,7 +24,7 @@ from pipeline.models.bundles import check_weights, describe, describe_judge, pix
 from pipeline.models.programs import ProgramDescription, check_is_file
 from pipeline.scores.judges import NOT_JUDGED, Judged, judges
 from pipeline.scores.names import BY_ITS_NETWORKS
-from pipeline.stores import Store, image_columns
+from pipeline.stores import Store, image_columns, read_rows
 from pipeline.translation.arithmetic import Compute, Generator, choose_arithmetic, is_small
 from pipeline.translation.options import SizePolicy, TranslationOptions
 from pipeline.translation.sizing import Work
@@ -46,6 +46,21 @@ class Model:
         config = self.bundle.generator_configs[self.direction]
         return Generator(self.url, self.direction, config, self.bundle.training_size)
 
+    @property
+    def takes(self) -> images.PixelType:
+        """Return the type of the pixels that it translates."""
+        return pixel_types(self.bundle.generator_configs[self.direction])[0]
+
+    @property
+    def gives(self) -> images.PixelType:
+        """Return the type of the pixels of its translations."""
+        return pixel_types(self.bundle.generator_configs[self.direction])[1]
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Return the bytes that a pixel takes at most, before or after."""
+        return max(self.takes.bytes, self.gives.bytes)
+
     def recipe(self, arithmetic: Arithmetic) -> dict[str, Any]:
         """Return all settings of the model that change a pixel."""
         return {
@@ -59,8 +74,7 @@ class Model:
 def open_model(url: str, direction: str | None) -> Model:
     """Open the bundle or the program at `url` for one direction.
 
-    Raises UserError that names what does not fit: a missing bundle or direction, damaged weights, channels that the
-    generator does not take.
+    Raises UserError that names what does not fit: a missing bundle or direction, damaged weights.
     """
     check_is_file(url)
     url = storage.absolute(url)
@@ -68,15 +82,45 @@ def open_model(url: str, direction: str | None) -> Model:
     direction = direction or bundle.directions[0]
     if direction not in bundle.directions:
         raise UserError(f"{url}: has no generator {direction}; it has {', '.join(bundle.directions)}")
-    takes, gives = pixel_types(bundle.generator_configs[direction])
-    if takes != images.RGB or gives != images.RGB:
-        raise UserError(f"{url}: its generator takes {takes} and gives {gives}; both must be {images.RGB}")
     check_weights(url, bundle, direction)
     return Model(url=url, bundle=bundle, direction=direction)
 
 
+def check_codec(model: Model, encoding: images.Encoding) -> None:
+    """Raise UserError where the codec cannot hold the translations' pixels."""
+    codec = images.CODECS[encoding.codec]
+    if not codec.holds(model.gives):
+        able = [name for name, each in images.CODECS.items() if each.holds(model.gives)]
+        raise UserError(
+            f"{model.url}: gives {model.gives}, which {encoding.codec} cannot hold; use --encoding.codec "
+            f"{' or '.join(able) or 'of another program'}"
+        )
+
+
+def check_pixels(source: Store, column: str, takes: images.PixelType) -> None:
+    """Raise UserError where none of the first images is of the type that models take; RGB is not even looked for."""
+    if takes == images.RGB:
+        return
+    rows = read_rows(source.first_rows(_FIRST), [column])[column].to_pylist()
+    found = {images.type_of((cell or {}).get("bytes") or b"") for cell in rows} - {None}
+    if found and not any(each.becomes(takes) for each in found if each):
+        raise UserError(
+            f"{source.url}: its first images are {' and '.join(sorted(map(str, found)))}, and the model takes {takes}; "
+            "give images of that type"
+        )
+
+
+_FIRST = 4
+"""Images whose types are looked at before anything is planned."""
+
+
 def judges_of(model: Model, scores: Sequence[str], agreement_model: str = "") -> Mapping[str, str]:
     """Return, by score, the fingerprint of the network that judges. Raises UserError where the model has none."""
+    if agreement_model and (model.takes, model.gives) != (images.RGB, images.RGB):
+        raise UserError(
+            f"{model.url}: takes {model.takes} and gives {model.gives}, and --score agreement compares {images.RGB}; "
+            "leave it out"
+        )
     agrees = {"agreement": describe_judge(agreement_model).sha256} if agreement_model else {}
     if not BY_ITS_NETWORKS & set(scores):
         return agrees

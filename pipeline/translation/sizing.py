@@ -44,6 +44,8 @@ class Work:
     """Side, in pixels, that they are resized to; None for their own size."""
     rows: Callable[[], int]
     """Function that says how many of the images are to be translated; it may read the footers of all shards."""
+    pixel_bytes: int = images.RGB.bytes
+    """Bytes that a pixel takes at most, decoded or translated."""
 
     @functools.cached_property
     def sizes(self) -> Sequence[Size]:
@@ -140,7 +142,9 @@ def fitted_limits(
         at_once = max(_images_at_once(made, work) for made, _, work in measured)
         limits = limits.fitted(rows, seconds=seconds, actors=actors, at_once=at_once)
     pixels = [work.pixels for _, _, work in models if work.pixels]
-    return limits.holding(max(pixels) * images.RGB.bytes * max(in_one_pass, 1)) if pixels else limits
+    if not pixels:
+        return limits
+    return limits.holding(max(pixels) * max(work.pixel_bytes for *_, work in models) * max(in_one_pass, 1))
 
 
 def _images_at_once(made: Arithmetic, work: Work) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from pipeline import images, storage
+from pipeline import images
 from pipeline.cluster import memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
@@ -30,9 +30,6 @@ from pipeline.stores.tables.schema import INTERNAL, image_column
 from pipeline.translation.columns import SOURCE_IMAGE, renamed
 from pipeline.translation.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
 from pipeline.translation.options import SizePolicy
-
-_LONGEST_PART = 255
-"""Bytes that the name of a file or folder may have on most disks."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,10 @@ class Decode:
     """Keep the encoded images of rows that are decoded."""
     geometry: Geometry = NO_GEOMETRY
     """Columns that follow their picture."""
+    takes: images.PixelType = images.RGB
+    """Type of the decoded images' pixels."""
+    pixel_bytes: int = images.RGB.bytes
+    """Bytes that a pixel takes at most on its way, decoded or translated."""
     most: int = 512_000_000
     """Bytes of decoded images that travel to the next stage; a unit with more travels encoded."""
 
@@ -75,8 +76,9 @@ class Decode:
     def sizes(self, batch: Batch) -> list[int]:
         """Return the bytes of each row's decoded image, by its header, which is read from bytes that are here."""
         if self.size is not None:
-            return [self.size**2 * images.RGB.bytes] * len(batch.rows)
-        return [images.decoded_bytes(data) if data else 0 for data in _encoded(batch.rows, self.column)]
+            return [self.size**2 * self.pixel_bytes] * len(batch.rows)
+        sizes = [images.decoded_bytes(data, self.takes) if data else 0 for data in _encoded(batch.rows, self.column)]
+        return [size * self.pixel_bytes // self.takes.bytes for size in sizes]
 
     def decode(self, batch: Batch) -> Batch:
         """Decode the images of a batch into one piece of memory; quarantine the rows that cannot be decoded."""
@@ -91,9 +93,8 @@ class Decode:
             if self.size is None:
                 frames.add(found.pixels)
             else:
-                images.resize(
-                    found.pixels, self.size, self.size, frames.place((self.size, self.size, 3), np.dtype("B"))
-                )
+                place = frames.place(self.takes.shape(self.size, self.size), self.takes.dtype)
+                images.resize(found.pixels, self.size, self.size, place)
 
         batch = frames.of(self._each_decoded(batch, room, take))
         if self.geometry.columns:
@@ -113,7 +114,7 @@ class Decode:
         for i, data in enumerate(_encoded(batch.rows, self.column)):
             try:
                 held = images.encoded_in(batch.rows[self.column][i].as_py()) if data is None else data
-                found = images.decode(held, room=room())
+                found = images.decode(held, room=room(), wanted=self.takes)
             except images.BadImage as bad:
                 faults[i] = (bad.reason, str(bad))
             else:
@@ -232,6 +233,8 @@ class Encode:
     size: SizePolicy
     model: str
     """Fingerprint of the weights."""
+    gives: images.PixelType = images.RGB
+    """Type of the translations' pixels."""
     longest_file_name: int | None = None
     """Bytes that a name below data/ may have, where keys become file names; rows whose keys cannot are quarantined."""
 
@@ -246,7 +249,7 @@ class Encode:
         rows = batch.rows
         sizes = list(zip(*(rows[name].to_pylist() for name in self._sizes), strict=True))
         encoded = list[bytes]()
-        for frame, (width, height) in zip(frames_of(batch, images.RGB), sizes, strict=True):
+        for frame, (width, height) in zip(frames_of(batch, self.gives), sizes, strict=True):
             encoded.append(images.encode(images.resize(frame, width, height), self.encoding))
             made_progress()
         names = [f"{key.rsplit('/', 1)[-1]}.{self._extension}" for key in rows["key"].to_pylist()]
@@ -293,7 +296,7 @@ def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
 
     `longest` is the number of bytes that the whole path below that folder may have.
     """
-    faults = ((i, _file_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
+    faults = ((i, naming.file_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
     return _without(batch, {i: ("unsupported name", fault) for i, fault in faults if fault}, "encode")
 
 
@@ -313,20 +316,6 @@ def _without(batch: Batch, faults: Mapping[int, tuple[str, str]], stage: str) ->
     quarantined = [Quarantined(keys[i].as_py(), shards[i].as_py(), stage, *faults[i]) for i in sorted(faults)]
     good = pa.array([i not in faults for i in range(len(batch.rows))], pa.bool_())
     return replace(batch, rows=batch.rows.filter(good), quarantined=(*batch.quarantined, *quarantined))
-
-
-def _file_fault(key: str, extension: str, longest: int) -> str:
-    """Return why a key cannot be a file name; empty where it can."""
-    try:
-        storage.join("data", key)
-        name = naming.file_name(key, extension).encode()
-    except ValueError as error:  # includes UnicodeEncodeError
-        return str(error)
-    if max(map(len, name.split(b"/"))) > _LONGEST_PART:
-        return f"a part of it, with its ending, is longer than {_LONGEST_PART} bytes, which no file's name may be"
-    if len(name) > longest:
-        return f"as a file it would have {len(name)} bytes below data/, where there is room for {longest}"
-    return ""
 
 
 def laid_out(

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from pipeline import images
 from pipeline.engine.publishing.apart import SIDE, Apart, good_picture, with_good_key, with_good_picture
 from pipeline.engine.records.account import Batch, Made, batches_of, joined
 from pipeline.translation.frames import Frames, joined_frames, without_frames
@@ -27,7 +26,7 @@ def decode_apart(decode: Decode) -> Apart:
     """Return how a unit is decoded whose images end the process: each is decoded, and the unit travels encoded."""
     return Apart(
         make=lambda: functools.partial(_proved, decode),
-        control=functools.partial(with_good_picture, columns=(decode.column,)),
+        control=functools.partial(with_good_picture, columns=(decode.column,), pixel_type=decode.takes),
         join=joined,
         read=decode.read,
     )
@@ -74,7 +73,7 @@ def _encoded(encode: Encode, batch: Batch) -> Batch:
 def _good_frame(batch: Batch, decode: Decode) -> Batch:
     """Return the first row alone, its image a good one in the form of the batch: decoded or encoded."""
     if batch.pixels is None:
-        good = with_good_picture(batch, [decode.column])
+        good = with_good_picture(batch, [decode.column], decode.takes)
         return replace(good, rows=_without_geometry(good.rows, decode))
     side = decode.size or SIDE
     rows = without_frames(Batch(batch.unit, with_good_key(batch.rows.slice(0, 1))))
@@ -82,8 +81,8 @@ def _good_frame(batch: Batch, decode: Decode) -> Batch:
         if name != "exif_orientation":  # its size, which some sizes of the output follow
             at = rows.rows.column_names.index(name)
             rows = replace(rows, rows=rows.rows.set_column(at, name, pa.array([side], kind)))
-    frames = Frames(side * side * images.RGB.bytes)
-    frames.add(good_picture(side, side))
+    frames = Frames(side * side * decode.takes.bytes)
+    frames.add(good_picture(side, side, decode.takes))
     return frames.of(rows)
 
 

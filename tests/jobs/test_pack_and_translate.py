@@ -248,7 +248,7 @@ class TestBadInput:
         self.check(
             run_translate(source, str(tmp_path / "out"), grey),
             capsys,
-            "its generator takes grey of 8 bits and gives RGB of 8 bits",
+            "its first images are RGB of 8 bits, and the model takes grey of 8 bits",
         )
 
     def test_other_settings_on_one_output(

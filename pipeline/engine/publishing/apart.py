@@ -30,10 +30,12 @@ class Apart:
     """Function that reads the unit, in a first stage."""
 
 
-def with_good_picture(batch: Batch, columns: Sequence[str]) -> Batch:
-    """Return the first row alone, a good picture in these columns of encoded images."""
+def with_good_picture(batch: Batch, columns: Sequence[str], pixel_type: images.PixelType = images.RGB) -> Batch:
+    """Return the first row alone, a good picture of this type in these columns of encoded images."""
     rows = batch.rows.slice(0, 1)
-    data = images.encode(good_picture(2 * SIDE, SIDE), images.Encoding(codec="png"))  # twice as wide, as pairs are
+    codec: images.CodecName = "png" if pixel_type in images.CODECS["png"].pixel_types else "tiff"
+    picture = good_picture(2 * SIDE, SIDE, pixel_type)  # twice as wide, as pairs are
+    data = images.encode(picture, images.Encoding(codec=codec))
     for name in columns:
         at = rows.column_names.index(name)
         rows = rows.set_column(at, rows.field(at), pa.array([{"bytes": data}], rows.field(at).type))
@@ -46,7 +48,9 @@ def with_good_key(rows: pa.Table) -> pa.Table:
     return rows.set_column(at, rows.field(at), pa.array(["good"]).cast(rows.field(at).type))
 
 
-def good_picture(width: int, height: int) -> np.ndarray:
-    """Return a picture with a gradient in each channel, uint8 [height, width, 3]."""
+def good_picture(width: int, height: int, pixel_type: images.PixelType = images.RGB) -> np.ndarray:
+    """Return a picture of this type with a gradient in each channel, [height, width, channels]."""
     down, right = np.mgrid[0:height, 0:width]
-    return np.stack([down * 255 // height, right * 255 // width, (down + right) % 256], -1).astype(np.uint8)
+    peak = pixel_type.peak
+    gradients = [down * peak // height, right * peak // width, (down + right) % (peak + 1)]
+    return np.stack([gradients[i % 3] for i in range(pixel_type.channels)], -1).astype(pixel_type.dtype)

@@ -64,6 +64,17 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
+def shown(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels [..., channels] of any type as they are shown to people, uint8 [..., 3].
+
+    Of more than three channels these are the first three, of two the first; of 16 bits the upper eight.
+    """
+    channels = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    if channels.shape[-1] == 3:
+        return channels
+    return channels[..., :3] if channels.shape[-1] > 3 else np.repeat(channels[..., :1], 3, axis=-1)
+
+
 def resized(
     pixels: np.ndarray, width: int, height: int, resample: Image.Resampling, out: np.ndarray | None = None
 ) -> np.ndarray:

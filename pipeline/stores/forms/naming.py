@@ -84,3 +84,22 @@ def by_ending(name: str, tally: storage.Tally) -> str:
         return "files without an ending"
     reason = f"files ending in .{ending[1].lower()}"
     return reason if reason in tally.counts or len(tally.counts) < _MOST_ENDINGS else "files of other endings"
+
+
+_LONGEST_PART = 255
+"""Bytes that the name of a file or folder may have on most disks."""
+
+
+def file_fault(key: str, extension: str, longest: int) -> str:
+    """Return why a key cannot be the name of a file of an output, of at most `longest` bytes below data/; empty where
+    it can."""
+    try:
+        storage.join("data", key)
+        name = file_name(key, extension).encode()
+    except ValueError as error:  # includes UnicodeEncodeError
+        return str(error)
+    if max(map(len, name.split(b"/"))) > _LONGEST_PART:
+        return f"a part of it, with its ending, is longer than {_LONGEST_PART} bytes, which no file's name may be"
+    if len(name) > longest:
+        return f"as a file it would have {len(name)} bytes below data/, where there is room for {longest}"
+    return ""

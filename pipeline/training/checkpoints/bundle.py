@@ -12,6 +12,7 @@ from torch import nn
 
 from gan_models import GeneratorConfig, save_bundle
 from pipeline import images, storage
+from pipeline.images.basis import raster
 from pipeline.models.arithmetic import exact
 from pipeline.models.translator import Translator
 from pipeline.training.checkpoints.checkpoint import Record, State
@@ -77,11 +78,14 @@ def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
 def draw_samples(
     generator: nn.Module, config: GeneratorConfig, inputs_NHWC: np.ndarray, targets_NHWC: np.ndarray | None
 ) -> np.ndarray:
-    """Draw a row for each input: input, translation and, where there are any, target; pixels [height, width, 3]."""
+    """Draw a row for each input: input, translation and, where there are any, target; pixels [height, width, 3].
+
+    Pixels of other types than RGB are as `raster.shown` has them.
+    """
     columns = [inputs_NHWC, translate_images(generator, config, inputs_NHWC)]
     if targets_NHWC is not None:
         columns.append(targets_NHWC)
-    return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
+    return np.concatenate([np.concatenate(list(raster.shown(column))) for column in columns], axis=1)
 
 
 def translate_images(generator: nn.Module, config: GeneratorConfig, images_NHWC: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from gan_models import DiscriminatorConfig
 from pipeline.errors import UserError, check_range
-from pipeline.images import RGB
 from pipeline.training.config.sections import Cadence, Length, Paths, Recipe, Resources, Streaming
 
 if TYPE_CHECKING:
@@ -70,7 +69,8 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
         """
         sections = (Recipe, Streaming) if self.streaming == "stream" else (Recipe,)
         names = [option.name for section in sections for option in dataclasses.fields(section)]
-        return {name: value for name, value in dataclasses.asdict(self).items() if name in names}
+        kept = {name: value for name, value in dataclasses.asdict(self).items() if name in names}
+        return kept | {"generator": self.generator.record()}
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the number of steps of the whole run."""
@@ -113,11 +113,6 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
                 raise UserError(
                     f"crop_size is {self.crop_size}: this {name} needs {network.least_size} pixels at least; "
                     f"raise crop_size{fewer}"
-                )
-        for side, channels in (("in", self.generator.in_channels), ("out", self.generator.out_channels)):
-            if channels != RGB.channels:
-                raise UserError(
-                    f"generator.{side}_channels is {channels}: images are read as RGB; leave it at {RGB.channels}"
                 )
 
     def _check_losses(self) -> None:

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.images import PixelType
+from pipeline.models.bundles import pixel_types
 from pipeline.stores import SourceChangedError
 from pipeline.training.config.execution import memory_format_of
 from pipeline.training.data import loader, node
@@ -34,6 +36,7 @@ from pipeline.training.distributed.group import Group
 
 log = logging.getLogger("transdomain")
 
+_SIDES: tuple[Side, Side] = ("a", "b")
 _PREFETCH_STEPS = 4
 """Number of steps that are prefetched. With several workers, each step waits for two of them; see `Feed.failure`."""
 _JOIN_TIMEOUT_S = 1.0
@@ -176,6 +179,7 @@ class _Cropper:
     def __init__(self, context: Context) -> None:
         config, device = context.config, context.device
         self._order, self._device, self._crop_size, self._flip = context.order, device, config.crop_size, config.flip
+        self._types: dict[Side, PixelType] = dict(zip(_SIDES, pixel_types(config.generator), strict=True))
         self._max_offset = config.load_size - config.crop_size
         self._memory_format = memory_format_of(config, device)
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -183,7 +187,9 @@ class _Cropper:
     def prepare(self, pictures: StepImages) -> _Prepared:
         """Crop on a CPU, or copy to a GPU and crop there. Runs in the prefetch thread."""
         if self._stream is None:
-            crops = [loader.cut(*self._to_augment(pictures, side), self._crop_size) for side in ("a", "b")]
+            crops = [
+                loader.cut(*self._to_augment(pictures, side), self._crop_size, self._types[side]) for side in _SIDES
+            ]
             a, b = (loader.to_input_on_one_thread(pixels, self._memory_format) for pixels in crops)
             return _Prepared(pictures.whole, a, b)
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
@@ -210,7 +216,7 @@ class _Cropper:
             images_nSSC = loader.to_device(torch.from_numpy(np.stack(images)), self._device)
             crops = loader.cut_on_device(images_nSSC, augmentation, self._crop_size)
         else:
-            crops = loader.cut(images, augmentation, self._crop_size)
+            crops = loader.cut(images, augmentation, self._crop_size, self._types[side])
         return loader.to_input(crops, self._device, self._memory_format)
 
 

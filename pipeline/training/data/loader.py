@@ -1,10 +1,11 @@
-"""Access to the images of a store: finds, reads and decodes them to uint8, and cuts crops from them.
+"""Access to the images of a store: finds, reads and decodes them to pixels, and cuts crops from them.
 
 Shapes: S is the load size, C the crop size, n the number of samples of a rank.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from gan_models.pixels import from_pixels
 from pipeline import images, storage
 from pipeline.errors import UserError
 from pipeline.images import RGB, PixelType
+from pipeline.models.bundles import pixel_types
 from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
 from pipeline.stores.tables.ranges import Range, Ranges, append_range
 from pipeline.training.config.train import TrainConfig
@@ -27,8 +29,6 @@ from pipeline.training.data.order import Augmentation
 
 _CHUNK_BYTES = 16_000_000
 """Number of encoded bytes that one thread reads at a time."""
-
-_FLOAT_VALUES = from_pixels(torch.arange(256, dtype=torch.uint8)).numpy()
 
 
 class TrainingDataError(ValueError):
@@ -111,7 +111,9 @@ def find_sources(config: TrainConfig) -> Sources:
                 f"{config.objective} needs a paired store, such as jobs.pack --layout pairs makes{also}"
             )
         a, b = (_source(store, side) for side in sides)
-    return Sources(a=a, b=b) if config.direction == "a_to_b" else Sources(a=b, b=a)
+    takes, gives = pixel_types(config.generator)
+    source, target = (a, b) if config.direction == "a_to_b" else (b, a)
+    return Sources(a=replace(source, pixel_type=takes), b=replace(target, pixel_type=gives))
 
 
 def load_images(sources: Sources, load_size: int, threads: int) -> ImageSet:
@@ -161,7 +163,8 @@ def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[b
             data = (row[column] or {}).get("bytes") or b""
             digest.update(len(data).to_bytes(8, "big") + data)
             where = (urls[row[SHARD]], column, row["key"])
-            images_NSSC[chunk.start + i] = decode_image(data, images_NSSC.shape[1], where)
+            pixel_type = PixelType.of(images_NSSC[chunk.start + i])
+            images_NSSC[chunk.start + i] = decode_image(data, images_NSSC.shape[1], where, pixel_type)
         digests.append(digest.digest())
     return digests
 
@@ -179,30 +182,40 @@ _room = images.Room(512_000_000)
 """Room of this process for images of their own size, until they are resized."""
 
 
-def decode_image(data: bytes, load_size: int, where: tuple[str, str, str]) -> np.ndarray:
-    """Decode an image and resize it to [S, S, 3].
+def decode_image(data: bytes, load_size: int, where: tuple[str, str, str], pixel_type: PixelType = RGB) -> np.ndarray:
+    """Decode an image to pixels of this type, and resize it to [S, S, channels].
 
     Raises TrainingDataError naming `where`: the shard's URL, column and key.
     """
     try:
-        with _room.of(images.decoded_bytes(data)):
-            return images.resize(images.decode(data).pixels, load_size, load_size)
+        with _room.of(images.decoded_bytes(data, pixel_type)):
+            return images.resize(images.decode(data, wanted=pixel_type).pixels, load_size, load_size)
     except images.BadImage as error:
         shard, column, key = where
+        if error.reason == "unsupported type":
+            raise TrainingDataError(
+                f"{shard}: {column} of {key!r} {error}; say channels and bits of the images with "
+                "--generator.in_channels and in_bits (source), out_channels and out_bits (target)"
+            ) from error
         raise TrainingDataError(
             f"{shard}: {column} of {key!r} cannot be decoded ({error.reason}: {error}); "
             "pack the images anew with jobs.pack, which quarantines such images"
         ) from error
 
 
-def cut(images_nSSC: Sequence[np.ndarray] | np.ndarray, augmentation: Augmentation, crop_size: int) -> Tensor:
-    """Return the crops of the samples, [n, channels, C, C]; one black image where there is no sample."""
+def cut(
+    images_nSSC: Sequence[np.ndarray] | np.ndarray,
+    augmentation: Augmentation,
+    crop_size: int,
+    pixel_type: PixelType = RGB,
+) -> Tensor:
+    """Return the crops of the samples, [n, channels, C, C]; one black image of this type where there is no sample."""
     crops = [
         image[top : top + crop_size, left : left + crop_size][:, :: -1 if flip else 1]
         for image, top, left, flip in zip(
             images_nSSC, augmentation.top, augmentation.left, augmentation.flip, strict=True
         )
-    ] or [np.zeros(RGB.shape(crop_size, crop_size), RGB.dtype)]
+    ] or [np.zeros(pixel_type.shape(crop_size, crop_size), pixel_type.dtype)]
     return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
@@ -213,7 +226,10 @@ def cut_on_device(pixels_nSSC: Tensor, augmentation: Augmentation, crop_size: in
     columns_nC = augmentation.left[:, None] + np.where(augmentation.flip[:, None], along[::-1], along)
     rows, columns = (to_device(torch.from_numpy(which), device) for which in (rows_nC, columns_nC))
     sample = torch.arange(len(pixels_nSSC), device=device)
-    return pixels_nSSC[sample[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    where = sample[:, None, None], rows[:, :, None], columns[:, None, :]
+    if pixels_nSSC.dtype == torch.uint16:  # which torch does not index
+        return pixels_nSSC.view(torch.int16)[where].view(torch.uint16).permute(0, 3, 1, 2)
+    return pixels_nSSC[where].permute(0, 3, 1, 2)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
@@ -231,9 +247,17 @@ def to_input_on_one_thread(pixels_nCHW: Tensor, memory_format: torch.memory_form
 
     It leaves torch's threads alone, which the training step needs.
     """
+    pixels = pixels_nCHW.numpy()
+    values = _float_values(pixels.dtype.name)
     if memory_format == torch.channels_last:
-        return torch.from_numpy(np.take(_FLOAT_VALUES, pixels_nCHW.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
-    return torch.from_numpy(np.take(_FLOAT_VALUES, np.ascontiguousarray(pixels_nCHW.numpy())))
+        return torch.from_numpy(np.take(values, pixels.transpose(0, 2, 3, 1))).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.take(values, np.ascontiguousarray(pixels)))
+
+
+@functools.cache
+def _float_values(kind: str) -> np.ndarray:
+    """Return the network's input for each value of an unsigned type, such as uint8."""
+    return from_pixels(torch.from_numpy(np.arange(np.iinfo(kind).max + 1).astype(kind))).numpy()
 
 
 def _source(store: Store, column: str) -> Source:

@@ -43,7 +43,7 @@ class StepImages(NamedTuple):
     mine: Samples
     """Samples of this rank, [n]."""
     a: list[np.ndarray]
-    """List of n images of A, uint8 [S, S, 3] each."""
+    """List of n images of A, [S, S, channels] each."""
     b: list[np.ndarray]
 
 
@@ -163,7 +163,7 @@ class Stream:
         source = self._source(image.side)
         data = (row[source.column] or {}).get("bytes") or b""
         where = (source.ranges[image.group].url, source.column, row["key"])
-        return decode_image(data, self._load_size, where)
+        return decode_image(data, self._load_size, where, source.pixel_type)
 
     def _held_bytes(self) -> float:
         """Return about the most encoded bytes that this rank holds."""

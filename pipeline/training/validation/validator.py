@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.images.basis import raster
 from pipeline.scores.features import INSTALL, FeatureSet, features_are_there, kid, load_features
 from pipeline.scores.table import BACK, mean_of_pairs, metric_named, metrics_on
 from pipeline.storage.retry import preflight
@@ -146,7 +147,7 @@ class Validator:
     def _features_of(self, pictures: np.ndarray) -> Tensor:
         assert self._features
         found = FeatureSet(self._features, self._device)
-        for picture in pictures:
+        for picture in raster.shown(pictures):  # the network of the features takes RGB
             found.add(picture)
         return found.values()
 
