@@ -101,7 +101,9 @@ class _Survey:
             log.warning("%s; the shard is believed, here and in %d other shards", contradictions[0], more)
         if changed := [f"{f.name}: {f.type}" for f in merged.schema if f.name in merged.changed]:
             log.info("%s: shards have columns in several types; rows come with %s", self.url, ", ".join(changed))
-        for line in (*keyless.said(), *(f"null stands for the column {each}" for each in merged.filled())):
+        # A look at the first shard alone comes before all of them are read, and would say it twice.
+        is_look = len(which) == 1 < len(self.shards) and which[0] == 0
+        for line in () if is_look else (*keyless.said(), *(f"null stands for the column {c}" for c in merged.filled())):
             log.warning("%s: %s", self.url, line)
         return pieces.ranges(self.shards, self._reading(merged)), merged.schema
 

@@ -13,7 +13,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.storage.retry import retrying
 from pipeline.stores.tables import kinds, pictures
-from pipeline.stores.tables.schema import image_columns
+from pipeline.stores.tables.schema import as_read, image_columns
 
 log = logging.getLogger("transdomain")
 
@@ -34,7 +34,7 @@ def unusual_pictures(
     A shard without one that is gets its first rows read, and a column counts where one of them begins as an image does.
     Raises UserError where a named column holds no pictures, or where there are only their paths or URLs.
     """
-    usual = image_columns(schema)
+    usual = image_columns(pa.schema(list(map(as_read, schema)), schema.metadata))
     if named:
         unusual = [name for name in named if name in schema.names and name not in usual]
         for name in unusual:
