@@ -156,6 +156,6 @@ def names_more_classes(features: Features, before: Features) -> bool:
 def columns_as_read(schema: pa.Schema, wanted: frozenset[str]) -> list[pa.Field]:
     """Return the columns of a shard as its rows come, those that are `wanted` as pictures in that form."""
     return [
-        pictures.as_pictures(field) if field.name in wanted and pictures.form_of(field) else as_read(field)
+        pictures.as_pictures(as_read(field)) if field.name in wanted and pictures.form_of(field) else as_read(field)
         for field in schema
     ]

@@ -90,6 +90,12 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return kinds.is_bytes(kind) or pa.types.is_fixed_size_binary(kind)
 
 
+def has_only_paths(kind: pa.DataType) -> bool:
+    """Return True for a struct of paths whose `bytes` no row has, so that they are of no type."""
+    fields = {field.name: field.type for field in kind} if pa.types.is_struct(kind) else {}
+    return pa.types.is_null(fields.get("bytes", kind)) and kinds.is_text(fields.get("path", pa.null()))
+
+
 def as_pictures(field: pa.Field) -> pa.Field:
     """Return a column of one of the forms as it is given on: a struct keeps all of its fields."""
     if form_of(field) != "struct":

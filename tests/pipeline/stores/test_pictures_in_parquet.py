@@ -95,12 +95,14 @@ def test_a_column_of_places_is_said_to_be_that(tmp_path: Path, places: list[str 
 
 def test_cells_with_a_path_alone_are_refused_unless_another_shard_has_bytes(tmp_path: Path) -> None:
     alone = pa.array([{"bytes": None, "path": "a.png"}, {"bytes": None, "path": None}, None], IMAGE_TYPE)
-    folder = store_of(tmp_path, {"image": alone})
+    folder = store_of(tmp_path / "in", {"image": alone})
     with pytest.raises(UserError, match="its column image holds paths of images and no bytes; a path is never opened"):
         open_store(folder)
-    pq.write_table(
-        pa.table({"image": pa.array([{"bytes": ENCODED[0], "path": "a"}], IMAGE_TYPE)}), f"{folder}/1.parquet"
-    )
+    untyped = store_of(tmp_path / "untyped", {"image": [{"bytes": None, "path": "a.png"}]})
+    with pytest.raises(UserError, match="its column image holds paths of images and no bytes; a path is never opened"):
+        open_store(untyped)
+    whole = pa.array([{"bytes": ENCODED[0], "path": "a"}], IMAGE_TYPE)
+    pq.write_table(pa.table({"image": whole}), f"{folder}/1.parquet")
     assert open_store(folder).rows == 4
 
 

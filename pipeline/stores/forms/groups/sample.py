@@ -57,6 +57,8 @@ def unusual_pictures(
             if place := pictures.place_among(rows[name]):
                 raise UserError(f"{shard.url}: its column {name} holds places of images, such as {place}; {_WAY_OUT}")
         for field in schema:
+            if pictures.has_only_paths(field.type):
+                raise _paths_alone(shard, field.name)
             if why := pictures.misfit(field):
                 log.warning("%s: its column %s %s", shard.url, field.name, why)
     return frozenset(found)
@@ -76,7 +78,11 @@ def require_bytes(
     if not columns or not all(_has_paths_alone(footer, column) for column in columns):
         return
     if all(_has_paths_alone(each, column) for _, each in footers if each.num_rows for column in columns):
-        raise UserError(f"{first.url}: its column {columns[0]} holds paths of images and no bytes; {_WAY_OUT}")
+        raise _paths_alone(first, columns[0])
+
+
+def _paths_alone(shard: storage.Entry, column: str) -> UserError:
+    return UserError(f"{shard.url}: its column {column} holds paths of images and no bytes; {_WAY_OUT}")
 
 
 def _has_paths_alone(footer: pq.FileMetaData, column: str) -> bool:
