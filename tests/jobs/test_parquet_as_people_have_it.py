@@ -177,6 +177,23 @@ def test_new_shards_come_in_the_schema_of_those_before(tmp_path: Path, capsys: p
     assert "x: int16" in said
 
 
+def test_new_shards_that_sort_before_the_others_come_in_their_schema(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    write(source, {"key": ["a"], "image": usual(0), "x": pa.array([1], pa.int64())})
+    (source / "0.parquet").rename(source / "5.parquet")
+    assert run(pack, str(source), output) == 0
+    pq.write_table(pa.table({"x": pa.array([2], pa.int8()), "image": usual(1), "key": ["b"]}), source / "3.parquet")
+    assert run(pack, str(source), output) == 0
+    assert [row["x"] for row in corpus.rows(str(output))] == [1, 2]
+    assert len(schemas(output)) == 1
+    pq.write_table(pa.table({"key": ["c"], "image": usual(2), "y": ["p"]}), source / "1.parquet")
+    assert run(pack, str(source), output) == 2
+    assert "its new shards have other columns than those that" in (said := capsys.readouterr().err)
+    assert "(x: int64 missing; y: string unexpected); write them like those, or give another output" in said
+
+
 def test_a_single_picture_and_a_single_shard_are_inputs(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(encoded(0))
     write(tmp_path / "shards", {"key": ["a"], "image": usual(0)})

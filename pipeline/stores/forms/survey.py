@@ -116,7 +116,8 @@ class _Survey:
             try:
                 merged.add(other, entry.url)
             except DifferError as error:
-                raise ShardsDifferError(f"{entry.url}: columns differ from {self.first.url}: {error}") from None
+                how = f"{error}{error.advice}"
+                raise ShardsDifferError(f"{entry.url}: columns differ from {self.first.url}: {how}") from None
             return
         merged.keep_common(other)
         if "key" not in merged.schema.names and "key" in (*self.schema.names, *other.names):

@@ -18,6 +18,11 @@ _MOST_SAID = 5
 class DifferError(Exception):
     """Shard whose columns do not go with those of the others; says how, without the shard's name."""
 
+    def __init__(self, how: str, advice: str = "") -> None:
+        super().__init__(how)
+        self.advice = advice
+        """What to do, as the end of a sentence, where there is something."""
+
 
 @dataclass
 class Merged:
@@ -127,10 +132,8 @@ class Merged:
             raise DifferError(f"{self._said(lacked)}; {', '.join(without)} holds pictures, which all shards need")
         if self.missing == "fail":
             named = ", ".join([*missing, *more][:_MOST_SAID])
-            raise DifferError(
-                f"{self._said(lacked)}; --missing_columns null takes them together, with nulls in {named} where a "
-                "shard lacks it"
-            )
+            advice = f"--missing_columns null takes them together, with nulls in {named} where a shard lacks it"
+            raise DifferError(self._said(lacked), f"; {advice}")
 
     def _count_lacking(self, names: list[str], where: str) -> None:
         for name in names:
