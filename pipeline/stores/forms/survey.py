@@ -7,7 +7,7 @@ their ranges are asked for, and compared with it then. No footer is kept: of eac
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,7 +88,7 @@ class _Survey:
                 self._merge(merged, entry, footer, alike=alike)
             groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
             pieces.add(number, [g.num_rows for g in groups], [g.total_byte_size for g in groups])
-            keyless.count(entry, footer)
+            keyless.count(entry, footer, groups)
             if how := " and ".join(hive.contradictions(entry.name, footer).values()):
                 contradictions.append(f"{entry.url}: {how}")
         said = features_of(merged.schema)
@@ -153,13 +153,13 @@ class _Keyless:
     def __init__(self) -> None:
         self._rows, self._one = 0, ""
 
-    def count(self, entry: storage.Entry, footer: pq.FileMetaData) -> None:
+    def count(self, entry: storage.Entry, footer: pq.FileMetaData, groups: Sequence[pq.RowGroupMetaData]) -> None:
         leaves = ((i, footer.schema.column(i)) for i, name in enumerate(footer.schema.names) if name == "key")
         at = next((i for i, leaf in leaves if leaf.path == "key" and leaf.max_definition_level), None)
         if at is None:
             return
-        for i in range(footer.num_row_groups):
-            statistics = footer.row_group(i).column(at).statistics
+        for group in groups:
+            statistics = group.column(at).statistics
             nulls = statistics.null_count if statistics is not None and statistics.has_null_count else 0
             self._rows, self._one = self._rows + nulls, self._one or (entry.url if nulls else "")
 
@@ -196,9 +196,9 @@ def _footers(
 def _first_with_rows(entries: storage.Entries) -> tuple[storage.Entry, pq.FileMetaData]:
     """Return the first shard that has rows, and its footer; the very first where none has."""
     first = entries[0], _footer(entries[0])
-    if first[1].num_rows or len(entries) == 1:
-        return first
-    return next((found for found in _footers(entries, first) if found[1].num_rows), first)
+    # Not read ahead: most often it is the first or the second one.
+    each = (first if entry == first[0] else (entry, _footer(entry)) for entry in entries)
+    return next((found for found in each if found[1].num_rows), first)
 
 
 def read_footer(entry: storage.Entry) -> pq.FileMetaData:
