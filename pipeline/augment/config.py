@@ -84,6 +84,10 @@ class AugmentConfig(TranslationOptions, _Augment):
                     raise UserError(f"{kind} {name!r}: a name has letters, digits, - and _ only")
         if ORIGINAL in self.translators:
             raise UserError(f"translator {ORIGINAL!r}: images that are not translated have this name; take another")
+        if self.labels is not None and self.missing_columns == "null":
+            raise UserError(
+                "--labels names columns that all shards have; leave out --missing_columns null, or --labels"
+            )
         if self.redo and (self.slot or self.status):
             raise UserError("--redo names the slots to make anew; leave out --slot and --status")
         check_range("keep_slots", self.keep_slots, least=1)

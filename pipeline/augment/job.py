@@ -114,6 +114,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         "encoding": vars(config.encoding),
         "versions": versions(),
     } | geometry.record()
+    recipe |= config.store_options(config.input_column).recorded()
     parts = [(*chosen[name], work[name]) for name in models]
     make = functools.partial(_work, output, fingerprint(recipe))
     without_changed = schema_of_lost(config, first)
@@ -229,7 +230,7 @@ def _as_it_is(batch: Batch) -> Batch:
 def _open_source(name: str, url: str, config: AugmentConfig) -> Store:
     """Open a source; where the labels are named, its shards may differ in other columns."""
     with _named(name):
-        store = open_store(url, alike=config.labels is None)
+        store = open_store(url, alike=config.labels is None, options=config.store_options(config.input_column))
 
     def look(which: np.ndarray) -> Ranges:
         with _named(name):

@@ -60,10 +60,12 @@ def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Units
             continue
         checked.add(id(store))
         for key, first, second in duplicate_source_keys([store]):
-            where = f"in {first} and in {second}" if first != second else f"twice in {first}"
+            twice = f"{store.url}: the key {key!r} occurs twice in {first}, and a key has to name one image"
+            if first == second:
+                raise UserError(f"{twice}; rename the column key: rows are then named by their shard and number")
             raise UserError(
-                f"{store.url}: the key {key!r} occurs {where}, and a key has to name one image; give each folder an "
-                "output of its own, or rename the column key: rows are then named by their shard and number"
+                f"{store.url}: the key {key!r} occurs in {first} and in {second}, and a key has to name one image; "
+                "--keys by_shard names the rows SHARD#KEY, or give each folder an output of its own"
             )
         for extension in extensions:
             for file, within in file_and_folder_keys(lambda store=store: _key_batches(store), extension):  # type: ignore[misc]

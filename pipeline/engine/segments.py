@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -20,10 +20,13 @@ import pyarrow.compute as pc
 from pipeline import failpoints, storage
 from pipeline.engine.comparison import Found, compare
 from pipeline.engine.records.layout import Output, count_segments, is_finished, load_segments, plan_tables
-from pipeline.engine.records.units import PlannedSource, Segment, Units, encode_segment, segment_of
+from pipeline.engine.records.units import PlannedSource, Segment, Units, encode_segment, segment_of, settled_reading
 from pipeline.errors import UserError
 from pipeline.recipe import Change, differences
+from pipeline.stores.forms.registry import form_named
+from pipeline.stores.tables.merging import DifferError, Merged
 from pipeline.stores.tables.ranges import Ranges
+from pipeline.stores.tables.reading import Reading
 from pipeline.stores.tables.schema import Store, empty_shards
 
 log = logging.getLogger("transdomain")
@@ -136,7 +139,10 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     changed = {name: _changed(store, found[name]) for name, store in wanted.sources.items()}
     if wanted.label:
         _require_alike_elsewhere(output, segments, wanted, changed)
-    fresh = {name: store.ranges_of(found[name].fresh) for name, store in wanted.sources.items()}
+    fresh = {
+        name: _as_before(output, segments, name, store, found[name], bool(wanted.label))
+        for name, store in wanted.sources.items()
+    }
     recorded = {name: _recorded(store, found[name].fresh, fresh[name]) for name, store in wanted.sources.items()}
     planned = Planned(segments, [each for each in changed.values() if len(each)], gone, recorded)
     if not any(map(len, fresh.values())) and not wanted.label:
@@ -158,7 +164,49 @@ def _recorded(store: Store, read: np.ndarray, fresh: Ranges) -> PlannedSource:
     empty = empty_shards(store.shards, read, fresh)
     for each in empty:
         log.warning("%s", each.below(store.url))
-    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *empty))
+    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *empty), reading=fresh.reading)
+
+
+def _as_before(
+    output: Output, segments: Sequence[Segment], name: str, store: Store, found: Found, is_slot: bool
+) -> Ranges:
+    """Return new ranges of a source, whose rows come in the schema that those before them came in.
+
+    Raises UserError where their columns do not fit into it: an output has one schema. A slot may carry fewer columns.
+    """
+    fresh, settled = store.ranges_of(found.fresh), settled_reading(segments, name)
+    if not len(fresh) or not any(name in segment.sources for segment in segments):
+        return fresh
+    before = settled.schema if settled else _schema_before(store, found.fresh, fresh)
+    now = fresh.reading.schema if fresh.reading else store.schema
+    if is_slot:
+        before = pa.schema([field for field in before if field.name in now.names], before.metadata)
+    if fresh.reading == settled and now == before:
+        return fresh
+    merged = Merged(before, output.url)
+    try:
+        merged.add(now, store.url)
+        how = "; ".join(f"{f.name}: {f.type}" for f in merged.schema if f.type != before.field(f.name).type)
+    except DifferError as error:
+        how = str(error)
+    if how:
+        raise UserError(
+            f"{store.url}: its new shards have other columns than those that {output.url} was planned of ({how}); "
+            "write them like those, or give another output"
+        )
+    return replace(fresh, reading=Reading(merged.schema, fresh.reading.keys if fresh.reading else "own"))
+
+
+def _schema_before(store: Store, which: np.ndarray, fresh: Ranges) -> pa.Schema:
+    """Return the columns of the shards that were planned before the `fresh` ones, whose numbers are `which`.
+
+    They are the store's own, which are those of its first shard, unless that is a fresh one, too: then another footer
+    is read.
+    """
+    planned = np.setdiff1d(np.arange(len(store.shards)), which, assume_unique=True)
+    if not len(planned) or planned[0] < fresh.shards_with_rows[0]:
+        return store.schema
+    return form_named(store.form).open(store.url, store.shards.take(planned[:1])).schema
 
 
 def _require_no_traces(output: Output, number: int) -> None:

@@ -35,6 +35,8 @@ def check_geometry(geometry: Geometry, schema: pa.Schema, picture: str, place: s
             raise UserError(
                 f"{place}: column {first} is {schema.field(first).type}, without a field {'.'.join(fields)}"
             )
+        if pa.types.is_null(leaf):
+            continue  # a column without values has no type; those of other shards may have some
         is_picture = pa.types.is_struct(leaf) and leaf.get_field_index("bytes") >= 0
         if kind == "image" and not (is_picture or pa.types.is_binary(leaf) or pa.types.is_large_binary(leaf)):
             raise UserError(f"{place}: column {name} is {leaf}, and a mask is an encoded image: struct<bytes, path>")
@@ -46,7 +48,7 @@ def _leaf(kind: pa.DataType, fields: Sequence[str]) -> pa.DataType | None:
     """Return the type of the values that a path of fields leads to, through lists; None where it leads nowhere."""
     while any(is_one(kind) for is_one in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
         kind = kind.value_type
-    if not fields:
+    if not fields or pa.types.is_null(kind):
         return kind
     if not pa.types.is_struct(kind) or kind.get_field_index(fields[0]) < 0:
         return None

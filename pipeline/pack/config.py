@@ -10,6 +10,7 @@ from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
+from pipeline.stores.tables.options import KeyRule, MissingColumns
 
 Layout = Literal["images", "pairs", "unpaired"]
 
@@ -33,6 +34,11 @@ class PackConfig:
     OUTPUT/b."""
     input_b: str = ""
     """Second folder, for layout unpaired."""
+    keys: KeyRule = "own"
+    """Names of rows, where the input is Parquet. own: the column key, else SHARD#ROW. by_shard: SHARD#KEY, for keys
+    that begin anew in each shard."""
+    missing_columns: MissingColumns = "fail"
+    """Treatment of columns that some Parquet shards lack. null: their rows have nulls there."""
     split: dict[str, float] = dataclasses.field(default_factory=dict)
     """Names and shares, such as `train 0.8 test 0.2`: one store each, drawn by a seeded hash of the key."""
     seed: int = 0

@@ -26,6 +26,7 @@ from pipeline.report.cards import store_cards
 from pipeline.stores import SHARD, Store, image_columns, open_store
 from pipeline.stores.selection import Selection, splits
 from pipeline.stores.tables.features import without_features
+from pipeline.stores.tables.options import StoreOptions
 from pipeline.stores.tables.schema import image_column
 
 _STAGE = "pack"
@@ -36,19 +37,20 @@ def pack_jobs(config: PackConfig) -> list[Job]:
 
     Raises ValueError where an input is not a store, UserError where it lacks the columns of its layout.
     """
-    sources = {"": open_store(config.input)}
+    options = StoreOptions(keys=config.keys, missing_columns=config.missing_columns)
+    sources = {"": open_store(config.input, options=options)}
     if config.layout == "unpaired":
-        sources = {"a": sources[""], "b": open_store(config.input_b)}
+        sources = {"a": sources[""], "b": open_store(config.input_b, options=options)}
     parts: dict[str, Selection | None] = {**splits(config.split, config.seed)} or {"": None}
     url = storage.absolute(config.output)
     return [
-        _pack_job(config, source, "/".join(filter(None, (url, name, domain))), split)
+        _pack_job(config, source, "/".join(filter(None, (url, name, domain))), split, options)
         for name, split in parts.items()
         for domain, source in sources.items()
     ]
 
 
-def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | None) -> Job:
+def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | None, options: StoreOptions) -> Job:
     pictures = image_columns(source.schema)
     if not pictures:
         raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
@@ -66,7 +68,7 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         "split": [split.seed, split.low, split.high] if split else None,
         "pair_encoding": vars(config.pair_encoding) if config.layout == "pairs" else None,
         "versions": images.codec_versions() | {"pyarrow": pa.__version__},
-    }
+    } | options.recorded()
 
     without_changed = source.schema if config.on_changed == "set_aside" else None
 

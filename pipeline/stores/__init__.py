@@ -1,8 +1,8 @@
 """Image stores: prefixes that hold images with keys, as Parquet shards or as a folder of files.
 
 `open_store` detects the form. Rows come as an Arrow table with `key` (string), SHARD (name of the shard, relative to
-the store), the image columns (`struct<bytes, path>`) and all other columns unchanged. A row whose key is null gets its
-shard and row number as a key, and `without_keyless` tells such rows from the others.
+the store), the image columns (`struct<bytes, path>`) and all other columns unchanged. A row without a key is named by
+shard and row number.
 
 Names are imported when they are first used, so that options are read without pyarrow.
 """
@@ -15,17 +15,14 @@ if TYPE_CHECKING:
     from pipeline.stores.keys import duplicate_source_keys, file_and_folder_keys, store_keys
     from pipeline.stores.opening import is_listed, open_store, read_rows, read_unchanged_rows
     from pipeline.stores.tables.schema import (
-        NO_KEY,
         SHARD,
         ShardsDifferError,
         SourceChangedError,
         Store,
         image_columns,
-        without_keyless,
     )
 
 __all__ = [
-    "NO_KEY",
     "SHARD",
     "ShardsDifferError",
     "SourceChangedError",
@@ -38,7 +35,6 @@ __all__ = [
     "read_rows",
     "read_unchanged_rows",
     "store_keys",
-    "without_keyless",
 ]
 
 __getattr__ = lazy.names_of(
@@ -47,13 +43,11 @@ __getattr__ = lazy.names_of(
         "keys": ("duplicate_source_keys", "file_and_folder_keys", "store_keys"),
         "opening": ("is_listed", "open_store", "read_rows", "read_unchanged_rows"),
         "tables.schema": (
-            "NO_KEY",
             "SHARD",
             "ShardsDifferError",
             "SourceChangedError",
             "Store",
             "image_columns",
-            "without_keyless",
         ),
     },
 )

@@ -32,7 +32,7 @@ def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple
     """Return some keys that occur more than once in all these stores together, each with the URLs of two of its shards.
 
     Reads only the column of keys, and nothing of a single store whose keys are unique by construction: a folder, or
-    shards that name their rows by number. Null keys are not duplicates: they cost only their own rows.
+    shards that name their rows by number.
     """
     if len(stores) == 1 and form_named(stores[0].form).has_unique_keys(stores[0]):
         return []
@@ -40,7 +40,7 @@ def duplicate_source_keys(stores: Sequence[Store], most: int = 10) -> list[tuple
 
 
 def store_keys(store: Store) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the keys of a store, except null keys, some ten thousand at a time, each batch with its shard's URL."""
+    """Yield the keys of a store, some ten thousand at a time, each batch with its shard's URL."""
     return form_named(store.form).keys(store)
 
 

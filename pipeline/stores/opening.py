@@ -17,6 +17,7 @@ from pipeline.stores import versions
 from pipeline.stores.forms import naming, parquet
 from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
 from pipeline.stores.mark import marked_segments
+from pipeline.stores.tables.options import STANDARD, StoreOptions
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import (
     SourceChangedError,
@@ -31,20 +32,21 @@ _STAT_THREADS = 16
 _UNIT = re.compile(r"(^|/)\d{6}-\d{6}\.parquet$")
 
 
-def open_store(url: str, *, alike: bool = True) -> Store:
-    """Open the store at `url`: a prefix, one Parquet file, or all prefixes and files that match a `*` in it.
+def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD) -> Store:
+    """Open the store at `url`: a prefix, one file, or all prefixes and files that match a `*` in it.
 
     Its columns are those of every shard; where the shards need not be `alike`, those that they have in common. Raises
-    UserError, saying what to do, where nothing exists, nothing is an image or a Parquet shard, the shards disagree on
-    their columns, or the store is the unfinished output of another job. Raises StorageError where a folder in it cannot
-    be listed.
+    UserError, saying what to do, where nothing exists, nothing is an image or a Parquet shard, the columns of the
+    shards do not go together, or the store is the unfinished output of another job. Raises StorageError where a folder
+    in it cannot be listed.
     """
     url = storage.escaped(storage.absolute(url))
     if "**" in url:
         raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
     single = form_of(url)
     if single and single.stands_alone and "*" not in url and (entry := storage.stat_file(url)) is not None:
-        return single.open(url, storage.Entries.of([entry._replace(name=url.rpartition("/")[2])]), alike=alike)
+        entries = storage.Entries.of([entry._replace(name=url.rpartition("/")[2])])
+        return single.open_by(url, entries, options, alike=alike)
     listing = _list(url)
     entries, tally, root = listing.entries, listing.tally, url
     base = _pattern(url)[0] if "*" in url else url
@@ -72,7 +74,7 @@ def open_store(url: str, *, alike: bool = True) -> Store:
             log.warning(
                 "%s: %d %s, such as %s, stand beside %s and are not read", url, count, other.title, example, form.title
             )
-    store = form.open(url, inputs, alike=alike)
+    store = form.open_by(url, inputs, options, alike=alike)
     passed_over = (*storage.passed_over(tally), *store.passed_over)
     return replace(store, root=root, passed_over=passed_over, links=tally.followed)
 
@@ -197,9 +199,8 @@ def read_rows(
 ) -> pa.Table:
     """Return the rows of `ranges`, in order, with the named `columns` (`key` and SHARD always) or all of them.
 
-    Where a key is null, the table has the column NO_KEY, too. With `wants`, only rows with a wanted key are returned,
-    and files with other keys are not fetched. Raises SourceChangedError where a shard has changed since planning,
-    StorageError where it cannot be read.
+    With `wants`, only rows with a wanted key are returned, and files with other keys are not fetched. Raises
+    SourceChangedError where a shard has changed since planning, StorageError where it cannot be read.
     """
     return form_of_ranges(ranges).read(ranges, columns, wants=wants)
 
@@ -224,8 +225,10 @@ def read_unchanged_rows(
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in form.row_names(r)]
     if wants is not None and form.names_are_keys:
         lost = [(key, r, why) for key, r, why in lost if wants(key)]
-    rows = form.read(left, columns, wants=wants, unchanged=True) if left else parquet.no_rows(schema, columns)
-    return rows, lost
+    if left:
+        return form.read(left, columns, wants=wants, unchanged=True), lost
+    reading = ranges[0].reading if ranges else None
+    return parquet.no_rows(reading.schema if reading else schema, columns), lost
 
 
 def _change(planned: Range) -> str:

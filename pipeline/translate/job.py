@@ -72,7 +72,8 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
 
     Raises UserError where store, column, one of the models or output do not fit.
     """
-    source, output = open_store(config.input), Output(storage.absolute(config.output))
+    options = config.store_options(config.input_column)
+    source, output = open_store(config.input, options=options), Output(storage.absolute(config.output))
     models = {
         name: [open_model(each.bundle, each.direction) for each in wanted]
         for name, wanted in wanted_models(config).items()
@@ -92,7 +93,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     measured = [(each.link.arithmetic, each.link.figures, each.work) for each in everything]
     entries = {name: _entry(of) | ({"score": scored[name]} if scored[name] else {}) for name, of in planned.items()}
     recipe = entries.get("", {"translators": entries}) | _settings(config, column) | geometry.record()
-    recipe |= {"keep_if": config.keep_if} if config.keep_if else {}
+    recipe |= options.recorded() | ({"keep_if": config.keep_if} if config.keep_if else {})
     figures = {
         key: each.link.figures.record()
         for key, each in zip(models_of(recipe), everything, strict=True)

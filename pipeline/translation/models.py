@@ -191,6 +191,8 @@ def choose_column(source: Store, wanted: str, direction: str) -> str:
     pictures = image_columns(source.schema)
     by_direction = "image_a" if direction == "a_to_b" else "image_b"
     column = wanted or ("image" if "image" in pictures else by_direction)
+    if not wanted and len(pictures) == 1 and pictures[0] not in ("image_a", "image_b"):
+        column = pictures[0]
     if column not in pictures:
         raise UserError(
             f"{source.url}: no image column {column}; it has {', '.join(pictures) or 'none'} "

@@ -13,6 +13,7 @@ from pipeline.errors import UserError, check_range
 from pipeline.geometry.kinds import Frame, Kind
 from pipeline.images import Encoding
 from pipeline.models.arithmetic import Trunk
+from pipeline.stores.tables.options import KeyRule, MissingColumns, StoreOptions
 
 Compile = Literal["auto", "always", "never"]
 SizePolicy = Literal["native", "original", "training"]
@@ -83,6 +84,11 @@ class TranslationOptions:
     """Bounds of one unit, and so of one shard."""
     budget: Budget = Budget()
     """Number and share of bad images that are acceptable."""
+    keys: KeyRule = "own"
+    """Names of rows, where the input is Parquet. own: the column key, else SHARD#ROW. by_shard: SHARD#KEY, for keys
+    that begin anew in each shard."""
+    missing_columns: MissingColumns = "fail"
+    """Treatment of columns that some Parquet shards lack. null: their rows have nulls there."""
     on_changed: OnChanged = "fail"
     """Treatment of inputs that are gone, or have changed, since they were planned. fail: their unit fails until they
     are back. set_aside: they are quarantined for good."""
@@ -99,6 +105,11 @@ class TranslationOptions:
     to compute."""
     prices: Prices = Prices()
     """Prices by which plan and report give the cost."""
+
+    def store_options(self, input_column: str) -> StoreOptions:
+        """Return how to open a store of which `input_column` is translated, where it is named."""
+        pictures = (input_column,) if input_column else ()
+        return StoreOptions(pictures=pictures, keys=self.keys, missing_columns=self.missing_columns)
 
     def __post_init__(self) -> None:
         check_range("batch", self.batch, least=1)

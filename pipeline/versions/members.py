@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline import storage
 from pipeline.engine.comparison import compare
 from pipeline.engine.records.layout import Output, plan_tables
-from pipeline.engine.records.units import Segment
+from pipeline.engine.records.units import Segment, settled_reading
 from pipeline.errors import UserError
 from pipeline.stores import Store
 from pipeline.stores.tables.ranges import Ranges
@@ -51,7 +52,10 @@ def members_of(
                 "to make it without them"
             )
         log.warning("%s; the new version is made without them", what)
-    return {name: store.only(_ranges(planned, name)) for name, store in sources.items()}
+    return {
+        name: store.only(replace(_ranges(planned, name), reading=settled_reading(segments, name)))
+        for name, store in sources.items()
+    }
 
 
 def _planned(output: Output, segment: Segment) -> pa.Table:

@@ -33,6 +33,7 @@ from pipeline.engine.records.units import Unit
 from pipeline.engine.run import run
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.reading import Reading
 from pipeline.stores.tables.schema import image_array
 from pipeline.translate.config import TranslateConfig
 from pipeline.translate.job import translate_job
@@ -56,6 +57,15 @@ def test_a_unit_survives_its_block() -> None:
         back = blocks.from_block(blocks.to_block(item))
         assert isinstance(back, InFlight)
         assert back == item
+
+
+def test_how_rows_come_survives_a_block() -> None:
+    reading = Reading(pa.schema([("label", pa.int64())]), "by_shard")
+    ranges = tuple(Range(name, f"u/{name}", "v", 0, 1, 5, "", reading) for name in ("a", "b"))
+    batch = Batch(Unit("000000-000000", ranges), pa.table({"label": [1]}))
+    back = blocks.from_block(blocks.to_block(InFlight(Task(0, batch.unit.id), (batch,), 0.0)))
+    assert isinstance(back, InFlight)
+    assert [piece.reading for piece in back.batches[0].unit.ranges] == [reading] * 2
 
 
 def test_what_rows_say_of_their_columns_survives_their_block() -> None:
@@ -119,6 +129,30 @@ def test_ray_gives_what_the_loop_gives(ray_with_a_gpu: None, small: Corpus, tmp_
     (output / "_transdomain/commits/000000-000001.json").unlink()
     assert translate.main(command) == 0
     assert corpus.contents(str(output)) == small.expected
+
+
+def test_ray_reads_shards_that_differ_and_its_own_tensors_as_the_loop_does(
+    ray_with_a_gpu: None, small: Corpus, tmp_path: Path
+) -> None:
+    """Types that Ray registers in its processes are plain lists in those of the loop."""
+    pixels = np.stack([corpus.picture(i) for i in range(4)])
+    stored = pa.LargeListArray.from_arrays(
+        pa.array(range(0, pixels.size + 1, pixels[0].size)), pa.array(pixels.ravel())
+    )
+    said = {"ARROW:extension:name": "ray.data.arrow_tensor_v2", "ARROW:extension:metadata": "[24, 24, 3]"}
+    (tmp_path / "in").mkdir()
+    for shard, kind in enumerate((pa.int8(), pa.int64())):
+        fields = [pa.field("image", stored.type, metadata=said), ("label", kind)]
+        rows = [stored.slice(2 * shard, 2), pa.array([shard, 7], kind)]
+        pq.write_table(pa.Table.from_arrays(rows, schema=pa.schema(fields)), tmp_path / f"in/{shard}.parquet")
+    options = ["--input", str(tmp_path / "in"), "--bundle", small.bundle, "--limits.rows", "2", "--keep_source"]
+    options += ["--resources.threads", "1"]
+    assert translate.main([*options, "--output", str(tmp_path / "ray")]) == 0
+    assert translate.main([*options, "--output", str(tmp_path / "loop"), "--local"]) == 0
+    assert corpus.contents(str(tmp_path / "ray")) == corpus.contents(str(tmp_path / "loop"))
+    rows = corpus.rows(str(tmp_path / "ray"))
+    assert [row["label"] for row in rows] == [0, 7, 1, 7]
+    assert np.array_equal([images.decode(row["source_image"]["bytes"]).pixels for row in rows], pixels)
 
 
 @pytest.mark.long

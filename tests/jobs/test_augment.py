@@ -315,7 +315,8 @@ def test_a_source_may_gain_a_column_where_the_labels_are_named(
     assert ground.run(DAYS[0]) == 0
     pq.write_table(pa.table(rows | {"weather": ["fog"]}), source / "2.parquet")
     assert ground.run(DAYS[1]) == 2
-    assert "weather: string unexpected; name those to keep with --labels" in capsys.readouterr().err
+    assert "weather: string unexpected; --missing_columns null takes them" in (said := capsys.readouterr().err)
+    assert "lacks it; name those to keep with --labels" in said
     assert ground.run(DAYS[1], "--labels", "city", "weather") == 2
     assert "no column weather, or not in all its shards; leave it out of --labels" in capsys.readouterr().err
     assert ground.run(DAYS[1], "--labels", "city") == 0

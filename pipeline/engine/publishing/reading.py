@@ -1,4 +1,4 @@
-"""Reading of the rows of a unit, and quarantine of those that no job can use."""
+"""Reading of the rows of a unit, and quarantine of those that are gone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from pipeline.cluster import watchdog
-from pipeline.engine.records.account import CHANGED, NO_KEY, Quarantined
+from pipeline.engine.records.account import CHANGED, Quarantined
 from pipeline.engine.records.units import Unit
-from pipeline.stores import SHARD, SourceChangedError, read_rows, read_unchanged_rows
-from pipeline.stores.tables.schema import without_keyless
+from pipeline.stores import SourceChangedError, read_rows, read_unchanged_rows
 
 _STAGE = "read"
 
@@ -25,8 +24,8 @@ def read_unit(
     """Read the rows of a unit, with `columns` or all; return them, the quarantined rows, and the number of unwanted
     rows.
 
-    Rows without a key are quarantined. `without_changed` is the source's schema where inputs that are gone or have
-    changed are to be quarantined, too; without it they raise SourceChangedError.
+    `without_changed` is the source's schema where inputs that are gone or have changed are to be quarantined; without
+    it they raise SourceChangedError.
     """
     lost = list[Quarantined]()
     if without_changed is not None:
@@ -39,9 +38,4 @@ def read_unit(
                 rows = read_rows(unit.ranges, columns, wants=wants)
         except SourceChangedError as error:
             raise SourceChangedError(f"{error}; --on_changed set_aside goes on without it") from error
-    skipped = unit.rows - len(rows) - len(lost)
-    rows, keyless = without_keyless(rows)
-    why = "its key is null, and a row needs one to be told from others"
-    for key, shard in zip(keyless["key"].to_pylist(), keyless[SHARD].to_pylist(), strict=True):
-        lost.append(Quarantined(key, shard, _STAGE, NO_KEY, why))
-    return rows, lost, skipped
+    return rows, lost, unit.rows - len(rows) - len(lost)

@@ -25,10 +25,6 @@ FATAL = "fatal"
 """Reason for rows that end or hang the process that works on them."""
 
 
-NO_KEY = "no key"
-"""Reason for inputs whose key is null; the shard and number of their row stand in for it."""
-
-
 class Quarantined(NamedTuple):
     """One quarantined row."""
 
@@ -37,7 +33,7 @@ class Quarantined(NamedTuple):
     stage: str
     reason: str
     """One of a few fixed words: empty, not an image, too large, corrupt, unsupported mode or name, failed, fatal,
-    changed, no key, duplicate key."""
+    changed, duplicate key; in older outputs also no key."""
     message: str
 
 

@@ -22,6 +22,7 @@ from pipeline.engine.records.units import (
     decode_units,
     segment_of,
     unit_id,
+    with_head,
 )
 from pipeline.errors import DamagedError, UserError, one_line
 from pipeline.storage.retry import retrying
@@ -203,7 +204,8 @@ def _read_groups(
     url: str, footer: pq.FileMetaData, groups: Sequence[int], columns: Sequence[str] | None = None
 ) -> pa.Table:
     def decode(file: Any) -> pa.Table:
-        return pq.ParquetFile(file, metadata=footer, page_checksum_verification=True).read_row_groups(groups, columns)
+        plan = pq.ParquetFile(file, metadata=footer, page_checksum_verification=True)
+        return with_head(plan.read_row_groups(groups, columns), footer)
 
     return read_plan(url, decode)
 

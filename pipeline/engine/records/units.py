@@ -6,6 +6,7 @@ A *unit* is a few consecutive ranges of rows, bounded in rows and bytes, and bec
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from pipeline.engine.records.limits import Limits
 from pipeline.storage import PassedOver
 from pipeline.stores.mark import FORMAT_VERSION
 from pipeline.stores.tables.ranges import Range, Ranges
+from pipeline.stores.tables.reading import Reading
 
 UNITS_PER_ROW_GROUP = 64
 RANGES_PER_ROW_GROUP = 16_384
@@ -49,6 +51,13 @@ class PlannedSource:
     url: str
     passed_over: tuple[PassedOver, ...] = ()
     """Things below the URL that are no input."""
+    reading: Reading | None = None
+    """How its rows come; None where they come as their shards have them."""
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain data, for JSON; older plans have no reading, and those without one look like them."""
+        found = {"url": self.url, "passed_over": [asdict(each) for each in self.passed_over]}
+        return found | ({"reading": self.reading.record()} if self.reading else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +103,13 @@ def passed_over(segments: Iterable[Segment]) -> list[str]:
     """
     latest = {source.url: source for segment in segments for source in segment.sources.values()}
     return [each.below(source.url) for source in latest.values() for each in source.passed_over]
+
+
+def settled_reading(segments: Sequence[Segment], source: str) -> Reading | None:
+    """Return how the rows of a source have come since a segment said so; None while they come as their shards have
+    them."""
+    known = (segment.sources[source].reading for segment in reversed(segments) if source in segment.sources)
+    return next((reading for reading in known if reading), None)
 
 
 def segment_of(unit: str) -> int:
@@ -220,7 +236,7 @@ def encode_segment(
         "number": number,
         "job": job,
         "label": label,
-        "sources": {name: asdict(source) for name, source in sources.items()},
+        "sources": {name: source.record() for name, source in sources.items()},
         "units": sum(map(len, units)),
         "rows": sum(each.rows for each in units),
         "recipe": recipe,
@@ -291,9 +307,25 @@ def decode_segment(file: Any, source: str) -> Segment:
 
 
 def _source(fields: Mapping[str, Any]) -> PlannedSource:
-    return PlannedSource(url=fields["url"], passed_over=tuple(PassedOver(**each) for each in fields["passed_over"]))
+    passed_over = tuple(PassedOver(**each) for each in fields["passed_over"])
+    return PlannedSource(url=fields["url"], passed_over=passed_over, reading=Reading.of_record(fields.get("reading")))
+
+
+def with_head(table: pa.Table, footer: pq.FileMetaData) -> pa.Table:
+    """Return rows of a plan with the head of its footer, by which `decode_units` knows how their rows come."""
+    return table.replace_schema_metadata({_FOOTER_KEY: (footer.metadata or {}).get(_FOOTER_KEY, b"{}")})
 
 
 def decode_units(table: pa.Table) -> list[Unit]:
     """Return the units that these rows of a plan are."""
-    return [Unit(row["unit"], tuple(Range(**r) for r in row["ranges"]), row["part"]) for row in table.to_pylist()]
+    readings = _readings((table.schema.metadata or {}).get(_FOOTER_KEY, b"{}"))
+    return [
+        Unit(row["unit"], tuple(Range(**r, reading=readings.get(r["source"])) for r in row["ranges"]), row["part"])
+        for row in table.to_pylist()
+    ]
+
+
+@functools.lru_cache(maxsize=4)
+def _readings(head: bytes) -> Mapping[str, Reading | None]:
+    sources = json.loads(head).get("sources", {})
+    return {name: Reading.of_record(fields.get("reading")) for name, fields in sources.items()}

@@ -27,6 +27,7 @@ class Folder(ShardForm):
     """A folder of image files."""
 
     name, title, one = "folder", "image files", f"image ({', '.join(images.EXTENSIONS)})"
+    stands_alone = True
     names_are_keys = True
 
     def reads(self, name: str) -> bool:

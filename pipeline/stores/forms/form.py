@@ -12,6 +12,8 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pipeline import storage
+from pipeline.errors import UserError
+from pipeline.stores.tables.options import StoreOptions
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import Store
 
@@ -46,6 +48,18 @@ class StoreForm(ABC):
         With `alike`, all objects must have the same columns. Raises UserError where one that is read is not readable.
         """
 
+    def open_by(self, url: str, entries: storage.Entries, options: StoreOptions, *, alike: bool = True) -> Store:
+        """Return the store of these objects, opened by the user's `options`; a form may have no use for any.
+
+        Raises UserError as `open` does, and where the form cannot honour an option.
+        """
+        if told := options.recorded():
+            raise UserError(
+                f"{url}: {' and '.join(f'--{name}' for name in told)} is for Parquet shards, and the input is "
+                f"{self.title}; leave it out"
+            )
+        return self.open(url, entries, alike=alike)
+
     @abstractmethod
     def read(
         self,
@@ -67,7 +81,7 @@ class StoreForm(ABC):
 
     @abstractmethod
     def keys(self, store: Store) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yield the keys of a store in batches, each with the URL of its object; without null keys."""
+        """Yield the keys of a store in batches, each with the URL of its object."""
 
     @abstractmethod
     def has_unique_keys(self, store: Store) -> bool:

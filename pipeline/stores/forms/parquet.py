@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import storage
@@ -17,18 +16,11 @@ from pipeline.stores.forms.groups.reading import Shard
 from pipeline.stores.forms.groups.recent import Recent
 from pipeline.stores.forms.shard import ShardForm, encode_shard
 from pipeline.stores.forms.survey import open_shards, read_footer
+from pipeline.stores.tables.conforming import as_wanted, cast, key_texts, named
 from pipeline.stores.tables.features import with_features
+from pipeline.stores.tables.options import StoreOptions
 from pipeline.stores.tables.ranges import Range, cut_range, joined
-from pipeline.stores.tables.schema import (
-    NO_KEY,
-    SHARD,
-    Store,
-    as_read,
-    features_as_read,
-    require_unchanged,
-    together,
-    without_keyless,
-)
+from pipeline.stores.tables.schema import SHARD, Store, as_read, features_as_read, require_unchanged, together
 
 _KEY_THREADS = 8
 _KEYS = 65_536
@@ -55,6 +47,9 @@ class Parquet(ShardForm):
 
     def open(self, url: str, entries: storage.Entries, *, alike: bool = True) -> Store:
         return open_shards(url, entries, alike=alike)
+
+    def open_by(self, url: str, entries: storage.Entries, options: StoreOptions, *, alike: bool = True) -> Store:
+        return open_shards(url, entries, alike=alike, options=options)
 
     def read(
         self,
@@ -92,7 +87,7 @@ class Parquet(ShardForm):
 
 
 def _own_keys(piece: Range) -> list[str]:
-    return without_keyless(read_range(piece, ["key"]))[0]["key"].to_pylist()
+    return read_range(piece, ["key"])["key"].to_pylist()
 
 
 def _wanted(rows: pa.Table, wants: Callable[[str], bool]) -> pa.Table:
@@ -106,27 +101,31 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
     """
     entry = require_unchanged(wanted)
     footer = _footers.get((entry.url, entry.version), lambda: read_footer(entry))
-    own = footer.schema.to_arrow_schema().names
-
-    names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in own]
+    own = footer.schema.to_arrow_schema()
+    if columns is None and wanted.reading is not None:
+        columns = wanted.reading.schema.names
+    names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in own.names]
 
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url, entry) as file:
             return reading.read(Shard(file, entry.url, entry.version, footer), wanted.start, wanted.stop, names)
 
-    rows = _as_rows(retrying(fetch, wanted.url), wanted)
-    for field in hive.fields(wanted.shard, own):
+    rows = retrying(fetch, wanted.url)
+    for field in hive.fields(wanted.shard, own.names):
+        own = own.append(field)
         if columns is None or field.name in columns:
             value = pa.scalar(hive.path_values(wanted.shard)[field.name], field.type)
-            rows = rows.append_column(field, pa.repeat(value, len(rows)))
-    return _of_shard(rows, wanted)
+            # Not appended, since a table without columns has no rows.
+            arrays = [*rows.columns, pa.repeat(value, wanted.rows)]
+            rows = pa.Table.from_arrays(arrays, schema=rows.schema.append(field))
+    return _of_shard(_as_rows(rows, wanted, own, columns), wanted)
 
 
 def no_rows(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
     """Return what `read_range` gives for shards of this schema, but without any row."""
     names = schema.names if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in schema.names]
     empty = pa.schema([schema.field(name) for name in names], schema.metadata).empty_table()
-    return _of_shard(_as_rows(empty, nowhere := Range("", "", "", 0, 0, 0)), nowhere)
+    return _of_shard(_as_rows(empty, nowhere := Range("", "", "", 0, 0, 0), empty.schema, columns), nowhere)
 
 
 def row_keys(of: Range) -> list[str]:
@@ -134,27 +133,27 @@ def row_keys(of: Range) -> list[str]:
     return [f"{of.shard}#{row:09d}" for row in range(of.start, of.stop)]
 
 
-def _as_rows(table: pa.Table, of: Range) -> pa.Table:
-    """Return the columns of a range as a store gives them, with the keys of its rows."""
-    features, fields, columns = features_as_read(table.schema), list(table.schema), table.columns
-    if "key" not in table.column_names:
-        # A table without columns does not know its number of rows.
-        fields, columns = [pa.field("key", pa.string()), *fields], [pa.array(row_keys(of), pa.string()), *columns]
-    fields = list(map(as_read, fields))
-    columns = [c if c.type == f.type else _cast(c, f.type) for c, f in zip(columns, fields, strict=True)]
-    rows = with_features(pa.Table.from_arrays(columns, schema=pa.schema(fields)), features)
-    if not rows["key"].null_count:
-        return rows
-    marks = rows["key"].is_null()
-    keys = pc.if_else(marks, pa.array(row_keys(of), pa.string()), rows["key"])
-    return rows.set_column(rows.column_names.index("key"), "key", keys).append_column(NO_KEY, marks)
+def _as_rows(table: pa.Table, of: Range, own: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
+    """Return the columns of a range as a store gives them, with the keys of its rows.
+
+    `own` has all columns of the shard. The table may have none, and then does not know its number of rows.
+    """
+    if of.reading is not None:
+        rows = as_wanted(table, of.rows, own, of.reading, columns)
+    else:
+        features, fields = features_as_read(table.schema), list(map(as_read, table.schema))
+        arrays = [_as_type(c, f) for c, f in zip(table.columns, fields, strict=True)]
+        rows = with_features(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), features)
+    has_keys = (
+        "key" in rows.column_names and not rows["key"].null_count and (of.reading is None or of.reading.keys == "own")
+    )
+    return rows if has_keys else named(rows, of.shard, row_keys(of), of.reading)
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if "list_view" not in str(column.type):
-        return column.cast(kind)
-    # Arrow's own cast would make an invalid array here.
-    return pa.chunked_array([pa.array(chunk.to_pylist(), kind) for chunk in column.chunks], kind)
+def _as_type(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if field.name == "key":
+        return key_texts(column)
+    return column if column.type == field.type else cast(column, field.type)
 
 
 def _of_shard(rows: pa.Table, of: Range) -> pa.Table:

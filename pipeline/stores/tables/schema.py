@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.stores.tables import kinds
 from pipeline.stores.tables.features import Features, features_of, is_other_than_image, united, with_features
 from pipeline.stores.tables.ranges import Range, Ranges, first_rows
 
@@ -20,8 +20,6 @@ INTERNAL = "_transdomain."
 """Prefix of the columns that rows have only while a job processes them."""
 SHARD = INTERNAL + "shard"
 """Name of the column with a row's source shard, relative to its store."""
-NO_KEY = INTERNAL + "no_key"
-"""Name of the column that says whether a row's key is null; present only where one is."""
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """Type of an image column by the Hugging Face `Image` convention: encoded bytes, and a name that is never opened."""
@@ -168,29 +166,16 @@ def check_columns(schema: pa.Schema, url: str, *, rows: int) -> None:
     if "key" not in schema.names or not rows:  # without rows, nobody chose the type
         return
     kind = schema.field("key").type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    if not pa.types.is_integer(kind) and not any(is_one(kind) for is_one in texts):
+    if not kinds.can_be_key(kind):
         raise UserError(
-            f"{url}: its column key is {schema.field('key').type}, and keys are text or whole numbers; write it as one "
-            "of these, or rename the column (rows without a column key are named by shard and number)"
+            f"{url}: its column key is {kind}, and keys are text, whole numbers or UUIDs; write it as one of these, or "
+            "rename the column (rows without a column key are named by shard and number)"
         )
-
-
-def without_keyless(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Split the rows into those with a key of their own and those whose key is null, named by shard and number."""
-    if NO_KEY not in rows.column_names:
-        return rows, rows.slice(0, 0)
-    marks = rows[NO_KEY].fill_null(False)
-    rows = rows.drop_columns(NO_KEY)
-    return rows.filter(pc.invert(marks)), rows.filter(marks)
 
 
 def together(tables: Sequence[pa.Table]) -> pa.Table:
     """Join rows of several shards into one table, with the features that any of them has for its columns."""
-    # Only tables with a null key have the column that marks it.
-    marked = any(NO_KEY in table.column_names for table in tables)
-    rows = pa.concat_tables(tables, promote_options="default" if marked else "none")
+    rows = pa.concat_tables(tables)
     said = {table.schema.metadata and table.schema.metadata.get(b"huggingface"): table.schema for table in tables}
     return rows if len(said) == 1 else with_features(rows, united({}, *map(features_of, said.values())))
 

@@ -261,7 +261,10 @@ def _float_values(kind: str) -> np.ndarray:
 
 
 def _source(store: Store, column: str) -> Source:
-    if column not in image_columns(store.schema):
+    pictures = image_columns(store.schema)
+    if column == "image" and len(pictures) == 1 and pictures[0] not in ("image_a", "image_b"):
+        column = pictures[0]  # whatever its name is
+    if column not in pictures:
         raise UserError(
             f"{store.url}: has no image column {column} (its columns are {', '.join(store.schema.names)}); "
             "pack each domain's images into a store of its own: jobs.pack --layout unpaired"
