@@ -30,6 +30,7 @@ from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
+from pipeline.stores.context import contexts, with_contexts
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import differing_classes, features_of
 from pipeline.stores.tables.ranges import Ranges
@@ -106,10 +107,18 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         "encoding": vars(config.encoding),
         "versions": versions(),
     } | geometry.record()
+    recipe = with_contexts(recipe, sources)
     parts = [(*chosen[name], work[name]) for name in models]
     make = functools.partial(_work, output, fingerprint(recipe))
     without_changed = schema_of_lost(config, first)
-    read = functools.partial(Decode, column, columns=labels, without_changed=without_changed, geometry=geometry)
+    read = functools.partial(
+        Decode,
+        column,
+        columns=labels,
+        without_changed=without_changed,
+        contexts=contexts(sources),
+        geometry=geometry,
+    )
     workloads = [
         make(name, _stages(config, name, model, chosen[name], read), config.translators[name].probability)
         for name, model in models.items()

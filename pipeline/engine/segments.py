@@ -155,10 +155,10 @@ def _changed(store: Store, found: Found) -> storage.Entries:
 
 def _recorded(store: Store, read: np.ndarray, fresh: Ranges) -> PlannedSource:
     """Return a source as a segment records it that was planned from `fresh`, the ranges of the shards just read."""
-    empty = empty_shards(store.shards, read, fresh)
-    for each in empty:
+    found = (*store.looked_over(), *empty_shards(store.shards, read, fresh))
+    for each in found:
         log.warning("%s", each.below(store.url))
-    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *empty))
+    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *found))
 
 
 def _require_no_traces(output: Output, number: int) -> None:

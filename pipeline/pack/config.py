@@ -19,7 +19,7 @@ class PackConfig:
     """Input of `jobs.pack`, how to cut it, and the store to write."""
 
     COMMON = (  # what --help shows
-        "input", "output", "layout", "input_b", "split", "seed", "on_changed", "moved", "local", "dry_run",
+        "input", "output", "layout", "input_b", "form", "split", "seed", "on_changed", "moved", "local", "dry_run",
         "budget",
     )  # fmt: skip
 
@@ -31,6 +31,8 @@ class PackConfig:
     """Layout of the input. images: each file is one image. pairs: each file is an A|B image, cut into image_a (left)
     and image_b. unpaired: --input holds domain A and --input_b domain B; the outputs are the stores OUTPUT/a and
     OUTPUT/b."""
+    form: Literal["parquet", "webdataset"] = "parquet"
+    """Write Parquet shards, or WebDataset tars."""
     input_b: str = ""
     """Second folder, for layout unpaired."""
     split: dict[str, float] = dataclasses.field(default_factory=dict)

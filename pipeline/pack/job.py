@@ -24,6 +24,8 @@ from pipeline.pack.config import Layout, PackConfig
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import SHARD, Store, image_columns, open_store
+from pipeline.stores.context import with_contexts
+from pipeline.stores.forms.registry import writable_form
 from pipeline.stores.selection import Selection, splits
 from pipeline.stores.tables.features import without_features
 from pipeline.stores.tables.schema import image_column
@@ -67,18 +69,24 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         "pair_encoding": vars(config.pair_encoding) if config.layout == "pairs" else None,
         "versions": images.codec_versions() | {"pyarrow": pa.__version__},
     }
+    recipe |= {"form": config.form} if config.form != "parquet" else {}  # as the recipes of outputs that exist are
+    recipe = with_contexts(recipe, {"": source})
 
     without_changed = source.schema if config.on_changed == "set_aside" else None
 
     def read(unit: Unit) -> Batch:
         rows, quarantined, skipped = read_unit(
-            unit, wants=split.wants if split else None, without_changed=without_changed
+            unit,
+            wants=split.wants if split else None,
+            without_changed=without_changed,
+            context=source.context,
         )
         return Batch(unit, rows, tuple(quarantined), skipped)
 
     def pack(batch: Batch) -> Batch:
         return pack_rows(batch, config.layout, config.pair_encoding)
 
+    sink = Sink(writable_form(config.form))
     output = Output(url)
     stage = Stage(
         name=_STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,
@@ -87,7 +95,7 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
             make=lambda: pack, control=lambda batch: with_good_picture(batch, pictures), join=joined, read=read
         ),
     )  # fmt: skip
-    work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
+    work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=sink)
     return Job(
         kind="pack",
         output=output,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, input
 from pipeline.stores.mark import marked_segments
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import (
+    Context,
     SourceChangedError,
     Store,
     require_unchanged,
@@ -28,7 +30,7 @@ log = logging.getLogger("transdomain")
 
 
 _STAT_THREADS = 16
-_UNIT = re.compile(r"(^|/)\d{6}-\d{6}\.parquet$")
+_UNIT = re.compile(r"(^|/)\d{6}-\d{6}\.(parquet|tar)$")
 
 
 def open_store(url: str, *, alike: bool = True) -> Store:
@@ -54,7 +56,8 @@ def open_store(url: str, *, alike: bool = True) -> Store:
     else:
         entries = _current_of_data(url, base, entries)
         if not len(entries):
-            raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
+            forms = "images, of Parquet shards or of WebDataset tars"
+            raise UserError(f"{url}: nothing there; give a folder of {forms}{_besides(tally)}")
     nested = [] if root != url else naming.roots_of_outputs(entries)
     nested = [prefix for prefix in nested if versions.FOLDER not in prefix]
     for prefix in nested:
@@ -135,8 +138,12 @@ def _no_input(url: str, listing: storage.Listing) -> UserError:
     marks = pc.ends_with(listing.entries.names, "/_SUCCESS")
     if children := sorted({name.split("/")[0] for name in listing.entries.names.filter(marks).to_pylist()}):
         return _several(url, children)
-    none = " and ".join(f"no {form.one}" for form in FORMS)
+    none = _listed_out([f"no {form.one}" for form in FORMS])
     return UserError(f"{url}: {none} below it{_besides(listing.tally)}")
+
+
+def _listed_out(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _several(url: str, roots: Sequence[str]) -> UserError:
@@ -194,14 +201,17 @@ def read_rows(
     columns: Sequence[str] | None = None,
     *,
     wants: Callable[[str], bool] | None = None,
+    context: Context | None = None,
 ) -> pa.Table:
     """Return the rows of `ranges`, in order, with the named `columns` (`key` and SHARD always) or all of them.
+
+    `context` is that of their store. Without it, columns whose types the store infers may come in others.
 
     Where a key is null, the table has the column NO_KEY, too. With `wants`, only rows with a wanted key are returned,
     and files with other keys are not fetched. Raises SourceChangedError where a shard has changed since planning,
     StorageError where it cannot be read.
     """
-    return form_of_ranges(ranges).read(ranges, columns, wants=wants)
+    return form_of_ranges(ranges).read(ranges, columns, wants=wants, **_given(context))
 
 
 def read_unchanged_rows(
@@ -210,6 +220,7 @@ def read_unchanged_rows(
     columns: Sequence[str] | None = None,
     *,
     wants: Callable[[str], bool] | None = None,
+    context: Context | None = None,
 ) -> tuple[pa.Table, list[tuple[str, Range, str]]]:
     """Return what `read_rows` gives for the shards that are as planned, and the rows of all other shards.
 
@@ -224,8 +235,14 @@ def read_unchanged_rows(
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in form.row_names(r)]
     if wants is not None and form.names_are_keys:
         lost = [(key, r, why) for key, r, why in lost if wants(key)]
-    rows = form.read(left, columns, wants=wants, unchanged=True) if left else parquet.no_rows(schema, columns)
-    return rows, lost
+    if not left:
+        return parquet.no_rows(schema, columns), lost
+    return form.read(left, columns, wants=wants, unchanged=True, **_given(context)), lost
+
+
+def _given(context: Context | None) -> dict[str, Any]:
+    """Return the argument for a form that has contexts; others need not know of them."""
+    return {} if context is None else {"context": context}
 
 
 def _change(planned: Range) -> str:

@@ -14,7 +14,7 @@ from pipeline import storage
 from pipeline.engine.records.layout import VERDICTS, Output, listed_files
 from pipeline.engine.records.units import Segment
 
-_SHARD = re.compile(r"(?:.*/)?(\d{6})-\d{6}\.parquet")
+_SHARD = re.compile(r"(?:.*/)?(\d{6})-\d{6}\.(?:parquet|tar)")
 
 
 def data_of(output: Output, segments: Iterable[int]) -> dict[int, list[storage.Entry]]:

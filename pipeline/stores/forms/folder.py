@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 
@@ -43,6 +44,7 @@ class Folder(ShardForm):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
+        context: Any = None,
     ) -> pa.Table:
         """Return files as rows of `key`, `image` and the shard; fetch their bytes only where `image` is requested.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -54,11 +54,13 @@ class StoreForm(ABC):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
+        context: Any = None,
     ) -> pa.Table:
         """Return the rows of `ranges`, in order, with `key` and SHARD, and of the other columns those named, or all.
 
         With `wants`, only the rows whose key is wanted, without holding the others all at once. `unchanged` says that
-        the objects have just been checked. Raises SourceChangedError where an object is not the planned one.
+        the objects have just been checked. `context` is that of the store: without it, columns that no object alone
+        can tell may have other types, or be left out. Raises SourceChangedError where an object is not the planned one.
         """
 
     @abstractmethod

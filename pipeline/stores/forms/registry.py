@@ -10,10 +10,12 @@ from pipeline import storage
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.folder import Folder
 from pipeline.stores.forms.form import StoreForm, WritableForm
+from pipeline.stores.forms.metadata import finding
 from pipeline.stores.forms.parquet import Parquet
+from pipeline.stores.forms.webdataset import WebDataset
 from pipeline.stores.tables.ranges import Range
 
-FORMS: list[StoreForm] = [Parquet(), Folder()]
+FORMS: list[StoreForm] = [Parquet(), WebDataset(), Folder()]
 """In the order in which a prefix that holds several is taken for one; the last also where it holds none."""
 
 
@@ -57,6 +59,10 @@ def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreF
             kept = entries.below(f"{root}{name}/")
             if kept.start < kept.stop:
                 entries = entries.take(np.delete(np.arange(len(entries)), kept))
+    if (repeating := finding.of_tars(entries)).any():
+        for entry in entries.take(repeating):
+            tally.add(finding.OF_TARS, entry.name)
+        entries = entries.take(~repeating)
     found = ((form, _listed(form, entries)) for form in FORMS)
     form, ours = next(
         ((form, listed) for form, listed in found if listed.any()), (FORMS[-1], np.zeros(len(entries), bool))
