@@ -234,7 +234,7 @@ class TestBadInput:
         self.check(
             run_pack(str(tmp_path / "in"), str(tmp_path / "out")),
             capsys,
-            "no Parquet shard, no WebDataset tar and no image",
+            "no Parquet shard, no WebDataset tar, no data set of save_to_disk and no image",
         )
 
     def test_no_bundle(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,11 @@ from pipeline.stores.forms.folder import Folder
 from pipeline.stores.forms.form import StoreForm, WritableForm
 from pipeline.stores.forms.metadata import finding
 from pipeline.stores.forms.parquet import Parquet
+from pipeline.stores.forms.saved import SavedDataset
 from pipeline.stores.forms.webdataset import WebDataset
 from pipeline.stores.tables.ranges import Range
 
-FORMS: list[StoreForm] = [Parquet(), WebDataset(), Folder()]
+FORMS: list[StoreForm] = [Parquet(), WebDataset(), SavedDataset(), Folder()]
 """In the order in which a prefix that holds several is taken for one; the last also where it holds none."""
 
 
