@@ -16,6 +16,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores import versions
 from pipeline.stores.forms import naming, parquet
+from pipeline.stores.forms.folder import Folder
 from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
 from pipeline.stores.mark import marked_segments
 from pipeline.stores.tables.ranges import Range
@@ -66,7 +67,7 @@ def open_store(url: str, *, alike: bool = True) -> Store:
             raise UserError(f"{url}: holds {prefix}, which has later versions; give {base}/{prefix.rstrip('/')} itself")
     if len(nested) > 1 and "*" not in url:
         raise _several(url, nested)
-    form, inputs = inputs_among(entries, tally)
+    form, inputs, describing = inputs_among(entries, tally)
     if not len(inputs):
         raise _no_input(url, listing)
     for other in FORMS:
@@ -76,6 +77,8 @@ def open_store(url: str, *, alike: bool = True) -> Store:
                 "%s: %d %s, such as %s, stand beside %s and are not read", url, count, other.title, example, form.title
             )
     store = form.open(url, inputs, alike=alike)
+    if len(describing) and isinstance(form, Folder):
+        store = form.described(store, describing)
     passed_over = (*storage.passed_over(tally), *store.passed_over)
     return replace(store, root=root, passed_over=passed_over, links=tally.followed)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,9 @@ from pipeline import images, storage
 from pipeline.errors import StorageError
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.form import File
+from pipeline.stores.forms.metadata.joining import metadata_of
 from pipeline.stores.forms.shard import ShardForm, encode_shard
+from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range, whole_shards
 from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, require_unchanged
 
@@ -36,6 +39,15 @@ class Folder(ShardForm):
     def open(self, url: str, entries: storage.Entries, *, alike: bool = True) -> Store:
         schema = pa.schema([("key", pa.string()), ("image", IMAGE_TYPE)])
         return Store(url, self.name, schema, entries, whole_shards(entries).of_shards)
+
+    def described(self, store: Store, files: storage.Entries) -> Store:
+        """Return a folder with the columns that these metadata files have for its images.
+
+        Raises UserError where they cannot be read, or describe a file twice.
+        """
+        metadata, over = metadata_of(store.url, files, store.shards)
+        schema = with_features(pa.schema([*store.schema, *metadata.schema]), features_of(metadata.schema))
+        return replace(store, schema=schema, context=metadata, passed_over=(over,) if over else ())
 
     def read(
         self,
@@ -62,6 +74,11 @@ class Folder(ShardForm):
                     list(threads.map(require_unchanged, ranges))
         if wants_images:
             table = table.append_column("image", image_column(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
+        if context is not None:
+            more = context.columns(names.to_pylist(), columns)
+            for field in more.schema:
+                table = table.append_column(field, more[field.name])
+            table = with_features(table, features_of(more.schema))
         return table.append_column(SHARD, names)
 
     def row_names(self, piece: Range) -> list[str]:

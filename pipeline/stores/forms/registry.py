@@ -53,8 +53,8 @@ def is_shown(name: str) -> bool:
     return form is None or form.lists(name)
 
 
-def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreForm, storage.Entries]:
-    """Return the form of a store and its input objects; count everything else in the tally."""
+def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreForm, storage.Entries, storage.Entries]:
+    """Return the form of a store, its input objects, and the files that describe these; count everything else."""
     for root in naming.roots_of_outputs(entries):
         for name in naming.OF_AN_OUTPUT:
             kept = entries.below(f"{root}{name}/")
@@ -64,6 +64,8 @@ def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreF
         for entry in entries.take(repeating):
             tally.add(finding.OF_TARS, entry.name)
         entries = entries.take(~repeating)
+    describing = finding.of_images(entries)
+    described, entries = entries.take(describing), entries.take(~describing) if describing.any() else entries
     found = ((form, _listed(form, entries)) for form in FORMS)
     form, ours = next(
         ((form, listed) for form, listed in found if listed.any()), (FORMS[-1], np.zeros(len(entries), bool))
@@ -73,7 +75,11 @@ def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreF
             tally.add(passed_over_beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
         elif not naming.is_marker(entry.name):
             tally.add(naming.by_ending(entry.name, tally), entry.name)
-    return form, entries if ours.all() else entries.take(ours)
+    if not form.names_are_keys:
+        for entry in described:
+            tally.add(f"metadata of images beside {form.title}", entry.name)
+        described = described[:0]
+    return form, entries if ours.all() else entries.take(ours), described
 
 
 def _listed(form: StoreForm, entries: storage.Entries) -> np.ndarray:
