@@ -10,6 +10,7 @@ from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
+from pipeline.stores.forms import FormName
 
 Layout = Literal["images", "pairs", "unpaired"]
 
@@ -31,8 +32,8 @@ class PackConfig:
     """Layout of the input. images: each file is one image. pairs: each file is an A|B image, cut into image_a (left)
     and image_b. unpaired: --input holds domain A and --input_b domain B; the outputs are the stores OUTPUT/a and
     OUTPUT/b."""
-    form: Literal["parquet", "webdataset"] = "parquet"
-    """Write Parquet shards, or WebDataset tars."""
+    form: FormName = "parquet"
+    """Write Parquet shards, WebDataset tars, or a folder of image files with a metadata.parquet."""
     input_b: str = ""
     """Second folder, for layout unpaired."""
     split: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -62,6 +63,8 @@ class PackConfig:
     def __post_init__(self) -> None:
         if (self.layout == "unpaired") != bool(self.input_b):
             raise UserError("layout unpaired takes --input and --input_b, the other layouts --input alone")
+        if self.layout == "pairs" and self.form == "folder":
+            raise UserError("a folder has one image a row, and layout pairs makes two; use another --form")
         for name, share in self.split.items():
             check_range(f"split.{name}", share, above=0)
         if self.split and abs(sum(self.split.values()) - 1) > 1e-6:

@@ -86,7 +86,12 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
     def pack(batch: Batch) -> Batch:
         return pack_rows(batch, config.layout, config.pair_encoding)
 
-    sink = Sink(writable_form(config.form))
+    form = writable_form(config.form)
+    if form.names_are_keys and len(pictures) > 1:
+        raise UserError(
+            f"{source.url}: a folder has one image a row, and this store {', '.join(pictures)}; use another --form"
+        )
+    sink = Sink(form, column=pictures[0]) if form.names_are_keys else Sink(form)
     output = Output(url)
     stage = Stage(
         name=_STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,

@@ -52,6 +52,8 @@ def is_marker(name: str) -> bool:
 def file_name(key: str, extension: str) -> str:
     """Return the name below data/ of the file that a folder output has for a key; no two keys share one.
 
+    Without an `extension`, the name is that of the key alone.
+
     Each part of a key that begins with a dot, which every reader ignores, or with two underscores, which `datasets`
     ignores, gets its first character as %2E or %5F. The same goes for characters that would steer a terminal listing
     the folder (%0A, %1B, ...), and for a percent sign before two hexadecimal digits (%25), so that names decode into
@@ -60,7 +62,18 @@ def file_name(key: str, extension: str) -> str:
     """
     if _HIDDEN_PART.search(key) or _UNSHOWN.search(key):
         key = "/".join(_shown_part(part) for part in key.split("/"))
-    return f"{key}.{extension}"
+    return f"{key}.{extension}" if extension else key
+
+
+def named_by_content(key: str, data: bytes | memoryview) -> str:
+    """Return the name below data/ of a file that is kept as it is: its key, with an ending where it has no image's.
+
+    Two keys may share one, such as `a` and `a.png` of two PNGs.
+    """
+    if is_image(key):
+        return file_name(key, "")
+    found = images.format_of(bytes(data[:64])) or "img"
+    return file_name(key, {"JPEG": "jpg", "TIFF": "tif"}.get(found, found.lower()))
 
 
 def _shown_part(part: str) -> str:
