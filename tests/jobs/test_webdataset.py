@@ -71,7 +71,7 @@ def labelled(tmp_path: Path) -> str:
             "key": [f"a.b/{i}.x.png" for i in range(count)],
             "when": pa.array(range(count), pa.timestamp("ns")),
             "boxes": [[[0.5, i]] for i in range(count)],
-            "mask": [{"bytes": data, "path": None} if i % 2 else None for i, data in enumerate(pictures)],
+            "mask": [{"bytes": data, "path": None} for data in pictures],
             "objects": [{"name": "ä", "odd": [None, float(i)]} for i in range(count)],
             "none": pa.nulls(count, pa.string()),
         }
@@ -126,6 +126,15 @@ def test_a_unit_without_rows_is_a_tar_without_samples(tmp_path: Path) -> None:
     assert sorted(len(tar.getnames()) for tar in tars(output)) == [1, 1, 1, 2, 2, 2]
     assert verify.main(["--input", output]) == 0
     assert len(rows_of(output)) == 3
+    storage.replace(f"{tmp_path}/in2/0.png", b"")
+    for i in range(1, 4):
+        storage.replace(f"{tmp_path}/in2/{i}.png", images.encode(corpus.picture(i), images.Encoding(codec="png")))
+    first = str(tmp_path / "first")
+    assert run_pack(f"{tmp_path}/in2", first, "--form", "webdataset", "--limits.rows", "1") == 0
+    loaded = datasets.load_dataset(first, split="train", cache_dir=str(tmp_path / "cache"))
+    assert [row["key"] for row in loaded["json"]] == ["1.png", "2.png", "3.png"]
+    assert loaded[0]["png"].size == (24, 24)
+    assert verify.main(["--input", first]) == 0
 
 
 def test_a_damaged_member_is_found_and_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

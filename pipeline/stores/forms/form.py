@@ -120,6 +120,13 @@ class WritableForm(StoreForm):
     def columns(self, data: bytes, names: Sequence[str]) -> pa.Table:
         """Return those of the named columns that an object has."""
 
+    def features(self, url: str) -> str:
+        """Return the features of the object at `url` for the head of a dataset card, as lines of YAML; mostly none.
+
+        A form has them whose readers infer them from the first object, and fail where that has no rows.
+        """
+        return ""
+
     @abstractmethod
     def read_columns(self, url: str, names: Sequence[str], *, first: int | None = None) -> pa.Table:
         """Return those of the named columns that the object at `url` has, for all rows or for the `first` ones."""

@@ -20,6 +20,7 @@ from pipeline.storage.retry import retrying
 from pipeline.stores.forms.form import File, WritableForm
 from pipeline.stores.forms.groups.recent import Recent
 from pipeline.stores.forms.tars import foreign, own, ranges
+from pipeline.stores.forms.tars.card import features_of_tar
 from pipeline.stores.forms.tars.headers import TarError
 from pipeline.stores.forms.tars.index import Index, index_of, joined_counts
 from pipeline.stores.forms.tars.writing import SCHEMA, SHA256, checksum, encode_tar
@@ -125,6 +126,11 @@ class WebDataset(WritableForm):
 
     def columns(self, data: bytes, names: Sequence[str]) -> pa.Table:
         return _columns(io.BytesIO(data), index_of(ranges.in_memory(data), len(data)), names, None)
+
+    def features(self, url: str) -> str:
+        entry = storage.stat_file(url)
+        schema = own.schema_of(_index(entry).heard.notes) if entry else None
+        return features_of_tar(schema, _index(entry).endings) if entry and schema is not None else ""
 
     def read_columns(self, url: str, names: Sequence[str], *, first: int | None = None) -> pa.Table:
         entry = storage.stat_file(url)
