@@ -23,9 +23,10 @@ from pipeline.stores.forms.tars import foreign, own, ranges
 from pipeline.stores.forms.tars.card import features_of_tar
 from pipeline.stores.forms.tars.headers import TarError
 from pipeline.stores.forms.tars.index import Index, index_of, joined_counts
+from pipeline.stores.forms.tars.names import key_of
 from pipeline.stores.forms.tars.writing import SCHEMA, SHA256, checksum, encode_tar
 from pipeline.stores.tables.features import with_features
-from pipeline.stores.tables.ranges import Pieces, Range, Ranges
+from pipeline.stores.tables.ranges import Pieces, Range, Ranges, cut_range, joined
 from pipeline.stores.tables.schema import (
     SHARD,
     ShardsDifferError,
@@ -99,12 +100,11 @@ class WebDataset(WritableForm):
         return [f"{piece.shard}#{row:09d}" for row in range(piece.start, piece.stop)]
 
     def keys(self, store: Store) -> Iterator[tuple[str, Sequence[str]]]:
-        def read(entry: storage.Entry) -> tuple[str, pa.StringArray]:
-            return entry.url, _keys(_index(entry))
+        def read(piece: Range) -> tuple[str, list[str]]:
+            return piece.url, _keys(_index(require_unchanged(piece)), piece.start, piece.stop)
 
-        which = np.unique(store.ranges.shard)
-        for url, keys in storage.ahead(read, store.ranges.shards.take(which), _THREADS):
-            yield from ((url, keys[i : i + _KEYS].to_pylist()) for i in range(0, len(keys), _KEYS))
+        pieces = (each for whole in joined(store.ranges) for each in cut_range(whole, _KEYS, max(whole.size, 1)))
+        yield from storage.ahead(read, pieces, _THREADS)
 
     def has_unique_keys(self, store: Store) -> bool:
         return False
@@ -237,8 +237,9 @@ def _index(entry: storage.Entry) -> Index:
     return _indexes.get((entry.url, entry.version), read)
 
 
-def _keys(index: Index) -> pa.StringArray:
-    return own.keys_of(index) if SCHEMA in index.heard.notes else index.keys
+def _keys(index: Index, start: int, stop: int) -> list[str]:
+    names: list[str] = index.keys[start:stop].to_pylist()
+    return list(map(key_of, names)) if SCHEMA in index.heard.notes else names
 
 
 def _inferred(entry: storage.Entry, index: Index) -> foreign.Layout:
@@ -265,9 +266,11 @@ def _read_range(
     index = _index(entry)
     samples = np.arange(wanted.start, wanted.stop)
     if wants is not None:
-        samples = samples[[wants(key) for key in _keys(index)[wanted.start : wanted.stop].to_pylist()]]
+        samples = samples[[wants(key) for key in _keys(index, wanted.start, wanted.stop)]]
     if SCHEMA not in index.heard.notes and layout is None:
-        layout = _inferred(entry, index)
+        by_endings = foreign.infer(index, [])
+        is_enough = columns is not None and set(columns) <= by_endings.own - {foreign.REST, "cls"}
+        layout = by_endings if is_enough else _inferred(entry, index)
 
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url, entry) as file:
@@ -304,7 +307,7 @@ def _table(
         return foreign.table_of(layout, names, keys, _files(file, index, samples, endings), url)
     names = schema.names if columns is None else ["key", *columns]
     endings = [of for of in index.endings if own.is_needed(of, schema, names)]
-    keys = own.keys_of(index).take(pa.array(samples)).to_pylist()
+    keys = list(map(key_of, index.keys.take(pa.array(samples)).to_pylist()))
     rows = own.table_of(schema, names, keys, _files(file, index, samples, endings))
     return with_features(rows, features_as_read(rows.schema))
 

@@ -17,7 +17,7 @@ from pipeline import images, storage
 OF_TARS = "Parquet files beside tars of their names, whose metadata they repeat"
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names of the files that describe the images in their folder and below."""
-_PARQUET = ".parquet"
+_PARQUET, _STATS = ".parquet", "_stats.json"
 
 
 def of_tars(entries: storage.Entries) -> np.ndarray:
@@ -33,21 +33,22 @@ def of_tars(entries: storage.Entries) -> np.ndarray:
 
 def of_images(entries: storage.Entries) -> np.ndarray:
     """Return which entries describe images in the same listing, [len(entries)] bool."""
-    base = pc.replace_substring_regex(entries.names, r"^(.|\n)*/", "")
-    found = np.array(pc.is_in(base, pa.array(METADATA, base.type)))
-    found |= _ending(entries, _PARQUET)
+    found = np.zeros(len(entries), bool)
+    endings = (*METADATA, _PARQUET) if _ending(entries, _STATS).any() else METADATA
+    for ending in endings:
+        found |= _ending(entries, ending)
     for at in np.flatnonzero(found).tolist():
         name = entries[at].name
         folder, stem = name[: len(name) - len(name.rpartition("/")[2])], name[: -len(_PARQUET)]
         if name.rpartition("/")[2] in METADATA:
             found[at] = _has_image(entries, folder)
         else:
-            found[at] = entries.has(f"{stem}_stats.json") and _has_image(entries, f"{stem}/")
+            found[at] = entries.has(f"{stem}{_STATS}") and _has_image(entries, f"{stem}/")
     return found
 
 
 def _ending(entries: storage.Entries, ending: str) -> np.ndarray:
-    return np.array(pc.ends_with(pc.ascii_lower(entries.names), ending), bool)
+    return np.array(pc.ends_with(entries.names, ending), bool)
 
 
 def _has_image(entries: storage.Entries, folder: str) -> bool:

@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.stores.forms.tars.headers import TarError
-from pipeline.stores.forms.tars.index import Index
-from pipeline.stores.forms.tars.names import key_of
 from pipeline.stores.forms.tars.values import from_json
 from pipeline.stores.forms.tars.writing import JSON, SCHEMA
 from pipeline.stores.tables.schema import image_columns
@@ -27,11 +25,6 @@ def schema_of(notes: Mapping[str, str]) -> pa.Schema | None:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(notes[SCHEMA], validate=True)))
     except (ValueError, OSError, pa.ArrowException) as error:
         raise TarError(f"is damaged: the types of its columns cannot be read ({error}); get it anew") from None
-
-
-def keys_of(index: Index) -> pa.StringArray:
-    """Return the keys of all samples."""
-    return pa.array(map(key_of, index.keys.to_pylist()), pa.string())
 
 
 def is_needed(ending: str, schema: pa.Schema, columns: Sequence[str]) -> bool:
