@@ -37,7 +37,7 @@ class Described(NamedTuple):
     """Rows that describe files."""
 
     names: pa.LargeStringArray
-    """Name of each row's file, relative to the store, with ANY_ENDING where the metadata leave its ending out."""
+    """Name of each row's file, in order, relative to the store; with ANY_ENDING where the metadata leave it out."""
     table: pa.Table
     """Their columns, as the rows of a store have them."""
     sha256: Mapping[str, str]
@@ -114,8 +114,17 @@ def metadata_of(
 
 
 def positions(names: pa.Array, described: pa.Array) -> pa.Array:
-    """Return for each name the row that describes it; null where none does."""
-    return pc.coalesce(pc.index_in(names, described), pc.index_in(_with_any_ending(names), described))
+    """Return for each name the row that describes it, among names in order; null where none does."""
+    return pc.coalesce(_places(names, described), _places(_with_any_ending(names), described))
+
+
+def _places(names: pa.Array, among: pa.Array) -> pa.Array:
+    """Return the place of each name among others in order; null where it is none of them."""
+    if not len(among):
+        return pa.nulls(len(names), pa.uint64())
+    at = pc.search_sorted(among, names)
+    near = among.take(pc.min_element_wise(at, pa.scalar(len(among) - 1, at.type)))
+    return pc.if_else(pc.equal(near, names), at, pa.scalar(None, at.type))
 
 
 def _with_any_ending(names: pa.Array) -> pa.Array:
@@ -142,7 +151,9 @@ def described_by(files: Sequence[Range]) -> Described:
         where = ", ".join(file.shard for file in files)
         raise UserError(f"{files[0].url}: the columns of {where} do not go together ({one_line(error)})") from None
     table = with_features(table, united({}, *(features_of(each.schema) for each in tables)))
-    return Described(pa.concat_arrays([chunk for each in names for chunk in each.chunks]), table, sha256)
+    whole = pa.concat_arrays([chunk for each in names for chunk in each.chunks])
+    order = pc.sort_indices(whole)
+    return Described(whole.take(order), table.take(order), sha256)
 
 
 def _named(file: Range, table: pa.Table) -> tuple[pa.ChunkedArray, pa.Table]:

@@ -67,7 +67,7 @@ def test_rows_have_the_columns_of_their_file(any_prefix: str, name: str, caplog:
     with caplog.at_level(logging.WARNING):
         store = open_store(url)
     assert "1 of 3 images, such as more.png, are in no row of its metadata" in caplog.text
-    assert store.passed_over == (storage.PassedOver("rows of metadata without a file", 2, "gone.png"),)
+    assert store.passed_over == (storage.PassedOver("rows of metadata without a file", 2, "B.png"),)
     found = [{name: row[name] for name in ("key", "caption", "n")} for row in rows_of(url)]
     assert found == [
         {"key": "b.png", "caption": "two", "n": 2},
