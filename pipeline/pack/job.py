@@ -25,6 +25,7 @@ from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import SHARD, Store, image_columns, open_store
 from pipeline.stores.context import with_contexts
+from pipeline.stores.forms import naming
 from pipeline.stores.forms.registry import writable_form
 from pipeline.stores.selection import Selection, splits
 from pipeline.stores.tables.features import without_features
@@ -84,7 +85,7 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         return Batch(unit, rows, tuple(quarantined), skipped)
 
     def pack(batch: Batch) -> Batch:
-        return pack_rows(batch, config.layout, config.pair_encoding)
+        return pack_rows(batch, config.layout, config.pair_encoding, longest)
 
     form = writable_form(config.form)
     if form.names_are_keys and len(pictures) > 1:
@@ -93,6 +94,7 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         )
     sink = Sink(form, column=pictures[0]) if form.names_are_keys else Sink(form)
     output = Output(url)
+    longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     stage = Stage(
         name=_STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,
         stall_s=config.limits.stall_s, cpus_option="--cpus",
@@ -114,14 +116,19 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
     )
 
 
-def pack_rows(batch: Batch, layout: Layout, encoding: images.Encoding) -> Batch:
-    """Decode every image of a unit once to prove that it can be decoded, and lay its rows out as a store."""
+def pack_rows(batch: Batch, layout: Layout, encoding: images.Encoding, longest: int | None = None) -> Batch:
+    """Decode every image of a unit once to prove that it can be decoded, and lay its rows out as a store.
+
+    `longest` is the number of bytes that a file's name below data/ may have, where each row becomes a file.
+    """
     rows, quarantined = batch.rows, list(batch.quarantined)
     good, made = list[bool](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)
     for i in range(len(rows)):
         cells = {name: rows[name][i] for name in pictures}
         try:
+            if longest is not None and (fault := naming.kept_name_fault(rows["key"][i].as_py(), longest)):
+                raise images.BadImage("unsupported name", fault)
             made.append(_cut_pair(cells["image"], encoding) if layout == "pairs" else _measured(cells.values()))
         except images.BadImage as bad:
             key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from pipeline import images, storage
+from pipeline import images
 from pipeline.cluster import memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
@@ -30,9 +30,6 @@ from pipeline.stores.tables.schema import INTERNAL, Context, image_column
 from pipeline.translation.columns import SOURCE_IMAGE, renamed
 from pipeline.translation.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
 from pipeline.translation.options import SizePolicy
-
-_LONGEST_PART = 255
-"""Bytes that the name of a file or folder may have on most disks."""
 
 
 @dataclass(frozen=True)
@@ -294,7 +291,7 @@ def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
 
     `longest` is the number of bytes that the whole path below that folder may have.
     """
-    faults = ((i, _file_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
+    faults = ((i, naming.name_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
     return _without(batch, {i: ("unsupported name", fault) for i, fault in faults if fault}, "encode")
 
 
@@ -314,20 +311,6 @@ def _without(batch: Batch, faults: Mapping[int, tuple[str, str]], stage: str) ->
     quarantined = [Quarantined(keys[i].as_py(), shards[i].as_py(), stage, *faults[i]) for i in sorted(faults)]
     good = pa.array([i not in faults for i in range(len(batch.rows))], pa.bool_())
     return replace(batch, rows=batch.rows.filter(good), quarantined=(*batch.quarantined, *quarantined))
-
-
-def _file_fault(key: str, extension: str, longest: int) -> str:
-    """Return why a key cannot be a file name; empty where it can."""
-    try:
-        storage.join("data", key)
-        name = naming.file_name(key, extension).encode()
-    except ValueError as error:  # includes UnicodeEncodeError
-        return str(error)
-    if max(map(len, name.split(b"/"))) > _LONGEST_PART:
-        return f"a part of it, with its ending, is longer than {_LONGEST_PART} bytes, which no file's name may be"
-    if len(name) > longest:
-        return f"as a file it would have {len(name)} bytes below data/, where there is room for {longest}"
-    return ""
 
 
 def laid_out(

@@ -129,6 +129,17 @@ def test_every_form_after_the_other_keeps_pixels_and_columns(any_prefix: str) ->
     )
 
 
+def test_a_key_that_is_no_path_costs_a_row(tmp_path: Path) -> None:
+    cell = {"bytes": images.encode(corpus.picture(1), images.Encoding()), "path": None}
+    keys = ["a", "../b", "c//d", "e" * 252, "f.jpg"]
+    storage.replace(f"{tmp_path}/in/0.parquet", _encoded(pa.table({"key": keys, "image": [cell] * len(keys)})))
+    for form, expected in (("folder", ["a.jpg", "f.jpg"]), ("webdataset", sorted(keys))):
+        output = str(tmp_path / form)
+        assert run_pack(f"{tmp_path}/in", output, "--form", form) == 0
+        assert [row["key"] for row in rows_of(output)] == expected
+        assert verify.main(["--input", output]) == 0
+
+
 def test_a_pair_makes_no_file(labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--input", labelled, "--output", str(tmp_path / "out"), "--layout", "pairs", "--form", "folder"]
     assert pack.main([*arguments, "--local"]) == 2

@@ -48,7 +48,7 @@ class Described(NamedTuple):
 class Metadata:
     """Metadata files of a folder of images, as they were when it was opened."""
 
-    files: tuple[Range, ...]
+    files: tuple[storage.Entry, ...]
     schema: pa.Schema
     """Columns that they add."""
     sha256: Mapping[str, str]
@@ -70,7 +70,7 @@ class Metadata:
         if not fields:
             return pa.table({})
         for file in self.files:
-            require_unchanged(file)
+            require_unchanged(Range(file.name, file.url, file.version, 0, 1, file.size))
         described = _held.get(self.files, lambda: described_by(self.files))
         at = positions(pa.array(names, _TEXT), described.names)
         found = described.table.select([field.name for field in fields]).take(at)
@@ -89,8 +89,8 @@ def metadata_of(
     It warns of images that no row describes. Raises UserError where a file cannot be read, lacks file names, or
     describes a file twice.
     """
-    ranges = tuple(Range(entry.name, entry.url, entry.version, 0, 1, entry.size) for entry in files)
-    described = _held.get(ranges, lambda: described_by(ranges))
+    found = tuple(files)
+    described = _held.get(found, lambda: described_by(found))
     here, known = inputs.names, described.names
     counts = pc.value_counts(known)
     if len(twice := counts.filter(pc.greater(counts.field("counts"), 1))):
@@ -110,7 +110,7 @@ def metadata_of(
         log.warning(
             "%s: columns %s name further files; they stay text, and these files are rows", url, ", ".join(further)
         )
-    return Metadata(ranges, described.table.schema, described.sha256), over
+    return Metadata(found, described.table.schema, described.sha256), over
 
 
 def positions(names: pa.Array, described: pa.Array) -> pa.Array:
@@ -131,14 +131,14 @@ def _with_any_ending(names: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(names, r"\.[^./]*$", ANY_ENDING)
 
 
-def described_by(files: Sequence[Range]) -> Described:
+def described_by(files: Sequence[storage.Entry]) -> Described:
     """Read metadata files. Raises UserError where one cannot be read, or its columns do not go with the others'."""
     names, tables, sha256 = list[pa.ChunkedArray](), list[pa.Table](), dict[str, str]()
     for file in files:
         data = storage.read(file.url, size=file.size)
-        sha256[file.shard] = hashlib.sha256(data).hexdigest()
+        sha256[file.name] = hashlib.sha256(data).hexdigest()
         try:
-            table = table_of(file.shard.rpartition("/")[2].lower(), data)
+            table = table_of(file.name.rpartition("/")[2].lower(), data)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{file.url}: cannot be read ({one_line(error)}); mend it, or move it away") from None
         check_columns(table.schema, file.url, rows=0)
@@ -148,7 +148,7 @@ def described_by(files: Sequence[Range]) -> Described:
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
-        where = ", ".join(file.shard for file in files)
+        where = ", ".join(file.name for file in files)
         raise UserError(f"{files[0].url}: the columns of {where} do not go together ({one_line(error)})") from None
     table = with_features(table, united({}, *(features_of(each.schema) for each in tables)))
     whole = pa.concat_arrays([chunk for each in names for chunk in each.chunks])
@@ -156,16 +156,16 @@ def described_by(files: Sequence[Range]) -> Described:
     return Described(whole.take(order), table.take(order), sha256)
 
 
-def _named(file: Range, table: pa.Table) -> tuple[pa.ChunkedArray, pa.Table]:
+def _named(file: storage.Entry, table: pa.Table) -> tuple[pa.ChunkedArray, pa.Table]:
     """Return the name of the file that each row describes, relative to the store, and all other columns."""
-    folder, _, base = file.shard.rpartition("/")
+    folder, _, base = file.name.rpartition("/")
     column = NAME if base in METADATA else "key"
     if column not in table.column_names or not _is_text(table.schema.field(column).type):
         raise UserError(
             f"{file.url}: has no column {column} of text, which has to name the files of its rows, but "
             f"{', '.join(f'{each.name} ({each.type})' for each in table.schema)}; rename the column that does"
         )
-    inside = folder if base in METADATA else file.shard.removesuffix(".parquet")
+    inside = folder if base in METADATA else file.name.removesuffix(".parquet")
     names = pc.replace_substring_regex(table[column].cast(_TEXT), r"^(\./)+", "")
     if names.null_count:
         raise UserError(f"{file.url}: {names.null_count} of its rows have no {column}; name their files")

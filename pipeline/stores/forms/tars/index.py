@@ -103,10 +103,16 @@ def index_of(read: Read, size: int) -> Index:
         offset.append(member.offset)
         sizes.append(member.size)
     first.append(len(ending))
-    columns = [np.frombuffer(column, column.typecode) for column in (first, ending, offset, sizes)]
-    if not len(ending):
-        columns[1:] = [np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64)]
-    return Index(pa.array(keys, pa.string()), *columns, tuple(endings), heard, passed)
+    return Index(
+        keys=pa.array(keys, pa.string()),
+        first=np.array(first, np.int64),
+        ending=np.array(ending, np.int32),
+        offset=np.array(offset, np.int64),
+        size=np.array(sizes, np.int64),
+        endings=tuple(endings),
+        heard=heard,
+        passed_over=passed,
+    )
 
 
 def _reason(kind: Kind, name: str) -> str:

@@ -110,7 +110,7 @@ ROWS = st.lists(
 
 
 @given(rows=ROWS, keys=st.lists(TEXT, min_size=4, max_size=4, unique=True), note=TEXT)
-@settings(max_examples=150)
+@settings(max_examples=50)
 def test_what_is_written_is_read_as_it_was(rows: list[dict[str, object]], keys: list[str], note: str) -> None:
     schema = pa.schema(
         [

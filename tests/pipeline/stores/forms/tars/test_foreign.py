@@ -102,7 +102,7 @@ VALUES = st.recursive(
     objects=st.lists(st.dictionaries(st.sampled_from(["x", "y", "key", "json", "image"]), VALUES), max_size=5),
     first=st.integers(1, 5),
 )
-@settings(max_examples=300)
+@settings(max_examples=80)
 def test_every_field_is_in_its_column_or_in_the_rest(objects: list[dict[str, Any]], first: int) -> None:
     """The types are inferred from some of the samples, and must hold for whatever comes after them."""
     samples = said(*objects)
@@ -167,7 +167,7 @@ def test_tars_of_one_store_have_the_columns_of_the_first(tmp_path: Path) -> None
     rows = read_rows(store.ranges, context=store.context)
     assert rows.select(["x", "json"]).to_pylist() == [{"x": 1, "json": None}, {"x": None, "json": '{"x": 2.5}'}]
     write_tar(f"{tmp_path}/2.tar", [("2.jpg", b"x"), ("2.npy", b"")])
-    with pytest.raises(ShardsDifferError, match=r"2\.tar differs from .*0\.tar: .* end in \.npy"):
+    with pytest.raises(ShardsDifferError, match=r"2\.tar: differs from .*0\.tar: .* end in \.npy"):
         _ = open_store(str(tmp_path)).ranges
 
 

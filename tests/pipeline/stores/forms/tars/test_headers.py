@@ -30,7 +30,7 @@ def found(data: bytes) -> tuple[list[Member], Heard]:
 
 
 @given(entries=ENTRIES, format=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]))
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_members_are_those_of_the_standard_library(entries: list[tuple[str, bytes, bytes]], format: int) -> None:
     buffer = io.BytesIO()
     try:
@@ -53,7 +53,7 @@ ALL = found(WHOLE)[0]
 
 
 @given(cut=st.integers(1, len(WHOLE)))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_tar_that_is_cut_off_says_so(cut: int) -> None:
     """Between two members, nothing but the missing mark at the end can tell."""
     try:
@@ -65,7 +65,7 @@ def test_a_tar_that_is_cut_off_says_so(cut: int) -> None:
 
 
 @given(at=st.integers(0, len(WHOLE) - 1), bit=st.integers(0, 7))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_header_that_is_damaged_is_an_error_and_never_a_shorter_tar(at: int, bit: int) -> None:
     damaged = bytearray(WHOLE)
     damaged[at] ^= 1 << bit

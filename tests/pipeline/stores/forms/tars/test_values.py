@@ -53,7 +53,7 @@ def columns(draw: st.DrawFn, depth: int = 2) -> tuple[pa.DataType, st.SearchStra
 
 
 @given(data=st.data())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_values_of_any_type_come_back_as_they_were(data: st.DataObject) -> None:
     kind, values = data.draw(columns())
     column = pa.array(data.draw(st.lists(values, max_size=4)), kind)
@@ -61,9 +61,7 @@ def test_values_of_any_type_come_back_as_they_were(data: st.DataObject) -> None:
     found = from_json(json.loads(text), kind)
     found.validate(full=True)
     assert found.type == kind
-    assert repr(found.to_pylist() if "ns" not in str(kind) else found) == repr(
-        column.to_pylist() if "ns" not in str(kind) else column
-    )
+    assert found.equals(column) or str(found) == str(column)  # NaN is not equal to itself
 
 
 @pytest.mark.parametrize(
