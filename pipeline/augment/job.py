@@ -8,33 +8,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline import storage
 from pipeline.augment.config import ORIGINAL, AugmentConfig
+from pipeline.augment.stages import Check, Keep
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import Output, check_job, load_segments
-from pipeline.engine.records.units import Unit, part_of_translator
+from pipeline.engine.records.units import part_of_translator
 from pipeline.errors import UserError
 from pipeline.images import RGB
 from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
+from pipeline.stores.context import contexts, with_contexts
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import differing_classes, features_of
 from pipeline.stores.tables.ranges import Ranges
-from pipeline.stores.tables.schema import IMAGE_TYPE, image_array
 from pipeline.translation.arithmetic import Compute, here
 from pipeline.translation.columns import Label, check_columns, geometry_of
 from pipeline.translation.models import (
@@ -54,7 +53,7 @@ from pipeline.translation.models import (
     versions,
 )
 from pipeline.translation.sizing import Work, costing_of, fitted_limits
-from pipeline.translation.stages import Decode, Encode, laid_out
+from pipeline.translation.stages import Decode, Encode
 from pipeline.translation.taking_apart import aparts, check_apart
 
 log = logging.getLogger("transdomain")
@@ -114,11 +113,18 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         "encoding": vars(config.encoding),
         "versions": versions(),
     } | geometry.record()
-    recipe |= config.store_options(config.input_column).recorded()
+    recipe = with_contexts(recipe | config.store_options(config.input_column).recorded(), sources)
     parts = [(*chosen[name], work[name]) for name in models]
     make = functools.partial(_work, output, fingerprint(recipe))
     without_changed = schema_of_lost(config, first)
-    read = functools.partial(Decode, column, columns=labels, without_changed=without_changed, geometry=geometry)
+    read = functools.partial(
+        Decode,
+        column,
+        columns=labels,
+        without_changed=without_changed,
+        contexts=contexts(sources),
+        geometry=geometry,
+    )
     workloads = [
         make(name, _stages(config, name, model, chosen[name], read), config.translators[name].probability)
         for name, model in models.items()
@@ -148,32 +154,6 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
 def draw(seed: int, translator: str, probability: float) -> Selection | None:
     """Return which images a translator gets, by seed, translator name and image key; None where it gets all."""
     return Selection(seed, 0.0, probability, salt=translator) if probability < 1 else None
-
-
-@dataclass(frozen=True)
-class Check:
-    """Stage that keeps the rows that can be decoded, with their encoded images unchanged."""
-
-    decode: Decode
-
-    def __call__(self, unit: Unit) -> Batch:
-        return self.decode.prove(self.decode.read(unit))
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Stage that lays rows out like translated ones."""
-
-    column: str
-
-    def __call__(self, batch: Batch) -> Batch:
-        rows, pictures = batch.rows, list[pa.StructArray]()
-        names = iter([key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()])
-        for chunk in rows[self.column].chunks:
-            pictures.append(image_array(chunk.field("bytes"), itertools.islice(names, len(chunk))))
-        size = [rows[name] for name in ("source_width", "source_height")]
-        column = pa.chunked_array(pictures, IMAGE_TYPE)
-        return replace(batch, rows=laid_out(rows, self.column, column, size, None))
 
 
 def _work(output: Output, made_by: str, name: str, of: tuple[Stage, ...], share: float) -> Workload:

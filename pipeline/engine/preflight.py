@@ -37,7 +37,8 @@ def check_sources(job: Job, said: set[int]) -> None:
         for work in job.workloads
         for part in work.parts
     ]
-    made += [job.output.file(f"key.{extension}") for extension in _extensions(job)]
+    if any(work.sink.form.names_are_keys for work in job.workloads):
+        made += [job.output.file(f"key.{extension}") for extension in _extensions(job) or {"png"}]
     for store in stores:
         if any(is_listed(url, store) for url in made):
             raise UserError(
@@ -77,7 +78,8 @@ def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Units
 
 def _extensions(job: Job) -> set[str]:
     """Return the endings of the files that the job makes of single rows."""
-    return {work.sink.extension for work in job.workloads if work.sink.form.names_are_keys}
+    found = {work.sink.extension for work in job.workloads if work.sink.form.names_are_keys}
+    return {extension for extension in found if extension}
 
 
 def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Units]) -> None:

@@ -161,10 +161,10 @@ def _changed(store: Store, found: Found) -> storage.Entries:
 
 def _recorded(store: Store, read: np.ndarray, fresh: Ranges) -> PlannedSource:
     """Return a source as a segment records it that was planned from `fresh`, the ranges of the shards just read."""
-    empty = empty_shards(store.shards, read, fresh)
-    for each in empty:
+    found = (*store.looked_over(), *empty_shards(store.shards, read, fresh))
+    for each in found:
         log.warning("%s", each.below(store.url))
-    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *empty), reading=fresh.reading)
+    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *found), reading=fresh.reading)
 
 
 def _as_before(

@@ -10,6 +10,7 @@ from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding
+from pipeline.stores.forms import FormName
 from pipeline.stores.tables.options import KeyRule, MissingColumns
 
 Layout = Literal["images", "pairs", "unpaired"]
@@ -20,7 +21,7 @@ class PackConfig:
     """Input of `jobs.pack`, how to cut it, and the store to write."""
 
     COMMON = (  # what --help shows
-        "input", "output", "layout", "input_b", "split", "seed", "on_changed", "moved", "local", "dry_run",
+        "input", "output", "layout", "input_b", "form", "split", "seed", "on_changed", "moved", "local", "dry_run",
         "budget",
     )  # fmt: skip
 
@@ -32,6 +33,8 @@ class PackConfig:
     """Layout of the input. images: each file is one image. pairs: each file is an A|B image, cut into image_a (left)
     and image_b. unpaired: --input holds domain A and --input_b domain B; the outputs are the stores OUTPUT/a and
     OUTPUT/b."""
+    form: FormName = "parquet"
+    """Write Parquet shards, WebDataset tars, or a folder of image files with a metadata.parquet."""
     input_b: str = ""
     """Second folder, for layout unpaired."""
     keys: KeyRule = "own"
@@ -66,6 +69,8 @@ class PackConfig:
     def __post_init__(self) -> None:
         if (self.layout == "unpaired") != bool(self.input_b):
             raise UserError("layout unpaired takes --input and --input_b, the other layouts --input alone")
+        if self.layout == "pairs" and self.form == "folder":
+            raise UserError("a folder has one image a row, and layout pairs makes two; use another --form")
         for name, share in self.split.items():
             check_range(f"split.{name}", share, above=0)
         if self.split and abs(sum(self.split.values()) - 1) > 1e-6:

@@ -24,6 +24,9 @@ from pipeline.pack.config import Layout, PackConfig
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import SHARD, Store, image_columns, open_store
+from pipeline.stores.context import with_contexts
+from pipeline.stores.forms import naming
+from pipeline.stores.forms.registry import writable_form
 from pipeline.stores.selection import Selection, splits
 from pipeline.stores.tables.features import without_features
 from pipeline.stores.tables.options import StoreOptions
@@ -68,20 +71,33 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         "split": [split.seed, split.low, split.high] if split else None,
         "pair_encoding": vars(config.pair_encoding) if config.layout == "pairs" else None,
         "versions": images.codec_versions() | {"pyarrow": pa.__version__},
-    } | options.recorded()
+    }
+    recipe |= options.recorded()
+    recipe |= {"form": config.form} if config.form != "parquet" else {}  # as the recipes of outputs that exist are
+    recipe = with_contexts(recipe, {"": source})
 
     without_changed = source.schema if config.on_changed == "set_aside" else None
 
     def read(unit: Unit) -> Batch:
         rows, quarantined, skipped = read_unit(
-            unit, wants=split.wants if split else None, without_changed=without_changed
+            unit,
+            wants=split.wants if split else None,
+            without_changed=without_changed,
+            context=source.context,
         )
         return Batch(unit, rows, tuple(quarantined), skipped)
 
     def pack(batch: Batch) -> Batch:
-        return pack_rows(batch, config.layout, config.pair_encoding)
+        return pack_rows(batch, config.layout, config.pair_encoding, longest)
 
+    form = writable_form(config.form)
+    if form.names_are_keys and len(pictures) > 1:
+        raise UserError(
+            f"{source.url}: a folder has one image a row, and this store {', '.join(pictures)}; use another --form"
+        )
+    sink = Sink(form, column=pictures[0]) if form.names_are_keys else Sink(form)
     output = Output(url)
+    longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     stage = Stage(
         name=_STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,
         stall_s=config.limits.stall_s, cpus_option="--cpus",
@@ -89,7 +105,7 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
             make=lambda: pack, control=lambda batch: with_good_picture(batch, pictures), join=joined, read=read
         ),
     )  # fmt: skip
-    work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=Sink())
+    work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=sink)
     return Job(
         kind="pack",
         output=output,
@@ -103,14 +119,19 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
     )
 
 
-def pack_rows(batch: Batch, layout: Layout, encoding: images.Encoding) -> Batch:
-    """Decode every image of a unit once to prove that it can be decoded, and lay its rows out as a store."""
+def pack_rows(batch: Batch, layout: Layout, encoding: images.Encoding, longest: int | None = None) -> Batch:
+    """Decode every image of a unit once to prove that it can be decoded, and lay its rows out as a store.
+
+    `longest` is the number of bytes that a file's name below data/ may have, where each row becomes a file.
+    """
     rows, quarantined = batch.rows, list(batch.quarantined)
     good, made = list[bool](), list[dict[str, Any]]()
     pictures = image_columns(rows.schema)
     for i in range(len(rows)):
         cells = {name: rows[name][i] for name in pictures}
         try:
+            if longest is not None and (fault := naming.kept_name_fault(rows["key"][i].as_py(), longest)):
+                raise images.BadImage("unsupported name", fault)
             made.append(_cut_pair(cells["image"], encoding) if layout == "pairs" else _measured(cells.values()))
         except images.BadImage as bad:
             key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()

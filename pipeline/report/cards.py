@@ -17,8 +17,8 @@ from pipeline.engine.completion import finish
 from pipeline.engine.estimate.outcome import Came, Counted, outcome
 from pipeline.engine.estimate.prices import NO_PRICES, Prices
 from pipeline.engine.estimate.tables import outcome_rows
-from pipeline.engine.records.card import HEAD, with_versions
-from pipeline.engine.records.layout import CARD, Output, load_unit
+from pipeline.engine.records.card import head_with, with_versions
+from pipeline.engine.records.layout import CARD, Output, form_of_data, load_unit
 from pipeline.engine.records.units import Segment, passed_over
 from pipeline.errors import StorageError, printable
 from pipeline.models.arithmetic import Arithmetic, Figures
@@ -79,7 +79,17 @@ def dataset_card(
     if passed := passed_over(segments):
         lines += ["", "Passed over:", "", *(f"- {printable(line)}" for line in passed)]
     lines += ["", "`python -m jobs.verify --input HERE` proves that nothing is lost or harmed.", ""]
-    return HEAD + "\n".join(lines)
+    return head_with(_features(output, manifest) if manifest is not None else "") + "\n".join(lines)
+
+
+def _features(output: Output, manifest: pa.Table) -> str:
+    """Return features for the head of the card, where the first object that readers come to has no rows."""
+    units = finish.with_data(output, manifest).sort_by("data")
+    if not len(units) or units["ok"][0].as_py():
+        return ""
+    some = units.filter(pc.greater(units["ok"], 0))
+    name = some["data"][0].as_py() if len(some) else units["data"][0].as_py()
+    return form_of_data(name).features(output.at(name))
 
 
 def output_report(

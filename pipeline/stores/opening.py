@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,11 +16,13 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores import versions
 from pipeline.stores.forms import naming, parquet
+from pipeline.stores.forms.folder import Folder
 from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
 from pipeline.stores.mark import marked_segments
 from pipeline.stores.tables.options import STANDARD, StoreOptions
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import (
+    Context,
     SourceChangedError,
     Store,
     require_unchanged,
@@ -29,7 +32,7 @@ log = logging.getLogger("transdomain")
 
 
 _STAT_THREADS = 16
-_UNIT = re.compile(r"(^|/)\d{6}-\d{6}\.parquet$")
+_UNIT = re.compile(r"(^|/)\d{6}-\d{6}\.(parquet|tar)$")
 
 
 def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD) -> Store:
@@ -56,7 +59,8 @@ def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD
     else:
         entries = _current_of_data(url, base, entries)
         if not len(entries):
-            raise UserError(f"{url}: nothing there; give a folder of images, or of Parquet shards{_besides(tally)}")
+            forms = "images, of Parquet shards or of WebDataset tars"
+            raise UserError(f"{url}: nothing there; give a folder of {forms}{_besides(tally)}")
     nested = [] if root != url else naming.roots_of_outputs(entries)
     nested = [prefix for prefix in nested if versions.FOLDER not in prefix]
     for prefix in nested:
@@ -65,7 +69,7 @@ def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD
             raise UserError(f"{url}: holds {prefix}, which has later versions; give {base}/{prefix.rstrip('/')} itself")
     if len(nested) > 1 and "*" not in url:
         raise _several(url, nested)
-    form, inputs = inputs_among(entries, tally)
+    form, inputs, describing = inputs_among(entries, tally)
     if not len(inputs):
         raise _no_input(url, listing)
     for other in FORMS:
@@ -75,6 +79,8 @@ def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD
                 "%s: %d %s, such as %s, stand beside %s and are not read", url, count, other.title, example, form.title
             )
     store = form.open_by(url, inputs, options, alike=alike)
+    if len(describing) and isinstance(form, Folder):
+        store = form.described(store, describing)
     passed_over = (*storage.passed_over(tally), *store.passed_over)
     return replace(store, root=root, passed_over=passed_over, links=tally.followed)
 
@@ -137,8 +143,12 @@ def _no_input(url: str, listing: storage.Listing) -> UserError:
     marks = pc.ends_with(listing.entries.names, "/_SUCCESS")
     if children := sorted({name.split("/")[0] for name in listing.entries.names.filter(marks).to_pylist()}):
         return _several(url, children)
-    none = " and ".join(f"no {form.one}" for form in FORMS)
+    none = _listed_out([f"no {form.one}" for form in FORMS])
     return UserError(f"{url}: {none} below it{_besides(listing.tally)}")
+
+
+def _listed_out(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _several(url: str, roots: Sequence[str]) -> UserError:
@@ -196,13 +206,16 @@ def read_rows(
     columns: Sequence[str] | None = None,
     *,
     wants: Callable[[str], bool] | None = None,
+    context: Context | None = None,
 ) -> pa.Table:
     """Return the rows of `ranges`, in order, with the named `columns` (`key` and SHARD always) or all of them.
+
+    `context` is that of their store. Without it, columns whose types the store infers may come in others.
 
     With `wants`, only rows with a wanted key are returned, and files with other keys are not fetched. Raises
     SourceChangedError where a shard has changed since planning, StorageError where it cannot be read.
     """
-    return form_of_ranges(ranges).read(ranges, columns, wants=wants)
+    return form_of_ranges(ranges).read(ranges, columns, wants=wants, **_given(context))
 
 
 def read_unchanged_rows(
@@ -211,6 +224,7 @@ def read_unchanged_rows(
     columns: Sequence[str] | None = None,
     *,
     wants: Callable[[str], bool] | None = None,
+    context: Context | None = None,
 ) -> tuple[pa.Table, list[tuple[str, Range, str]]]:
     """Return what `read_rows` gives for the shards that are as planned, and the rows of all other shards.
 
@@ -226,9 +240,14 @@ def read_unchanged_rows(
     if wants is not None and form.names_are_keys:
         lost = [(key, r, why) for key, r, why in lost if wants(key)]
     if left:
-        return form.read(left, columns, wants=wants, unchanged=True), lost
+        return form.read(left, columns, wants=wants, unchanged=True, **_given(context)), lost
     reading = ranges[0].reading if ranges else None
     return parquet.no_rows(reading.schema if reading else schema, columns), lost
+
+
+def _given(context: Context | None) -> dict[str, Any]:
+    """Return the argument for a form that has contexts; others need not know of them."""
+    return {} if context is None else {"context": context}
 
 
 def _change(planned: Range) -> str:

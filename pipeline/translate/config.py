@@ -30,7 +30,7 @@ class _Translate:
     """Options of this job alone, in a class of their own so that they come before the shared ones."""
 
     input: str
-    """Store to translate: Parquet shards or a folder of images; a path, or a URL such as s3://BUCKET/PREFIX."""
+    """Store to translate: Parquet shards, WebDataset tars or a folder of images; a path, or a URL such as s3://BUCKET/PREFIX."""
     output: str
     """Prefix of the translated dataset."""
     bundle: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class _Translate:
     keep_source: bool = False
     """Keep the column that was read, as source_image."""
     form: FormName = "parquet"
-    """Write Parquet shards, or a folder of image files."""
+    """Write Parquet shards, a folder of image files, or WebDataset tars."""
     score: tuple[ScoreName, ...] = ()
     """Scores of each translation, as columns, by the networks of its own bundle. realism: the discriminator's mean
     verdict, about 1 for real and 0 for not (with the losses hinge and wgangp: the larger, the more real). cycle_l1: the

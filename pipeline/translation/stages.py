@@ -26,7 +26,7 @@ from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import without_features
-from pipeline.stores.tables.schema import INTERNAL, image_column
+from pipeline.stores.tables.schema import INTERNAL, Context, image_column
 from pipeline.translation.columns import SOURCE_IMAGE, renamed
 from pipeline.translation.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
 from pipeline.translation.options import SizePolicy
@@ -45,6 +45,8 @@ class Decode:
     """Selection of the wanted rows, by their key; the others are skipped. None for all."""
     without_changed: pa.Schema | None = None
     """Source's schema, where inputs that are gone or have changed are quarantined; None where they fail the unit."""
+    contexts: Mapping[str, Context] = field(default_factory=dict)
+    """Contexts of the sources that have one, by the name of the source."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """New names for columns of the source."""
     keep_source: bool = False
@@ -70,6 +72,7 @@ class Decode:
             None if self.columns is None else (self.column, *self.columns),
             wants=self.selection.wants if self.selection else None,
             without_changed=self.without_changed,
+            context=self.contexts.get(unit.ranges[0].source),
         )
         return Batch(unit, renamed(rows, self.renames), tuple(quarantined), skipped)
 
@@ -296,7 +299,7 @@ def with_file_names(batch: Batch, extension: str, longest: int) -> Batch:
 
     `longest` is the number of bytes that the whole path below that folder may have.
     """
-    faults = ((i, naming.file_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
+    faults = ((i, naming.name_fault(key, extension, longest)) for i, key in enumerate(batch.rows["key"].to_pylist()))
     return _without(batch, {i: ("unsupported name", fault) for i, fault in faults if fault}, "encode")
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline import images, storage
 from pipeline.engine.completion import finish
+from pipeline.engine.completion.metadata import METADATA, folders_of
 from pipeline.engine.records.layout import CARD, VERDICTS, Output, listed_files, load_units
 from pipeline.engine.records.units import Unit, passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
@@ -185,8 +186,9 @@ def _strangers(output: Output, entries: storage.Entries, records: Records) -> It
             yield Fault(name=name, what=what, remove=(name,), remedy="--repair removes it")
     ours = pa.chunked_array([array for names in known for array in names.chunks], pa.string()).combine_chunks()
     others = entries.names.cast(pa.string())
+    own = (*_OWN, METADATA) if len(folders_of(records.commits)) else _OWN
     for name in others.filter(pc.invert(pc.is_in(others, ours))).to_pylist():
-        if name in _OWN or name.startswith(_OWN_FOLDERS) or storage.is_hidden(name):
+        if name in own or name.startswith(_OWN_FOLDERS) or storage.is_hidden(name):
             continue
         if name.startswith(("_quarantine/", VERDICTS)):
             yield Fault(name=name, what="belongs to no committed unit", remove=(name,))

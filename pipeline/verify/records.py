@@ -17,6 +17,7 @@ import yaml
 
 from pipeline import storage
 from pipeline.engine.completion import finish
+from pipeline.engine.completion.metadata import METADATA, check_metadata, folders_of
 from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
 from pipeline.engine.records.card import plain, with_versions
 from pipeline.engine.records.layout import CARD, Output, encode_job, plan_tables, read_plan, unit_ids
@@ -215,6 +216,10 @@ def check_derived(output: Output, records: Records, total: Totals) -> list[Fault
         harmed = "is harmed" if records.manifest is None else "is not what the commits say"
         what = harmed if storage.stat_file(output.manifest) else "is missing"
         faults.append(Fault(name=_MANIFEST, what=what, remove=(_MANIFEST, _MARK)))
+    kept = finish.with_data(output, records.commits)
+    with contextlib.suppress(DamagedError, FileNotFoundError):  # verdicts that are at fault are named as that
+        if len(folders_of(kept)) and (what := check_metadata(output, kept)):
+            faults.append(Fault(name=METADATA, what=what, remove=(METADATA, _MARK)))
     return faults + _check_card(output, said["card_sha256"])
 
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import collections
-import io
 import itertools
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
 import yaml
 
 from pipeline import failpoints, storage
 from pipeline.augment.job import draw
+from pipeline.engine.records.layout import form_of_data
 from tests import corpus
 from tests.chaos import child
 
-Kind = Literal["pack", "parquet", "folder", "augment"]
-"""Jobs: pack, translate into Parquet shards, translate into a folder of files, a slot of augment."""
-KINDS: tuple[Kind, ...] = ("pack", "parquet", "folder", "augment")
+Kind = Literal["pack", "parquet", "folder", "webdataset", "augment"]
+"""Jobs: pack, translate into Parquet shards, into a folder of files, into tars, a slot of augment."""
+KINDS: tuple[Kind, ...] = ("pack", "parquet", "folder", "webdataset", "augment")
 SEED = 5
 
 IN_THE_WORKER = ("before data", "after data", "after image", "after quarantine", "after commit")
@@ -106,7 +105,7 @@ def keys_of(output: str, kind: Kind) -> list[str]:
     shards = storage.list_files(storage.join(output, "_transdomain/verdicts" if kind == "folder" else "data"))
     quarantine = storage.list_files(storage.join(output, "_quarantine"))
     for entry in itertools.chain(shards, quarantine):
-        rows = pq.read_table(io.BytesIO(storage.read(entry.url)))
+        rows = form_of_data(entry.name).columns(storage.read(entry.url), ["key", "source_key"])
         counts.update(rows["source_key" if "source_key" in rows.column_names else "key"].to_pylist())
     return list(counts.elements())
 

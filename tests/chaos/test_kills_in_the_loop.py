@@ -9,11 +9,12 @@ from tests.chaos.ground import KINDS, Ground, Kind, points
 
 
 def cases() -> list[ParameterSet]:
-    """Return every job with every point. Pack and augment, which share the engine, take turns in the default run."""
+    """Return every job with every point. Jobs that share the engine take turns in the default run."""
     found = []
     for kind in KINDS:
         for number, point in enumerate(points(kind)):
             left_to_the_other = kind in ("pack", "augment") and (number % 2 == 0) is (kind == "augment")
+            left_to_the_other |= kind == "webdataset" and point != "after data"
             found.append(pytest.param(kind, point, marks=pytest.mark.long if left_to_the_other else []))
     return found
 

@@ -131,7 +131,8 @@ def test_a_folder_of_translations(folder: str, any_prefix: str) -> None:
     output = storage.join(any_prefix, "out")
     assert run_translate(folder, output, bundle, "--form", "folder", "--encoding.codec", "png") == 0
     names = {e.name for e in storage.list_files(storage.join(output, "data"))}
-    assert names == {f"{e.name}.png" for e in storage.list_files(folder) if e.name not in corpus.BROKEN}
+    made = {f"{e.name}.png" for e in storage.list_files(folder) if e.name not in corpus.BROKEN}
+    assert names == made | {"metadata.parquet"}
     assert run_pack(output, storage.join(any_prefix, "packed")) == 0
     assert len(corpus.rows(storage.join(any_prefix, "packed"))) == 13
 
@@ -230,7 +231,11 @@ class TestBadInput:
     def test_folder_without_images(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "in").mkdir()
         (tmp_path / "in/notes.txt").write_text("x")
-        self.check(run_pack(str(tmp_path / "in"), str(tmp_path / "out")), capsys, "no Parquet shard and no image")
+        self.check(
+            run_pack(str(tmp_path / "in"), str(tmp_path / "out")),
+            capsys,
+            "no Parquet shard, no WebDataset tar, no data set of save_to_disk and no image",
+        )
 
     def test_no_bundle(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         source = corpus.write_folder(str(tmp_path / "in"), 1)
@@ -339,7 +344,7 @@ def test_a_key_that_is_no_path_costs_a_row_of_a_folder(tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": ["a", "../b", "c//d", "e" * 252], "image": [picture] * 4}), tmp_path / "in.parquet")
     bundle = corpus.write_bundle(str(tmp_path / "bundle"))
     assert run_translate(str(tmp_path / "in.parquet"), str(tmp_path / "out"), bundle, "--form", "folder") == 0
-    assert [p.name for p in (tmp_path / "out/data").iterdir()] == ["a.jpg"]
+    assert [p.name for p in (tmp_path / "out/data").glob("*.jpg")] == ["a.jpg"]
     (aside,) = (tmp_path / "out/_quarantine").iterdir()
     assert {row["key"]: row["reason"] for row in ds_rows(aside.read_bytes())} == {
         "../b": "unsupported name", "c//d": "unsupported name", "e" * 252: "unsupported name"

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline import failpoints, storage
+from pipeline.engine.completion.metadata import METADATA, encode_metadata, folders_of
 from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
 from pipeline.engine.records.card import is_current, plain
 from pipeline.engine.records.layout import CARD, VERDICTS, Output, count_segments, form_of_data, listed_files, unit_ids
@@ -190,7 +191,10 @@ def complete(
     failpoints.point("before manifest")
     storage.replace(output.manifest, buffer.getvalue())
     failpoints.point("after manifest")
-    card = _write_derived(output, derived(manifest)).get(CARD)
+    made = derived(manifest)
+    if len(folders_of(kept)):
+        made = {METADATA: lambda: encode_metadata(output, kept), **made}
+    card = _write_derived(output, made).get(CARD)
     sha256 = hashlib.sha256(plain(card)).hexdigest() if card is not None else None
     if count_segments(output) != len(segments):
         return False
@@ -230,6 +234,8 @@ def strangers(output: Output, manifest: pa.Table) -> list[str]:
     listed = storage.list_files(output.at("data")).names.cast(pa.string())
     listed = listed.filter(pc.invert(pc.match_substring_regex(listed, _HIDDEN)))
     shown = pc.binary_join_element_wise("data", listed, "/")
+    if len(folders_of(manifest)):
+        shown = shown.filter(pc.not_equal(shown, METADATA))
     shards = manifest["data"].filter(pc.starts_with(manifest["data"], "data/"))
     folders = manifest.filter(pc.starts_with(manifest["data"], VERDICTS))
     if len(folders) and len(shown) == len(shards) + pc.sum(folders["ok"]).as_py():

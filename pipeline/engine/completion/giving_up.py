@@ -11,10 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from pipeline import storage
+from pipeline.engine.completion.metadata import METADATA
 from pipeline.engine.records.layout import VERDICTS, Output, listed_files
 from pipeline.engine.records.units import Segment
 
-_SHARD = re.compile(r"(?:.*/)?(\d{6})-\d{6}\.parquet")
+_SHARD = re.compile(r"(?:.*/)?(\d{6})-\d{6}\.(?:parquet|tar)")
 
 
 def data_of(output: Output, segments: Iterable[int]) -> dict[int, list[storage.Entry]]:
@@ -33,6 +34,8 @@ def data_of(output: Output, segments: Iterable[int]) -> dict[int, list[storage.E
         if (name := _SHARD.fullmatch(entry.name)) and int(name[1]) in wanted:
             listed = [files.get(file.name) for file in listed_files(output, f"{VERDICTS}{entry.name}")]
             found[int(name[1])] += [*filter(None, listed), entry]
+    if found and (metadata := files.get(METADATA.removeprefix("data/"))):
+        found[min(found)].insert(0, metadata)  # it names the files that go; the next completion makes it anew
     return dict(found)
 
 

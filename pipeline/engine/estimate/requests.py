@@ -39,6 +39,8 @@ FILE = Each(get_input=2)
 """Image that is a file of a folder."""
 FILE_WRITTEN = Each(put=1)
 """Image that becomes a file of a folder."""
+RUN_TO_FILES, UNIT_OF_FILES = Each(put=1), Each(get=1)
+"""Metadata of these files, and the verdict of each unit that they are made from."""
 
 
 class Requests(NamedTuple):
@@ -65,7 +67,7 @@ def expected_requests(
         of_kinds += [(UNIT_OF_SHARDS, units), (SHARD, shards)]
         of_kinds += [(SHARD_KEYS, shards)] if keys else []
     if files_written:
-        of_kinds.append((FILE_WRITTEN, images))
+        of_kinds += [(FILE_WRITTEN, images), (RUN_TO_FILES, 1), (UNIT_OF_FILES, units)]
     else:
         of_kinds += [(SHEET, 1), *([(SHEET_OF_FILES, 1)] if files else [])]
     put, get, get_input = (sum(each[i] * count for each, count in of_kinds) for i in range(3))

@@ -65,7 +65,7 @@ class Sink:
 
     form: WritableForm = Parquet()
     extension: str = ""
-    """Ending of the files, without a dot, where each row is a file."""
+    """Ending of the files, without a dot, where each row is a file; empty where keys and contents have their own."""
     column: str = "image"
     """Column whose images these files hold."""
 

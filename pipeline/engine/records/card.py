@@ -23,13 +23,26 @@ configs:
 ---
 """
 _EVERYTHING = "    path: data/**\n"
+_END, _FEATURES = "---\n", "dataset_info:\n"
 _SECTION = "\n## Versions\n"
 
 
 def plain(card: bytes) -> bytes:
     """Return a card as the job wrote it, without what the versions of the output have changed in it."""
-    _, _, body = card.decode(errors="replace").removeprefix("---\n").partition("---\n")
-    return (HEAD + body.partition(_SECTION)[0]).encode()
+    _, features, body = _parts(card)
+    return (head_with(features) + body.partition(_SECTION)[0]).encode()
+
+
+def head_with(features: str) -> str:
+    """Return the head of a card, with the lines of YAML that name its features, if any."""
+    return f"{HEAD.removesuffix(_END)}{features}{_END}"
+
+
+def _parts(card: bytes) -> tuple[str, str, str]:
+    """Return a card's head up to its features, these, and its body."""
+    head, _, body = card.decode(errors="replace").removeprefix(_END).partition(_END)
+    before, name, after = head.partition(_FEATURES)
+    return before, name + after, body
 
 
 def with_versions(output: Output, card: bytes) -> bytes:
@@ -38,7 +51,8 @@ def with_versions(output: Output, card: bytes) -> bytes:
     if not whole:
         return plain(card)
     paths = "".join(f"    - {path}\n" for path in data_paths(output, whole))
-    head, body = HEAD.replace(_EVERYTHING, f"    path:\n{paths}"), plain(card).decode()[len(HEAD) :]
+    _, features, body = _parts(plain(card))
+    head = head_with(features).replace(_EVERYTHING, f"    path:\n{paths}")
     lines = [f"- {version}: `{versions.FOLDER}{version.number:06d}/`\n" for version in whole]
     said = "The newest one of each slot, or of the whole, is read; `data_files` above names it.\n"
     return "".join([head, body, _SECTION, "\n", said, "\n", *lines]).encode()

@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-FormName = Literal["parquet", "folder"]
+FormName = Literal["parquet", "folder", "webdataset"]
 """Name of a form that outputs can have."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -16,7 +18,9 @@ from pipeline import images, storage
 from pipeline.errors import StorageError
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.form import File
+from pipeline.stores.forms.metadata.joining import metadata_of
 from pipeline.stores.forms.shard import ShardForm, encode_shard
+from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range, whole_shards
 from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, require_unchanged
 
@@ -37,6 +41,15 @@ class Folder(ShardForm):
         schema = pa.schema([("key", pa.string()), ("image", IMAGE_TYPE)])
         return Store(url, self.name, schema, entries, whole_shards(entries).of_shards)
 
+    def described(self, store: Store, files: storage.Entries) -> Store:
+        """Return a folder with the columns that these metadata files have for its images.
+
+        Raises UserError where they cannot be read, or describe a file twice.
+        """
+        metadata, over = metadata_of(store.url, files, store.shards)
+        schema = with_features(pa.schema([*store.schema, *metadata.schema]), features_of(metadata.schema))
+        return replace(store, schema=schema, context=metadata, passed_over=(over,) if over else ())
+
     def read(
         self,
         ranges: Sequence[Range],
@@ -44,6 +57,7 @@ class Folder(ShardForm):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
+        context: Any = None,
     ) -> pa.Table:
         """Return files as rows of `key`, `image` and the shard; fetch their bytes only where `image` is requested.
 
@@ -61,6 +75,11 @@ class Folder(ShardForm):
                     list(threads.map(require_unchanged, ranges))
         if wants_images:
             table = table.append_column("image", image_column(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
+        if context is not None:
+            more = context.columns(names.to_pylist(), columns)
+            for field in more.schema:
+                table = table.append_column(field, more[field.name])
+            table = with_features(table, features_of(more.schema))
         return table.append_column(SHARD, names)
 
     def row_names(self, piece: Range) -> list[str]:
@@ -77,9 +96,16 @@ class Folder(ShardForm):
     ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
         pictures = (data.as_buffer() for chunk in rows[column].chunks for data in chunk.field("bytes"))
         files = dict(zip(rows["key"].to_pylist(), pictures, strict=True))
+        if extension:
+            names = [naming.file_name(key, extension) for key in files]
+        else:
+            names = [naming.named_by_content(key, memoryview(data)) for key, data in files.items()]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"two keys would both be the file {twice}; give them endings, or use another form")
         listed = rows.drop_columns(column)
         for name, values in (
-            ("file_name", [naming.file_name(key, extension) for key in files]),
+            ("file_name", names),
             ("sha256", [hashlib.sha256(data).hexdigest() for data in files.values()]),
         ):
             listed = listed.append_column(name, pa.array(values, pa.string()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -68,11 +68,13 @@ class StoreForm(ABC):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
+        context: Any = None,
     ) -> pa.Table:
         """Return the rows of `ranges`, in order, with `key` and SHARD, and of the other columns those named, or all.
 
         With `wants`, only the rows whose key is wanted, without holding the others all at once. `unchanged` says that
-        the objects have just been checked. Raises SourceChangedError where an object is not the planned one.
+        the objects have just been checked. `context` is that of the store: without it, columns that no object alone
+        can tell may have other types, or be left out. Raises SourceChangedError where an object is not the planned one.
         """
 
     @abstractmethod
@@ -113,8 +115,8 @@ class WritableForm(StoreForm):
     ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
         """Return the object that stands for `rows`, and the files that it lists: their content by key.
 
-        Where `names_are_keys`, each row is a file that holds its image in `column` and has the ending `extension`;
-        else there are no files. The same rows give the same bytes.
+        Where `names_are_keys`, each row is a file that holds its image in `column` and has the ending `extension`, or
+        without one that of its key or content; else there are no files. The same rows give the same bytes.
         """
 
     @abstractmethod
@@ -131,6 +133,13 @@ class WritableForm(StoreForm):
     @abstractmethod
     def columns(self, data: bytes, names: Sequence[str]) -> pa.Table:
         """Return those of the named columns that an object has."""
+
+    def features(self, url: str) -> str:
+        """Return the features of the object at `url` for the head of a dataset card, as lines of YAML; mostly none.
+
+        A form has them whose readers infer them from the first object, and fail where that has no rows.
+        """
+        return ""
 
     @abstractmethod
     def read_columns(self, url: str, names: Sequence[str], *, first: int | None = None) -> pa.Table:

@@ -20,6 +20,8 @@ _UNSHOWN = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202
 """Text that looks like an escape, and characters that would steer a terminal or turn its direction."""
 _MARKER = re.compile(r"_(SUCCESS|metadata|common_metadata|delta_log|(started|committed)_.*)")
 """Names of files that Spark and similar tools leave next to data: not data, and not worth a message."""
+_LONGEST_PART = 255
+"""Bytes that the name of a file or folder may have on most disks."""
 _MOST_ENDINGS = 20
 """Limit of endings that are counted separately."""
 
@@ -52,6 +54,8 @@ def is_marker(name: str) -> bool:
 def file_name(key: str, extension: str) -> str:
     """Return the name below data/ of the file that a folder output has for a key; no two keys share one.
 
+    Without an `extension`, the name is that of the key alone.
+
     Each part of a key that begins with a dot, which every reader ignores, or with two underscores, which `datasets`
     ignores, gets its first character as %2E or %5F. The same goes for characters that would steer a terminal listing
     the folder (%0A, %1B, ...), and for a percent sign before two hexadecimal digits (%25), so that names decode into
@@ -60,7 +64,37 @@ def file_name(key: str, extension: str) -> str:
     """
     if _HIDDEN_PART.search(key) or _UNSHOWN.search(key):
         key = "/".join(_shown_part(part) for part in key.split("/"))
-    return f"{key}.{extension}"
+    return f"{key}.{extension}" if extension else key
+
+
+def name_fault(key: str, extension: str, longest: int) -> str:
+    """Return why a key cannot be a file's name below data/, of at most `longest` bytes; empty where it can."""
+    try:
+        storage.join("data", key)
+        name = file_name(key, extension).encode()
+    except ValueError as error:  # includes UnicodeEncodeError
+        return str(error)
+    if max(map(len, name.split(b"/"))) > _LONGEST_PART:
+        return f"a part of it, with its ending, is longer than {_LONGEST_PART} bytes, which no file's name may be"
+    if len(name) > longest:
+        return f"as a file it would have {len(name)} bytes below data/, where there is room for {longest}"
+    return ""
+
+
+def kept_name_fault(key: str, longest: int) -> str:
+    """Return why a key cannot be the name of a file that is kept as it is; empty where it can."""
+    return name_fault(key, "" if is_image(key) else "jpeg", longest)
+
+
+def named_by_content(key: str, data: bytes | memoryview) -> str:
+    """Return the name below data/ of a file that is kept as it is: its key, with an ending where it has no image's.
+
+    Two keys may share one, such as `a` and `a.png` of two PNGs.
+    """
+    if is_image(key):
+        return file_name(key, "")
+    found = images.format_of(bytes(data[:64])) or "img"
+    return file_name(key, {"JPEG": "jpg", "TIFF": "tif"}.get(found, found.lower()))
 
 
 def _shown_part(part: str) -> str:
@@ -84,22 +118,3 @@ def by_ending(name: str, tally: storage.Tally) -> str:
         return "files without an ending"
     reason = f"files ending in .{ending[1].lower()}"
     return reason if reason in tally.counts or len(tally.counts) < _MOST_ENDINGS else "files of other endings"
-
-
-_LONGEST_PART = 255
-"""Bytes that the name of a file or folder may have on most disks."""
-
-
-def file_fault(key: str, extension: str, longest: int) -> str:
-    """Return why a key cannot be the name of a file of an output, of at most `longest` bytes below data/; empty where
-    it can."""
-    try:
-        storage.join("data", key)
-        name = file_name(key, extension).encode()
-    except ValueError as error:  # includes UnicodeEncodeError
-        return str(error)
-    if max(map(len, name.split(b"/"))) > _LONGEST_PART:
-        return f"a part of it, with its ending, is longer than {_LONGEST_PART} bytes, which no file's name may be"
-    if len(name) > longest:
-        return f"as a file it would have {len(name)} bytes below data/, where there is room for {longest}"
-    return ""

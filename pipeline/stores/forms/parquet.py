@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,6 +59,7 @@ class Parquet(ShardForm):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
+        context: Any = None,
     ) -> pa.Table:
         if wants is None:
             return together([read_range(r, columns) for r in ranges])

@@ -10,10 +10,13 @@ from pipeline import storage
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.folder import Folder
 from pipeline.stores.forms.form import StoreForm, WritableForm
+from pipeline.stores.forms.metadata import finding
 from pipeline.stores.forms.parquet import Parquet
+from pipeline.stores.forms.saved import SavedDataset
+from pipeline.stores.forms.webdataset import WebDataset
 from pipeline.stores.tables.ranges import Range
 
-FORMS: list[StoreForm] = [Parquet(), Folder()]
+FORMS: list[StoreForm] = [Parquet(), WebDataset(), SavedDataset(), Folder()]
 """In the order in which a prefix that holds several is taken for one; the last also where it holds none."""
 
 
@@ -50,13 +53,19 @@ def is_shown(name: str) -> bool:
     return form is None or form.lists(name)
 
 
-def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreForm, storage.Entries]:
-    """Return the form of a store and its input objects; count everything else in the tally."""
+def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreForm, storage.Entries, storage.Entries]:
+    """Return the form of a store, its input objects, and the files that describe these; count everything else."""
     for root in naming.roots_of_outputs(entries):
         for name in naming.OF_AN_OUTPUT:
             kept = entries.below(f"{root}{name}/")
             if kept.start < kept.stop:
                 entries = entries.take(np.delete(np.arange(len(entries)), kept))
+    if (repeating := finding.of_tars(entries)).any():
+        for entry in entries.take(repeating):
+            tally.add(finding.OF_TARS, entry.name)
+        entries = entries.take(~repeating)
+    describing = finding.of_images(entries)
+    described, entries = entries.take(describing), entries.take(~describing) if describing.any() else entries
     found = ((form, _listed(form, entries)) for form in FORMS)
     form, ours = next(
         ((form, listed) for form, listed in found if listed.any()), (FORMS[-1], np.zeros(len(entries), bool))
@@ -66,7 +75,11 @@ def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreF
             tally.add(passed_over_beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
         elif not naming.is_marker(entry.name):
             tally.add(naming.by_ending(entry.name, tally), entry.name)
-    return form, entries if ours.all() else entries.take(ours)
+    if not form.names_are_keys:
+        for entry in described:
+            tally.add(f"metadata of images beside {form.title}", entry.name)
+        described = described[:0]
+    return form, entries if ours.all() else entries.take(ours), described
 
 
 def _listed(form: StoreForm, entries: storage.Entries) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Arrow streams and files, read a batch at a time."""
