@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.schema import Store
+from pipeline.stores.tables.schema import Store, require_unchanged
 
 
 class StoreForm(ABC):
@@ -60,6 +60,10 @@ class StoreForm(ABC):
         With `wants`, only the rows whose key is wanted, without holding the others all at once. `unchanged` says that
         the objects have just been checked. Raises SourceChangedError where an object is not the planned one.
         """
+
+    def require_unchanged(self, planned: Range) -> None:
+        """Raise SourceChangedError where what holds a range is not what was planned."""
+        require_unchanged(planned)
 
     @abstractmethod
     def row_names(self, piece: Range) -> list[str]:
