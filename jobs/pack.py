@@ -1,4 +1,8 @@
-"""Pack image folders or Parquet stores into a sharded store; quarantine bad images with their reason."""
+"""Pack what people have into a sharded training store; quarantine bad images with their reason.
+
+Input is a folder of images, A|B pictures, two folders (paired by name, or not paired), or a Parquet store; labels come
+from a file.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ def pack(config: PackConfig) -> int:
 
     with preflight(config.input):
         jobs = pack_jobs(config)
-    launch.run_engine(lambda: jobs, config)
+    launch.run_engine(lambda: jobs, config, [config.input_b] if config.input_b else [])
     return DONE
 
 

@@ -84,7 +84,7 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
     started again, and two runs may work on the same outputs at once. Raises UserError before any work where an output
     cannot be used; BudgetExceededError or IncompleteError where it cannot be completed.
     """
-    checked, said = set[int](), set[int]()
+    checked, said = set[int](), set[str]()
     planned = [_prepare(job, checked, said) for job in jobs]
     segments = [plan.segments for plan in planned]
     marked = [finish.marked_totals(job.output, s) for job, s in zip(jobs, segments, strict=True)]
@@ -115,7 +115,7 @@ def plan_only(jobs: Sequence[Job]) -> list[PlannedOnly]:
 
     Raises UserError where the output cannot be used.
     """
-    described, checked, said = [], set[int](), set[int]()
+    described, checked, said = [], set[int](), set[str]()
     for job in jobs:
         check_sources(job, said)
         check_job(job.output, job.kind)
@@ -134,7 +134,7 @@ def plan_only(jobs: Sequence[Job]) -> list[PlannedOnly]:
     return described
 
 
-def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
+def _prepare(job: Job, checked: set[int], said: set[str]) -> Planned:
     output = job.output
     check_sources(job, said)
     storage.check_output(output.url)

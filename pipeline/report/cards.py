@@ -42,10 +42,18 @@ SHEET_ROWS = 12
 _THREADS = 8
 
 
-def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_column: str | None = None) -> Cards:
+def store_cards(
+    title: str,
+    sources: Sequence[Store],
+    output: Output,
+    *,
+    input_column: str | None = None,
+    said: Sequence[tuple[str, str]] = (),
+) -> Cards:
     """Return the cards of a job whose output is a store made from `sources`.
 
     `input_column` names the column that a translation was made from; the report shows it next to the translation.
+    `said` are names and values of further facts for the report.
     """
 
     def cards(segments: Sequence[Segment], manifest: pa.Table | None, ran: Counted | None) -> finish.Derived:
@@ -54,7 +62,7 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
         }
         if manifest is not None:
             made["_transdomain/report.html"] = lambda: render_report(
-                output_report(title, sources, output, segments, manifest, input_column, ran)
+                output_report(title, sources, output, segments, manifest, input_column, ran, said)
             ).encode()
         return made
 
@@ -90,6 +98,7 @@ def output_report(
     manifest: pa.Table,
     input_column: str | None,
     ran: Counted | None = None,
+    said: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Return the report of a finished output: counts, quarantined inputs and reasons, and a few of its images."""
     total = finish.totals(manifest)
@@ -120,6 +129,7 @@ def output_report(
             *_arithmetic(segments[-1]),
             *([("geometry", _followed(recipe))] if recipe.get("geometry") else []),
             *([("kept if", recipe["keep_if"])] if recipe.get("keep_if") else []),
+            *said,
             *(("passed over", line) for line in passed_over(segments)),
         ],
         tables=[

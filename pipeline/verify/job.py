@@ -27,9 +27,13 @@ from pipeline.verify.units import Claims, check_unit, check_waiting
 _THREADS = 8
 _ROWS = 4096
 """Units whose records are Python objects at a time."""
-_OWN = ("_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html", CARD, "_SUCCESS")
+_OWN = (
+    "_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html",
+    "_transdomain/without_partner.csv", CARD, "_SUCCESS",
+)  # fmt: skip
 _OWN_FOLDERS = (
-    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", versions.RECORDS, versions.MARKS
+    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", "_transdomain/labels/", versions.RECORDS,
+    versions.MARKS,
 )  # fmt: skip
 _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSIONS)
 
