@@ -23,7 +23,7 @@ class PackConfig:
 
     COMMON = (  # what --help shows
         "input", "output", "layout", "input_b", "pair_by", "labels", "split", "split_by", "split_file", "resize",
-        "crop", "seed", "on_changed", "moved", "local", "dry_run", "budget",
+        "crop", "from_quarantine", "seed", "on_changed", "moved", "local", "dry_run", "budget",
     )  # fmt: skip
 
     input: str
@@ -66,6 +66,10 @@ class PackConfig:
     and its centre is cut out."""
     encoding: Encoding = Encoding(codec="png")
     """Encoding of resized images; those of layout pairs have --pair_encoding."""
+    from_quarantine: bool = False
+    """Run again what OUTPUT has quarantined, once its cause is mended, and nothing new. What is good then is added,
+    what is not stays quarantined, and each input counts once. Files are taken as they are now, rows of Parquet shards
+    where the shard has not changed."""
     seed: int = 0
     """Seed of the split."""
     on_changed: OnChanged = "fail"

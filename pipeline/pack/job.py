@@ -192,6 +192,8 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
         workloads=[work],
         moved=config.moved,
         set_aside_changed=config.on_changed == "set_aside",
+        again_option="--from_quarantine",
+        again=config.from_quarantine,
         cards=_cards(store_cards("Packed image store", [source], output, said=said), output, held, extra),
     )
 
