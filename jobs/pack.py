@@ -1,8 +1,4 @@
-"""Pack what people have into a sharded training store; quarantine bad images with their reason.
-
-Input is a folder of images, A|B pictures, two folders (paired by name, or not paired), or a Parquet store; labels come
-from a file.
-"""
+"""Pack images, pairs and labels into a sharded store; quarantine bad images with their reason."""
 
 from __future__ import annotations
 

@@ -206,5 +206,5 @@ def _sheet(splits: Sequence[Findings]) -> bytes | None:
     for each in splits:
         for key, pictures in list(each.sheet.items())[:most]:
             rows.append([pictures.get(column, _GREY) for column in columns])
-            captions.append(f"{each.name}: {key}" if each.name else key)
+            captions.append(key if not each.name or key.startswith(f"{each.name}/") else f"{each.name}: {key}")
     return contact_sheet(columns, rows, captions=captions) if rows else None

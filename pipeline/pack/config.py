@@ -23,7 +23,7 @@ class PackConfig:
 
     COMMON = (  # what --help shows
         "input", "output", "layout", "input_b", "pair_by", "labels", "split", "split_by", "split_file", "resize",
-        "crop", "from_quarantine", "seed", "on_changed", "moved", "local", "dry_run", "budget",
+        "from_quarantine", "on_changed", "local", "dry_run", "budget",
     )  # fmt: skip
 
     input: str
@@ -31,18 +31,17 @@ class PackConfig:
     output: str
     """Prefix of the store to write; with a split, of all stores."""
     layout: Layout = "images"
-    """Layout of the input. images: each file is one image. pairs: each file is an A|B image, cut into image_a (left)
-    and image_b. trees: --input holds images of domain A and --input_b those of B, paired by name. unpaired: --input
-    holds domain A and --input_b domain B; the outputs are the stores OUTPUT/a and OUTPUT/b."""
+    """Layout of the input: single images, A|B pictures (pairs), or two folders with the same names (trees) or without
+    partners (unpaired). Pairs are cut into image_a (left) and image_b. Trees have domain A in --input and B in
+    --input_b, which become image_a and image_b of a row. Unpaired folders become the stores OUTPUT/a and OUTPUT/b."""
     input_b: str = ""
     """Second folder, for the layouts trees and unpaired."""
     pair_by: str = ""
-    """Regular expression, for layout trees, whose first group is the key of a pair, such as `(\\d+)_[a-z]+.png`. It is
-    searched in the relative name of each file of both folders. By default the key is the relative name without its
-    ending. Files without a partner are counted, and named in OUTPUT/_transdomain/without_partner.csv."""
+    """Regular expression whose first group is the key of a pair, as `(\\d+)_[a-z]+.png`. It is searched in the
+    relative name of each file of both folders. By default the key is the relative name without its ending. Files without a partner are counted, and named in OUTPUT/_transdomain/without_partner.csv."""
     labels: str = ""
-    """File with a row of labels for each image: .csv, .tsv, .parquet or .jsonl (JSON lines). Its columns keep their
-    types, and an image without a row gets nulls. In CSV, a column of whole numbers, numbers, or true and false is read
+    """File with a row of labels for each image: .csv, .tsv, .parquet or .jsonl. Its columns keep their types,
+    and an image without a row gets nulls. In CSV, a column of whole numbers, numbers, or true and false is read
     as that, and any other as text."""
     labels_key: str = ""
     """Column of the labels that holds the key of the image; by default `key` or `file_name`. The key of a file is its
@@ -52,15 +51,15 @@ class PackConfig:
     split: dict[str, float] = dataclasses.field(default_factory=dict)
     """Names and shares, such as `train 0.8 test 0.2`: one store each, drawn by a seeded hash of the key."""
     split_by: str = ""
-    """Column of the labels or of the input: one store for each of its values. Images without a value are in none of
-    them, and are counted."""
+    """Column of labels or input: one store for each value. Images without a value are in none of them, and are
+    counted."""
     split_file: str = ""
-    """File with a row for each image, in its columns `key` and `split`, in the formats of --labels: one store for each
-    split. Images that it does not name are in none of them, and are counted."""
+    """File with columns `key` and `split`: one store for each split. It has one of the formats of --labels. Images that
+    it does not name are in none of them, and are counted."""
     resize: tuple[int, ...] = ()
-    """Size in pixels, N or W H. N is the length of the shorter side and keeps the aspect ratio. W H is the size, and
-    without --crop changes the aspect ratio. By default images keep their bytes. All image columns are resized, label
-    maps too, by bicubic interpolation."""
+    """Size in pixels that images get: N for the shorter side, or W H, which changes the aspect ratio without --crop
+    centre. By default images keep their bytes. All image columns are resized, label maps too, by bicubic
+    interpolation."""
     crop: Crop = "none"
     """Treatment of other proportions than those of --resize. centre: the picture is resized to cover W × H, or N × N,
     and its centre is cut out."""
@@ -73,8 +72,8 @@ class PackConfig:
     seed: int = 0
     """Seed of the split."""
     on_changed: OnChanged = "fail"
-    """Treatment of inputs that are gone, or have changed, since they were planned. fail: their unit fails until they
-    are back. set_aside: they are quarantined for good."""
+    """Treatment of inputs that are gone, or have changed, since they were planned: fail their unit until they are back,
+    or quarantine them for good."""
     moved: bool = False
     """Input is the store that the output was begun from, at another place."""
     pair_encoding: Encoding = Encoding(codec="png")
