@@ -38,7 +38,8 @@ class PackConfig:
     """Second folder, for the layouts trees and unpaired."""
     pair_by: str = ""
     """Regular expression whose first group is the key of a pair, as `(\\d+)_[a-z]+.png`. It is searched in the
-    relative name of each file of both folders. By default the key is the relative name without its ending. Files without a partner are counted, and named in OUTPUT/_transdomain/without_partner.csv."""
+    relative name of each file of both folders. By default the key is the relative name without its ending. Files
+    without a partner are counted, and named in OUTPUT/_transdomain/without_partner.csv."""
     labels: str = ""
     """File with a row of labels for each image: .csv, .tsv, .parquet or .jsonl. Its columns keep their types,
     and an image without a row gets nulls. In CSV, a column of whole numbers, numbers, or true and false is read

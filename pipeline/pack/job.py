@@ -164,10 +164,12 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
     lookup = Lookup(output.at(_held_at(labels)), labels.columns.schema, config.labels_match) if labels else None
     listed = splits.list_of(part.wants)
     wants = splits.resolved(part.wants, output.at(_held_at(listed)) if listed else "")
-    without_changed = source.schema if config.on_changed == "set_aside" else None
+    schema, bears_changes = source.schema, config.on_changed == "set_aside"
 
+    # Workers get what these two functions hold: never the source, with all its names.
     def read(unit: Unit) -> Batch:
-        wanted = wants.of_unit(unit, source.schema, without_changed is not None) if wants else None
+        wanted = wants.of_unit(unit, schema, bears_changes) if wants else None
+        without_changed = schema if bears_changes else None
         rows, quarantined, skipped = read_unit(unit, wants=wanted, without_changed=without_changed)
         return Batch(unit, with_labels(rows, lookup) if lookup else rows, tuple(quarantined), skipped)
 
@@ -191,7 +193,7 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
         limits=lambda rows: config.limits,
         workloads=[work],
         moved=config.moved,
-        set_aside_changed=config.on_changed == "set_aside",
+        set_aside_changed=bears_changes,
         again_option="--from_quarantine",
         again=config.from_quarantine,
         cards=_cards(store_cards("Packed image store", [source], output, said=said), output, held, extra),
@@ -234,7 +236,7 @@ def _recipe(config: PackConfig, part: Part, labels: Labels | None, shape: Shape 
 
 def _say_changed(output: Output, labels: Labels) -> None:
     """Say that labels are others than those of the images that were packed before, which keep theirs."""
-    before = {segment.recipe["versions"].get("labels", labels.version) for segment in load_segments(output)}
+    before = {segment.recipe.get("versions", {}).get("labels", labels.version) for segment in load_segments(output)}
     if before - {labels.version}:
         log.warning("%s: %s has changed; images that are packed already keep their labels", output.url, labels.name)
 

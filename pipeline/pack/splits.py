@@ -22,6 +22,7 @@ from pipeline.engine.records.units import Unit
 from pipeline.errors import UserError
 from pipeline.pack.config import Match
 from pipeline.pack.joining import Lookup, all_keys, known_keys, positions
+from pipeline.pack.joining import joined as joined_labels
 from pipeline.pack.labels import Labels, read_labels
 from pipeline.stores import Store, read_rows, read_unchanged_rows
 from pipeline.stores.selection import Selection, only_shards
@@ -109,6 +110,10 @@ def by_list(source: Store, url: str) -> list[Part]:
     if SPLIT not in names:
         raise UserError(f"{url}: no column {SPLIT}; it has {', '.join([KEY, *names])}: call them {KEY} and {SPLIT}")
     listed = replace(listed, columns=listed.columns.select([SPLIT]))
+    met = joined_labels(all_keys(source), listed, "key", source.url)
+    if len(met.rows):
+        left = storage.PassedOver(f"rows of {listed.name} without an image", len(met.rows), met.rows[0].as_py())
+        source = replace(source, passed_over=(*source.passed_over, left))
     return by_labels(source, listed, SPLIT, "key")
 
 

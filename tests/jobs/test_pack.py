@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray import cloudpickle
 
 from jobs import pack, verify
 from pipeline import failpoints, images, storage
 from pipeline.config import parse
 from pipeline.errors import UserError
 from pipeline.pack.config import PackConfig
+from pipeline.pack.job import pack_jobs
 from pipeline.pack.rows import Shape
 from tests import corpus
 
@@ -189,12 +191,13 @@ class TestSplits:
     def test_a_list_makes_a_store_for_each_split(
         self, source: str, any_prefix: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        lines = [f"{i}.png,{'test' if i < 3 else 'train'}" for i in range(8)]
+        lines = [f"{i}.png,{'test' if i < 3 else 'train'}" for i in (*range(8), 99)]
         storage.replace(f"{any_prefix}/list.csv", "\n".join(["key,split", *lines]).encode())
         output = f"{any_prefix}/out"
         assert run(source, output, "--split_file", f"{any_prefix}/list.csv") == 0
         said = capsys.readouterr().err
         assert "1 images without a value in column split of list.csv, in no split, such as 8.png" in said
+        assert "1 rows of list.csv without an image, such as 99.png" in said
         assert "a store for each of 2 values: test, train" in said
         expected = {"test": {f"{i}.png" for i in range(3)}, "train": {f"{i}.png" for i in range(3, 8)}}
         assert self.keys(output) == expected
@@ -237,7 +240,7 @@ class TestSplits:
         ("text", "options", "expected"),
         [
             ("key,split\n0.png,a/b\n", ("--split_file", "L"), "has the value 'a/b', which would name a folder"),
-            ("key,split\nq,a\n", ("--split_file", "L"), "no image of"),
+            ("key,split\nq,a\n", ("--split_file", "L"), "none of its 1 rows names an image"),
             ("key,part\n0.png,a\n", ("--split_file", "L"), "no column split; it has key, part"),
             ("key,x\n0.png,a\n", ("--labels", "L", "--split_by", "y"), "no column y to split by"),
             ("key,x\n0.png,1.5\n", ("--labels", "L", "--split_by", "x"), "is double, and a store is split by"),
@@ -303,6 +306,21 @@ class TestSizes:
         (row,) = corpus.rows(str(tmp_path / "out"))
         half = images.decode(row["image_b"]["bytes"]).pixels
         assert np.array_equal(half, images.resize(corpus.picture(2), 12, 12))
+
+
+def test_workers_get_only_what_their_units_need(tmp_path: Path) -> None:
+    """Neither the names of a source nor the rows of a file of labels travel to them."""
+    lengths = []
+    for count in (10, 500):
+        source = write(f"{tmp_path}/{count}", *(f"{i:03d}.png" for i in range(10)))
+        for i in range(10, count):
+            Path(source, f"{i:03d}.png").write_bytes(b"x")
+        rows = [f"{i:03d}.png,{i % 2}" for i in range(count)]
+        (tmp_path / f"{count}.csv").write_text("\n".join(["key,split", *rows]))
+        options = {"labels": f"{tmp_path}/{count}.csv", "split_by": "split"}
+        (job, _) = pack_jobs(PackConfig(input=source, output=f"{tmp_path}/out{count}", **options))
+        lengths.append(len(cloudpickle.dumps(job.workloads[0].stages)))
+    assert lengths[1] < lengths[0] + 100
 
 
 @pytest.mark.parametrize(
