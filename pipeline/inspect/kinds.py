@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import logging
+import warnings
 
 from PIL import Image
 
@@ -19,7 +19,7 @@ _MODES = {
 }  # fmt: skip
 _BITS, _SAMPLES = 258, 277
 
-logging.getLogger("PIL").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about harmless oddities
 
 
 def kind_of(data: bytes) -> str:

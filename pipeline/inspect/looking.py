@@ -23,8 +23,8 @@ from pipeline.stores.tables.ranges import Range, cut_range
 
 SHOWN = 24
 """Images on the contact sheet."""
-_RUN = 16
-"""Neighbours in a shard of many rows that are drawn together."""
+_RUN, _LEAST_RUNS = 16, 64
+"""Neighbours in a shard of many rows that are drawn together, as long as there are so many of these runs."""
 _PIECE_ROWS, _PIECE_BYTES = 1024, 32_000_000
 """Bounds of what one thread reads at a time."""
 
@@ -79,7 +79,9 @@ class Wanted(NamedTuple):
 def look(store: Store, columns: Sequence[str], wanted: Wanted, threads: int) -> Iterator[Seen]:
     """Yield the images of a store that are looked at, in order, those of some rows at a time."""
     ranges, is_file = store.ranges, form_named(store.form).names_are_keys
-    pieces = draw_from(ranges, ranges.each_rows, wanted.rows, run=1 if is_file else _RUN)
+    pieces = draw_from(
+        ranges, ranges.each_rows, wanted.rows, run=1 if is_file else max(1, min(_RUN, wanted.rows // _LEAST_RUNS))
+    )
     if wanted.rows < ranges.rows:
         pieces = iter(drawn := list(pieces))
         numbers: Sequence[int] = [row + i for piece, row in drawn for i in range(piece.rows)]

@@ -14,6 +14,13 @@ from jobs import pack, verify
 from pipeline import failpoints, images, storage
 from pipeline.engine.records.layout import Output, load_segments
 from tests import corpus
+from tests.conftest import new_prefix
+
+
+@pytest.fixture(params=["local", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("memory", "s3"))])
+def any_prefix(request: pytest.FixtureRequest) -> str:
+    """Return a prefix that nobody has used, on a local disk; in memory and on S3 among the long tests."""
+    return new_prefix(request.param, request)
 
 
 def run(source: str, output: str, *options: str) -> int:
@@ -56,15 +63,16 @@ def test_what_was_mended_is_added_once_and_each_input_counts_once(packed: tuple[
     assert {name: after[name] for name in before} == before
 
 
-def test_the_same_command_again_has_nothing_to_do(packed: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_again_has_nothing_to_do(packed: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
     source, output = packed
     for segments, said in ((2, "3 of 3 quarantined inputs are run again"), (2, "0 of 3 quarantined inputs")):
+        caplog.clear()
         assert run(source, output, "--from_quarantine") == 0
-        assert said in capsys.readouterr().err
+        assert said in caplog.text
         assert account(output) == {"inputs": 9, "ok": 6, "quarantined": 3, "skipped": 0, "segments": segments}
     storage.replace(f"{source}/odd/text.jpg", png(4))
     assert run(source, output, "--from_quarantine") == 0
-    assert "1 of 3 quarantined inputs are run again; 2 were run again already" in capsys.readouterr().err
+    assert "1 of 3 quarantined inputs are run again; 2 were run again already" in caplog.text
     assert account(output) == {"inputs": 9, "ok": 7, "quarantined": 2, "skipped": 0, "segments": 3}
     assert verify.main(["--input", output]) == 0
     storage.replace(f"{source}/new.png", png(6))
@@ -98,38 +106,31 @@ def test_the_budget_judges_what_is_quarantined_now(packed: tuple[str, str]) -> N
     assert verify.main(["--input", output]) == 0
 
 
-def test_killed_anywhere_either_command_goes_on(any_prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+POINTS = ("before plan", "before data", "after data", "after quarantine", "after commit", "before success")
+
+
+@pytest.mark.parametrize("goes_on", ["same", pytest.param("plain", marks=pytest.mark.long)])
+@pytest.mark.parametrize("point", ["after plan", *(pytest.param(point, marks=pytest.mark.long) for point in POINTS)])
+def test_killed_anywhere_it_goes_on(any_prefix: str, monkeypatch: pytest.MonkeyPatch, point: str, goes_on: str) -> None:
     source = corpus.write_folder(f"{any_prefix}/in", 6)
-    good = storage.read(f"{source}/even/000.jpg")
-    outputs = []
-    points = (
-        "before plan",
-        "after plan",
-        "before data",
-        "after data",
-        "after quarantine",
-        "after commit",
-        "before success",
-    )
-    for i, point in enumerate(["none", *points]):
-        storage.replace(f"{source}/odd/empty.png", b"")
-        output = f"{any_prefix}/out{i}"
-        outputs.append(output)
+    outputs = [f"{any_prefix}/whole", f"{any_prefix}/killed"]
+    for output in outputs:
         assert run(source, output) == 0
-        storage.replace(f"{source}/odd/empty.png", good)
+    storage.replace(f"{source}/odd/empty.png", png(5))
+    assert run(source, outputs[0], "--from_quarantine") == 0
 
-        def die(name: str, point: str = point) -> None:
-            if name == point:
-                raise KeyboardInterrupt
+    def die(name: str) -> None:
+        if name == point:
+            raise KeyboardInterrupt
 
-        with monkeypatch.context() as patch:
-            patch.setattr(failpoints, "point", die)
-            assert run(source, output, "--from_quarantine") == (0 if point == "none" else 130)
-        again = ("--from_quarantine",) if i % 2 or point == "before plan" else ()
-        assert run(source, output, *again) == 0
-        assert account(output) == {"inputs": 9, "ok": 7, "quarantined": 2, "skipped": 0, "segments": 2}
-        assert verify.main(["--input", output]) == 0
-    assert all(corpus.contents(output) == corpus.contents(outputs[0]) for output in outputs)
+    with monkeypatch.context() as patch:
+        patch.setattr(failpoints, "point", die)
+        assert run(source, outputs[1], "--from_quarantine") == 130
+    is_planned = point != "before plan"
+    assert run(source, outputs[1], *(("--from_quarantine",) if goes_on == "same" or not is_planned else ())) == 0
+    assert account(outputs[1]) == {"inputs": 9, "ok": 7, "quarantined": 2, "skipped": 0, "segments": 2}
+    assert verify.main(["--input", outputs[1]]) == 0
+    assert corpus.contents(outputs[1]) == corpus.contents(outputs[0])
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def shards(tmp_path: Path) -> str:
 
 
 def test_rows_of_shards_are_planned_alone_and_taken_where_their_shard_has_not_changed(
-    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     output, decode = str(tmp_path / "out"), images.decode
 
@@ -165,9 +166,9 @@ def test_rows_of_shards_are_planned_alone_and_taken_where_their_shard_has_not_ch
     assert sorted(row["key"] for row in corpus.rows(output, ["key"])) == list("abdefh")
     assert [segment.rows for segment in load_segments(Output(output))] == [8, 3]
     assert verify.main(["--input", output]) == 0
-    capsys.readouterr()
+    caplog.clear()
     assert run(shards, output, "--from_quarantine") == 0
-    assert "0 of 2 quarantined inputs are run again; 2 were run again already" in capsys.readouterr().err
+    assert "0 of 2 quarantined inputs are run again; 2 were run again already" in caplog.text
 
 
 def test_a_split_runs_its_own_rows_again(shards: str, tmp_path: Path) -> None:

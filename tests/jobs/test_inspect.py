@@ -17,6 +17,13 @@ from pipeline.inspect.config import InspectConfig
 from pipeline.inspect.job import inspect as look_through
 from pipeline.inspect.job import open_splits
 from tests import corpus
+from tests.conftest import new_prefix
+
+
+@pytest.fixture(params=["local", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("memory", "s3"))])
+def any_prefix(request: pytest.FixtureRequest) -> str:
+    """Return a prefix that nobody has used, on a local disk; in memory and on S3 among the long tests."""
+    return new_prefix(request.param, request)
 
 
 def png(seed: int, height: int = 24, width: int = 24) -> bytes:
@@ -35,7 +42,7 @@ def test_a_folder_with_bad_images(any_prefix: str, capsys: pytest.CaptureFixture
     storage.replace(f"{folder}/notes.txt", b"x")
     (found,) = record(any_prefix, "--input", folder, "--report", f"{any_prefix}/page.html")["splits"]
     assert (found["images"], found["decoded"], found["form"]) == (9, 9, "image files")
-    assert found["formats"] == {"PNG": 4, "JPEG": 3, "other": 2}
+    assert found["formats"] == {"PNG": 4, "JPEG": 3, "not known": 2}
     assert found["channels_and_depth"] == {"RGB of 8 bits": 7, "not known": 2}
     assert {(w, h): n for w, h, n in found["sizes"]} == {(24, 24): 6, (64, 64): 1, (0, 0): 2}
     sizes = sorted(entry.size for entry in storage.list_files(folder) if not entry.name.endswith(".txt"))
@@ -46,7 +53,7 @@ def test_a_folder_with_bad_images(any_prefix: str, capsys: pytest.CaptureFixture
     assert {each["key"]: each["reason"] for each in found["examples"]} == corpus.BROKEN
     assert [(each["reason"], each["count"]) for each in found["passed_over"]] == [("files ending in .txt", 1)]
     said = capsys.readouterr().out
-    assert max(map(len, said.splitlines()[2:])) <= 80
+    assert max(len(line) for line in said.splitlines()[2:] if not line.startswith("wrote ")) <= 80
     assert all(key in said for key in ("odd/text.jpg", "notes.txt", "not decodable  3 of them"))
     page = storage.read(f"{any_prefix}/page.html").decode()
     assert "data:image/png;base64," in page
@@ -81,7 +88,7 @@ def test_what_is_drawn_is_said_and_counted(tmp_path: Path, capsys: pytest.Captur
         (found,) = record(str(tmp_path), "--input", source, *options)["splits"]
         said = capsys.readouterr().out
         assert found["decoded"] == 5
-        assert 20 <= found["headers_read"] <= 32
+        assert found["headers_read"] == 20
         assert re.search(r"decoded +5 of 4[03], drawn at random; --decode all takes all", said)
         if source == folder:
             assert pack.main(["--input", folder, "--output", str(tmp_path / "out"), "--local"]) == 0

@@ -20,6 +20,13 @@ from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
 from pipeline.pack.rows import Shape
 from tests import corpus
+from tests.conftest import new_prefix
+
+
+@pytest.fixture(params=["local", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("memory", "s3"))])
+def any_prefix(request: pytest.FixtureRequest) -> str:
+    """Return a prefix that nobody has used, on a local disk; in memory and on S3 among the long tests."""
+    return new_prefix(request.param, request)
 
 
 def run(source: str, output: str, *options: str) -> int:
@@ -56,11 +63,11 @@ class TestTrees:
         return a, b
 
     def test_pairs_keep_their_bytes_and_what_is_alone_is_counted_and_named(
-        self, trees: tuple[str, str], any_prefix: str, capsys: pytest.CaptureFixture[str]
+        self, trees: tuple[str, str], any_prefix: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         (a, b), output = trees, f"{any_prefix}/out"
         assert run(a, output, "--layout", "trees", "--input_b", b, "--budget.on_budget", "finish") == 0
-        said = capsys.readouterr().err
+        said = caplog.text
         assert "1 image files of A without a partner, such as only_a.png" in said
         assert "1 image files of B without a partner, such as only_b.png" in said
         rows = {row["key"]: row for row in corpus.rows(output)}
@@ -119,11 +126,11 @@ class TestLabels:
         return f"{any_prefix}/labels.csv"
 
     def test_rows_go_with_their_images_and_the_others_are_said(
-        self, labels: str, any_prefix: str, capsys: pytest.CaptureFixture[str]
+        self, labels: str, any_prefix: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         output = f"{any_prefix}/out"
         assert run(f"{any_prefix}/in", output, "--labels", labels) == 0
-        said = capsys.readouterr().err
+        said = caplog.text
         assert "8 images have a row in labels.csv; 1 have none, such as 0.png, and their labels are null" in said
         assert "1 rows of labels.csv without an image, such as 77.png" in said
         rows = {row["key"]: (row["weather"], row["code"]) for row in corpus.rows(output)}
@@ -134,14 +141,14 @@ class TestLabels:
         assert verify.main(["--input", output]) == 0
 
     def test_new_images_have_the_labels_of_a_new_file_and_the_old_ones_keep_theirs(
-        self, labels: str, any_prefix: str, capsys: pytest.CaptureFixture[str]
+        self, labels: str, any_prefix: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         output = f"{any_prefix}/out"
         assert run(f"{any_prefix}/in", output, "--labels", labels) == 0
         write(f"{any_prefix}/in", "new.png")
         storage.replace(labels, b"key,weather,code\nnew.png,snow,1x\n1.png,snow,1x\n")
         assert run(f"{any_prefix}/in", output, "--labels", labels) == 0
-        assert "images that are packed already keep their labels" in capsys.readouterr().err
+        assert "images that are packed already keep their labels" in caplog.text
         rows = {row["key"]: row["weather"] for row in corpus.rows(output, ["key", "weather"])}
         assert (rows["new.png"], rows["1.png"], len(rows)) == ("snow", "rain", 10)
         assert verify.main(["--input", output]) == 0
@@ -160,23 +167,28 @@ class TestLabels:
         assert run(f"{any_prefix}/store", f"{any_prefix}/out", "--labels", labels) == 0
         assert sum(row["weather"] is None for row in corpus.rows(f"{any_prefix}/out")) == 1
 
+    @pytest.mark.parametrize(
+        "point",
+        [
+            "after plan",
+            *(pytest.param(p, marks=pytest.mark.long) for p in ("before plan", "after data", "before success")),
+        ],
+    )
     def test_killed_anywhere_the_same_command_gives_the_same_labels(
-        self, labels: str, any_prefix: str, monkeypatch: pytest.MonkeyPatch
+        self, labels: str, any_prefix: str, monkeypatch: pytest.MonkeyPatch, point: str
     ) -> None:
-        whole = f"{any_prefix}/whole"
+        whole, killed = f"{any_prefix}/whole", f"{any_prefix}/killed"
         assert run(f"{any_prefix}/in", whole, "--labels", labels) == 0
-        for point in ("before plan", "after plan", "after data", "before success"):
-            output = f"{any_prefix}/{point.replace(' ', '_')}"
 
-            def die(name: str, point: str = point) -> None:
-                if name == point:
-                    raise KeyboardInterrupt
+        def die(name: str) -> None:
+            if name == point:
+                raise KeyboardInterrupt
 
-            with monkeypatch.context() as patch:
-                patch.setattr(failpoints, "point", die)
-                assert run(f"{any_prefix}/in", output, "--labels", labels) == 130
-            assert run(f"{any_prefix}/in", output, "--labels", labels) == 0
-            assert corpus.contents(output) == corpus.contents(whole)
+        with monkeypatch.context() as patch:
+            patch.setattr(failpoints, "point", die)
+            assert run(f"{any_prefix}/in", killed, "--labels", labels) == 130
+        assert run(f"{any_prefix}/in", killed, "--labels", labels) == 0
+        assert corpus.contents(killed) == corpus.contents(whole)
 
 
 class TestSplits:
@@ -189,13 +201,13 @@ class TestSplits:
         return {name: {row["key"] for row in corpus.rows(f"{output}/{name}", ["key"])} for name in names}
 
     def test_a_list_makes_a_store_for_each_split(
-        self, source: str, any_prefix: str, capsys: pytest.CaptureFixture[str]
+        self, source: str, any_prefix: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         lines = [f"{i}.png,{'test' if i < 3 else 'train'}" for i in (*range(8), 99)]
         storage.replace(f"{any_prefix}/list.csv", "\n".join(["key,split", *lines]).encode())
         output = f"{any_prefix}/out"
         assert run(source, output, "--split_file", f"{any_prefix}/list.csv") == 0
-        said = capsys.readouterr().err
+        said = caplog.text
         assert "1 images without a value in column split of list.csv, in no split, such as 8.png" in said
         assert "1 rows of list.csv without an image, such as 99.png" in said
         assert "a store for each of 2 values: test, train" in said
@@ -287,13 +299,13 @@ class TestSizes:
         assert (Shape((10,), "centre", images.Encoding(codec="png")).shaped(pixels) == 255).all()
 
     def test_resized_images_are_encoded_and_their_size_is_recorded(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         write(str(tmp_path / "in"), "x.jpg", height=48)
         (tmp_path / "l.csv").write_text("key,boxes\nx.jpg,1\n")
         options = ("--resize", "12", "--labels", str(tmp_path / "l.csv"), "--encoding.codec", "webp")
         assert run(str(tmp_path / "in"), str(tmp_path / "out"), *options) == 0
-        assert "columns boxes seem to be of places in the pictures" in capsys.readouterr().err
+        assert "columns boxes seem to be of places in the pictures" in caplog.text
         (row,) = corpus.rows(str(tmp_path / "out"))
         assert images.format_of(row["image"]["bytes"]) == "WEBP"
         assert images.decode(row["image"]["bytes"]).pixels.shape[:2] == (row["height"], row["width"]) == (24, 12)

@@ -7,13 +7,14 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.inspect import groups
 from pipeline.inspect.groups import Digests
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 12)), max_size=60), st.sampled_from([1, 7, 1000]))
 def test_as_a_plain_count_says(rows: list[tuple[int, int]], held: int) -> None:
     before, groups._ROWS = groups._ROWS, held

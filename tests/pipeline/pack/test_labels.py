@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import storage
@@ -105,6 +105,7 @@ def test_labels_that_name_no_image_are_refused_and_stems_are_offered() -> None:
         joined(pa.array(["x.jpg", "x.png"], pa.large_string()), of(["x"]), "stem", "in")
 
 
+@settings(max_examples=40)
 @given(st.sets(st.text(max_size=3), max_size=40), st.lists(st.text(max_size=3), unique=True, max_size=10))
 def test_a_worker_finds_the_row_of_each_key(there: set[str], asked: list[str]) -> None:
     labels = of(list(there - {""}))
