@@ -61,4 +61,5 @@ def _fitting(widths: Sequence[int], is_number: Sequence[bool], width: int) -> li
         if widest is None or limits[widest] <= _LEAST_CELL:
             break
         limits[widest] -= 1
-    return limits
+    # A text that is shortened has an ellipsis besides.
+    return [limit - (limit < whole) for limit, whole in zip(limits, widths, strict=True)]
