@@ -62,8 +62,8 @@ def _rows_of(output: Output, units: Sequence[str]) -> Iterator[list[Quarantined]
     there = {entry.name.removesuffix(".parquet") for entry in entries if not storage.is_hidden(entry.name)}
 
     def read(unit: str) -> list[Quarantined]:
-        rows = shard.read_columns(output.quarantine(unit), ["key", "source_shard"])
-        return [Quarantined(*row, unit) for row in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
+        rows = shard.read_columns(output.quarantine(unit), ["key", "source_shard"]).to_pylist()
+        return [Quarantined(row["key"], row["source_shard"], unit) for row in rows]
 
     yield from storage.ahead(read, [unit for unit in units if unit in there], _THREADS)
 
@@ -144,19 +144,18 @@ def _rows_of_shards(
             reasons[_TRIED] += 1
         else:
             wanted.setdefault(row.unit, set()).add(row.key)
+    pieces = [(unit, piece) for unit in wanted for piece in load_unit(output, unit).ranges]
+    numbers = numbers_of(source.shards, pa.array([piece.shard for _, piece in pieces], pa.string())).tolist()
     found = list[tuple[int, int, int, int]]()
-    for unit, keys in wanted.items():
-        ranges = load_unit(output, unit).ranges
-        numbers = numbers_of(source.shards, pa.array([piece.shard for piece in ranges], pa.string())).tolist()
-        for piece, number in zip(ranges, numbers, strict=True):
-            now = source.shards[number] if number >= 0 else None
-            if now is None or now.version != piece.version:
-                continue  # its rows may be others now
-            there = read_rows([piece], [])["key"].to_pylist()
-            size = piece.size // max(piece.rows, 1)
-            rows_there = [piece.start + i for i, key in enumerate(there) if key in keys]
-            found += [(number, row, row + 1, size) for row in rows_there]
-            keys = keys.difference(there)
-        reasons[_CHANGED] += len(keys)
-    shard_of, start, stop, size = np.array(sorted(set(found)), np.int64).reshape(-1, 4).T
-    return Ranges(source.shards, shard_of, start, stop, size, source.source), reasons
+    for (unit, piece), number in zip(pieces, numbers, strict=True):
+        now = source.shards[number] if number >= 0 else None
+        if now is None or now.version != piece.version:
+            continue  # its rows may be others now
+        there = read_rows([piece], [])["key"].to_pylist()
+        each = piece.size // max(piece.rows, 1)
+        at = [piece.start + i for i, key in enumerate(there) if key in wanted[unit]]
+        found += [(number, start, start + 1, each) for start in at]
+        wanted[unit].difference_update(there)
+    reasons[_CHANGED] = sum(map(len, wanted.values()))
+    columns = np.array(sorted(set(found)), np.int64).reshape(-1, 4).T
+    return Ranges(source.shards, columns[0], columns[1], columns[2], columns[3], source.source), reasons

@@ -160,8 +160,8 @@ def _check_contents(
             quarantined = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
         keys = form.columns(objects["data"], [claims.key_column])[claims.key_column]
         filtered = [row.key for row in account.filtered]
-        compared, quarantined = _without_run_again(unit, quarantined, claims.again)
-        for why in compare_with_source(compared, keys, quarantined, filtered, commit["skipped"]):
+        compared, left = _without_run_again(unit, quarantined, claims.again)
+        for why in compare_with_source(compared, keys, left, filtered, commit["skipped"]):
             yield Fault(
                 name=f"unit {unit.id}",
                 what=why,
