@@ -10,7 +10,8 @@ from jobs.ending import end
 from pipeline.terminal import print_lines, print_notice
 
 JOBS = {
-    "pack": "image folders or Parquet stores into a sharded store",
+    "pack": "folders, pairs, labels or Parquet stores into a sharded store",
+    "inspect": "look through a store: formats, sizes, columns, duplicates, broken images",
     "train": "pix2pix or CycleGAN from a store, by Ray Train",
     "import": "published checkpoints (.pth) into a model bundle",
     "translate": "a store by a trained model, each image exactly once",

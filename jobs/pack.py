@@ -1,4 +1,4 @@
-"""Pack image folders or Parquet stores into a sharded store; quarantine bad images with their reason."""
+"""Pack images, pairs and labels into a sharded store; quarantine bad images with their reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pack(config: PackConfig) -> int:
 
     with preflight(config.input):
         jobs = pack_jobs(config)
-    launch.run_engine(lambda: jobs, config)
+    launch.run_engine(lambda: jobs, config, [config.input_b] if config.input_b else [])
     return DONE
 
 

@@ -97,7 +97,7 @@ def _standing(first: Output, segment: Segment, version: int) -> SlotStatus:
     units = unit_heads(output, segment.number)
     done = [unit for unit in unit_ids(segment) if unit in committed]
     manifest = finish.manifest_table(finish.read_commits(output, [segment], done))
-    total = finish.totals(manifest)
+    total = finish.totals(manifest, [segment])
     # Each part covers all inputs.
     inputs = pc.sum(units.filter(pc.equal(units["part"], units["part"][0]))["rows"]).as_py() if len(units) else 0
     return SlotStatus(

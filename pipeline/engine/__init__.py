@@ -14,6 +14,7 @@ Glossary
 - *batch*: a unit on its way through the stages: the rows that are still good, and what happened to the others.
 - *account*: what became of every row of a unit; ok + quarantined + skipped = inputs. The data object carries it.
 - *quarantined*: left out for good with a reason, in a store of its own below `_quarantine/`.
+- *run again*: planned once more in a later segment, after it was quarantined; it counts once, as it is then.
 - *skipped*: not wanted by this output, such as a row of another split.
 - *commit*: the record that a unit is done, written last, with sizes and checksums.
 - *verdict*: stands for the data object where the output is a folder of files: names and checksums of files to come.

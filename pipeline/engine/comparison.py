@@ -33,10 +33,13 @@ class Found:
     """Encoded bytes of all ranges that were planned of each shard in `elsewhere`, int64."""
 
 
-def compare(sources: Mapping[str, Entries], planned: Iterable[pa.Table]) -> tuple[dict[str, Found], list[str]]:
+def compare(
+    sources: Mapping[str, Entries], planned: Iterable[pa.Table], again: Iterable[pa.Table] = ()
+) -> tuple[dict[str, Found], list[str]]:
     """Return what became of the shards of each source, and the names of some that were planned and are gone.
 
-    `planned` has the source, shard, url, version and size of every planned range, some at a time.
+    `planned` has the source, shard, url, version and size of every planned range, some at a time; `again` those of
+    whole shards that were planned once more, which are compared as they were then.
     """
     lookups: dict[str, _Lookup] = {}
     gone: dict[str, None] = {}
@@ -48,6 +51,10 @@ def compare(sources: Mapping[str, Entries], planned: Iterable[pa.Table]) -> tupl
             missing = lookups[source].note(of_source) if source in lookups else of_source["shard"]
             if len(gone) < MOST_GONE:
                 gone |= dict.fromkeys(missing[: MOST_GONE - len(gone)].to_pylist())
+    for table in again:
+        for source in pc.unique(table["source"]).to_pylist():
+            if source in lookups:
+                lookups[source].note_again(table.filter(pc.equal(table["source"], source)))
     return {
         name: lookups[name].found() if name in lookups else _all_fresh(shards) for name, shards in sources.items()
     }, list(gone)
@@ -56,6 +63,11 @@ def compare(sources: Mapping[str, Entries], planned: Iterable[pa.Table]) -> tupl
 def _all_fresh(shards: Entries) -> Found:
     none = np.zeros(0, np.int64)
     return Found(np.arange(len(shards)), none, none, none)
+
+
+def numbers_of(shards: Entries, names: pa.Array) -> np.ndarray:
+    """Return the number of the shard of each name, int64; -1 where there is none."""
+    return _Lookup(shards).numbers(names.cast(pa.large_string()))
 
 
 class _Lookup:
@@ -99,6 +111,18 @@ class _Lookup:
         self._elsewhere[numbers[~here]] = True
         np.add.at(self._sizes, numbers[~here], planned["size"].to_numpy()[~here])
         return missing
+
+    def note_again(self, planned: pa.Table) -> None:
+        """Note ranges of whole shards, instead of what was planned of these shards before."""
+        numbers = self.numbers(planned["shard"].combine_chunks().cast(pa.large_string()))
+        planned, numbers = planned.filter(pa.array(numbers >= 0)), numbers[numbers >= 0]
+        if not len(numbers):
+            return
+        shards = self._shards.take(numbers)
+        here = _equal(planned["url"], shards.urls)
+        self._changed[numbers] = here & ~_equal(planned["version"], shards.versions)
+        self._elsewhere[numbers] = ~here
+        self._sizes[numbers] = planned["size"].to_numpy()
 
     def found(self) -> Found:
         elsewhere = np.flatnonzero(self._elsewhere)

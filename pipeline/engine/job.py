@@ -54,6 +54,10 @@ class Job:
     cards: Callable[[Sequence[Segment], pa.Table | None, Counted | None], finish.Derived]
     """Function that returns report and cards by name, from the segments, the manifest, and what the run has counted
     (both None before the run)."""
+    again_option: str = ""
+    """Command-line option that runs quarantined inputs again, for advice."""
+    again: bool = False
+    """True where the inputs are those that are quarantined, once more, and new ones are left for another run."""
     costing: Costing | None = None
     """What it knows of the cost of its units; None where no run is forecast."""
 
@@ -73,6 +77,7 @@ class Job:
             label=self.label,
             moved=self.moved,
             expect=self.expect,
+            again=self.again,
         )
 
     def forecast(self, piles: Sequence[Pile], *, looks: bool) -> Forecast:

@@ -17,10 +17,11 @@ from pipeline.stores.keys import duplicate_source_keys, duplicates, file_and_fol
 log = logging.getLogger("transdomain")
 
 
-def check_sources(job: Job, said: set[int]) -> None:
+def check_sources(job: Job, said: set[str]) -> None:
     """Raise UserError where there is nothing to do, or where readers would take the output for input.
 
-    Logs warnings about empty sources and ignored files; `said` holds the ids of the stores that were already reported.
+    Logs warnings about empty sources and ignored files; `said` holds those that were logged already, since
+    several stores may be made of one source.
     """
     stores = job.sources.values()
     empty = [store.url for store in stores if not store.first_rows(1)]
@@ -29,9 +30,10 @@ def check_sources(job: Job, said: set[int]) -> None:
     for url in empty:
         log.warning("%s: holds no rows", url)
     for store in stores:
-        for each in store.passed_over if id(store) not in said else ():
-            log.warning("%s", each.below(store.url))
-        said.add(id(store))
+        for line in (each.below(store.url) for each in store.passed_over):
+            if line not in said:
+                log.warning("%s", line)
+            said.add(line)
     made = [
         job.output.data(Unit("000000-000000", (), part_of(job.label, part)), work.sink.form)
         for work in job.workloads

@@ -84,7 +84,7 @@ def run(jobs: Sequence[Job], execute: Executor, budget: Budget) -> list[Outcome]
     started again, and two runs may work on the same outputs at once. Raises UserError before any work where an output
     cannot be used; BudgetExceededError or IncompleteError where it cannot be completed.
     """
-    checked, said = set[int](), set[int]()
+    checked, said = set[int](), set[str]()
     planned = [_prepare(job, checked, said) for job in jobs]
     segments = [plan.segments for plan in planned]
     marked = [finish.marked_totals(job.output, s) for job, s in zip(jobs, segments, strict=True)]
@@ -115,7 +115,7 @@ def plan_only(jobs: Sequence[Job]) -> list[PlannedOnly]:
 
     Raises UserError where the output cannot be used.
     """
-    described, checked, said = [], set[int](), set[int]()
+    described, checked, said = [], set[int](), set[str]()
     for job in jobs:
         check_sources(job, said)
         check_job(job.output, job.kind)
@@ -124,7 +124,8 @@ def plan_only(jobs: Sequence[Job]) -> list[PlannedOnly]:
         if fresh and not job.keys_are_known:
             check_keys(job, checked, plan, fresh)
         planned = _own(job, segments)
-        rows = sum(s.rows for s in planned) + sum(units.rows for units in fresh or ())
+        rows = sum(s.rows for s in planned if not s.again)
+        rows += sum(units.rows for units in fresh or ()) if not job.again else 0
         units = sum(s.units for s in planned) + sum(map(len, fresh or ()))
         piles = list[Pile]()
         if job.costing:
@@ -134,7 +135,7 @@ def plan_only(jobs: Sequence[Job]) -> list[PlannedOnly]:
     return described
 
 
-def _prepare(job: Job, checked: set[int], said: set[int]) -> Planned:
+def _prepare(job: Job, checked: set[int], said: set[str]) -> Planned:
     output = job.output
     check_sources(job, said)
     storage.check_output(output.url)
@@ -158,9 +159,10 @@ def _say_changed(job: Job, changed: Sequence[storage.Entries], complete: bool) -
     count, example = sum(map(len, changed)), changed[0][0].url
     what = f"{job.output.url}: {count} inputs have changed since they were planned, such as {example}"
     if complete and not job.set_aside_changed:
+        mended = f"; {job.again_option} runs those again that were quarantined" if job.again_option else ""
         raise UserError(
             f"{what}, and what was made of them is of what they were; give another output, put them back, or add "
-            "--on_changed set_aside to leave it so"
+            f"--on_changed set_aside to leave it so{mended}"
         )
     log.warning("%s; what was made of them is of what they were, and what was not fails its unit", what)
 
@@ -255,7 +257,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
     if marked and not job.label:
         total = marked
     else:
-        total = finish.totals(manifest := finish.manifest_of(output, own, tally.manifest()))
+        total = finish.totals(manifest := finish.manifest_of(output, own, tally.manifest()), own)
     seen = total.inputs if job.skipped_are_judged else total.inputs - total.skipped
     over = exceeded(budget, inputs=seen, quarantined=total.quarantined, final=not job.set_aside_changed)
     if not marked:

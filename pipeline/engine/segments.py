@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import failpoints, storage
+from pipeline.engine import again
 from pipeline.engine.comparison import Found, compare
 from pipeline.engine.records.layout import Output, count_segments, is_finished, load_segments, plan_tables
 from pipeline.engine.records.units import PlannedSource, Segment, Units, encode_segment, segment_of, settled_reading
@@ -57,6 +58,8 @@ class Request:
     """True where the user says that the sources are the recorded ones, at another place."""
     expect: Callable[[Sequence[Units]], Mapping[str, Any]] = lambda units: {}
     """Function that returns what new units are expected to take, for the record."""
+    again: bool = False
+    """True where the next segment is of quarantined inputs, once more, and not of new ones."""
 
 
 class OtherRecipeError(UserError):
@@ -108,6 +111,7 @@ def plan_new_inputs(
             sources=planned.sources,
             label=wanted.label,
             expected=expected,
+            again=wanted.again,
         )
         created = storage.create(output.plan(number), data)
         failpoints.point("after plan")
@@ -130,7 +134,12 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     if bound and wanted.label:
         return Planned(segments), None
     shards = {name: store.shards for name, store in wanted.sources.items()}
-    found, gone = compare(shards, _planned_ranges(output, len(segments)))
+    whole = all(form_named(store.form).names_are_keys for store in wanted.sources.values())
+    found, gone = compare(
+        shards,
+        _planned_ranges(output, [segment.number for segment in segments if not segment.again]),
+        _planned_ranges(output, [segment.number for segment in segments if segment.again and whole]),
+    )
     if has_moved and gone:
         raise UserError(
             f"{output.url}: not the same store at another place: {len(gone)} inputs that were planned, such as "
@@ -139,6 +148,11 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     changed = {name: _changed(store, found[name]) for name, store in wanted.sources.items()}
     if wanted.label:
         _require_alike_elsewhere(output, segments, wanted, changed)
+    if wanted.again:
+        _require_no_traces(output, len(segments))
+        units = _cut_again(output, segments, wanted)
+        said = {name: PlannedSource(url=s.url, passed_over=tuple(s.passed_over)) for name, s in wanted.sources.items()}
+        return Planned(segments, [each for each in changed.values() if len(each)], gone, said), units
     fresh = {
         name: _as_before(output, segments, name, store, found[name], bool(wanted.label))
         for name, store in wanted.sources.items()
@@ -151,6 +165,21 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
     units = [each for each in wanted.cut([each for each in fresh.values() if len(each)], len(segments)) if len(each)]
     # An empty segment would be followed by another empty one, without end.
     return planned, units if units or wanted.label else None
+
+
+def _cut_again(output: Output, segments: Sequence[Segment], wanted: Request) -> Sequence[Units] | None:
+    """Return units of the inputs that are quarantined and are worth another try; None where there are none.
+
+    Inputs of several sources would need to be told apart.
+    """
+    if not segments:
+        raise UserError(f"{output.url}: nothing was quarantined yet; run the job without --from_quarantine first")
+    if len(wanted.sources) > 1:
+        raise UserError(
+            f"{output.url}: is made of several sources, and the quarantine of a single one can be run again"
+        )
+    ranges = again.quarantined_inputs(output, segments, next(iter(wanted.sources.values())), wanted.recipe)
+    return [each for each in wanted.cut([ranges], len(segments)) if len(each)] if len(ranges) else None
 
 
 def _changed(store: Store, found: Found) -> storage.Entries:
@@ -291,7 +320,7 @@ def _require_alike_elsewhere(
             )
 
 
-def _planned_ranges(output: Output, segments: int) -> Iterator[pa.Table]:
+def _planned_ranges(output: Output, segments: Sequence[int]) -> Iterator[pa.Table]:
     """Yield source, shard, url, version and size of every range of the plan, some at a time, segment by segment.
 
     Every part of a segment covers all its inputs, so the ranges of one part are enough.
@@ -299,7 +328,7 @@ def _planned_ranges(output: Output, segments: int) -> Iterator[pa.Table]:
     names = ["source", "shard", "url", "version", "size"]
     columns = ["part", *(f"ranges.list.element.{name}" for name in names)]
     first = dict[str, str]()
-    for url, table in plan_tables(map(output.plan, range(segments)), columns):
+    for url, table in plan_tables(map(output.plan, segments), columns):
         part = first.setdefault(url, table["part"][0].as_py())
         for of_units in table.filter(pc.equal(table["part"], part))["ranges"].chunks:
             ranges = of_units.flatten()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,10 @@ from pipeline.images import Encoding
 from pipeline.stores.forms import FormName
 from pipeline.stores.tables.options import KeyRule, MissingColumns
 
-Layout = Literal["images", "pairs", "unpaired"]
+Layout = Literal["images", "pairs", "trees", "unpaired"]
+Match = Literal["key", "stem"]
+Crop = Literal["none", "centre"]
+Pixels = Literal["rgb", "any"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,22 +25,38 @@ class PackConfig:
     """Input of `jobs.pack`, how to cut it, and the store to write."""
 
     COMMON = (  # what --help shows
-        "input", "output", "layout", "input_b", "form", "split", "seed", "on_changed", "moved", "local", "dry_run",
+        "input", "output", "layout", "input_b", "labels", "form", "split", "split_by", "resize", "local", "dry_run",
         "budget",
     )  # fmt: skip
 
     input: str
     """Folder of images (recursive) or Parquet store: a path, or a URL such as s3://BUCKET/PREFIX."""
     output: str
-    """Prefix of the store to write; with --split, of all stores."""
+    """Prefix of the store to write; with a split, of all stores."""
     layout: Layout = "images"
-    """Layout of the input. images: each file is one image. pairs: each file is an A|B image, cut into image_a (left)
-    and image_b. unpaired: --input holds domain A and --input_b domain B; the outputs are the stores OUTPUT/a and
-    OUTPUT/b."""
+    """Layout of the input: single images, A|B pictures (pairs), or two folders with the same names (trees) or without
+    partners (unpaired). Pairs are cut into image_a (left) and image_b. Trees have domain A in --input and B in
+    --input_b, which become image_a and image_b of a row. Unpaired folders become the stores OUTPUT/a and OUTPUT/b."""
     form: FormName = "parquet"
     """Write Parquet shards, WebDataset tars, or a folder of image files with a metadata.parquet."""
     input_b: str = ""
-    """Second folder, for layout unpaired."""
+    """Second folder, for the layouts trees and unpaired."""
+    pair_by: str = ""
+    """Regular expression whose first group is the key of a pair, as `(\\d+)_[a-z]+.png`. It is searched in the
+    relative name of each file of both folders. By default the key is the relative name without its ending. Files
+    without a partner are counted, and named in OUTPUT/_transdomain/without_partner.csv."""
+    pixels: Pixels = "rgb"
+    """Pictures that are taken. rgb: colour or grey of 8 bits; others are quarantined. any: of all channels, and of 16
+    bits, as they are."""
+    labels: str = ""
+    """File with a row of labels for each image: .csv, .tsv, .parquet or .jsonl. Its columns keep their types,
+    and an image without a row gets nulls. In CSV, a column of whole numbers, numbers, or true and false is read
+    as that, and any other as text."""
+    labels_key: str = ""
+    """Column of the labels that holds the key of the image; by default `key` or `file_name`. The key of a file is its
+    path relative to the input, that of a pair of files the path without its ending."""
+    labels_match: Match = "key"
+    """What a key of the labels has to be: the key of the image, or its stem, which is the key without its ending."""
     keys: KeyRule = "own"
     """Names of rows, where the input is Parquet. own: the column key, else SHARD#ROW. by_shard: SHARD#KEY, for keys
     that begin anew in each shard."""
@@ -44,15 +64,34 @@ class PackConfig:
     """Treatment of columns that some Parquet shards lack. null: their rows have nulls there."""
     split: dict[str, float] = dataclasses.field(default_factory=dict)
     """Names and shares, such as `train 0.8 test 0.2`: one store each, drawn by a seeded hash of the key."""
+    split_by: str = ""
+    """Column of labels or input: one store for each value. Images without a value are in none of them, and are
+    counted."""
+    split_file: str = ""
+    """File with columns `key` and `split`: one store for each split. It has one of the formats of --labels. Images that
+    it does not name are in none of them, and are counted."""
+    resize: tuple[int, ...] = ()
+    """Size in pixels that images get: N for the shorter side, or W H, which changes the aspect ratio without --crop
+    centre. By default images keep their bytes. All image columns are resized, label maps too, by bicubic
+    interpolation."""
+    crop: Crop = "none"
+    """Treatment of other proportions than those of --resize. centre: the picture is resized to cover W × H, or N × N,
+    and its centre is cut out."""
+    encoding: Encoding = Encoding(codec="png")
+    """Encoding of resized images; those of layout pairs have --pair_encoding."""
+    from_quarantine: bool = False
+    """Run again what OUTPUT has quarantined, once its cause is mended, and nothing new. What is good then is added,
+    what is not stays quarantined, and each input counts once. Files are taken as they are now, rows of Parquet shards
+    where the shard has not changed."""
     seed: int = 0
     """Seed of the split."""
     on_changed: OnChanged = "fail"
-    """Treatment of inputs that are gone, or have changed, since they were planned. fail: their unit fails until they
-    are back. set_aside: they are quarantined for good."""
+    """Treatment of inputs that are gone, or have changed, since they were planned: fail their unit until they are back,
+    or quarantine them for good."""
     moved: bool = False
     """Input is the store that the output was begun from, at another place."""
     pair_encoding: Encoding = Encoding(codec="png")
-    """Encoding of the two halves of an A|B image. All other images keep their bytes."""
+    """Encoding of the two halves of an A|B image."""
     limits: Limits = Limits()
     """Bounds of one unit, and so of one shard."""
     budget: Budget = Budget()
@@ -67,10 +106,15 @@ class PackConfig:
     """Print the plan and write nothing."""
 
     def __post_init__(self) -> None:
-        if (self.layout == "unpaired") != bool(self.input_b):
-            raise UserError("layout unpaired takes --input and --input_b, the other layouts --input alone")
-        if self.layout == "pairs" and self.form == "folder":
-            raise UserError("a folder has one image a row, and layout pairs makes two; use another --form")
+        if (self.layout in ("trees", "unpaired")) != bool(self.input_b):
+            raise UserError("layouts trees and unpaired take --input and --input_b, the other layouts --input alone")
+        if self.layout in ("pairs", "trees") and self.form == "folder":
+            raise UserError(f"a folder has one image a row, and layout {self.layout} makes two; use another --form")
+        self._check_splits()
+        self._check_labels()
+        self._check_size()
+
+    def _check_splits(self) -> None:
         for name, share in self.split.items():
             check_range(f"split.{name}", share, above=0)
         if self.split and abs(sum(self.split.values()) - 1) > 1e-6:
@@ -78,3 +122,38 @@ class PackConfig:
         for name in self.split:
             if not name.isidentifier():
                 raise UserError(f"split: {name!r} is not a plain word")
+        if len(given := [f"--{n}" for n in ("split", "split_by", "split_file") if getattr(self, n)]) > 1:
+            raise UserError(f"{' and '.join(given)} are several ways to split; give one of them")
+        if self.layout == "unpaired" and (self.split_by or self.split_file or self.labels):
+            raise UserError(
+                "layout unpaired has two stores of keys, which --labels, --split_by and --split_file do not tell "
+                "apart; pack each domain by itself, with layout images"
+            )
+
+    def _check_labels(self) -> None:
+        if not self.labels and (self.labels_key or self.labels_match != "key"):
+            raise UserError("--labels_key and --labels_match say how to join --labels, which is not given")
+        if not self.pair_by:
+            return
+        if self.layout != "trees":
+            raise UserError("--pair_by pairs files of two folders: it belongs to --layout trees")
+        try:
+            groups = re.compile(self.pair_by).groups
+        except re.error as error:
+            raise UserError(f"pair_by {self.pair_by!r}: no regular expression ({error})") from None
+        if not groups:
+            raise UserError(
+                f"pair_by {self.pair_by!r}: has no group, and its first group is the key: put it into (…), such as "
+                "`(\\d+)_[a-z]+.png`"
+            )
+
+    def _check_size(self) -> None:
+        if len(self.resize) > 2:
+            raise UserError(f"resize {' '.join(map(str, self.resize))}: give one length, N, or width and height, W H")
+        for side in self.resize:
+            check_range("resize", side, least=1, most=65_500)
+        if self.resize:
+            if self.layout == "pairs" and self.encoding != Encoding(codec="png"):
+                raise UserError("--encoding has no effect on the halves of layout pairs; give --pair_encoding")
+        elif self.crop != "none" or self.encoding != Encoding(codec="png"):
+            raise UserError("--crop and --encoding are of resized images, and others keep their bytes; add --resize")

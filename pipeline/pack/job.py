@@ -2,110 +2,204 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import io
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pcsv
 
 from pipeline import images, storage
-from pipeline.cluster.watchdog import made_progress
+from pipeline.engine.completion.finish import Derived
+from pipeline.engine.estimate.outcome import Counted
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.apart import Apart, with_good_picture
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.publishing.steps import Stage, Workload
-from pipeline.engine.records.account import Batch, Quarantined, joined
-from pipeline.engine.records.layout import Output
-from pipeline.engine.records.units import Unit
+from pipeline.engine.records.account import Batch, joined
+from pipeline.engine.records.layout import Output, load_segments
+from pipeline.engine.records.units import Segment, Unit
 from pipeline.errors import UserError
-from pipeline.pack.config import Layout, PackConfig
+from pipeline.geometry.kinds import likely
+from pipeline.pack import splits
+from pipeline.pack.config import PackConfig
+from pipeline.pack.joining import FOLDER, Lookup, all_keys, encoded, known_keys, with_labels
+from pipeline.pack.joining import joined as joined_labels
+from pipeline.pack.labels import Labels, read_labels
+from pipeline.pack.rows import STAGE, Shape, Taken, pack_rows
+from pipeline.pack.splits import ByHash, Part
 from pipeline.recipe import fingerprint
-from pipeline.report.cards import store_cards
-from pipeline.stores import SHARD, Store, image_columns, open_store
+from pipeline.report.cards import Cards, store_cards
+from pipeline.stores import Store, image_columns, is_listed, open_store
 from pipeline.stores.context import with_contexts
-from pipeline.stores.forms import naming
-from pipeline.stores.forms.registry import writable_form
-from pipeline.stores.selection import Selection, splits
-from pipeline.stores.tables.features import without_features
+from pipeline.stores.forms import trees
+from pipeline.stores.forms.registry import form_named, writable_form
+from pipeline.stores.selection import splits as hash_splits
 from pipeline.stores.tables.options import StoreOptions
-from pipeline.stores.tables.schema import image_column
 
-_STAGE = "pack"
+log = logging.getLogger("transdomain")
+
+WITHOUT_PARTNER = "_transdomain/without_partner.csv"
+"""List of the files of no pair, in each output of layout trees."""
 
 
 def pack_jobs(config: PackConfig) -> list[Job]:
     """Return one job for each store that `config` describes: each split, and within it each domain.
 
-    Raises ValueError where an input is not a store, UserError where it lacks the columns of its layout.
+    Raises ValueError where an input is not a store, UserError where it lacks the columns of its layout, or labels or
+    lists do not fit it.
     """
-    options = StoreOptions(keys=config.keys, missing_columns=config.missing_columns)
-    sources = {"": open_store(config.input, options=options)}
+    url = storage.absolute(config.output)
+    options = _options(config)
+    if config.layout == "trees":
+        source, paired = _open_trees(config, url)
+        extra: Derived = {WITHOUT_PARTNER: lambda: _csv(paired.alone)}
+        sources = {"": source}
+    else:
+        extra, sources = {}, {"": open_store(config.input, options=options)}
     if config.layout == "unpaired":
         sources = {"a": sources[""], "b": open_store(config.input_b, options=options)}
-    parts: dict[str, Selection | None] = {**splits(config.split, config.seed)} or {"": None}
-    url = storage.absolute(config.output)
+    joining = None
+    if config.labels:
+        joining, sources[""] = _joining(config, sources[""], url)
+    parts = [(domain, part) for domain, source in sources.items() for part in _parts(config, source, joining)]
+    folders = list(dict.fromkeys(part.folder for _, part in parts))
+    parts.sort(key=lambda each: (folders.index(each[1].folder), each[0]))
+    if len(parts) > 1 and (config.split_by or config.split_file):
+        log.info("%s: a store for each of %d values: %s", url, len(folders), ", ".join(folders))
     return [
-        _pack_job(config, source, "/".join(filter(None, (url, name, domain))), split, options)
-        for name, split in parts.items()
-        for domain, source in sources.items()
+        _pack_job(config, part, "/".join(filter(None, (url, part.folder, domain))), joining, extra)
+        for domain, part in parts
     ]
 
 
-def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | None, options: StoreOptions) -> Job:
-    pictures = image_columns(source.schema)
-    if not pictures:
-        raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
-    if config.layout == "pairs" and "image" not in pictures:
-        raise UserError(f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}")
-    sizes = [name for name in ("width", "height") if name in source.schema.names]
-    if other := [name for name in sizes if not pa.types.is_integer(source.schema.field(name).type)]:
+def _options(config: PackConfig) -> StoreOptions:
+    return StoreOptions(keys=config.keys, missing_columns=config.missing_columns)
+
+
+def _open_trees(config: PackConfig, output: str) -> tuple[Store, trees.Paired]:
+    """Return the store of pairs of files in two folders, and what is in no pair."""
+    stores = open_store(config.input), open_store(config.input_b)
+    for store in stores:
+        if store.form != "folder":
+            what = form_named(store.form).title
+            raise UserError(f"{store.url}: layout trees pairs image files of two folders, and this holds {what}")
+        if is_listed(f"{output}/data/000000-000000.parquet", store):
+            raise UserError(f"{output} is inside of {store.url}; give an output beside it")
+    a, b = stores
+    paired = trees.pair_up(a.shards, b.shards, config.pair_by)
+    if not len(paired.entries):
         raise UserError(
-            f"{source.url}: columns {', '.join(other)} would be overwritten by the size of the image; rename them first"
+            f"{a.url} and {b.url}: no two files have the same key, such as {a.shards[0].name} and {b.shards[0].name}; "
+            "name what they have in common by the first group of --pair_by"
         )
-    if config.layout == "pairs" and (clashes := {"image_a", "image_b"} & set(source.schema.names)):
-        raise UserError(f"{source.url}: columns {', '.join(sorted(clashes))} would be overwritten; rename them first")
-    recipe: dict[str, Any] = {
-        "layout": config.layout,
-        "split": [split.seed, split.low, split.high] if split else None,
-        "pair_encoding": vars(config.pair_encoding) if config.layout == "pairs" else None,
-        "versions": images.codec_versions() | {"pyarrow": pa.__version__},
-    }
-    recipe |= options.recorded()
-    recipe |= {"form": config.form} if config.form != "parquet" else {}  # as the recipes of outputs that exist are
-    recipe = with_contexts(recipe, {"": source})
+    store = trees.Trees().open(f"{a.url} + {b.url}", paired.entries)
+    others = [
+        replace(each, reason=f"{each.reason}, in {tree}") for s, tree in ((a, "A"), (b, "B")) for each in s.passed_over
+    ]
+    passed_over = (*trees.passed_over(paired), *others)
+    return replace(store, root=a.root or a.url, links=a.links, passed_over=passed_over), paired
 
-    without_changed = source.schema if config.on_changed == "set_aside" else None
 
-    def read(unit: Unit) -> Batch:
-        rows, quarantined, skipped = read_unit(
-            unit,
-            wants=split.wants if split else None,
-            without_changed=without_changed,
-            context=source.context,
-        )
-        return Batch(unit, rows, tuple(quarantined), skipped)
+def _csv(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pcsv.write_csv(table, buffer)
+    return buffer.getvalue()
 
-    def pack(batch: Batch) -> Batch:
-        return pack_rows(batch, config.layout, config.pair_encoding, longest)
 
+@dataclass(frozen=True)
+class _Joining:
+    """Labels that go with the rows of a store."""
+
+    labels: Labels
+    said: str
+    """How rows and images met, in words; empty where nobody has counted it this time."""
+
+
+def _joining(config: PackConfig, source: Store, url: str) -> tuple[_Joining, Store]:
+    """Read the labels, and count how their rows meet the images, in words and in what the source passes over."""
+    labels = read_labels(config.labels, config.labels_key)
+    schema, taken = labels.columns.schema, {*source.schema.names, "key", *trees.COLUMNS} - {"width", "height"}
+    clashes = [field.name for field in schema if field.name in taken or _is_no_size(field)]
+    if clashes:
+        raise UserError(f"{labels.url}: columns {', '.join(clashes)} would clash with those of images; rename them")
+    if labels.without_key:
+        log.warning("%s: %d rows have no key, and are of no image", labels.url, labels.without_key)
+    if known_keys(source) is None and storage.stat_file(Output(url).plan(0)) is not None:
+        return _Joining(labels, ""), source  # counted when it was begun: all shards would have to be read
+    met = joined_labels(all_keys(source), labels, config.labels_match, source.url)
+    said = f"{met.both:,} images have a row in {labels.name}"
+    if len(met.images):
+        said += f"; {len(met.images):,} have none, such as {met.images[0]}, and their labels are null"
+    (log.warning if len(met.images) else log.info)("%s: %s", source.url, said)
+    log.info("%s: columns %s", labels.url, ", ".join(f"{name} ({kind})" for name, kind in labels.types().items()))
+    if len(met.rows):
+        left = storage.PassedOver(f"rows of {labels.name} without an image", len(met.rows), met.rows[0].as_py())
+        source = replace(source, passed_over=(*source.passed_over, left))
+    return _Joining(labels, said), source
+
+
+def _parts(config: PackConfig, source: Store, joining: _Joining | None) -> list[Part]:
+    if config.split_file:
+        return splits.by_list(source, config.split_file)
+    if config.split_by and joining and config.split_by in joining.labels.columns.column_names:
+        return splits.by_labels(source, joining.labels, config.split_by, config.labels_match)
+    if config.split_by:
+        return splits.by_column(source, config.split_by)
+    drawn = hash_splits(config.split, config.seed).items()
+    return [Part(name, source, ByHash(s), [s.seed, s.low, s.high]) for name, s in drawn] or [Part("", source)]
+
+
+def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None, extra: Derived) -> Job:
+    source, output = part.source, Output(url)
+    pictures = image_columns(source.schema)
+    _check_columns(config, source, pictures)
+    labels = joining.labels if joining else None
+    shape = Shape(config.resize, config.crop, config.encoding) if config.resize else None
+    if shape and (places := likely([*source.schema.names, *(labels.columns.column_names if labels else ())])):
+        log.warning(
+            "%s: columns %s seem to be of places in the pictures, and do not follow them when they are resized",
+            source.url, ", ".join(places),
+        )  # fmt: skip
+    recipe = with_contexts(_recipe(config, part, labels, shape), {"": source})
     form = writable_form(config.form)
     if form.names_are_keys and len(pictures) > 1:
         raise UserError(
             f"{source.url}: a folder has one image a row, and this store {', '.join(pictures)}; use another --form"
         )
-    sink = Sink(form, column=pictures[0]) if form.names_are_keys else Sink(form)
-    output = Output(url)
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
+    if labels:
+        _say_changed(output, labels)
+    held = [each for each in (labels, splits.list_of(part.wants)) if each]
+    lookup = Lookup(output.at(_held_at(labels)), labels.columns.schema, config.labels_match) if labels else None
+    listed = splits.list_of(part.wants)
+    wants = splits.resolved(part.wants, output.at(_held_at(listed)) if listed else "")
+    schema, context, bears_changes = source.schema, source.context, config.on_changed == "set_aside"
+    taken = Taken(config.layout, config.pair_encoding, config.pixels == "any", longest)
+
+    # Workers get what these two functions hold: never the source, with all its names.
+    def read(unit: Unit) -> Batch:
+        wanted = wants.of_unit(unit, schema, bears_changes) if wants else None
+        without_changed = schema if bears_changes else None
+        rows, quarantined, skipped = read_unit(unit, wants=wanted, without_changed=without_changed, context=context)
+        return Batch(unit, with_labels(rows, lookup) if lookup else rows, tuple(quarantined), skipped)
+
+    def pack(batch: Batch) -> Batch:
+        return pack_rows(batch, taken, shape)
+
     stage = Stage(
-        name=_STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,
+        name=STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,
         stall_s=config.limits.stall_s, cpus_option="--cpus",
         apart=Apart(
             make=lambda: pack, control=lambda batch: with_good_picture(batch, pictures), join=joined, read=read
         ),
     )  # fmt: skip
+    sink = Sink(form, column=pictures[0]) if form.names_are_keys else Sink(form)
     work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=sink)
+    said = [("labels", joining.said)] if joining and joining.said else []
     return Job(
         kind="pack",
         output=output,
@@ -114,62 +208,73 @@ def _pack_job(config: PackConfig, source: Store, url: str, split: Selection | No
         limits=lambda rows: config.limits,
         workloads=[work],
         moved=config.moved,
-        set_aside_changed=config.on_changed == "set_aside",
-        cards=store_cards("Packed image store", [source], output),
+        set_aside_changed=bears_changes,
+        again_option="--from_quarantine",
+        again=config.from_quarantine,
+        cards=_cards(store_cards("Packed image store", [source], output, said=said), output, held, extra),
     )
 
 
-def pack_rows(batch: Batch, layout: Layout, encoding: images.Encoding, longest: int | None = None) -> Batch:
-    """Decode every image of a unit once to prove that it can be decoded, and lay its rows out as a store.
-
-    `longest` is the number of bytes that a file's name below data/ may have, where each row becomes a file.
-    """
-    rows, quarantined = batch.rows, list(batch.quarantined)
-    good, made = list[bool](), list[dict[str, Any]]()
-    pictures = image_columns(rows.schema)
-    for i in range(len(rows)):
-        cells = {name: rows[name][i] for name in pictures}
-        try:
-            if longest is not None and (fault := naming.kept_name_fault(rows["key"][i].as_py(), longest)):
-                raise images.BadImage("unsupported name", fault)
-            made.append(_cut_pair(cells["image"], encoding) if layout == "pairs" else _measured(cells.values()))
-        except images.BadImage as bad:
-            key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
-            quarantined.append(Quarantined(key, shard, _STAGE, bad.reason, str(bad)))
-            good.append(False)
-        else:
-            good.append(True)
-        made_progress()
-    rows = rows if all(good) else rows.filter(pa.array(good, pa.bool_()))
-    replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
-    rows = without_features(rows.drop_columns(replaced), replaced)
-    if layout == "pairs":
-        rows = rows.drop_columns("image")
-        names = [key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()]
-        for half in ("image_a", "image_b"):
-            rows = rows.append_column(half, image_column([m[half] for m in made], names))
-    for name in ("width", "height"):
-        rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
-    return replace(batch, rows=rows, quarantined=tuple(quarantined))
+def _check_columns(config: PackConfig, source: Store, pictures: Sequence[str]) -> None:
+    """Raise UserError where a source lacks the columns of its layout, or has some that would be overwritten."""
+    if not pictures:
+        raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
+    if config.layout == "pairs" and "image" not in pictures:
+        raise UserError(f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}")
+    if other := [field.name for field in source.schema if _is_no_size(field)]:
+        raise UserError(
+            f"{source.url}: columns {', '.join(other)} would be overwritten by the size of the image; rename them first"
+        )
+    if config.layout == "pairs" and (clashes := {"image_a", "image_b"} & set(source.schema.names)):
+        raise UserError(f"{source.url}: columns {', '.join(sorted(clashes))} would be overwritten; rename them first")
 
 
-def _measured(cells: Iterable[pa.Scalar]) -> dict[str, Any]:
-    """Decode the images in all cells of a row; return width and height of the first."""
-    sizes = [_decoded(cell).shape for cell in cells]
-    return {"height": sizes[0][0], "width": sizes[0][1]}
+def _is_no_size(field: pa.Field) -> bool:
+    """Return True for a column that is called like the size of an image, and cannot be it."""
+    return field.name in ("width", "height") and not pa.types.is_integer(field.type)
 
 
-def _cut_pair(cell: pa.Scalar, encoding: images.Encoding) -> dict[str, Any]:
-    pixels = _decoded(cell)
-    height, width = pixels.shape[:2]
-    if width % 2:
-        raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")
-    if fault := images.misfit(width // 2, height, encoding.codec):
-        raise images.BadImage("too large", fault)
-    halves = {"image_a": pixels[:, : width // 2], "image_b": pixels[:, width // 2 :]}
-    encoded = {name: images.encode(half, encoding) for name, half in halves.items()}
-    return encoded | {"height": height, "width": width // 2}
+def _recipe(config: PackConfig, part: Part, labels: Labels | None, shape: Shape | None) -> dict[str, Any]:
+    """Return all settings that change a byte of an output; those that are not used are not named."""
+    versions = images.codec_versions() | {"pyarrow": pa.__version__} | ({"labels": labels.version} if labels else {})
+    recipe: dict[str, Any] = {
+        "layout": config.layout,
+        "split": part.record,
+        "pair_encoding": vars(config.pair_encoding) if config.layout == "pairs" else None,
+        "versions": versions,
+    }
+    recipe |= _options(config).recorded()
+    recipe |= {"form": config.form} if config.form != "parquet" else {}  # as the recipes of outputs that exist are
+    recipe |= {"pixels": config.pixels} if config.pixels != "rgb" else {}
+    recipe |= {"pair_by": config.pair_by} if config.layout == "trees" else {}
+    recipe |= {"shape": shape.record()} if shape else {}
+    recipe |= {"labels": {"columns": labels.types(), "match": config.labels_match}} if labels else {}
+    return recipe
 
 
-def _decoded(cell: pa.Scalar) -> np.ndarray:
-    return images.decode(images.encoded_in(cell.as_py())).pixels
+def _say_changed(output: Output, labels: Labels) -> None:
+    """Say that labels are others than those of the images that were packed before, which keep theirs."""
+    before = {segment.recipe.get("versions", {}).get("labels", labels.version) for segment in load_segments(output)}
+    if before - {labels.version}:
+        log.warning("%s: %s has changed; images that are packed already keep their labels", output.url, labels.name)
+
+
+def _held_at(labels: Labels) -> str:
+    """Return the name of the object in an output that holds these rows, for its workers."""
+    kind = "-".join(labels.columns.column_names) if labels.columns.column_names == [splits.SPLIT] else "labels"
+    return f"{FOLDER}{kind}-{labels.version}.parquet"
+
+
+def _cards(cards: Cards, output: Output, held: Sequence[Labels], extra: Derived) -> Cards:
+    """Return cards with what else is in an output: before the run the rows that workers read, after it the lists."""
+
+    def more(segments: Sequence[Segment], manifest: pa.Table | None, ran: Counted | None) -> Derived:
+        made: dict[str, Callable[[], bytes]] = dict(cards(segments, manifest, ran))
+        if manifest is not None:
+            return {**made, **extra}
+        for labels in held:
+            if storage.stat_file(output.at(_held_at(labels))) is None:
+                made[_held_at(labels)] = lambda labels=labels: encoded(labels)  # type: ignore[misc]
+        return made
+
+    return more

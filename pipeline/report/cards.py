@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import images, storage
+from pipeline.engine.again import keys_run_again
 from pipeline.engine.completion import finish
 from pipeline.engine.estimate.outcome import Came, Counted, outcome
 from pipeline.engine.estimate.prices import NO_PRICES, Prices
 from pipeline.engine.estimate.tables import outcome_rows
 from pipeline.engine.records.card import head_with, with_versions
 from pipeline.engine.records.layout import CARD, Output, form_of_data, load_unit
-from pipeline.engine.records.units import Segment, passed_over
+from pipeline.engine.records.units import Segment, passed_over, segment_of
 from pipeline.errors import StorageError, printable
 from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.recipe import models_of
@@ -42,10 +44,18 @@ SHEET_ROWS = 12
 _THREADS = 8
 
 
-def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_column: str | None = None) -> Cards:
+def store_cards(
+    title: str,
+    sources: Sequence[Store],
+    output: Output,
+    *,
+    input_column: str | None = None,
+    said: Sequence[tuple[str, str]] = (),
+) -> Cards:
     """Return the cards of a job whose output is a store made from `sources`.
 
     `input_column` names the column that a translation was made from; the report shows it next to the translation.
+    `said` are names and values of further facts for the report.
     """
 
     def cards(segments: Sequence[Segment], manifest: pa.Table | None, ran: Counted | None) -> finish.Derived:
@@ -54,7 +64,7 @@ def store_cards(title: str, sources: Sequence[Store], output: Output, *, input_c
         }
         if manifest is not None:
             made["_transdomain/report.html"] = lambda: render_report(
-                output_report(title, sources, output, segments, manifest, input_column, ran)
+                output_report(title, sources, output, segments, manifest, input_column, ran, said)
             ).encode()
         return made
 
@@ -71,11 +81,15 @@ def dataset_card(
     if manifest is None:
         lines.append("The job has not finished: shards in `data/` are whole, but not all of them are there yet.")
     else:
-        total = finish.totals(manifest)
+        total = finish.totals(manifest, segments)
         lines.append(
             f"{total.inputs} inputs{_counted_as(segments)}: {total.ok} in `data/`, {total.quarantined} quarantined in "
             f"`_quarantine/` with their reasons, {total.skipped} skipped."
         )
+        if any(segment.again for segment in segments):
+            lines.append(
+                "What was quarantined and run again later is counted once, as it is now; `_quarantine/` has both."
+            )
     if passed := passed_over(segments):
         lines += ["", "Passed over:", "", *(f"- {printable(line)}" for line in passed)]
     lines += ["", "`python -m jobs.verify --input HERE` proves that nothing is lost or harmed.", ""]
@@ -100,11 +114,13 @@ def output_report(
     manifest: pa.Table,
     input_column: str | None,
     ran: Counted | None = None,
+    said: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Return the report of a finished output: counts, quarantined inputs and reasons, and a few of its images."""
-    total = finish.totals(manifest)
+    total = finish.totals(manifest, segments)
     shards = pc.drop_null(manifest["quarantine"]).to_pylist()
-    lines = list(itertools.islice(quarantine_lines(map(output.at, shards)), MOST_QUARANTINE_LINES))
+    again = keys_run_again(output, segments)
+    lines = list(itertools.islice(quarantine_lines(map(output.at, shards), again), MOST_QUARANTINE_LINES))
     reasons = Counter(line.reason for line in lines)
     counted = [[reason, str(number)] for reason, number in reasons.most_common()]
     why = "Why" if len(lines) == total.quarantined else f"Why, of the first {len(lines)}"
@@ -123,6 +139,7 @@ def output_report(
             ("ok", f"{total.ok:,}"),
             ("quarantined", f"{total.quarantined:,}"),
             ("skipped", f"{total.skipped:,}"),
+            *([("run again", f"{len(again):,} inputs that were quarantined")] if again else []),
             ("units", f"{total.units:,}"),
             ("written", f"{size / 1e6:,.1f} MB"),
             ("source", ", ".join(source.url for source in sources)),
@@ -130,6 +147,7 @@ def output_report(
             *_arithmetic(segments[-1]),
             *([("geometry", _followed(recipe))] if recipe.get("geometry") else []),
             *([("kept if", recipe["keep_if"])] if recipe.get("keep_if") else []),
+            *said,
             *(("passed over", line) for line in passed_over(segments)),
         ],
         tables=[
@@ -172,12 +190,16 @@ def _arithmetic(segment: Segment) -> Iterator[tuple[str, str]]:
             yield f"measured{of}", str(Figures(**figures))
 
 
-def quarantine_lines(urls: Iterable[str]) -> Iterator[QuarantineLine]:
-    """Yield every row of these quarantine shards, in their order; a few shards are read before they are asked for."""
+def quarantine_lines(urls: Iterable[str], again: Mapping[str, int] = MappingProxyType({})) -> Iterator[QuarantineLine]:
+    """Yield every row of these quarantine shards, in their order; a few shards are read before they are asked for.
+
+    Rows are left out whose key is in a later segment of those that were run `again`.
+    """
 
     def read(url: str) -> list[QuarantineLine]:
         rows = shard.read_columns(url, ["key", "stage", "reason", "message"]).to_pylist()
-        return [QuarantineLine(**row) for row in rows]
+        segment = segment_of(url.rpartition("/")[2]) if again else 0
+        return [QuarantineLine(**row) for row in rows if again.get(row["key"], -1) <= segment]
 
     for lines in storage.ahead(read, urls, _THREADS):
         yield from lines

@@ -11,13 +11,18 @@ LAST_CELL_WIDTH = 160
 """Number of letters that a row's last cell may have, since it holds paths and messages; CELL_WIDTH is for the
 others."""
 
+_LEAST_CELL = 8
 
-def render_text(report: Report) -> str:
-    """Render title and status, facts, tables and the quarantine, aligned; no colours, no trailing newline."""
+
+def render_text(report: Report, *, width: int | None = None) -> str:
+    """Render title and status, facts, tables and the quarantine, aligned; no colours, no trailing newline.
+
+    With a `width`, facts and tables are no wider: their widest texts are shortened, numbers are not.
+    """
     blocks = [_heading(report)]
     if report.facts:
-        blocks.append(_aligned(report.facts, (False, False)))
-    blocks.extend(_table(table) for table in report.tables)
+        blocks.append(_aligned(report.facts, (False, False), width))
+    blocks.extend(_table(table, width) for table in report.tables)
     if report.quarantine_total:
         blocks.append(_quarantine(report))
     return "\n\n".join(blocks)
@@ -28,8 +33,8 @@ def _heading(report: Report) -> str:
     return f"{heading}\n{printable(report.subtitle)}" if report.subtitle else heading
 
 
-def _table(table: Table) -> str:
-    return f"{printable(table.title)}\n{_aligned([table.columns, *table.rows], numeric_columns(table))}"
+def _table(table: Table, width: int | None) -> str:
+    return f"{printable(table.title)}\n{_aligned([table.columns, *table.rows], numeric_columns(table), width)}"
 
 
 def _quarantine(report: Report) -> str:
@@ -37,8 +42,24 @@ def _quarantine(report: Report) -> str:
     return f"{heading}\n{_aligned(rows, [False] * 4)}" if rows else heading
 
 
-def _aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool]) -> str:
+def _aligned(rows: Sequence[Sequence[str]], to_the_right: Sequence[bool], width: int | None = None) -> str:
     """Return rows of cells, indented, each column as wide as its widest cell; long cells are shortened."""
     limits = [CELL_WIDTH] * (len(to_the_right) - 1) + [LAST_CELL_WIDTH]
+    if width is not None:
+        limits = _fitting(
+            [max(len(printable(row[i])) for row in rows) for i in range(len(limits))], to_the_right, width
+        )
     shown = [[shorten(printable(cell), limit) for cell, limit in zip(row, limits, strict=True)] for row in rows]
     return aligned(shown, to_the_right)
+
+
+def _fitting(widths: Sequence[int], is_number: Sequence[bool], width: int) -> list[int]:
+    """Return widths of columns that fit into `width`: those of texts give way, the widest first."""
+    limits = list(widths)
+    while sum(limits) + 2 * len(limits) > width:
+        widest = max((i for i in range(len(limits)) if not is_number[i]), key=lambda i: limits[i], default=None)
+        if widest is None or limits[widest] <= _LEAST_CELL:
+            break
+        limits[widest] -= 1
+    # A text that is shortened has an ellipsis besides.
+    return [limit - (limit < whole) for limit, whole in zip(limits, widths, strict=True)]

@@ -17,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.stores import versions
 from pipeline.stores.forms import naming, parquet
 from pipeline.stores.forms.folder import Folder
+from pipeline.stores.forms.form import StoreForm
 from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
 from pipeline.stores.mark import marked_segments
 from pipeline.stores.tables.options import STANDARD, StoreOptions
@@ -25,7 +26,6 @@ from pipeline.stores.tables.schema import (
     Context,
     SourceChangedError,
     Store,
-    require_unchanged,
 )
 
 log = logging.getLogger("transdomain")
@@ -231,11 +231,10 @@ def read_unchanged_rows(
     Each of the latter comes as its key, its range and the reason why it cannot be read; its key is the name that its
     shard gives the row. Where no shard is left, the table has no rows, and the columns of `schema`.
     """
-    shards = {r.url: r for r in ranges}
+    shards, form = {r.url: r for r in ranges}, form_of_ranges(ranges)
     with ThreadPoolExecutor(max(1, min(_STAT_THREADS, len(shards)))) as threads:
-        changes = dict(zip(shards, threads.map(_change, shards.values()), strict=True))
+        changes = dict(zip(shards, threads.map(lambda planned: _change(form, planned), shards.values()), strict=True))
     left = [r for r in ranges if not changes[r.url]]
-    form = form_of_ranges(ranges)
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in form.row_names(r)]
     if wants is not None and form.names_are_keys:
         lost = [(key, r, why) for key, r, why in lost if wants(key)]
@@ -250,10 +249,10 @@ def _given(context: Context | None) -> dict[str, Any]:
     return {} if context is None else {"context": context}
 
 
-def _change(planned: Range) -> str:
+def _change(form: StoreForm, planned: Range) -> str:
     """Return what happened to a range's shard since planning; empty where nothing did."""
     try:
-        require_unchanged(planned)
+        form.require_unchanged(planned)
     except SourceChangedError as error:
         return str(error)
     return ""

@@ -1,10 +1,14 @@
-"""Selection of the rows of a store that an output wants, as a pure function of a seed and the row's key."""
+"""Selection of the rows of a store that an output wants: by a seed and their keys, or by their shards."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.stores.tables.schema import Store
 
 
 @dataclass(frozen=True)
@@ -35,3 +39,10 @@ def splits(shares: Mapping[str, float], seed: int) -> dict[str, Selection]:
         edges[name] = Selection(seed, low, high)
         low = high
     return edges
+
+
+def only_shards(store: Store, which: np.ndarray) -> Store:
+    """Return the part of a store that the shards with these numbers, which ascend, are."""
+    shards, ranges = store.shards.take(which), store.ranges_of(which)
+    numbers = np.searchsorted(which, ranges.shard).astype(ranges.shard.dtype)
+    return replace(store, shards=shards, look=replace(ranges, shards=shards, shard=numbers).of_shards)

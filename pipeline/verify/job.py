@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import images, storage
+from pipeline.engine.again import keys_run_again
 from pipeline.engine.completion import finish
 from pipeline.engine.completion.metadata import METADATA, folders_of
+from pipeline.engine.publishing.commit import ConflictError
 from pipeline.engine.records.layout import CARD, VERDICTS, Output, listed_files, load_units
 from pipeline.engine.records.units import Unit, passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
@@ -25,12 +28,18 @@ from pipeline.verify.fault import Fault
 from pipeline.verify.records import Records, check_derived, check_versions, read_records
 from pipeline.verify.units import Claims, check_unit, check_waiting
 
+log = logging.getLogger("transdomain")
+
 _THREADS = 8
 _ROWS = 4096
 """Units whose records are Python objects at a time."""
-_OWN = ("_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html", CARD, "_SUCCESS")
+_OWN = (
+    "_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html",
+    "_transdomain/without_partner.csv", CARD, "_SUCCESS",
+)  # fmt: skip
 _OWN_FOLDERS = (
-    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", versions.RECORDS, versions.MARKS
+    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", "_transdomain/labels/", versions.RECORDS,
+    versions.MARKS,
 )  # fmt: skip
 _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSIONS)
 
@@ -80,7 +89,7 @@ def verify(url: str, *, source: bool = True) -> Verdict:
         Fault(name=f"key {key}", what="occurs more than once", remedy="make the output anew from unique keys")
         for key in doubled
     ]
-    total = finish.totals(records.commits)
+    total = finish.totals(records.commits, records.segments)
     if records.plan_is_whole and len(records.commits) == len(records.units):
         faults += check_derived(output, records, total)
     return Verdict(
@@ -110,7 +119,7 @@ def _check_units(
 
     Units are read from the plan and checked some at a time.
     """
-    retired = output.retired_segments()
+    retired, again = output.retired_segments(), _run_again(output, records)
     made_by = {segment.number: fingerprint(segment.recipe) for segment in records.segments}
     # pack keeps its keys in `key`; the columns that it carries over may have any other name, even `source_key`.
     key_columns = {s.number: "key" if s.job == "pack" else "source_key" for s in records.segments}
@@ -130,6 +139,7 @@ def _check_units(
                     fingerprint=made_by[segment.number],
                     manifest=functools.partial(records.manifest_row, unit.id),
                     key_column=key_columns[segment.number],
+                    again=again,
                     given_up=segment.number in retired,
                 )
                 commit = next(commits, None)
@@ -148,6 +158,15 @@ def _check_units(
         if committed:
             sound.append(good)
     return records.commits.filter(pa.array(sound, pa.bool_())), faults
+
+
+def _run_again(output: Output, records: Records) -> Mapping[str, int]:
+    """Return the last segment, by key, of the inputs that were run again; none where their records are harmed."""
+    try:
+        return keys_run_again(output, records.segments)
+    except (ConflictError, StorageError, OSError, pa.ArrowException, ValueError) as error:
+        log.debug("%s: %s", output.url, one_line(error))  # the records have that fault themselves
+        return {}
 
 
 def _check(output: Output, claim: Claims, source: bool) -> list[Fault]:

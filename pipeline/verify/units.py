@@ -14,7 +14,7 @@ from pipeline import storage
 from pipeline.engine.publishing.commit import QUARANTINE, REMEDY, ConflictError, read_account
 from pipeline.engine.records.account import CHANGED, COUNTS, counts
 from pipeline.engine.records.layout import Output, form_of_data
-from pipeline.engine.records.units import Unit
+from pipeline.engine.records.units import Unit, segment_of
 from pipeline.errors import StorageError
 from pipeline.stores import SourceChangedError, read_unchanged_rows
 from pipeline.stores.forms.form import File, WritableForm
@@ -37,6 +37,8 @@ class Claims:
     """Function that looks up the unit's row in the manifest; None where there is none."""
     key_column: str
     """Column of the unit's rows that holds the keys of the source."""
+    again: Mapping[str, int]
+    """Last segment, by key, of those inputs that were run again."""
     given_up: bool
     """True where the data of the unit's segment was given up; its quarantine stays."""
 
@@ -158,13 +160,25 @@ def _check_contents(
             quarantined = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
         keys = form.columns(objects["data"], [claims.key_column])[claims.key_column]
         filtered = [row.key for row in account.filtered]
-        for why in compare_with_source(unit, keys, quarantined, filtered, commit["skipped"]):
+        compared, left = _without_run_again(unit, quarantined, claims.again)
+        for why in compare_with_source(compared, keys, left, filtered, commit["skipped"]):
             yield Fault(
                 name=f"unit {unit.id}",
                 what=why,
                 of_source=True,
                 remedy="put the source back as it was, or add --no_source, which looks at the output alone",
             )
+
+
+def _without_run_again(
+    unit: Unit, quarantined: Sequence[Mapping[str, Any]], again: Mapping[str, int]
+) -> tuple[Unit, Sequence[Mapping[str, Any]]]:
+    """Return a unit and its quarantined rows without the files that a later segment has run again."""
+    if not again or not form_of_ranges(unit.ranges).names_are_keys:
+        return unit, quarantined
+    left = [row for row in quarantined if again.get(row["key"], -1) <= segment_of(unit.id)]
+    gone = {row["source_shard"] for row in quarantined} - {row["source_shard"] for row in left}
+    return unit._replace(ranges=tuple(piece for piece in unit.ranges if piece.shard not in gone)), left
 
 
 def _check_files(output: Output, unit: Unit, files: Sequence[File], record: str) -> Iterator[Fault]:

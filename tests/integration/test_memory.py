@@ -109,7 +109,7 @@ def test_three_hundred_photographs_of_12_megapixels_fit_into_8_gb(tmp_path: Path
 @pytest.mark.timeout(3600)
 def test_ten_pictures_of_48_megapixels_take_the_inner_layers_of_one_and_a_tile(tmp_path: Path) -> None:
     """They go in tiles through a ResNet with nine blocks, whose inner values are held whole (docs/performance.md)."""
-    source, pixels, width = tmp_path / "in", 8000 * 6000, 16
+    source, pixels, width = tmp_path / "in", 8000 * 6000, 4
     source.mkdir()
     rng = np.random.default_rng(0)
     for i in range(10):

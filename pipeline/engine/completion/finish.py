@@ -144,9 +144,18 @@ def _manifest_row(record: Mapping[str, Any]) -> dict[str, Any]:
     return row | {k: attempt[k] for k in ("host", "started", "ended")} | {k: attempt.get(k) for k in _USED}
 
 
-def totals(manifest: pa.Table) -> Totals:
-    """Return the sums over a manifest."""
-    return Totals(len(manifest), *(pc.sum(manifest[c], min_count=0).as_py() for c in Totals._fields[1:]))
+def totals(manifest: pa.Table, segments: Sequence[Segment]) -> Totals:
+    """Return the sums over a manifest, of which each input counts once.
+
+    An input that was run again has a row in two units: quarantined in the first, and what it is now in the other.
+    """
+    total = Totals(len(manifest), *(pc.sum(manifest[c], min_count=0).as_py() for c in Totals._fields[1:]))
+    numbers = pa.array([f"{segment.number:06d}" for segment in segments if segment.again], pa.string())
+    if not len(numbers):
+        return total
+    of_again = pc.is_in(pc.list_element(pc.split_pattern(manifest["unit"], "-"), 0), numbers)
+    twice = pc.sum(manifest.filter(of_again)["inputs"], min_count=0).as_py()
+    return total._replace(inputs=total.inputs - twice, quarantined=total.quarantined - twice)
 
 
 Derived = Mapping[str, Callable[[], bytes]]
@@ -174,8 +183,8 @@ def complete(
     unit; the output is then not marked complete.
     """
     manifest = manifest_of(output, segments, _with_last_manifest(output, known))
-    total = totals(manifest)
-    planned = sum(segment.rows for segment in segments)
+    total = totals(manifest, segments)
+    planned = sum(segment.rows for segment in segments if not segment.again)
     if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:
         raise ValueError(f"{output.url} does not add up: {planned} rows were planned, the units account for {total}")
     kept = with_data(output, manifest)

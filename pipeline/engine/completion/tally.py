@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.engine.completion import finish
 from pipeline.engine.publishing.steps import Receipt
 from pipeline.engine.records.layout import Output, unit_ids
-from pipeline.engine.records.units import Segment
+from pipeline.engine.records.units import Segment, segment_of
 from pipeline.stores.mark import Totals
 from pipeline.usage import NOTHING
 
@@ -37,8 +37,9 @@ class Tally:
         """
         self.output = output
         self.segments = {segment.number for segment in segments}
-        self.rows = sum(segment.rows for segment in segments)
-        """Planned rows."""
+        self.rows = sum(segment.rows for segment in segments if not segment.again)
+        """Planned rows, each counted once."""
+        self._again = {segment.number for segment in segments if segment.again}
         units = [unit for segment in segments for unit in unit_ids(segment) if unit in committed]
         self._skipped_are_judged = skipped_are_judged
         self._inputs = self._quarantined = self._skipped = 0
@@ -51,13 +52,14 @@ class Tally:
     def _read(self, segments: Sequence[Segment], units: Sequence[str]) -> tuple[pa.Table, Totals]:
         commits = finish.read_commits(self.output, segments, units)
         manifest = finish.manifest_table(itertools.takewhile(lambda _: not self._stopped.is_set(), commits))
-        return manifest, finish.totals(manifest)
+        return manifest, finish.totals(manifest, segments)
 
     def count(self, receipt: Receipt) -> None:
         """Add the result of one unit."""
         self.done, self.usage = self.done + (receipt.status == "done"), self.usage.plus(receipt.usage)
-        self._inputs += receipt.inputs
-        self._quarantined += receipt.quarantined
+        twice = receipt.inputs if segment_of(receipt.task.unit) in self._again else 0  # it was quarantined before
+        self._inputs += receipt.inputs - twice
+        self._quarantined += receipt.quarantined - twice
         self._skipped += receipt.skipped
 
     @property

@@ -133,16 +133,32 @@ def draw_rows(units: Sequence[Unit], count: int, *, run: int = 1, most_bytes: in
     passed over, as far as that is given.
     """
     ranges = [each for unit in units for each in unit.ranges if most_bytes is None or each.size <= most_bytes]
-    edges = np.cumsum([0, *(each.rows for each in ranges)])
+    return [piece for piece, _ in draw_from(ranges, np.array([each.rows for each in ranges], np.int64), count, run=run)]
+
+
+def draw_from(ranges: Sequence[Range], rows: np.ndarray, count: int, *, run: int = 1) -> Iterator[tuple[Range, int]]:
+    """Yield ranges of about `count` rows of these, drawn by SEED, in order; all where there are no more.
+
+    Each comes with the number that its first row has among all. `rows` has the number of rows of each of `ranges`, and
+    up to `run` neighbours are drawn together.
+    """
+    edges = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)])
     total = int(edges[-1])
     if total <= count:
-        return ranges
+        return _numbered(ranges)
     begins = random.Random(SEED).sample(range(total), -(-count // run))
-    return list(_runs(ranges, edges, sorted(begins), run))
+    return _runs(ranges, edges, sorted(begins), run)
 
 
-def _runs(ranges: Sequence[Range], edges: np.ndarray, begins: Sequence[int], run: int) -> Iterator[Range]:
-    """Yield a range of up to `run` rows for each beginning; none has a row twice."""
+def _numbered(ranges: Iterable[Range]) -> Iterator[tuple[Range, int]]:
+    first = 0
+    for each in ranges:
+        yield each, first
+        first += each.rows
+
+
+def _runs(ranges: Sequence[Range], edges: np.ndarray, begins: Sequence[int], run: int) -> Iterator[tuple[Range, int]]:
+    """Yield a range of up to `run` rows for each beginning, and the number of its first row; none has a row twice."""
     until = 0
     for begin in begins:
         at = int(np.searchsorted(edges, begin, "right")) - 1
@@ -151,4 +167,4 @@ def _runs(ranges: Sequence[Range], edges: np.ndarray, begins: Sequence[int], run
         until = min(begin + run, int(edges[at + 1]))
         if until > begin:
             start, stop = whole.start + begin - first, whole.start + until - first
-            yield whole._replace(start=start, stop=stop, size=whole.size * (stop - start) // whole.rows)
+            yield whole._replace(start=start, stop=stop, size=whole.size * (stop - start) // whole.rows), begin

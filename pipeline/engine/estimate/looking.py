@@ -72,13 +72,21 @@ def look(units: Sequence[Unit], column: str, of: int) -> Looked:
 
 def _file(piece: Range) -> list[Header]:
     try:
-        with storage.open_read(piece.url, storage.Entry(piece.shard, piece.url, piece.size, piece.version)) as file:
-            data = file.read(_FIRST_BYTES)
-        if images.size_of(data)[0] == 0 and len(data) < piece.size <= _MOST_BYTES:  # a long profile, or a TIFF's end
-            data = storage.read(piece.url)
+        return [_header(first_bytes(piece))]
     except (OSError, StorageError):
         return [Header(UNREADABLE, 0, 0)]
-    return [_header(data)]
+
+
+def first_bytes(piece: Range) -> bytes:
+    """Return the beginning of an image file, or all of it where the beginning does not say the image's size.
+
+    Raises OSError or StorageError where it cannot be read.
+    """
+    with storage.open_read(piece.url, storage.Entry(piece.shard, piece.url, piece.size, piece.version)) as file:
+        data = file.read(_FIRST_BYTES)
+    if images.size_of(data)[0] == 0 and len(data) < piece.size <= _MOST_BYTES:  # a long profile, or a TIFF's end
+        data = storage.read(piece.url)
+    return data
 
 
 def _cells(piece: Range, column: str) -> list[Header]:

@@ -79,6 +79,8 @@ class Segment:
     """Figures by which a part of the recipe was chosen."""
     expected: Mapping[str, Any] = field(default_factory=dict)
     """What its units were expected to take; empty where nobody asked."""
+    again: bool = False
+    """True where its inputs are those of earlier segments that were quarantined, once more: each counts once."""
 
 
 def unit_id(segment: int, number: int) -> str:
@@ -225,6 +227,7 @@ def encode_segment(
     measured: Mapping[str, Any] = MappingProxyType({}),
     label: str = "",
     expected: Mapping[str, Any] = MappingProxyType({}),
+    again: bool = False,
 ) -> bytes:
     """Encode a segment as a Parquet file: one row per unit; recipe, sources and counts in the footer.
 
@@ -243,6 +246,7 @@ def encode_segment(
         "measured": dict(measured),
     }
     head |= {"expected": dict(expected)} if expected else {}
+    head |= {"again": True} if again else {}
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, PLAN_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for each in units:
@@ -303,6 +307,7 @@ def decode_segment(file: Any, source: str) -> Segment:
         label=head["label"],
         measured=head.get("measured", {}),  # older plans have none
         expected=head.get("expected", {}),
+        again=head.get("again", False),
     )
 
 

@@ -15,7 +15,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores.tables.options import StoreOptions
 from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.schema import Store
+from pipeline.stores.tables.schema import Store, require_unchanged
 
 
 class StoreForm(ABC):
@@ -76,6 +76,10 @@ class StoreForm(ABC):
         the objects have just been checked. `context` is that of the store: without it, columns that no object alone
         can tell may have other types, or be left out. Raises SourceChangedError where an object is not the planned one.
         """
+
+    def require_unchanged(self, planned: Range) -> None:
+        """Raise SourceChangedError where what holds a range is not what was planned."""
+        require_unchanged(planned)
 
     @abstractmethod
     def row_names(self, piece: Range) -> list[str]:

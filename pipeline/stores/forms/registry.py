@@ -13,21 +13,25 @@ from pipeline.stores.forms.form import StoreForm, WritableForm
 from pipeline.stores.forms.metadata import finding
 from pipeline.stores.forms.parquet import Parquet
 from pipeline.stores.forms.saved import SavedDataset
+from pipeline.stores.forms.trees import Trees
 from pipeline.stores.forms.webdataset import WebDataset
 from pipeline.stores.tables.ranges import Range
 
 FORMS: list[StoreForm] = [Parquet(), WebDataset(), SavedDataset(), Folder()]
 """In the order in which a prefix that holds several is taken for one; the last also where it holds none."""
 
+COMPOSED: list[StoreForm] = [Trees()]
+"""Forms of what no prefix holds: a job makes their stores of others."""
+
 
 def form_of(name: str) -> StoreForm | None:
     """Return the form that reads an object of this name; None where none does."""
-    return next((form for form in FORMS if form.reads(name)), None)
+    return next((form for form in (*FORMS, *COMPOSED) if form.reads(name)), None)
 
 
 def form_named(name: str) -> StoreForm:
     """Return the form of this name."""
-    return next(form for form in FORMS if form.name == name)
+    return next(form for form in (*FORMS, *COMPOSED) if form.name == name)
 
 
 def writable_forms() -> list[WritableForm]:

@@ -272,3 +272,18 @@ def test_text_is_safe_on_a_terminal(hostile: Report) -> None:
 
 def test_text_of_a_bare_report_is_one_line() -> None:
     assert render_text(Report(title="Translation", status="failed")) == "Translation: failed"
+
+
+def test_a_text_that_has_a_width_keeps_it_and_its_numbers() -> None:
+    rows = [["a" * 70, "12,345", "b" * 100], ["c", "1", "d"]]
+    report = Report(
+        title="T",
+        status="s",
+        facts=[("name", "v" * 200)],
+        tables=[Table(title="t", columns=["x", "n", "y"], rows=rows)],
+    )
+    for width in (60, 80):
+        lines = render_text(report, width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert any("12,345" in line for line in lines)
+    assert max(map(len, render_text(report).splitlines())) > 100

@@ -14,7 +14,7 @@ from pipeline.engine.records.account import Batch
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit, plan_units
 from pipeline.models.arithmetic import Arithmetic
-from pipeline.pack import job
+from pipeline.pack import rows
 from pipeline.pack.config import Layout
 from pipeline.stores import SHARD, open_store
 from pipeline.translation import stages
@@ -31,7 +31,7 @@ def unit(tmp_path: Path) -> Unit:
 
 
 def packed(unit: Unit, layout: Layout) -> Batch:
-    return job.pack_rows(Batch(unit, read_unit(unit)[0]), layout, images.Encoding())
+    return rows.pack_rows(Batch(unit, read_unit(unit)[0]), rows.Taken(layout, images.Encoding()))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])

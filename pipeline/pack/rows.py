@@ -1,0 +1,190 @@
+"""Rows of a unit, laid out as those of a store: every image is decoded once to prove that it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import images
+from pipeline.cluster.watchdog import made_progress
+from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.pack.config import Crop, Layout
+from pipeline.stores import SHARD, image_columns
+from pipeline.stores.forms import naming
+from pipeline.stores.forms.trees import COLUMNS
+from pipeline.stores.tables.features import without_features
+from pipeline.stores.tables.schema import image_column
+
+STAGE = "pack"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size that images get."""
+
+    resize: tuple[int, ...]
+    """Length of the shorter side, or width and height, in pixels."""
+    crop: Crop
+    encoding: images.Encoding
+
+    def record(self) -> Mapping[str, Any]:
+        """Return it as a recipe holds it."""
+        return {"resize": list(self.resize), "crop": self.crop, "encoding": vars(self.encoding)}
+
+    def shaped(self, pixels: np.ndarray) -> np.ndarray:
+        """Return pixels [height, width, channels] at their new size."""
+        height, width = pixels.shape[:2]
+        if self.crop == "none":
+            new_width, new_height = self.resize if len(self.resize) == 2 else _shorter(width, height, *self.resize)
+            return images.resize(pixels, new_width, new_height)
+        new_width, new_height = (*self.resize, *self.resize)[:2]
+        scale = max(new_width / width, new_height / height)
+        covers = max(new_width, round(width * scale)), max(new_height, round(height * scale))
+        whole = images.resize(pixels, *covers)
+        left, top = (covers[0] - new_width) // 2, (covers[1] - new_height) // 2
+        return np.ascontiguousarray(whole[top : top + new_height, left : left + new_width])
+
+
+def _shorter(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return width and height whose shorter one is `side`, with the aspect ratio kept."""
+    scale = side / min(width, height)
+    return max(side, round(width * scale)), max(side, round(height * scale))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Images that are taken, and how."""
+
+    layout: Layout
+    pair_encoding: images.Encoding
+    any_pixels: bool = False
+    """True for images of any channels and of 16 bits; else those of 8 bits that can be RGB."""
+    longest: int | None = None
+    """Bytes that a file's name below data/ may have, where each row becomes a file."""
+
+    def decoded(self, cell: pa.Scalar) -> np.ndarray:
+        """Return the pixels of a cell's image. Raises BadImage where it is not taken."""
+        data = images.encoded_in(cell.as_py())
+        found = images.type_of(data) if self.any_pixels else None
+        try:
+            return images.decode(data, wanted=None if found and not found.becomes(images.RGB) else images.RGB).pixels
+        except images.BadImage as bad:
+            if bad.reason != "unsupported type" or self.any_pixels:
+                raise
+            raise images.BadImage(bad.reason, f"{bad}; --pixels any takes it as it is", bad.pixels) from None
+
+
+def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
+    """Lay the rows of a unit out as a store, with the images in their `shape`; quarantine those that cannot be.
+
+    Adds `width` and `height` of the first image of a row, in pixels, after EXIF orientation.
+    """
+    rows, quarantined = batch.rows, list(batch.quarantined)
+    good, made = list[bool](), list[dict[str, Any]]()
+    pictures = image_columns(rows.schema)
+    for i in range(len(rows)):
+        cells = {name: rows[name][i] for name in pictures}
+        try:
+            if taken.longest is not None:
+                _require_name(rows["key"][i].as_py(), taken.longest)
+            if taken.layout == "pairs":
+                made.append(_cut_pair(cells["image"], taken, shape))
+            elif shape:
+                made.append(_resized(cells, taken, shape))
+            else:
+                made.append(_measured(cells, taken))
+        except images.BadImage as bad:
+            key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
+            quarantined.append(Quarantined(key, shard, STAGE, bad.reason, str(bad)))
+            good.append(False)
+        else:
+            good.append(True)
+        made_progress()
+    rows = rows if all(good) else rows.filter(pa.array(good, pa.bool_()))
+    replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
+    rows = without_features(rows.drop_columns(replaced), replaced)
+    if taken.layout == "pairs":
+        rows = rows.drop_columns("image")
+        names = _names(rows, taken.pair_encoding if shape else None)
+        for half in COLUMNS:
+            rows = rows.append_column(half, image_column([m[half] for m in made], names))
+    elif shape:
+        names = _names(rows, shape.encoding)
+        for name in pictures:
+            at = rows.column_names.index(name)
+            rows = rows.set_column(at, name, image_column([m[name] for m in made], names))
+    for name in ("width", "height"):
+        rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
+    return replace(batch, rows=rows, quarantined=tuple(quarantined))
+
+
+def _names(rows: pa.Table, encoding: images.Encoding | None) -> list[str]:
+    """Return the name that a row's images have: the last part of its key, with the ending of their encoding if any."""
+    names = [key.rsplit("/", 1)[-1] for key in rows["key"].to_pylist()]
+    if encoding is None:
+        return names
+    ending = images.CODECS[encoding.codec].extension
+    return [f"{_stem(name)}.{ending}" for name in names]
+
+
+def _stem(name: str) -> str:
+    return name[: -len(found)] if (found := next(filter(name.lower().endswith, images.EXTENSIONS), "")) else name
+
+
+def _require_name(key: str, longest: int) -> None:
+    if fault := naming.kept_name_fault(key, longest):
+        raise images.BadImage("unsupported name", fault)
+
+
+def _measured(cells: Mapping[str, pa.Scalar], taken: Taken) -> dict[str, Any]:
+    """Decode the images in all cells of a row; return width and height of the first."""
+    sizes = [taken.decoded(cell).shape for cell in cells.values()]
+    if taken.layout == "trees":
+        _require_alike(cells, sizes)
+    return {"height": sizes[0][0], "width": sizes[0][1]}
+
+
+def _resized(cells: Mapping[str, pa.Scalar], taken: Taken, shape: Shape) -> dict[str, Any]:
+    """Decode the images in all cells of a row; return them resized and encoded, and their size."""
+    pixels = {name: taken.decoded(cell) for name, cell in cells.items()}
+    if taken.layout == "trees":
+        _require_alike(cells, [each.shape for each in pixels.values()])
+    return _encoded({name: shape.shaped(each) for name, each in pixels.items()}, shape.encoding)
+
+
+def _encoded(pixels: Mapping[str, np.ndarray], encoding: images.Encoding) -> dict[str, Any]:
+    """Return encoded images by column, and the size of the first. Raises BadImage where the codec cannot hold one."""
+    for each in pixels.values():
+        found = images.PixelType.of(each)
+        if fault := images.misfit(each.shape[1], each.shape[0], encoding.codec, found):
+            reason = "too large" if images.CODECS[encoding.codec].holds(found) else "unsupported type"
+            raise images.BadImage(reason, fault)
+    height, width = next(iter(pixels.values())).shape[:2]
+    return {name: images.encode(each, encoding) for name, each in pixels.items()} | {"height": height, "width": width}
+
+
+def _require_alike(cells: Iterable[str], sizes: Sequence[tuple[int, ...]]) -> None:
+    """Raise BadImage where two pictures that should show the same have other proportions, to within a pixel."""
+    first, *others = [name for name in cells if name in COLUMNS]
+    (height, width), *rest = (size[:2] for name, size in zip(cells, sizes, strict=True) if name in COLUMNS)
+    for name, (other_height, other_width) in zip(others, rest, strict=True):
+        if abs(width * other_height - height * other_width) > max(width, height, other_width, other_height):
+            raise images.BadImage(
+                "not a pair",
+                f"{first} has {width} × {height} pixels and {name} {other_width} × {other_height}: other proportions",
+            )
+
+
+def _cut_pair(cell: pa.Scalar, taken: Taken, shape: Shape | None) -> dict[str, Any]:
+    pixels = taken.decoded(cell)
+    width = pixels.shape[1]
+    if width % 2:
+        raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")
+    halves = {"image_a": pixels[:, : width // 2], "image_b": pixels[:, width // 2 :]}
+    if shape:
+        halves = {name: shape.shaped(np.ascontiguousarray(half)) for name, half in halves.items()}
+    return _encoded(halves, taken.pair_encoding)
