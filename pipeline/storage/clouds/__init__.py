@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from pipeline.storage.clouds.base import Cloud
 
-_MODULES = {"gs": "gs", "gcs": "gs"}
+_MODULES = {"gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 """Module of each URL scheme."""
-_EXTRAS = {"gs": ("gcsfs", "gcs")}
+_EXTRAS = {"gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
 """Package that each module needs, and the extra that installs it."""
 
 
