@@ -7,9 +7,9 @@ from typing import Any, cast
 
 from pipeline.storage.clouds.base import Cloud
 
-_MODULES = {"gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
+_MODULES = {"gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "hf": "hub"}
 """Module of each URL scheme."""
-_EXTRAS = {"gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
+_EXTRAS = {"gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure"), "hub": ("huggingface_hub", "hub")}
 """Package that each module needs, and the extra that installs it."""
 
 
