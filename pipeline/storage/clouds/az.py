@@ -98,7 +98,7 @@ def put(fs: Any, path: str, data: bytes, patience_s: float, *, exclusive: bool) 
     answer = _ask(fs, "PUT", path, patience_s, headers=headers, body=Pieces(data))
     if exclusive and _code(answer) in ("BlobAlreadyExists", "ConditionNotMet", "412"):
         raise FileExistsError(path)
-    _require(answer)
+    _require(answer, 201)
 
 
 def page(fs: Any, path: str, patience_s: float, following: str) -> Page:
@@ -211,12 +211,15 @@ def _code(answer: Answer) -> str:
     return str(answer.headers.get("x-ms-error-code") or answer.status) if answer.status >= 400 else ""
 
 
-def _require(answer: Answer) -> None:
+def _require(answer: Answer, *wanted: int) -> None:
+    """Raise the error that an answer is, unless it is a success, and one of the `wanted` ones where there are any."""
     if answer.status == 404:
         raise missing("container" if _code(answer) == "ContainerNotFound" else "blob")
-    if answer.status >= 400:
+    if not 200 <= answer.status < 300 or (wanted and answer.status not in wanted):
         text = re.search(r"<Message>(.*?)(?:\n|</Message>)", answer.data.decode(errors="replace"), re.DOTALL)
-        raise RefusedError(answer.status, _code(answer), text[1].strip() if text else "no reason given")
+        raise RefusedError(
+            answer.status, _code(answer) or str(answer.status), text[1].strip() if text else "no reason given"
+        )
 
 
 def _listed(container: str, blob: ElementTree.Element) -> Found:

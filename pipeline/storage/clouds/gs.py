@@ -111,7 +111,8 @@ def put(fs: Any, path: str, data: bytes, patience_s: float, *, exclusive: bool) 
     answer = _ask(fs, "POST", f"/upload/storage/v1/b/{quote(bucket)}/o", patience_s, asked, headers, body)
     if answer.status == 412:
         raise FileExistsError(path)
-    _require(answer, "bucket")
+    if (size := _said(answer, "bucket").get("size")) != str(len(data)):  # a proxy's own answer, perhaps
+        raise BadBody(f"wrote {len(data)} bytes, and the answer speaks of {size}")
 
 
 def page(fs: Any, path: str, patience_s: float, following: str) -> Page:
@@ -169,7 +170,7 @@ def _ask(
 def _require(answer: Answer, what: str = "object") -> None:
     if answer.status == 404:
         raise missing(what)
-    if answer.status >= 400:
+    if not 200 <= answer.status < 300:
         raise session.refusal(answer)
 
 

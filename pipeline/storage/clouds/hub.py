@@ -123,7 +123,8 @@ def look_up(fs: Any, path: str, patience_s: float) -> Found:
         if not leads.startswith("/"):
             break
         where = leads
-    _require(answer)
+    if answer.status not in _REDIRECTIONS:
+        _require(answer)
     etag = _etag(answer)
     size = int(answer.headers.get("X-Linked-Size") or answer.headers.get("Content-Length") or 0)
     return Found(path, size, _blob_id(etag, size) if etag else f"{size}-None")
@@ -183,7 +184,7 @@ def _require(answer: Answer) -> None:
         raise missing("repository or revision" if code in ("RepoNotFound", "RevisionNotFound") else "file")
     if answer.status == 401 and code == "RepoNotFound":
         raise RefusedError(404, code, "no such repository, or a private one; set HF_TOKEN in the environment")
-    if answer.status >= 400:
+    if not 200 <= answer.status < 300:
         raise RefusedError(answer.status, code, text or "") if code else session.refusal(answer)
 
 

@@ -104,6 +104,18 @@ def test_a_server_that_ignores_the_condition_is_refused(proxy: Proxy, prefix: st
         storage.check_output(prefix)
 
 
+@pytest.mark.parametrize("status", [200, 301])
+def test_an_answer_that_is_not_the_servers_own_is_no_success(proxy: Proxy, prefix: str, status: int) -> None:
+    page = faults.Answer(status, {"Content-Type": "text/html", "Location": "/login"}, b'{"kind": "login"}')
+    proxy.when("POST", UPLOAD, lambda *_: page, times=1)
+    if status == 200:
+        assert storage.create(f"{prefix}/x", b"1")
+        assert storage.read(f"{prefix}/x") == b"1"
+    else:
+        with pytest.raises(StorageError, match=rf"{prefix}/x: 301: "):
+            storage.create(f"{prefix}/x", b"1")
+
+
 def test_an_image_that_holds_a_border_of_parts_is_written_whole(prefix: str) -> None:
     data = b"\xff\xd8\r\n--==0==--\r\n\n--==0==--" * 3
     storage.create(f"{prefix}/x", data)
