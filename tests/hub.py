@@ -35,8 +35,6 @@ def serving(folder: Path, fails: Callable[[str, str], int] = lambda method, path
     read = list[str]()
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
         def do_HEAD(self) -> None:
             self.do_GET()
 

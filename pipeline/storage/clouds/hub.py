@@ -33,10 +33,11 @@ class HubFileSystem(AsyncFileSystem):
     """Place to keep the connections of this process; requests are made by the functions of this module."""
 
     protocol = "hf"
+    cachable = False  # `shared` keeps it
 
     def __init__(self) -> None:
         """Read endpoint and token as huggingface_hub does."""
-        super().__init__(skip_instance_cache=True)
+        super().__init__()
         from huggingface_hub import constants
 
         self.endpoint: str = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
