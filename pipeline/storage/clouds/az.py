@@ -165,7 +165,7 @@ def _ask(
         loop = asyncio.get_running_loop()
         sending_s = (len(body) if body is not None else 0) / SLOWEST_BYTES_PER_S
         # An empty body is no piece to send, and a signature tells it from none.
-        content = {} if body is None else {"content": aiter(body) if len(body) else b""}
+        content: dict[str, Any] = {} if body is None else {"content": aiter(body) if len(body) else b""}
         request = HttpRequest(method, url, params=dict(asked or {}), headers=sized, **content)
         async with asyncio.timeout(patience_s + sending_s) as limit:
             answer = (await client._pipeline.run(request, **options)).http_response
