@@ -86,9 +86,9 @@ def engine(config: EngineBenchmarkConfig) -> int:
 
 
 def ingest(config: IngestBenchmarkConfig) -> int:
-    """Measure the loader of a training run, in memory and streamed, against what the training step consumes."""
-    from pipeline.benchmark import ingest as ingesting
+    """Measure reading from each form, packing, and a training run's loader, each beside what bounds it."""
     from pipeline.benchmark import table
+    from pipeline.benchmark.ingest import measure as ingesting
 
     return _measured("ingest", ingesting.measure, table.show_ingest, config)
 

@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: a real S3 server, and a prefix to write to on each kind of store."""
+"""Fixtures that several tests share: servers of S3 and of Google's storage, and a prefix on each kind of store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import seaweed
+from tests import gcs, seaweed
 
 # A slow example is no failure, since the machine may be busy. Fixed examples make a failed run repeatable.
 settings.register_profile("transdomain", deadline=None, derandomize=True)
@@ -41,9 +41,21 @@ def s3_server() -> Iterator[str]:
                     os.environ[name] = value
 
 
+@pytest.fixture(scope="session")
+def gs_server() -> Iterator[str]:
+    """Start the server and set the environment for the whole session, so that every process of the tests finds it."""
+    with gcs.serve() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in gcs.environment(server.endpoint).items():
+            patch.setenv(name, value)
+        yield server.endpoint
+
+
 def new_prefix(kind: str, request: pytest.FixtureRequest) -> str:
-    """Return a prefix that nobody has used, on a `local` disk, in `memory`, or on `s3`."""
+    """Return a prefix that nobody has used, on a `local` disk, in `memory`, on `s3` or on `gs`."""
     name = uuid.uuid4().hex[:12]
+    if kind == "gs":
+        request.getfixturevalue("gs_server")
+        return f"gs://{gcs.BUCKET}/{name}"
     if kind == "s3":
         request.getfixturevalue("s3_server")
         return f"s3://{seaweed.BUCKET}/{name}"
@@ -53,12 +65,12 @@ def new_prefix(kind: str, request: pytest.FixtureRequest) -> str:
     return str(path / name)
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture(params=["local", "memory", "s3", pytest.param("gs", marks=pytest.mark.long)])
 def any_prefix(request: pytest.FixtureRequest) -> str:
     return new_prefix(request.param, request)
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", pytest.param("gs", marks=pytest.mark.long)])
 def shared_prefix(request: pytest.FixtureRequest) -> str:
     """Return a prefix on a store that other processes see, too."""
     return new_prefix(request.param, request)

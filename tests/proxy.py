@@ -1,4 +1,4 @@
-"""Proxy in front of an S3 server, over real sockets, that does what networks, gateways and failing servers do.
+"""Proxy in front of an object store, over real sockets, that does what networks, gateways and failing servers do.
 
 A fault is a function from a request and the server to an answer, or to None to cut the connection without one. It
 meets the requests for which `Proxy.when` registered it, as often as registered.
@@ -21,7 +21,7 @@ import pytest
 
 from tests import seaweed
 
-CHECKSUMS = ("x-amz-checksum-", "content-md5")
+CHECKSUMS = ("x-amz-checksum-", "content-md5", "x-goog-hash")
 
 
 class Request(NamedTuple):
@@ -63,6 +63,7 @@ class Proxy:
     """Running proxy: its address, the requests it has seen, and the faults it inflicts."""
 
     endpoint: str = ""
+    store: str = "s3"
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     rules: list[Rule] = field(default_factory=list)
@@ -173,7 +174,7 @@ _server = [""]
 
 @contextlib.contextmanager
 def serve(server: str) -> Iterator[Proxy]:
-    """Run a proxy in front of the S3 server at this endpoint."""
+    """Run a proxy in front of the server at this endpoint."""
     proxy, target = Proxy(), urlsplit(server)
     _server[0] = server
 
@@ -256,4 +257,12 @@ def between(server: str, patch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     """Send this process's storage through a proxy."""
     with serve(server) as proxy:
         patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+@contextlib.contextmanager
+def between_gs(server: str, patch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Send this process's requests to Google's storage through a proxy."""
+    with serve(server) as proxy:
+        patch.setenv("STORAGE_EMULATOR_HOST", proxy.endpoint)
         yield proxy

@@ -13,7 +13,8 @@ from rich.table import Table
 from pipeline.benchmark.basis.checks import Checked
 from pipeline.benchmark.engine import MeasuredEngine
 from pipeline.benchmark.forms import MeasuredForms
-from pipeline.benchmark.ingest import MeasuredIngest
+from pipeline.benchmark.ingest import forms, loader, packing
+from pipeline.benchmark.ingest.measure import MeasuredIngest, Rates, ratio_of
 from pipeline.benchmark.start import MeasuredStart
 from pipeline.benchmark.step import MeasuredSteps
 from pipeline.benchmark.translation import Measured
@@ -117,18 +118,37 @@ def show_steps(measured: MeasuredSteps, console: Console) -> None:
 
 
 def show_ingest(measured: MeasuredIngest, console: Console) -> None:
-    """Print the machine, and a line for each rate and its ratio to the training step's."""
-    config = measured.config
+    """Print the machine, and for each part a line for each rate, with its ratio to what it is compared with."""
+    config, goals = measured.config, measured.goals
     console.print(_machine(measured.machine))
-    step = f"pix2pix {config.size}², {config.global_batch} pairs a step, {measured.precision}"
-    table = _table(f"Ingest: {step}", "", "img/s", "best", "× the step")
-    for name, rates in measured.rates.items():
-        table.add_row(name, f"{measured.median(name):.1f}", f"{max(rates):.1f}", f"{measured.of_step(name):.2f}")
-    table.caption = (
-        f"medians of {config.repeats}; both images of a pair are counted. {config.pairs} pairs of JPEG pictures of "
-        f"{config.source_size}² in a Parquet store on a local disk. The loader alone leaves the step out"
-    )
-    console.print(table)
+    pictures = f"{config.images} JPEG pictures of {config.source_size}² on a local disk, in the system's cache"
+    if measured.forms:
+        table = _compared("Reading and decoding", measured.forms, forms.BARE, "× decode alone", goals["forms"])
+        table.caption = f"medians of {config.repeats}; {measured.threads} processes; {pictures}"
+        console.print(table)
+    if measured.packing:
+        only = {packing.PACK: goals["packing"]}
+        table = _compared("Packing as they are", measured.packing, packing.SCRIPT, "× the script", only)
+        table.caption = f"medians of {config.repeats}; one process each; {pictures}. Packing decodes each image, too"
+        console.print(table)
+    if measured.rates:
+        step = f"pix2pix {config.size}², {config.global_batch} pairs a step, {measured.precision}"
+        table = _compared(f"Loader: {step}", measured.rates, loader.STEP, "× the step", {})
+        table.caption = (
+            f"medians of {config.repeats}; both images of a pair are counted. {config.pairs} pairs of JPEG pictures of "
+            f"{config.source_size}² in a Parquet store on a local disk. The loader alone leaves the step out"
+        )
+        console.print(table)
+
+
+def _compared(title: str, rates: Rates, base: str, times: str, goals: float | Mapping[str, float]) -> Table:
+    """Return a table of rates beside the one named `base`; one goal is for all others, or each has its own."""
+    table = _table(title, "", "img/s", "best", times, "goal")
+    for name in rates:
+        found = ratio_of(rates, name, base)
+        goal = goals if isinstance(goals, float) else goals.get(name)
+        table.add_row(name, *_rates(rates[name]), f"{found:.2f}", "" if name == base else _against(found, goal))
+    return table
 
 
 def show_engine(measured: MeasuredEngine, console: Console) -> None:

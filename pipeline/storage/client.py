@@ -39,7 +39,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def options() -> dict[str, Any]:
     """Return the options to open a filesystem with, on top of the user's configuration of fsspec."""
-    from pipeline.storage.http import OneTry  # imported here: most jobs on a disk need no client
+    from pipeline.storage.clouds.http import OneTry  # imported here: most jobs on a disk need no client
 
     theirs: dict[str, Any] = {}
     for scheme in ("s3", "s3a"):

@@ -1,7 +1,8 @@
 """Exclusive creation on each filesystem: one winner among any number of writers, and never a truncated object.
 
-On every filesystem but S3 (`s3.put`), fsspec's own `mode="create"` is `exists()` followed by a plain write. So local
-disks and `memory://` get implementations of their own.
+fsspec's own `mode="create"` is `exists()` followed by a plain write on local disks, in `memory://`, and wherever a
+filesystem does not override it. So these get implementations of their own, object stores get requests with a condition
+(`s3.put`, `cloud.put`), and every other filesystem is refused. `WAYS` has them all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -25,6 +26,66 @@ _ATTEMPTS = 5
 """Times to make a folder that others remove."""
 
 T = TypeVar("T")
+
+
+class Way(NamedTuple):
+    """Way in which an object is created exclusively on one kind of filesystem."""
+
+    name: str
+    schemes: frozenset[str]
+    """Schemes of its URLs, as fsspec has them."""
+    url: str
+    """Form of an output's URL; empty where no job writes there."""
+    how: str
+    condition: str
+    """Condition of the request that creates an object; empty where it is no request."""
+    tried: str
+    """What has shown that it holds."""
+
+
+WAYS = (
+    Way(
+        "a disk",
+        frozenset({"file", "local"}),
+        "/PATH",
+        "an unnamed file (`O_TMPFILE`) is written, synced and linked; where the disk has none, a temporary one",
+        "",
+        "races of threads and of processes; kills at every write",
+    ),
+    Way(
+        "memory",
+        frozenset({"memory"}),
+        "",
+        "a lock within the process; for library calls only",
+        "",
+        "races of threads",
+    ),
+    Way(
+        "S3",
+        frozenset({"s3", "s3a"}),
+        "s3://BUCKET/PREFIX",
+        "one PUT with `If-None-Match: *`",
+        "If-None-Match",
+        "SeaweedFS: races, kills at every write, lost answers, a server that stops",
+    ),
+    Way(
+        "Google Cloud Storage",
+        frozenset({"gs", "gcs"}),
+        "gs://BUCKET/PREFIX",
+        "one upload with `ifGenerationMatch=0`",
+        "ifGenerationMatch",
+        "fake-gcs-server: races, kills, lost answers, a server that stops; not the service itself",
+    ),
+    Way(
+        "Azure",
+        frozenset({"az", "abfs", "abfss"}),
+        "az://CONTAINER/PREFIX",
+        "one Put Blob with `If-None-Match: *`",
+        "If-None-Match",
+        "the protocol alone, against answers as they are documented; no real server",
+    ),
+)
+"""Filesystems that a job may write to. Each output is probed before any work, too: see `check_output`."""
 
 _memory_lock = threading.Lock()
 

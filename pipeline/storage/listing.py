@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
-from pipeline.storage import client, s3
+from pipeline.storage import client, cloud, clouds, s3
 from pipeline.storage.entries import Columns, Entries, Entry
 from pipeline.storage.retry import retrying
 from pipeline.storage.urls import escaped, filesystem, is_text, unescaped
@@ -89,6 +89,12 @@ def stat_file(url: str) -> Entry | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return Entry(name, url, found.st_size, version_of(found)) if stat.S_ISREG(found.st_mode) else None
+    if (store := clouds.of(fs)) is not None:
+        try:
+            there = cloud.look_up(store, fs, path, url)
+        except FileNotFoundError:
+            return None
+        return Entry(name, url, there.size, there.version)
     try:
         info = client.retrying_on(fs, lambda: fs.info(path, **client.in_time(fs, url)), url)
     except FileNotFoundError:
@@ -142,8 +148,17 @@ def _listed(
     path, base = path.rstrip("/"), url.rstrip("/")
     if isinstance(fs, LocalFileSystem):
         return _walked(path, base, tally, dots=dots, wants=wants, enters=enters)
-    found_there = s3.find(fs, path, url) if client.is_s3(fs) else retrying(lambda: _found(fs, path), url).items()
     columns = Columns(base)
+    found_there: Iterable[tuple[str, dict[str, Any]]]
+    if client.is_s3(fs):
+        found_there = s3.find(fs, path, url)
+    elif (store := clouds.of(fs)) is not None:
+        found_there = (
+            (each.path, {"type": "file", "size": each.size, "version": each.version})
+            for each in cloud.find(store, fs, path, url)
+        )
+    else:
+        found_there = retrying(lambda: _found(fs, path), url).items()
     for found, info in found_there:
         name = found[len(path) + 1 :]
         if not name or info["type"] != "file":
@@ -215,7 +230,7 @@ def _found(fs: fsspec.AbstractFileSystem, path: str) -> dict[str, dict[str, Any]
 
 
 def _version(info: dict[str, Any]) -> str:
-    etag = info.get("ETag") or info.get("etag") or info.get("blob_id")
+    etag = info.get("version") or info.get("ETag") or info.get("etag") or info.get("blob_id")
     if etag:
         return str(etag).strip('"')
     changed = info.get("mtime") or info.get("created")

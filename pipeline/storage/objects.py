@@ -13,9 +13,11 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import StorageError, UserError
-from pipeline.storage import client, s3
+from pipeline.storage import client, cloud, clouds, s3
+from pipeline.storage.clouds.bodies import RangeFile
 from pipeline.storage.entries import Entry
 from pipeline.storage.exclusive import (
+    WAYS,
     create_in_memory,
     create_local,
     in_folder,
@@ -38,6 +40,8 @@ def read(url: str, *, size: int | None = None, version: str | None = None) -> by
     fs, path = filesystem(url)
     if client.is_s3(fs):
         return s3.read(fs, path, url, size=size, version=version)
+    if (store := clouds.of(fs)) is not None:
+        return cloud.read(store, fs, path, url, size=size, version=version)
 
     def attempt() -> bytes:
         data = fs.cat_file(path, **client.in_time(fs, url))
@@ -67,11 +71,18 @@ def open_read(url: str, known: Entry | None = None) -> Iterator[IO[bytes]]:
     Only the code that decodes the bytes can see that they are damaged: wrap the whole use of the file in `retrying`.
     """
     fs, path = filesystem(url)
-    if client.is_s3(fs):
+    store = clouds.of(fs)
+    if client.is_s3(fs) or store is not None:
         entry = known or stat_file(url)
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url)
-        yield cast(IO[bytes], s3.RangeFile(fs, path, url, entry.size, entry.version))
+
+        def fetch(start: int, stop: int, twice: bool) -> bytes:
+            if store is not None:
+                return cloud.read_range(store, fs, path, url, start, stop, entry.version, twice=twice)
+            return s3.read_range(fs, path, url, start, stop, entry.version, twice=twice)
+
+        yield cast(IO[bytes], RangeFile(entry.size, fetch))
         return
     options = {} if isinstance(fs, LocalFileSystem | MemoryFileSystem) else {"cache_type": "none"}
     with fs.open(path, "rb", **options) as file:
@@ -93,8 +104,12 @@ def create(url: str, data: bytes) -> bool:
             return in_folder(path, lambda: create_local(path, data))
     if isinstance(fs, MemoryFileSystem):
         return create_in_memory(fs, path, data)
+    store = clouds.of(fs)
     try:
-        s3.put(fs, path, url, data, exclusive=True)
+        if store is not None:
+            cloud.put(store, fs, path, url, data, exclusive=True)
+        else:
+            s3.put(fs, path, url, data, exclusive=True)
     except FileExistsError:
         return False
     return True
@@ -108,6 +123,8 @@ def replace(url: str, data: bytes) -> None:
             in_folder(path, lambda: _replace_local(path, data))
     elif client.is_s3(fs):
         s3.put(fs, path, url, data, exclusive=False)
+    elif (store := clouds.of(fs)) is not None:
+        cloud.put(store, fs, path, url, data, exclusive=False)
     else:
         retrying(lambda: fs.pipe_file(path, data, **client.in_time(fs, url)), url)
 
@@ -147,7 +164,10 @@ def delete(url: str) -> None:
     """Remove the object at `url`; do nothing where there is none."""
     fs, path = filesystem(url)
     with contextlib.suppress(FileNotFoundError):
-        client.retrying_on(fs, lambda: fs.rm_file(path, **client.in_time(fs, url)), url)
+        if (store := clouds.of(fs)) is not None:
+            cloud.delete(store, fs, path, url)
+        else:
+            client.retrying_on(fs, lambda: fs.rm_file(path, **client.in_time(fs, url)), url)
 
 
 def age_s(url: str, now: float) -> float | None:
@@ -157,6 +177,9 @@ def age_s(url: str, now: float) -> float | None:
         if client.is_s3(fs):
             info = client.retrying_on(fs, lambda: fs.info(path, **client.in_time(fs, url)), url)
             return now - info["LastModified"].timestamp()
+        if (store := clouds.of(fs)) is not None:
+            changed = cloud.look_up(store, fs, path, url).changed
+            return None if changed is None else now - changed
         return now - retrying(lambda: fs.modified(path), url).timestamp()
     except FileNotFoundError:
         return None
@@ -184,9 +207,11 @@ def check_output(url: str) -> None:
     Raises UserError where the filesystem lacks or ignores such a primitive, or where nothing can be written.
     """
     fs, _ = filesystem(url)
-    if not isinstance(fs, LocalFileSystem | MemoryFileSystem) and not client.is_s3(fs):
-        protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-        raise UserError(f"{url}: {protocols[0]} has no exclusive create that this version knows; write to a disk or S3")
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
+    way = next((way for way in WAYS if way.schemes & {*protocols}), None)
+    if way is None:
+        possible = ", ".join(f"{way.name} ({way.url})" for way in WAYS if way.url)
+        raise UserError(f"{url}: {protocols[0]} has no exclusive create that this version knows; write to {possible}")
     probe = join(url, f"_transdomain/tmp/.probe-{uuid.uuid4().hex}.tmp")
     made = _missing_folders(filesystem(probe)[1]) if isinstance(fs, LocalFileSystem) else []
     try:
@@ -197,7 +222,7 @@ def check_output(url: str) -> None:
     except (OSError, StorageError) as error:
         raise UserError(f"{url}: cannot be written ({error}); give an output that can") from error
     if not (written and exclusive):
-        raise UserError(f"{url}: this server ignores If-None-Match, so two writers could overwrite each other")
+        raise UserError(f"{url}: this server ignores {way.condition}, so two writers could overwrite each other")
     with contextlib.suppress(OSError):  # not empty: somebody else writes here, too
         for folder in made:
             os.rmdir(folder)

@@ -1,6 +1,7 @@
 """Retry policy of the whole package: which faults pass, how often and how long to retry, and the final message.
 
-The libraries below (s3fs, botocore) never retry by themselves, so the attempts counted here are all that happen.
+The libraries below (s3fs and botocore, gcsfs, adlfs) never retry by themselves: the attempts counted here are all that
+happen.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.errors import DamagedError, StorageError, UserError, redact
+from pipeline.storage.clouds.base import SLOWEST_BYTES_PER_S, BadBody, RefusedError
 
 if TYPE_CHECKING:
     import tenacity
+
+__all__ = ["SLOWEST_BYTES_PER_S", "BadBody"]
 
 T = TypeVar("T")
 
@@ -55,8 +59,6 @@ DISK_PATIENCE = Patience(6, 20)
 
 ANSWER_S, FIRST_ANSWER_S = 30.0, 4.0
 """Seconds after the server's last sign of life at which an attempt ends."""
-SLOWEST_BYTES_PER_S = 50_000
-"""Rate that sets the extra time an attempt gets for its bytes, however steadily they drip."""
 FIRST_WAIT_S, MAX_WAIT_S = 0.2, 8.0
 """Seconds of the first wait and of the longest; waits double in between, and each is randomly cut by up to a half."""
 
@@ -65,7 +67,9 @@ _BUSY_CODES = {
     "RequestLimitExceeded", "TooManyRequests", "TooManyRequestsException", "RequestThrottled", "BandwidthLimitExceeded",
     "OperationAborted", "ConditionalRequestConflict", "408", "409", "429",
 }  # fmt: skip
-_DAMAGED_CODES = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
+_DAMAGED_CODES = {
+    "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "Md5Mismatch",
+}  # fmt: skip
 _DENIED_CODES = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired", "InvalidToken"}
 _SILENT_ERRNOS = {
     errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ECONNRESET, errno.ECONNREFUSED, errno.ETIMEDOUT, errno.ENETUNREACH,
@@ -73,16 +77,16 @@ _SILENT_ERRNOS = {
 }  # fmt: skip
 _SILENT_NAMES = {
     "EndpointConnectionError", "ConnectionClosedError", "ReadTimeoutError", "ConnectTimeoutError", "HTTPClientError",
-    "ProxyConnectionError", "ClientConnectionError", "ServerDisconnectedError", "ClientOSError",
+    "ProxyConnectionError", "ClientConnectionError", "ServerDisconnectedError", "ClientOSError", "ClientConnectorError",
+    "ClientConnectorDNSError", "TransportError", "ServiceRequestError", "ServiceResponseError",
+    "ServiceRequestTimeoutError", "ServiceResponseTimeoutError",
 }  # fmt: skip
 _DAMAGED_NAMES = {
     "BadBody", "FlexibleChecksumError", "ResponseStreamingError", "ResponseParserError", "ClientPayloadError",
     "IncompleteRead", "IncompleteReadError",
 }  # fmt: skip
-
-
-class BadBody(Exception):  # noqa: N818
-    """Content that cannot be what the server has and should be read again."""
+_DENIED_NAMES = {"RefreshError", "HttpError", "ClientAuthenticationError", "CredentialUnavailableError"}
+"""Errors of the lookup of credentials, of gcsfs and google-auth, and of azure-identity."""
 
 
 class _Hurry:
@@ -190,6 +194,8 @@ def fault_of(error: BaseException, url: str) -> Fault | None:
             return Fault.DAMAGED
         if isinstance(cause, ConnectionError | TimeoutError) or name in _SILENT_NAMES:
             return Fault.SILENT
+        if name in _DENIED_NAMES:
+            return Fault.DENIED
     if isinstance(error, PermissionError) and error.errno is None:
         return Fault.DENIED if _is_remote(url) else None
     if isinstance(error, OSError) and error.errno in _SILENT_ERRNOS:
@@ -217,7 +223,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def error_code(error: BaseException) -> str | None:
-    """Return the code of an S3 server's answer where `error` is one, else None."""
+    """Return the code of an object store's answer where `error` is one, else None."""
     response = getattr(error, "response", None)
     return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
 
@@ -230,7 +236,7 @@ def _error_of(state: tenacity.RetryCallState) -> BaseException:
 
 def _said(error: BaseException) -> str:
     text = " ".join(next(filter(None, map(str, causes(error))), "").split())
-    if isinstance(error, BadBody):
+    if isinstance(error, BadBody | RefusedError):
         return text
     if isinstance(error, TimeoutError):
         return text or "no answer in time"
@@ -241,7 +247,7 @@ def _named(error: Exception, url: str) -> Exception:
     """Return a server's answer with the name of its object; an error that already names its object is unchanged."""
     if not _is_remote(url) or url in str(error):
         return error
-    if type(error).__module__.startswith("botocore."):
+    if type(error).__module__.startswith(("botocore.", "pipeline.storage.clouds.")):
         return StorageError(redact(f"{url}: {_said(error)}"))
     if isinstance(error, OSError) and error.filename is None:
         text = error.strerror or str(error)

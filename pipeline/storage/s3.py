@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import re
-import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from fsspec.asyn import AsyncFileSystem, sync
 
 from pipeline.errors import StorageError
 from pipeline.storage.client import connect, in_time, retrying_on
+from pipeline.storage.clouds.bodies import Watched, in_range, read_twice, while_moving
 from pipeline.storage.retry import SLOWEST_BYTES_PER_S, BadBody, answer_s, causes, error_code
-
-T = TypeVar("T")
 
 MOST_BYTES = 5 * 2**30
 """Limit of S3 for one PUT."""
@@ -63,26 +60,9 @@ def read_range(
 
     def once() -> bytes:
         data, answer = _get(fs, path, url, version=version, span=(start, stop))
-        said = answer.get("ContentRange")
-        if said is None:  # a server or cache without range support sends everything
-            data = data[start:stop]
-        elif not said.startswith(f"bytes {start}-{stop - 1}/"):
-            raise BadBody(f"asked for bytes {start} to {stop - 1}, answered with {said}")
-        if len(data) != stop - start:
-            raise BadBody(f"read {len(data)} bytes of {stop - start} from {start}")
-        return data
+        return in_range(data, answer.get("ContentRange"), start, stop)
 
-    seen = set[bytes]()
-
-    def attempt() -> bytes:
-        while True:
-            data = once()
-            if not twice or data in seen:
-                return data
-            seen.add(data)
-            if len(seen) > 1:
-                raise BadBody(f"bytes {start} to {stop - 1} came differently when read twice")
-
+    attempt = read_twice(once, f"bytes {start} to {stop - 1}") if twice else once
     return retrying_on(fs, attempt, url)
 
 
@@ -132,43 +112,6 @@ def _check_sum(bucket: str, data: bytes, answer: Mapping[str, Any], seen: Counte
     raise BadBody(f"the MD5 sum of what was read is {found}, not the etag {etag[1]}")
 
 
-class RangeFile(io.RawIOBase):
-    """Seekable file of one object, read by ranges; each range is checked and retried by itself.
-
-    A range that reaches the end is read twice and compared: no checksum of Parquet's own covers what it keeps there.
-    """
-
-    def __init__(self, fs: AsyncFileSystem, path: str, url: str, size: int, version: str) -> None:
-        self._fs, self._path, self._url, self._size, self._version = fs, path, url, size, version
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
-        stop = self._size if size is None or size < 0 else min(self._size, self._at + size)
-        if stop <= self._at:
-            return b""
-        data = read_range(self._fs, self._path, self._url, self._at, stop, self._version, twice=stop > self._size - 9)
-        self._at = stop
-        return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
@@ -180,9 +123,9 @@ def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: boo
     patience = answer_s(url)
 
     async def send() -> None:
-        body = _Watched(data) if len(data) >= _WATCHED_BYTES else data  # a new one each time: a sent body is closed
+        body = Watched(data) if len(data) >= _WATCHED_BYTES else data  # a new one each time: a sent body is closed
         async with asyncio.timeout(patience + len(data) / SLOWEST_BYTES_PER_S):
-            await _while_moving(fs._call_s3("put_object", Body=body, **asked), body, patience)
+            await while_moving(fs._call_s3("put_object", Body=body, **asked), body, patience)
 
     def attempt() -> None:
         connect(fs)
@@ -194,36 +137,6 @@ def put(fs: AsyncFileSystem, path: str, url: str, data: bytes, *, exclusive: boo
             raise
 
     retrying_on(fs, attempt, url)
-
-
-class _Watched(io.BytesIO):
-    """Body that records when its last piece was taken, in seconds of time.monotonic()."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self.moved_s = time.monotonic()
-
-    def read(self, size: int | None = -1) -> bytes:
-        self.moved_s = time.monotonic()
-        return super().read(size)
-
-
-async def _while_moving(call: Awaitable[T], body: bytes | _Watched, patience: float) -> T:
-    """Return the answer to a request. Raises TimeoutError where its body makes no progress, or no answer follows it.
-
-    Neither the client's timers nor the system's run while a stalled server is waited for.
-    """
-    task, begun = asyncio.ensure_future(call), time.monotonic()
-    try:
-        while True:
-            left = (body.moved_s if isinstance(body, _Watched) else begun) + patience - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"nothing was sent or answered for {patience:g} s")
-            done, _ = await asyncio.wait({task}, timeout=max(left, 0.01))
-            if done:
-                return task.result()
-    finally:
-        task.cancel()
 
 
 def is_refused_condition(error: BaseException) -> bool:

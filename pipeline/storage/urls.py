@@ -10,7 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import UserError, check_secret_free
-from pipeline.storage import client
+from pipeline.storage import client, clouds
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -27,8 +27,12 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         if urlsplit(url).scheme in ("s3", "s3a"):
             fs = client.filesystem()
             return fs, fs._strip_protocol(url)
+        if (found := clouds.filesystem(url)) is not None:
+            return found
         fs, path = fsspec.core.url_to_fs(first)
     except (ValueError, ImportError) as error:
+        if clouds.knows(url):
+            raise UserError(f"{url}: {error}") from None
         raise UserError(
             f"{url}: no filesystem for this URL ({error}); use a local path or s3://BUCKET/PREFIX"
         ) from None

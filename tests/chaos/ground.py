@@ -42,7 +42,7 @@ class Ground:
     def __init__(self, prefix: str, scratch: Path) -> None:
         """Prepare below `prefix`; `scratch` is a local folder for tokens and logs, wherever `prefix` is."""
         self.prefix, self.scratch = prefix, scratch
-        self.store = "s3" if prefix.startswith("s3://") else "local"
+        self.store = prefix.split("://")[0] if "://" in prefix else "local"
         self.input = corpus.write_folder(storage.join(prefix, "in"), 13)
         self.bundle = corpus.write_bundle(storage.join(prefix, "bundle"))
         self.keys = sorted(entry.name for entry in storage.list_files(self.input))

@@ -7,6 +7,8 @@ from _pytest.mark import ParameterSet
 
 from tests.chaos.ground import KINDS, Ground, Kind, points
 
+LONG = [pytest.param(store, marks=pytest.mark.long) for store in ("s3", "gs")]
+
 
 def cases() -> list[ParameterSet]:
     """Return every job with every point. Jobs that share the engine take turns in the default run."""
@@ -19,7 +21,7 @@ def cases() -> list[ParameterSet]:
     return found
 
 
-@pytest.mark.parametrize("ground", ["local", pytest.param("s3", marks=pytest.mark.long)], indirect=True, scope="module")
+@pytest.mark.parametrize("ground", ["local", *LONG], indirect=True, scope="module")
 @pytest.mark.parametrize(("kind", "point"), cases())
 def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, point: str) -> None:
     output = ground.new_output()
@@ -29,7 +31,9 @@ def test_a_killed_run_ends_like_one_that_was_not(ground: Ground, kind: Kind, poi
 
 
 # Each failpoint by itself is an ordinary test on disk.
-@pytest.mark.parametrize("ground", [pytest.param("local", marks=pytest.mark.long), "s3"], indirect=True, scope="module")
+@pytest.mark.parametrize(
+    "ground", [pytest.param("local", marks=pytest.mark.long), "s3", LONG[1]], indirect=True, scope="module"
+)
 @pytest.mark.parametrize(
     "kind", [kind if kind == "parquet" else pytest.param(kind, marks=pytest.mark.long) for kind in KINDS]
 )

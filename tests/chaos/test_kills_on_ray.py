@@ -35,7 +35,7 @@ def finish(ground: Ground, kind: Kind, output: str, rows: int) -> None:
     ground.check(kind, output, rows)
 
 
-@pytest.mark.parametrize("ground", ["s3"], indirect=True, scope="module")
+@pytest.mark.parametrize("ground", ["s3", pytest.param("gs", marks=pytest.mark.long)], indirect=True, scope="module")
 def test_a_killed_driver(ground: Ground) -> None:
     """The next run, which has nothing to do with Ray, finds what Ray's processes have left behind."""
     output = killed_driver(ground)

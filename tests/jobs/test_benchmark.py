@@ -20,6 +20,7 @@ from pipeline.benchmark.basis import limits
 from pipeline.benchmark.basis.checks import Row, run_process
 from pipeline.benchmark.basis.config import GpuBenchmarkConfig
 from pipeline.cluster import hardware
+from pipeline.stores.forms.registry import writable_forms
 
 
 @pytest.mark.long
@@ -69,14 +70,31 @@ def test_it_measures_every_form_of_the_generator(tmp_path: Path, capsys: pytest.
     assert "fp32, Winograd, eager" in printed
 
 
-def test_it_measures_the_loader_beside_the_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["ingest", "--quick", "--output", str(tmp_path)]) == 0
+@pytest.mark.parametrize(
+    ("parts", "order", "measured"),
+    [
+        (
+            ["loader"],
+            ["decode and resize", "loader alone, in memory", "loader alone, streamed", "training step alone"],
+            {"rates": 6, "forms": 0, "packing": 0},
+        ),
+        pytest.param(
+            ["forms", "packing"],
+            ["decode alone", "read and decode, parquet", "read and decode, folder", "plain script", "pack, in one"],
+            {"rates": 0, "forms": 1 + len(writable_forms()), "packing": 3},
+            marks=pytest.mark.long,
+        ),
+    ],
+)
+def test_it_measures_each_way_in(
+    parts: list[str], order: list[str], measured: dict[str, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert benchmark.main(["ingest", "--quick", "--parts", *parts, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    order = ["Machine", "decode and resize", "loader alone, in memory", "loader alone, streamed", "training step alone"]
     assert [printed.index(word) for word in order] == sorted(printed.index(word) for word in order)
     found = json.loads((tmp_path / "benchmark_ingest.json").read_text())
-    assert len(found["rates"]) == 6
-    assert all(rate > 0 for rates in found["rates"].values() for rate in rates)
+    assert {part: len(found[part]) for part in measured} == measured
+    assert all(rate > 0 for part in measured for rates in found[part].values() for rate in rates)
 
 
 @pytest.mark.long

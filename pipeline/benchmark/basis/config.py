@@ -146,10 +146,18 @@ class EngineBenchmarkConfig:
             raise UserError(f"actors is {self.actors}: give sizes of a pool, of 1 or more")
 
 
+IngestPart = Literal["forms", "packing", "loader"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class IngestBenchmarkConfig:
-    """Options of `jobs.benchmark ingest`, which compares a training run's loader with the demonstration's step."""
+    """Options of `jobs.benchmark ingest`, which measures images on their way in."""
 
+    parts: tuple[IngestPart, ...] = ("forms", "packing", "loader")
+    """Parts to measure. forms: reading and decoding from each form of a store. packing: pictures as they are, into
+    shards. loader: that of a training run, beside the demonstration's step."""
+    images: int | None = None
+    """Number of images that are read from each form, and packed; by default 8192."""
     pairs: int | None = None
     """Number of image pairs in the store; by default 256 on a CPU, 8192 on a GPU."""
     source_size: int = 256
@@ -177,9 +185,11 @@ class IngestBenchmarkConfig:
     def resolved(self, device: Literal["cpu", "cuda"]) -> IngestBenchmarkConfig:
         """Return the options with every default filled in for `device`, and small where `quick` is set."""
         if self.quick:
-            return dataclasses.replace(self, pairs=8, source_size=40, size=32, steps=2, repeats=1)
+            return dataclasses.replace(self, images=24, pairs=8, source_size=40, size=32, steps=2, repeats=1)
         pairs, steps = (8192, 200) if device == "cuda" else (256, 8)
-        return dataclasses.replace(self, pairs=self.pairs or pairs, steps=self.steps or steps)
+        return dataclasses.replace(
+            self, images=self.images or 8192, pairs=self.pairs or pairs, steps=self.steps or steps
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,10 @@ START_S = {
 """Seconds that a start takes at most, with a warm file cache."""
 WORKERS = 0.9
 """Ratio of several training workers of one thread to one worker with as many threads, at least."""
+READ = 0.9
+"""Ratio of reading and decoding from a store to decoding the same images from memory, at least."""
+PACKED = 0.6
+"""Ratio of packing to a script that reads, hashes, writes and syncs the same objects, at least."""
 
 _SIDE = {"cpu": 2048, "cuda": 8192}
 _COPIED_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}

@@ -62,7 +62,7 @@ def test_the_version_changes_with_the_content(any_prefix: str) -> None:
 
 
 def test_one_of_many_threads_wins(any_prefix: str) -> None:
-    for race in range(3 if any_prefix.startswith("s3") else 20):
+    for race in range(3 if any_prefix.startswith(("s3", "gs")) else 20):
         url = storage.join(any_prefix, f"race-{race}")
         barrier = threading.Barrier(8)
         won: list[bytes] = []

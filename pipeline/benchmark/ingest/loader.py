@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
-import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from pipeline import images
 from pipeline.benchmark.basis import inputs
 from pipeline.benchmark.basis.config import IngestBenchmarkConfig
-from pipeline.benchmark.basis.limits import in_turn, machine
-from pipeline.cluster import hardware, host
 from pipeline.demo import job
 from pipeline.demo.config import DemoConfig
 from pipeline.training.config.train import TrainConfig
@@ -30,53 +24,24 @@ from pipeline.training.data.reads import ReadMonitor
 from pipeline.training.distributed.group import Group
 from pipeline.training.model.replica import Replica
 
-log = logging.getLogger("transdomain")
-
 STEP = "training step alone"
 _WAYS: dict[str, Literal["memory", "stream"]] = {"in memory": "memory", "streamed": "stream"}
 _EPOCHS = 2
 """Number of epochs that the loader alone runs through in one measurement."""
 
 
-@dataclass(frozen=True)
-class MeasuredIngest:
-    """Rates in images/s, both sides of a pair counted, one number per repetition."""
-
-    config: IngestBenchmarkConfig
-    machine: Mapping[str, Any]
-    precision: str
-    threads: int
-    """Number of threads of torch, and of decoding."""
-    rates: Mapping[str, Sequence[float]]
-
-    def median(self, name: str) -> float:
-        """Return the median of one of the rates."""
-        return statistics.median(self.rates[name])
-
-    def of_step(self, name: str) -> float:
-        """Return one rate over that of the training step alone, as the median of the ratios within each repetition."""
-        return statistics.median(rate / step for rate, step in zip(self.rates[name], self.rates[STEP], strict=True))
-
-
-def measure(config: IngestBenchmarkConfig) -> MeasuredIngest:
-    """Measure in turn, as often as `config` says, all in this process."""
-    device = torch.device(hardware.default_device())
-    config = config.resolved("cuda" if device.type == "cuda" else "cpu")
-    about, threads = machine(device.type), host.available_cpus()
-    torch.set_num_threads(threads)
-    precision = hardware.supported_precisions(device.type)[-1]
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch, contextlib.ExitStack() as stack:
-        assert config.pairs
+@contextlib.contextmanager
+def measurements(
+    config: IngestBenchmarkConfig, scratch: str, device: torch.device, precision: str, threads: int
+) -> Iterator[dict[str, Callable[[], float]]]:
+    """Write a store and open it in both ways; yield what measures each rate, in images/s, both of a pair counted."""
+    assert config.pairs
+    with contextlib.ExitStack() as stack:
         pictures = inputs.pictures(min(2 * config.pairs, 64), config.source_size)
         inputs.write_pairs(f"{scratch}/store", pictures, config.pairs)
         recipe = _recipe(config, scratch)
         feeds = {name: stack.enter_context(_open(recipe, way, device, threads)) for name, way in _WAYS.items()}
-        measurements = dict(_measurements(config, recipe, pictures, feeds, device, precision, threads))
-        for name, rate in measurements.items():
-            log.info("warming up: %s", name)
-            rate()
-        rates = in_turn(measurements, config.repeats)
-    return MeasuredIngest(config, about, precision, threads, rates)
+        yield dict(_measurements(config, recipe, pictures, feeds, device, precision, threads))
 
 
 def _measurements(
