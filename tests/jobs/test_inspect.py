@@ -154,7 +154,7 @@ def test_an_image_that_is_gone_meanwhile_is_a_finding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("no", "nothing there"), ("empty", "nothing there"), ("text", "no Parquet shard and no image")],
+    [("no", "nothing there"), ("empty", "nothing there"), ("text", "no Parquet shard, no WebDataset tar")],
 )
 def test_what_is_no_store_is_refused(
     tmp_path: Path, name: str, expected: str, capsys: pytest.CaptureFixture[str]
