@@ -36,8 +36,8 @@ class Quarantined(NamedTuple):
     shard: str
     stage: str
     reason: str
-    """One of a few fixed words: empty, not an image, too large, corrupt, unsupported mode or name, failed, fatal,
-    changed, no key, duplicate key."""
+    """One of a few fixed words: empty, not an image, too large, corrupt, unsupported format, mode, type or name,
+    several pictures, failed, fatal, changed, no key, duplicate key."""
     message: str
 
 
