@@ -107,6 +107,18 @@ def test_profiles_and_xmp_that_are_none_cost_nothing(kind: str) -> None:
     assert found.orientation == 1
 
 
+def test_colours_that_are_not_converted_are_noted() -> None:
+    jxl = imagecodecs.jpegxl_encode(WIDE_PIXELS, lossless=True)  # said to be linear
+    wide = imagecodecs.avif_encode(picture(), primaries=9, transfer=13)  # BT.2020
+    for data in (jxl, wide):
+        assert decode(data, wanted=None).notes == ()
+        found = decode(data, wanted=None, icc="to_srgb")
+        assert found.notes == ("its colours are not those of sRGB, and are not converted",)
+        assert np.array_equal(found.pixels, decode(data, wanted=None).pixels)
+    for data in (imagecodecs.jpegxl_encode(picture(), lossless=True), saved(Image.fromarray(picture()), "AVIF")):
+        assert decode(data, icc="to_srgb").notes == ()
+
+
 def test_what_had_to_be_left_out_is_noted() -> None:
     data = SMALL[:33] + png_chunk(b"zTXt", b"C\0\0" + zlib.compress(bytes(20_000_000))) + SMALL[33:]
     assert decode(data).notes == ("PNG read without what is no part of its image",)
