@@ -43,7 +43,7 @@ def advice(data: bytes, kind: str, info: Mapping[Any, Any], *, profile: bool) ->
     if exif := _exif(data, kind, info):
         body = exif[exif.startswith(b"Exif\0\0") * 6 :]
         orientation = tiff.orientation(body)
-        if orientation is None and not tiff.readable(body):
+        if orientation is None and kind != "TIFF" and not tiff.readable(body):
             found_notes.append("its EXIF cannot be read")
     if orientation is None:
         match = _XMP_ORIENTATION.search(_xmp(data, kind, info))
