@@ -33,13 +33,16 @@ class Codec:
     write: Callable[[np.ndarray, Encoding], bytes]
     """From pixels to a file; the same pixels give the same bytes."""
     pixel_types: tuple[PixelType, ...] = (RGB,)
-    """Types of pixels that it can write; all of 8 and 16 bits where it is empty."""
+    """Types of pixels that it can write."""
     most_bytes: int = 2**62
     """Most bytes of pixels that a file holds."""
 
-    def holds(self, pixel_type: PixelType) -> bool:
-        """Return True where files of this codec hold pixels of a type."""
-        return pixel_type in self.pixel_types or (not self.pixel_types and pixel_type.channels <= 65_535)
+    @property
+    def held(self) -> str:
+        """Return the types in words."""
+        if len(self.pixel_types) > 8:
+            return f"1 to {max(each.channels for each in self.pixel_types)} channels of 8 or 16 bits"
+        return " or ".join(each.numbers for each in self.pixel_types)
 
 
 def _jpeg(pixels: np.ndarray, encoding: Encoding) -> bytes:
@@ -87,7 +90,7 @@ CODECS: dict[str, Codec] = {
         extension="tif",
         most_a_side=2**31 - 1,
         write=lambda pixels, _: tiff_writing.write(pixels),
-        pixel_types=(),
+        pixel_types=tuple(PixelType(channels, bits) for channels in range(1, 257) for bits in (8, 16)),
         most_bytes=tiff_writing.MOST_BYTES,
     ),
     # One thread: what a picture is cut into depends on their number, and so do the bytes. Speed 8 takes a third of the
@@ -109,17 +112,16 @@ def encode(pixels: np.ndarray, encoding: Encoding) -> bytes:
     Raises ValueError where the codec cannot write their type.
     """
     codec, found = CODECS[encoding.codec], PixelType.of(pixels)
-    if not codec.holds(found):
-        raise ValueError(f"{encoding.codec} takes {' or '.join(map(str, codec.pixel_types))}, not {found}")
+    if found not in codec.pixel_types:
+        raise ValueError(f"{encoding.codec} takes {codec.held}, not {found.numbers}")
     return codec.write(pixels, encoding)
 
 
 def misfit(width: int, height: int, codec: str, pixel_type: PixelType = RGB) -> str | None:
     """Return the reason why `codec` cannot write an image of this size and type, or None where it can."""
     entry = CODECS[codec]
-    if not entry.holds(pixel_type):
-        held = " or ".join(each.numbers for each in entry.pixel_types)
-        return f"{codec} holds {held}, this picture has {pixel_type.numbers}"
+    if pixel_type not in entry.pixel_types:
+        return f"{codec} holds {entry.held}, this picture has {pixel_type.numbers}"
     most = entry.most_a_side
     if codec == "png" and pixel_type.bits > 8:
         most = _MOST_A_SIDE_OF_WIDE_PNG

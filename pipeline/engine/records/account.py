@@ -32,8 +32,9 @@ class Quarantined(NamedTuple):
     shard: str
     stage: str
     reason: str
-    """One of a few fixed words: empty, not an image, too large, corrupt, unsupported mode or name, failed, fatal,
-    changed, duplicate key; in older outputs also no key."""
+    """One of a few fixed words: empty, not an image, too large, corrupt, unsupported format, mode, type or name,
+    several pictures, failed, fatal, changed, duplicate
+    key; in older outputs also no key."""
     message: str
 
 

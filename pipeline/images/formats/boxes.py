@@ -12,6 +12,9 @@ _TURNS = {0: 1, 1: 8, 2: 3, 3: 6}
 _MIRRORED = {(1, 0): 4, (1, 1): 2, (3, 0): 2, (3, 1): 4, (6, 0): 7, (6, 1): 5, (8, 0): 5, (8, 1): 7}
 """EXIF orientation by that of the turn and the axis: 0 swaps top and bottom, 1 left and right."""
 
+_PRIMARIES = (1, 2)
+"""Primaries of colours (ITU-T H.273) that are those of sRGB, or are not said."""
+
 
 class Primary(NamedTuple):
     """What is said about the primary picture."""
@@ -28,11 +31,13 @@ class Primary(NamedTuple):
     orientation: int
     """EXIF orientation that its turn and its mirror stand for."""
     profile: bytes | None
+    other_colours: bool
+    """True where its colours are said to be those of another space than sRGB, without a profile."""
     one: bool
     """True where the first brand says that there is one picture; another file may hold a sequence."""
 
 
-_NOTHING = Primary(0, 0, 0, 0, False, 1, None, False)
+_NOTHING = Primary(0, 0, 0, 0, False, 1, None, False, False)
 
 
 def primary(data: bytes | memoryview) -> Primary:
@@ -68,6 +73,7 @@ def _primary(data: bytes) -> Primary:
         channels=channels,
         alpha=any(kind == b"auxC" and b"alpha" in body for kind, body in held),
         orientation=_orientation(bodies),
+        other_colours=colour[:4] == b"nclx" and int.from_bytes(colour[4:6], "big") not in _PRIMARIES,
         profile=colour[4:] if colour[:4] in (b"prof", b"rICC") else None,
         one=brands[:4] == b"avif",
     )

@@ -24,6 +24,8 @@ class Header(NamedTuple):
     orientation: int
     bits: int
     """Bits of a sample; more than 16, or floating-point numbers, are 32."""
+    srgb: bool
+    """True where colours are said to be plain sRGB."""
     channels: int
     """Channels of colour: 1 or 3."""
     alpha: bool
@@ -139,7 +141,7 @@ def _size(bits: _Bits) -> tuple[int, int]:
 def _header(bits: _Bits) -> Header:
     width, height = _size(bits)
     if bits.take(1):  # all as it is by default
-        return Header(width, height, 1, 8, 3, False, False, 0, False)
+        return Header(width, height, 1, 8, True, 3, False, False, 0, False)
     orientation, animated = 1, False
     if bits.take(1):
         orientation = 1 + bits.take(3)
@@ -163,12 +165,11 @@ def _header(bits: _Bits) -> Header:
         else:
             further += 1
     bits.take(1)  # whether colours are stored as XYB
-    if bits.take(1):  # the colours are sRGB
-        channels = 3
-    else:
+    channels, srgb = 3, bool(bits.take(1))
+    if not srgb:
         bits.take(1)  # whether there is a profile
         channels = 1 if bits.one_of((0, 0), (1, 0), (2, 4), (18, 6)) == 1 else 3
-    return Header(width, height, orientation, depth, channels, alpha, multiplied, further, animated)
+    return Header(width, height, orientation, depth, srgb, channels, alpha, multiplied, further, animated)
 
 
 def _depth(bits: _Bits) -> int:

@@ -10,6 +10,8 @@ from pipeline.images.formats import boxes, jpeg, jxl, png, tiff
 
 _XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
 
+_NOT_CONVERTED = "its colours are not those of sRGB, and are not converted"
+
 
 class Advice(NamedTuple):
     """What a file says about its image besides pixels."""
@@ -31,22 +33,24 @@ def advice(data: bytes, kind: str, info: Mapping[Any, Any], *, profile: bool) ->
     """
     if kind in ("AVIF", "HEIF"):
         described = boxes.primary(data)
-        return Advice(described.orientation, described.profile)
+        notes = (_NOT_CONVERTED,) if profile and described.other_colours else ()
+        return Advice(described.orientation, described.profile, notes)
     if kind == "JPEG XL":
         header = jxl.header(data)
-        return Advice(header.orientation if header else 1, None)
-    notes, orientation = list[str](), None
+        notes = (_NOT_CONVERTED,) if profile and header and not header.srgb else ()
+        return Advice(header.orientation if header else 1, None, notes)
+    found_notes, orientation = list[str](), None
     if exif := _exif(data, kind, info):
         body = exif[exif.startswith(b"Exif\0\0") * 6 :]
         orientation = tiff.orientation(body)
-        if orientation is None and not tiff.readable(body):
-            notes.append("its EXIF cannot be read")
+        if orientation is None and kind != "TIFF" and not tiff.readable(body):
+            found_notes.append("its EXIF cannot be read")
     if orientation is None:
         match = _XMP_ORIENTATION.search(_xmp(data, kind, info))
         orientation = int(match[1]) if match else 1
     read = {"PNG": png.profile, "TIFF": tiff.profile}.get(kind, lambda _: info.get("icc_profile"))
     found = read(data) if profile else None
-    return Advice(orientation, found if isinstance(found, bytes) else None, tuple(notes))
+    return Advice(orientation, found if isinstance(found, bytes) else None, tuple(found_notes))
 
 
 def _exif(data: bytes, kind: str, info: Mapping[Any, Any]) -> bytes | None:

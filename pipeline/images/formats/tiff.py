@@ -75,8 +75,8 @@ def check(data: bytes, *, first: bool = False) -> None:
             raise BadImage("corrupt", f"TIFF: tag {tag} is of type {page[tag].kind}, which holds no integers")
     _check_samples(page)
     _check_colours(page)
-    found = samples(data)
-    if found and found.large and not found.plain and not (found.bits in (8, 16) and found.photometric in (*_GREY, 2)):
+    found = samples(data) if data[:4] == b"MM\0+" else None
+    if found and not (found.bits in (8, 16) and found.photometric in (*_GREY, 2)):
         raise unsupported("BigTIFF of big-endian numbers, of palettes, of few bits, or of colours that are not RGB")
     if _is_reduced(page):
         raise unsupported("TIFF whose first picture is a reduced one of another (a raw file of a camera)")

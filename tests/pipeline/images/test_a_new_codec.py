@@ -24,11 +24,26 @@ def bitmap(pixels, encoding):  # type: ignore[no-untyped-def]
 
 def test_it_writes_the_files_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CODECS, "bitmap", Codec(extension="bmp", most_a_side=1000, write=bitmap))
+    check_a_folder(tmp_path, "bitmap", ".bmp")
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending"),
+    [
+        ("tiff", ".tif"),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in (("avif", ".avif"), ("webp_lossy", ".webp"))),
+    ],
+)
+def test_every_codec_does(tmp_path: Path, codec: str, ending: str) -> None:
+    check_a_folder(tmp_path, codec, ending)
+
+
+def check_a_folder(tmp_path: Path, codec: str, ending: str) -> None:
     source, bundle = corpus.write_folder(str(tmp_path / "in"), 4), corpus.write_bundle(str(tmp_path / "bundle"))
-    options = {"form": "folder", "local": True, "encoding": Encoding(codec="bitmap")}  # type: ignore[arg-type]
+    options = {"form": "folder", "local": True, "encoding": Encoding(codec=codec)}  # type: ignore[arg-type]
     config = TranslateConfig(input=source, output=str(tmp_path / "out"), bundle=(bundle,), **options)  # type: ignore[arg-type]
     launch.run_engine(lambda: [translate_job(config)], config)
-    made = [e for e in storage.list_files(config.output) if e.name.endswith(".bmp")]
+    made = [e for e in storage.list_files(config.output) if e.name.endswith(ending)]
     assert len(made) == 4
     assert all(images.decode(storage.read(e.url)).pixels.shape == (24, 24, 3) for e in made)
     assert verify(config.output, source=True).faults == []

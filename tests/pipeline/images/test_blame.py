@@ -16,11 +16,18 @@ JPEG = saved(Image.fromarray(picture()), "JPEG")
 PNG = saved(Image.fromarray(picture()), "PNG")
 
 WITHOUT_MEMORY = """
-import ctypes, io, resource, numpy as np
+import ctypes, errno, io, resource, numpy as np
 from PIL import Image
 from pipeline import images
 big = Image.fromarray(np.random.default_rng(0).integers(0, 255, (1600, 1600, 3), np.uint8))
 files = {}
+for side in (64, 1600):
+    wide = np.asarray(big.resize((side, side))).astype(np.uint16) * 257
+    for codec in ("png", "tiff"):
+        files[f"{codec} of 16 bits"] = images.encode(wide, images.Encoding(codec=codec))
+    files["avif"] = images.encode(np.zeros((side, side, 3), np.uint8), images.Encoding(codec="avif"))
+    for data in files.values():
+        images.decode(data, wanted=None)
 for format in ("PNG", "JPEG", "WEBP", "TIFF", "BMP"):
     options = {"PNG": {"compress_level": 0}, "TIFF": {"compression": "tiff_lzw"}}.get(format, {})
     buffer = io.BytesIO()
@@ -35,11 +42,13 @@ for format, data in files.items():
     held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + 1_000_000, -1))
     try:
-        found = str(images.decode(data).pixels.shape)
+        found = str(images.decode(data, wanted=None).pixels.shape)
+    except OSError as error:
+        found = "MemoryError" if error.errno == errno.ENOMEM else type(error).__name__
     except Exception as error:
         found = type(error).__name__
     resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
-    print(format, found, images.decode(data).pixels.shape)
+    print(format, found, images.decode(data, wanted=None).pixels.shape, sep="|")
 """
 
 
@@ -48,8 +57,8 @@ def test_memory_that_is_missing_is_never_the_fault_of_the_image() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, env=environment, check=True
     )
-    formats = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-    assert ended.stdout.splitlines() == [f"{format} MemoryError (1600, 1600, 3)" for format in formats]
+    formats = ("png of 16 bits", "tiff of 16 bits", "avif", "PNG", "JPEG", "WEBP", "TIFF", "BMP")
+    assert ended.stdout.splitlines() == [f"{format}|MemoryError|(1600, 1600, 3)" for format in formats]
 
 
 @pytest.mark.parametrize(

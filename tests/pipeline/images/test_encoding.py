@@ -122,6 +122,7 @@ def test_quality_is_that_of_the_lossy_codecs_alone() -> None:
     [
         ((70_000, 1), "jpeg", RGB, "jpeg holds at most 65500 pixels a side, this picture has 70000 × 1"),
         ((9, 9), "webp", PixelType(1), "webp holds 3 channels of 8 bits, this picture has 1 channel of 8 bits"),
+        ((9, 9), "tiff", PixelType(257), "tiff holds 1 to 256 channels of 8 or 16 bits, this picture has 257 channels"),
         ((9, 9), "jpeg", PixelType(5, 16), "this picture has 5 channels of 16 bits"),
         ((1_000_001, 1), "png", PixelType(3, 16), "png holds at most 1000000 pixels a side"),
         ((40_000, 40_000), "tiff", PixelType(3, 16), "tiff holds at most 4261412864 bytes"),

@@ -87,6 +87,38 @@ def test_chunks_that_are_no_part_of_a_picture_of_16_bits(chunk: bytes, capfd: py
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("tag", [270, 305, 700, 33723, 34377, 34665, 34675, 34853, 42112, 65000])
+@pytest.mark.parametrize("pixels", [picture(), WIDE_PIXELS], ids=["8", "16"])
+def test_tags_that_point_out_of_a_tiff_cost_nothing(pixels: np.ndarray, tag: int) -> None:
+    data = bytearray(tiff((pixels, {tag: ("B", [0] * 500)})))
+    entry = data.index(struct.pack("<HHI", tag, 1, 500))
+    data[entry + 8 : entry + 12] = struct.pack("<I", 2**31)
+    found = decode(bytes(data), wanted=None, icc="to_srgb")
+    assert np.array_equal(found.pixels, pixels)
+    assert found.orientation == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_profiles_and_xmp_that_are_none_cost_nothing(kind: str) -> None:
+    plain = saved(Image.fromarray(picture()), kind)
+    options = {"icc_profile": b"broken" * 50} | ({"xmp": b"<broken\xff\0"} if kind in ("JPEG", "WEBP", "AVIF") else {})
+    found = decode(saved(Image.fromarray(picture()), kind, **options))
+    assert np.array_equal(found.pixels, decode(plain).pixels)
+    assert found.orientation == 1
+
+
+def test_colours_that_are_not_converted_are_noted() -> None:
+    jxl = imagecodecs.jpegxl_encode(WIDE_PIXELS, lossless=True)  # said to be linear
+    wide = imagecodecs.avif_encode(picture(), primaries=9, transfer=13)  # BT.2020
+    for data in (jxl, wide):
+        assert decode(data, wanted=None).notes == ()
+        found = decode(data, wanted=None, icc="to_srgb")
+        assert found.notes == ("its colours are not those of sRGB, and are not converted",)
+        assert np.array_equal(found.pixels, decode(data, wanted=None).pixels)
+    for data in (imagecodecs.jpegxl_encode(picture(), lossless=True), saved(Image.fromarray(picture()), "AVIF")):
+        assert decode(data, icc="to_srgb").notes == ()
+
+
 def test_what_had_to_be_left_out_is_noted() -> None:
     data = SMALL[:33] + png_chunk(b"zTXt", b"C\0\0" + zlib.compress(bytes(20_000_000))) + SMALL[33:]
     assert decode(data).notes == ("PNG read without what is no part of its image",)

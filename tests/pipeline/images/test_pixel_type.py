@@ -82,5 +82,5 @@ def test_a_codec_writes_the_types_that_it_names(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(CODECS, "raw", raw)
     encoding = images.Encoding(codec="raw")  # type: ignore[arg-type]
     assert images.encode(drawn(GREY, 2, 2), encoding) == drawn(GREY, 2, 2).tobytes()
-    with pytest.raises(ValueError, match="raw takes grey of 16 bits, not RGB of 8 bits"):
+    with pytest.raises(ValueError, match="raw takes 1 channel of 16 bits, not 3 channels of 8 bits"):
         images.encode(drawn(RGB, 2, 2), encoding)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.images import FORMATS, BadImage, PixelType, decode, format_of, size_of, sniffs, type_of
+from pipeline.images import FORMATS, BadImage, PixelType, decode, decoded_bytes, format_of, size_of, sniffs, type_of
 from tests.pipeline.images.files import drawn, picture, png, saved, tiff
 
 JXL = imagecodecs.jpegxl_encode(picture(), lossless=True, usecontainer=False)
@@ -96,6 +96,13 @@ def test_every_finding_names_the_format(kind: str) -> None:
         findings.append((caught.value.reason, str(caught.value)))
     assert [reason for reason, _ in findings] == ["corrupt", "too large", "unsupported type"]
     assert [said for _, said in findings if name not in said.lower()] == []
+
+
+@pytest.mark.parametrize("kind", [*(kind for kind in FORMATS if kind != "HEIF"), *OTHERS])
+def test_the_memory_that_decoding_takes_is_known_before(kind: str) -> None:
+    data = (EXAMPLES | OTHERS)[kind]
+    assert decoded_bytes(data, None) == decode(data, wanted=None, pages="first").pixels.nbytes
+    assert decoded_bytes(data) == 3 * np.prod(size_of(data))
 
 
 @given(st.sampled_from([*EXAMPLES.values(), *OTHERS.values()]), st.data())
