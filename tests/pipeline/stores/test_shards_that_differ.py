@@ -153,7 +153,8 @@ def test_what_does_not_go_together_is_named_by_column_types_and_shards(tmp_path:
         open_store(write(tmp_path, *tables)).ranges  # noqa: B018
     assert str(error.value) == (
         f"{tmp_path}/2.parquet: columns differ from {tmp_path}/0.parquet: "
-        f"x: string instead of int64, as in {tmp_path}/1.parquet; y: double instead of int64"
+        f"x: string instead of int64, as in {tmp_path}/1.parquet; y: double instead of int64; "
+        "write each column in one type"
     )
 
 
