@@ -126,10 +126,13 @@ def test_keys_that_begin_anew_in_each_shard_have_a_way_on(tmp_path: Path, capsys
     assert "the key '0' occurs in" in (said := capsys.readouterr().err)
     assert "--keys by_shard names the rows SHARD#KEY" in said
     assert run(pack, source, tmp_path / "out", "--keys", "by_shard") == 0
-    assert sorted(row["key"] for row in corpus.rows(str(tmp_path / "out"))) == [
-        f"{shard}.parquet#{key}" for shard in (0, 1) for key in (0, 1)
-    ]
-    assert verify.main(["--input", str(tmp_path / "out")]) == 0
+    bundle = corpus.write_bundle(str(tmp_path / "bundle"))
+    assert run(translate, source, tmp_path / "translated", "--bundle", bundle, "--keys", "by_shard") == 0
+    for name in ("out", "translated"):
+        assert sorted(row["key"] for row in corpus.rows(str(tmp_path / name))) == [
+            f"{shard}.parquet#{key}" for shard in (0, 1) for key in (0, 1)
+        ]
+        assert verify.main(["--input", str(tmp_path / name)]) == 0
     assert run(pack, source, tmp_path / "out") == 2
     assert "keys: by_shard there" in capsys.readouterr().err
 

@@ -78,7 +78,7 @@ class Merged:
                 one = own.with_nullable(True)
             found.append(one)
         if faults:
-            raise DifferError(self._said(faults))
+            raise DifferError(self._said(faults), "; write each column in one type")
         for name, more in theirs.items():
             if name not in mine:
                 found.append(more.with_nullable(True))

@@ -19,7 +19,7 @@ from pipeline.engine.publishing.reading import read_unit
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import PlannedSource, decode_units, encode_segment, plan_units, with_head
 from pipeline.errors import UserError
-from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows
+from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows, read_unchanged_rows
 from pipeline.stores.tables.options import StoreOptions
 from pipeline.stores.tables.reading import Reading
 from pipeline.stores.tables.schema import IMAGE_TYPE
@@ -153,7 +153,8 @@ def test_what_does_not_go_together_is_named_by_column_types_and_shards(tmp_path:
         open_store(write(tmp_path, *tables)).ranges  # noqa: B018
     assert str(error.value) == (
         f"{tmp_path}/2.parquet: columns differ from {tmp_path}/0.parquet: "
-        f"x: string instead of int64, as in {tmp_path}/1.parquet; y: double instead of int64"
+        f"x: string instead of int64, as in {tmp_path}/1.parquet; y: double instead of int64; "
+        "write each column in one type"
     )
 
 
@@ -228,6 +229,45 @@ def test_columns_in_common_may_differ_in_harmless_ways(tmp_path: Path) -> None:
     assert values(read_rows(list(store.ranges), ["x", "y"])) == [
         {"key": "a", "x": 1, "y": "p"}, {"key": "b", "x": 2, "y": "q"},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("page_bytes", [20_000, 100_000_000])
+def test_rows_of_a_large_row_group_come_like_those_of_small_ones(tmp_path: Path, page_bytes: int) -> None:
+    """Rows are cut out by pages where these are small, else spooled."""
+    noise = np.random.default_rng(1)
+    data = [PICTURES[0] + noise.bytes(20_000) for _ in range(400)]
+    large = pa.table({"jpg": pa.array(data, pa.large_binary()), "label": pa.array(range(400), pa.int16())})
+    small = pa.table({"label": pa.array([2**40]), "jpg": pa.array([PICTURES[1]])})
+    pq.write_table(large, tmp_path / "0.parquet", data_page_size=page_bytes, use_dictionary=False)
+    pq.write_table(small, tmp_path / "1.parquet")
+    store = open_store(str(tmp_path))
+    rows = [row for unit in planned_rows(store, 64) for row in unit.to_pylist()]
+    assert [row["jpg"]["bytes"] for row in rows] == [*data, PICTURES[1]]
+    assert [row["label"] for row in rows] == [*range(400), 2**40]
+    assert [row["key"] for row in rows][398:] == [
+        "0.parquet#000000398", "0.parquet#000000399", "1.parquet#000000000",
+    ]  # fmt: skip
+
+
+def test_rows_that_are_gone_leave_the_columns_of_the_others(tmp_path: Path) -> None:
+    tables = [pa.table({"x": pa.array([1], pa.int8()), "y": ["p"]}), pa.table({"y": ["q"], "x": [2]})]
+    store = open_store(write(tmp_path, *tables))
+    ranges = list(store.ranges)
+    whole, _ = read_unchanged_rows(ranges, store.schema)
+    (tmp_path / "0.parquet").unlink()
+    left, lost = read_unchanged_rows(ranges[:1], store.schema)
+    assert left.schema == whole.schema
+    assert (len(left), [key for key, *_ in lost]) == (0, ["0.parquet#000000000"])
+
+
+def test_polars_views_are_read(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    for shard, column in enumerate((["a", None], ["b", "c"])):
+        rows = {"key": [f"{shard}-{i}" for i in range(2)], "image": PICTURES[:2], "text": column}
+        polars.DataFrame(rows).write_parquet(tmp_path / f"{shard}.parquet")
+    rows = read_rows(list(open_store(str(tmp_path)).ranges)).to_pylist()
+    assert [row["image"]["bytes"] for row in rows] == PICTURES[:2] * 2
+    assert [row["text"] for row in rows] == ["a", None, "b", "c"]
 
 
 def test_few_footers_are_read_to_open_a_store_of_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

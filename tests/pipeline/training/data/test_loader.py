@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -68,6 +72,20 @@ def test_a_folder_of_images_for_each_domain_will_do() -> None:
         storage.replace(f"memory://loader/folders/{side}/x.png", small.encoded(small.picture(1)))
     sources = loader.find_sources(small.cyclegan("memory://loader/folders", "memory://loader/run"))
     assert loader.load_images(sources, 20, threads=1).a.shape == (1, 20, 20, 3)
+
+
+def test_pictures_in_parquet_are_found_whatever_their_form_and_name(tmp_path: Path) -> None:
+    seen = pictures(4)
+    encoded = [images.encode(each, images.Encoding(codec="png")) for each in seen]
+    columns = {"a": pa.array(encoded), "b": pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(seen))}
+    for side, column in columns.items():
+        (tmp_path / side).mkdir()
+        pq.write_table(pa.table({"photo": column.slice(0, 2), "x": ["p", "q"]}), tmp_path / side / "0.parquet")
+        pq.write_table(pa.table({"x": pa.array([None] * 2), "photo": column.slice(2)}), tmp_path / side / "1.parquet")
+    config = small.cyclegan(str(tmp_path), f"{tmp_path}/run")
+    found = loader.load_images(loader.find_sources(config), 20, threads=1)
+    assert np.array_equal(found.a, np.stack(seen))
+    assert np.array_equal(found.b, np.stack(seen))
 
 
 def test_a_store_without_what_is_needed_is_refused_naming_it() -> None:
