@@ -363,7 +363,7 @@ def test_a_folder_of_translations_has_a_new_version(store: str, request: pytest.
     assert second.keys() == first.keys()
     assert all(second[key] != first[key] for key in first)
     assert verify.main(["--input", output, "--keep_versions", "1"]) == 0
-    assert len(storage.list_files(f"{output}/data")) == len(first)
+    assert len(storage.list_files(f"{output}/data")) == len(first) + 1  # and their metadata
     assert verify.main(["--input", output, "--keep_versions", "1", "--clean"]) == 0
     assert not len(storage.list_files(f"{output}/data"))
     assert read() == second

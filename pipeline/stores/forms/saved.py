@@ -52,7 +52,7 @@ class SavedDataset(StoreForm):
         return name.endswith(".arrow")
 
     def lists(self, name: str) -> bool:
-        return _DATA.fullmatch(name) is not None
+        return name.endswith(".arrow") and _DATA.fullmatch(name) is not None
 
     def open(self, url: str, entries: storage.Entries, *, alike: bool = True) -> Store:
         """Return the store of these files, which must be those that the state.json of their folders name.
