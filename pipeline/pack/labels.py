@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline import storage
 from pipeline.errors import UserError, one_line
+from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.tables.schema import check_columns
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
@@ -30,6 +31,7 @@ KEYS = ("key", "file_name")
 """Names of the columns that hold the key where the user does not name one."""
 _LINES = 65_536
 _WHOLE, _NUMBER = r"^-?(0|[1-9][0-9]{0,17})$", r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
+_BOOLEAN = r"^([tT]rue|[fF]alse)$"
 _MOST_NAMES = 5
 
 
@@ -99,11 +101,10 @@ def _as_keys(column: pa.ChunkedArray, url: str, name: str) -> pa.LargeStringArra
 
 
 def _require_single(keys: pa.LargeStringArray, url: str) -> None:
-    counted = pc.value_counts(keys)
-    several = counted.field("values").filter(pc.greater(counted.field("counts"), 1))
-    if len(several):
-        shown = ", ".join(sorted(several[:1000].to_pylist())[:_MOST_NAMES])
-        more = f" and {len(several) - _MOST_NAMES} more" if len(several) > _MOST_NAMES else ""
+    batches = range(0, len(keys), _LINES)
+    if several := duplicate_keys(lambda: (keys[i : i + _LINES].to_pylist() for i in batches), _MOST_NAMES + 1):
+        shown = ", ".join(several[:_MOST_NAMES])
+        more = " and others" if len(several) > _MOST_NAMES else ""
         raise UserError(f"{url}: keys that occur more than once: {shown}{more}; keep one row for each")
 
 
@@ -122,23 +123,24 @@ def _of_csv(data: bytes, delimiter: str) -> pa.Table:
     parse = pcsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     names = pcsv.open_csv(io.BytesIO(data), parse_options=parse).schema.names
     as_text = pcsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    table = pcsv.read_csv(io.BytesIO(data), parse_options=parse, convert_options=as_text)
-    return pa.table([_typed(column) for column in table.columns], table.column_names)
+    columns = pcsv.read_csv(pa.BufferReader(data), parse_options=parse, convert_options=as_text).columns
+    typed = []
+    while columns:  # one after the other, so that few are held as text and as numbers at a time
+        typed.append(_typed(columns.pop(0)))
+    return pa.table(typed, names)
 
 
 def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column of text as the narrowest type that all of its values have."""
-    filled = column.filter(pc.not_equal(column, ""))
+    is_filled = pc.not_equal(column, "")
+    filled = column if pc.all(is_filled).as_py() else column.filter(is_filled)
     if not len(filled):
         return column
-    tests = (
-        (pa.int64(), pc.match_substring_regex(filled, _WHOLE)),
-        (pa.float64(), pc.match_substring_regex(filled, _NUMBER)),
-        (pa.bool_(), pc.is_in(filled, pa.array(["true", "false", "True", "False"]))),
-    )
-    for kind, fits in tests:
-        if pc.all(fits).as_py():
-            return pc.if_else(pc.not_equal(column, ""), column, pa.scalar(None, pa.string())).cast(kind)
+    for kind, pattern in ((pa.int64(), _WHOLE), (pa.float64(), _NUMBER), (pa.bool_(), _BOOLEAN)):
+        first = pc.match_substring_regex(filled[:1], pattern)  # most columns of text are seen by it
+        if pc.all(first).as_py() and pc.all(pc.match_substring_regex(filled, pattern)).as_py():
+            whole = column if filled is column else pc.if_else(is_filled, column, pa.scalar(None, pa.string()))
+            return whole.cast(kind)
     return column
 
 

@@ -365,3 +365,15 @@ def test_the_recipe_of_what_was_packed_before_is_the_same() -> None:
     assert recipe.keys() == {"layout", "split", "pair_encoding", "versions"}
     assert (recipe["split"], recipe["pair_encoding"]) == (None, None)
     assert "labels" not in recipe["versions"]
+
+
+@pytest.mark.long
+def test_on_ray_as_in_the_loop(tmp_path: Path) -> None:
+    a, b = (write(f"{tmp_path}/{tree}", *(f"{i}.png" for i in range(9))) for tree in "ab")
+    (tmp_path / "l.csv").write_text("key,weather,split\n" + "".join(f"{i},w{i % 2},s{i % 3}\n" for i in range(8)))
+    options = ["--input", a, "--layout", "trees", "--input_b", b, "--labels", f"{tmp_path}/l.csv", "--limits.rows", "2"]
+    options += ["--split_by", "split", "--resize", "16"]
+    assert pack.main([*options, "--output", f"{tmp_path}/loop", "--local"]) == 0
+    assert pack.main([*options, "--output", f"{tmp_path}/ray"]) == 0
+    for split in ("s0", "s1", "s2"):
+        assert corpus.contents(f"{tmp_path}/ray/{split}") == corpus.contents(f"{tmp_path}/loop/{split}")
