@@ -124,7 +124,9 @@ def show_ingest(measured: MeasuredIngest, console: Console) -> None:
     pictures = f"{config.images} JPEG pictures of {config.source_size}² on a local disk, in the system's cache"
     if measured.forms:
         table = _compared("Reading and decoding", measured.forms, forms.BARE, "× decode alone", goals["forms"])
-        table.caption = f"medians of {config.repeats}; {measured.threads} processes; {pictures}"
+        table.caption = (
+            f"medians of {config.repeats}; {measured.threads} processes; {pictures}. Alone, they are in memory"
+        )
         console.print(table)
     if measured.packing:
         only = {packing.PACK: goals["packing"]}

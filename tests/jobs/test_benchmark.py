@@ -80,7 +80,7 @@ def test_it_measures_every_form_of_the_generator(tmp_path: Path, capsys: pytest.
         ),
         pytest.param(
             ["forms", "packing"],
-            ["decode alone", "read and decode, parquet", "read and decode, folder", "plain script", "pack, in one"],
+            ["decode alone", "from parquet", "from folder", "plain script", "pack, in one"],
             {"rates": 0, "forms": 1 + len(writable_forms()), "packing": 3},
             marks=pytest.mark.long,
         ),

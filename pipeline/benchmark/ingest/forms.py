@@ -24,7 +24,7 @@ from pipeline.stores.forms.registry import writable_forms
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import image_array
 
-BARE = "decode alone, from memory"
+BARE = "decode alone"
 _ROWS = 256
 """Rows of a shard, and of what is read at a time."""
 
@@ -94,7 +94,7 @@ def measurements(scratch: str, files: Sequence[bytes], count: int) -> Iterator[d
     for form in writable_forms():
         url = storage.join(scratch, form.name)
         write_store(form, url, files, count)
-        groups[f"read and decode, {form.name}"] = [ReadAndDecode(url, part, processes) for part in range(processes)]
+        groups[f"from {form.name}"] = [ReadAndDecode(url, part, processes) for part in range(processes)]
     with contextlib.ExitStack() as stack:
         yield {
             name: stack.enter_context(_together(group, share * processes if name == BARE else count))

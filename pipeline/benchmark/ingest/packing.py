@@ -21,7 +21,7 @@ from pipeline.engine.run import run
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
 
-SCRIPT, PROVING = "plain script", "plain script that decodes each image, too"
+SCRIPT, PROVING = "plain script", "script that decodes, too"
 PACK = "pack, in one process"
 
 
