@@ -35,7 +35,8 @@ def kind_of(data: bytes) -> str:
     if form == "WEBP" and len(data) > 24:
         alpha = (data[12:16] == b"VP8X" and data[20] & 0x10) or (data[12:16] == b"VP8L" and data[24] & 0x10)
         return "RGBA of 8 bits" if alpha else "RGB of 8 bits"
-    return _by_pillow(data) if form else UNKNOWN
+    found = _by_pillow(data) if form else UNKNOWN
+    return str(images.type_of(data) or UNKNOWN) if form and found == UNKNOWN else found  # Pillow does not know all
 
 
 def _bits(bits: int) -> str:

@@ -145,7 +145,7 @@ def _seen(row: int, key: str, column: str, data: bytes) -> Seen:
 def _decoded(seen: Seen, cell: dict[str, object] | None, is_shown: bool) -> Seen:
     try:
         with _decoders:
-            pixels = images.decode(images.encoded_in(cell)).pixels
+            pixels = images.decode(images.encoded_in(cell), wanted=None).pixels
             return seen._replace(decoded=True, picture=fitted(pixels) if is_shown else None)
     except images.BadImage as bad:
         return seen._replace(decoded=True, fault=(bad.reason, str(bad)))

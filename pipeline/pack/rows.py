@@ -161,7 +161,7 @@ def _encoded(pixels: Mapping[str, np.ndarray], encoding: images.Encoding) -> dic
     for each in pixels.values():
         found = images.PixelType.of(each)
         if fault := images.misfit(each.shape[1], each.shape[0], encoding.codec, found):
-            reason = "too large" if images.CODECS[encoding.codec].holds(found) else "unsupported type"
+            reason = "too large" if found in images.CODECS[encoding.codec].pixel_types else "unsupported type"
             raise images.BadImage(reason, fault)
     height, width = next(iter(pixels.values())).shape[:2]
     return {name: images.encode(each, encoding) for name, each in pixels.items()} | {"height": height, "width": width}

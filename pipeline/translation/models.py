@@ -89,8 +89,8 @@ def open_model(url: str, direction: str | None) -> Model:
 def check_codec(model: Model, encoding: images.Encoding) -> None:
     """Raise UserError where the codec cannot hold the translations' pixels."""
     codec = images.CODECS[encoding.codec]
-    if not codec.holds(model.gives):
-        able = [name for name, each in images.CODECS.items() if each.holds(model.gives)]
+    if model.gives not in codec.pixel_types:
+        able = [name for name, each in images.CODECS.items() if model.gives in each.pixel_types]
         raise UserError(
             f"{model.url}: gives {model.gives}, which {encoding.codec} cannot hold; use --encoding.codec "
             f"{' or '.join(able) or 'of another program'}"

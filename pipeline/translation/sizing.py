@@ -174,7 +174,7 @@ def _decoded_sizes(ranges: Sequence[Range], column: str) -> list[Size]:
     found = []
     for row in read_rows(ranges, (column,)).to_pylist():
         try:
-            height, width = images.decode(images.encoded_in(row[column])).pixels.shape[:2]
+            height, width = images.decode(images.encoded_in(row[column]), wanted=None).pixels.shape[:2]
         except images.BadImage:
             continue
         found.append((height, width))

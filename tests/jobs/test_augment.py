@@ -545,7 +545,7 @@ class TestWhatCannotBeUsedIsRefusedInOneLine:
         ground.grow(DAYS[0], 1)
         grey = corpus.write_bundle(str(ground.file.parent / "grey"), in_channels=1)
         ground.wishes["translators"]["night"]["bundle"] = grey
-        self.check(ground, capsys, f"{grey}: its generator takes grey of 8 bits")
+        self.check(ground, capsys, "first images are RGB of 8 bits, and the model takes grey of 8 bits")
 
     def test_an_unknown_key_of_a_translator(self, ground: Ground, capsys: pytest.CaptureFixture[str]) -> None:
         ground.wishes["translators"]["night"]["probabilty"] = 0.3

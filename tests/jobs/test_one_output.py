@@ -290,8 +290,8 @@ class TestTheMark:
 
 
 class TestTheBudget:
-    def paths_alone(self, tmp_path: Path, count: int = 12) -> str:
-        rows = [{"bytes": None, "path": f"{i}.png"} for i in range(count)]
+    def written(self, tmp_path: Path, count: int, data: bytes | None) -> str:
+        rows = [{"bytes": data, "path": f"{i}.png"} for i in range(count)]
         table = pa.table({"key": [str(i) for i in range(count)], "image": pa.array(rows, images_type())})
         (tmp_path / "paths").mkdir()
         pq.write_table(table, tmp_path / "paths/0.parquet")
@@ -300,10 +300,15 @@ class TestTheBudget:
     def test_an_output_without_a_good_image_is_no_success(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert run_pack(self.paths_alone(tmp_path, 5), tmp_path / "out") == 3
+        assert run_pack(self.written(tmp_path, 5, b"text"), tmp_path / "out") == 3
         line = last_line(capsys)
         assert "5 of 5 images were quarantined" in line
-        assert "embed" in line  # the reason of one of them, and what to do
+        assert "not an image" in line  # the reason of one of them
+
+    def test_paths_alone_are_refused_with_what_to_do(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_pack(self.written(tmp_path, 5, None), tmp_path / "out") == 2
+        assert "embed" in last_line(capsys)
+        assert not (tmp_path / "out").exists()
 
     def test_it_is_of_the_output_and_not_of_the_run(
         self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
