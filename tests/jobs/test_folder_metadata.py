@@ -15,6 +15,7 @@ from jobs import pack, translate, verify
 from pipeline import images, storage
 from pipeline.stores import open_store, read_rows
 from tests import corpus
+from tests.conftest import new_prefix
 from tests.jobs.test_webdataset import rows_of, run_pack
 
 
@@ -75,10 +76,10 @@ def test_it_is_made_anew_where_it_is_harmed(labelled: str, tmp_path: Path, capsy
         capsys.readouterr()
         assert verify.main(["--input", str(output)]) == 1
         assert f"data/metadata.parquet {what}" in capsys.readouterr().out
-        assert verify.main(["--input", str(output), "--repair"]) == 1
-        assert run_pack(labelled, str(output), "--form", "folder") == 0
-        assert verify.main(["--input", str(output)]) == 0
-        assert (output / "data/metadata.parquet").read_bytes() == whole
+    assert verify.main(["--input", str(output), "--repair"]) == 1
+    assert run_pack(labelled, str(output), "--form", "folder") == 0
+    assert verify.main(["--input", str(output)]) == 0
+    assert (output / "data/metadata.parquet").read_bytes() == whole
 
 
 def _encoded(table: pa.Table) -> bytes:
@@ -108,16 +109,18 @@ def test_packed_files_keep_bytes_and_names_and_get_the_ending_that_they_lack(lab
     assert names == {*(f"{i % 2}/{i}.{'png' if i % 2 else 'jpg'}" for i in range(7)), "metadata.parquet"}
 
 
-def test_every_form_after_the_other_keeps_pixels_and_columns(any_prefix: str) -> None:
+@pytest.mark.parametrize("store", ["local", pytest.param("s3", marks=pytest.mark.long)])
+def test_every_form_after_the_other_keeps_pixels_and_columns(store: str, request: pytest.FixtureRequest) -> None:
+    prefix = new_prefix(store, request)
     said = [{"file_name": f"{i % 2}/{i}.png", "n": i, "boxes": [[i, 0.5]], "text": f"ä{i}"} for i in range(9)]
-    folder = storage.join(any_prefix, "in")
+    folder = storage.join(prefix, "in")
     for i, row in enumerate(said):
         data = images.encode(corpus.picture(i), images.Encoding(codec="png"))
         storage.replace(storage.join(folder, row["file_name"]), data)  # type: ignore[arg-type]
     storage.replace(storage.join(folder, "metadata.parquet"), _encoded(pa.Table.from_pylist(said)))
     before, expected = folder, None
     for step, form in enumerate(("parquet", "webdataset", "folder", "parquet")):
-        output = storage.join(any_prefix, f"{step}-{form}")
+        output = storage.join(prefix, f"{step}-{form}")
         assert run_pack(before, output, "--form", form) == 0
         assert verify.main(["--input", output]) == 0
         rows = [dict(sorted(row.items())) for row in rows_of(output)]

@@ -19,6 +19,7 @@ from jobs import pack, translate, verify
 from pipeline import images, storage
 from pipeline.stores import open_store, read_rows
 from tests import corpus
+from tests.conftest import new_prefix
 from tests.tars import tar_of
 
 FACADES = Path(os.environ.get("TRANSDOMAIN_FACADES", Path(__file__).parents[3] / "shared/data/facades"))
@@ -42,9 +43,13 @@ def tars(output: str) -> Iterator[tarfile.TarFile]:
             yield tar
 
 
-def test_a_folder_and_its_way_through_tars_and_shards(any_prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = corpus.write_folder(storage.join(any_prefix, "in"), 13)
-    shards, packed, again = (storage.join(any_prefix, name) for name in ("shards", "tars", "again"))
+@pytest.mark.parametrize("store", ["local", pytest.param("s3", marks=pytest.mark.long)])
+def test_a_folder_and_its_way_through_tars_and_shards(
+    store: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = new_prefix(store, request)
+    folder = corpus.write_folder(storage.join(prefix, "in"), 13)
+    shards, packed, again = (storage.join(prefix, name) for name in ("shards", "tars", "again"))
     assert run_pack(folder, shards) == 0
     assert run_pack(shards, packed, "--form", "webdataset") == 0
     assert run_pack(packed, again) == 0
