@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from pipeline import storage, usage
 from pipeline.cluster.reach import check_reach
 from pipeline.engine.completion.budget import Budget
+from pipeline.engine.estimate.prices import NO_PRICES
 from pipeline.engine.estimate.tables import Rows, forecast_rows, inputs_rows, outcome_rows
 from pipeline.engine.executors import local
 from pipeline.engine.executors.progress import Meter
@@ -106,8 +107,10 @@ def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads:
             jobs = again
     for job, outcome in zip(jobs, outcomes, strict=True):
         print_line(describe(outcome))
-        if outcome.came and job.costing:
-            _print_rows(outcome_rows(outcome.came, job.costing.prices))
+        prices = job.costing.prices if job.costing else NO_PRICES
+        # Without a sample or a price nobody has asked; the report has the table in any case.
+        if outcome.came and (prices.are_given or outcome.came.expected.bytes_out is not None):
+            _print_rows(outcome_rows(outcome.came, prices))
     return outcomes
 
 

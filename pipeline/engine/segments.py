@@ -91,7 +91,7 @@ def plan_new_inputs(
     """
     created = False
     while True:
-        planned, units = found or next_segment(output, wanted)
+        planned, units = found or next_segment(output, wanted, says=not created)
         found = None
         segments = planned.segments
         if units is None:
@@ -117,10 +117,11 @@ def plan_new_inputs(
         failpoints.point("after plan")
 
 
-def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Units] | None]:
+def next_segment(output: Output, wanted: Request, *, says: bool = True) -> tuple[Planned, Sequence[Units] | None]:
     """Return the plan of `output`, and the units of the next segment; None where no segment is to be added.
 
-    Shards that are in a segment already are not read: they are compared by their listing.
+    Shards that are in a segment already are not read: they are compared by their listing. What is passed over among
+    those that are read is logged where it `says` so.
     """
     segments = load_segments(output)
     for segment in segments:
@@ -157,7 +158,7 @@ def next_segment(output: Output, wanted: Request) -> tuple[Planned, Sequence[Uni
         name: _as_before(output, segments, name, store, found[name], bool(wanted.label))
         for name, store in wanted.sources.items()
     }
-    recorded = {name: _recorded(store, found[name].fresh, fresh[name]) for name, store in wanted.sources.items()}
+    recorded = {name: _recorded(store, found[name].fresh, fresh[name], says) for name, store in wanted.sources.items()}
     planned = Planned(segments, [each for each in changed.values() if len(each)], gone, recorded)
     if not any(map(len, fresh.values())) and not wanted.label:
         return planned, None
@@ -188,10 +189,10 @@ def _changed(store: Store, found: Found) -> storage.Entries:
     return store.shards.take(np.union1d(found.changed, found.elsewhere[sizes != found.planned_sizes]))
 
 
-def _recorded(store: Store, read: np.ndarray, fresh: Ranges) -> PlannedSource:
+def _recorded(store: Store, read: np.ndarray, fresh: Ranges, says: bool) -> PlannedSource:
     """Return a source as a segment records it that was planned from `fresh`, the ranges of the shards just read."""
     found = (*store.looked_over(), *empty_shards(store.shards, read, fresh))
-    for each in found:
+    for each in found if says else ():
         log.warning("%s", each.below(store.url))
     return PlannedSource(url=store.url, passed_over=(*store.passed_over, *found), reading=fresh.reading)
 
