@@ -112,7 +112,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         "size": config.size,
         "encoding": vars(config.encoding),
         "versions": versions(),
-    } | geometry.record()
+    } | {**geometry.record(), **config.reading.recorded()}
     recipe = with_contexts(recipe | config.store_options(config.input_column).recorded(), sources)
     parts = [(*chosen[name], work[name]) for name in models]
     make = functools.partial(_work, output, fingerprint(recipe))
@@ -123,6 +123,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         columns=labels,
         without_changed=without_changed,
         contexts=contexts(sources),
+        reading=config.reading,
         geometry=geometry,
     )
     workloads = [

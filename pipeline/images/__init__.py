@@ -23,7 +23,7 @@ Names are imported when they are first used, so that options are read without nu
 from typing import TYPE_CHECKING
 
 from pipeline import lazy
-from pipeline.images.options import CodecName, Encoding, Pages, Profiles
+from pipeline.images.options import CodecName, Encoding, Pages, Profiles, Reading
 
 if TYPE_CHECKING:
     from pipeline.images.basis.blame import BadImage
@@ -49,6 +49,7 @@ __all__ = [
     "Pages",
     "PixelType",
     "Profiles",
+    "Reading",
     "Room",
     "codec_versions",
     "decode",

@@ -15,6 +15,22 @@ Profiles = Literal["ignore", "to_srgb"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Choices where a file may be read in several ways. Part of a job's fingerprint where they are not the default."""
+
+    icc: Profiles = "ignore"
+    """Treatment of ICC profiles. to_srgb: colours are converted to sRGB; ignore: values are taken as they are."""
+    pages: Pages = "one"
+    """Treatment of files that hold several pictures. one: they are quarantined. first: the first one is taken, of
+    animations, of TIFFs of several pages, and of GIFs in Parquet."""
+
+    def recorded(self) -> dict[str, str]:
+        """Return what a recipe says: only what is not the default, so that older outputs go on."""
+        said = {"icc": (self.icc, "ignore"), "pages": (self.pages, "one")}
+        return {name: value for name, (value, default) in said.items() if value != default}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Encoding:
     """Encoding of pixels into bytes. Part of a job's fingerprint, since it determines the bytes."""
 

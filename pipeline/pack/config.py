@@ -10,7 +10,7 @@ from typing import Literal
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
-from pipeline.images import Encoding
+from pipeline.images import Encoding, Reading
 from pipeline.stores.forms import FormName
 from pipeline.stores.tables.options import KeyRule, MissingColumns
 
@@ -48,6 +48,8 @@ class PackConfig:
     pixels: Pixels = "rgb"
     """Pictures that are taken. rgb: colour or grey of 8 bits; others are quarantined. any: of all channels, and of 16
     bits, as they are."""
+    reading: Reading = Reading()
+    """How files are read; images that are not cut or resized keep their bytes in any case."""
     labels: str = ""
     """File with a row of labels for each image: .csv, .tsv, .parquet or .jsonl. Its columns keep their types,
     and an image without a row gets nulls. In CSV, a column of whole numbers, numbers, or true and false is read

@@ -178,7 +178,7 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
     listed = splits.list_of(part.wants)
     wants = splits.resolved(part.wants, output.at(_held_at(listed)) if listed else "")
     schema, context, bears_changes = source.schema, source.context, config.on_changed == "set_aside"
-    taken = Taken(config.layout, config.pair_encoding, config.pixels == "any", longest)
+    taken = Taken(config.layout, config.pair_encoding, config.reading, config.pixels == "any", longest)
 
     # Workers get what these two functions hold: never the source, with all its names.
     def read(unit: Unit) -> Batch:
@@ -245,7 +245,7 @@ def _recipe(config: PackConfig, part: Part, labels: Labels | None, shape: Shape 
     }
     recipe |= _options(config).recorded()
     recipe |= {"form": config.form} if config.form != "parquet" else {}  # as the recipes of outputs that exist are
-    recipe |= {"pixels": config.pixels} if config.pixels != "rgb" else {}
+    recipe |= config.reading.recorded() | ({"pixels": config.pixels} if config.pixels != "rgb" else {})
     recipe |= {"pair_by": config.pair_by} if config.layout == "trees" else {}
     recipe |= {"shape": shape.record()} if shape else {}
     recipe |= {"labels": {"columns": labels.types(), "match": config.labels_match}} if labels else {}

@@ -61,6 +61,7 @@ class Taken:
 
     layout: Layout
     pair_encoding: images.Encoding
+    reading: images.Reading = images.Reading()
     any_pixels: bool = False
     """True for images of any channels and of 16 bits; else those of 8 bits that can be RGB."""
     longest: int | None = None
@@ -71,7 +72,8 @@ class Taken:
         data = images.encoded_in(cell.as_py())
         found = images.type_of(data) if self.any_pixels else None
         try:
-            return images.decode(data, wanted=None if found and not found.becomes(images.RGB) else images.RGB).pixels
+            wanted = None if found and not found.becomes(images.RGB) else images.RGB
+            return images.decode(data, wanted=wanted, icc=self.reading.icc, pages=self.reading.pages).pixels
         except images.BadImage as bad:
             if bad.reason != "unsupported type" or self.any_pixels:
                 raise

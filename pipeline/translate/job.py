@@ -151,6 +151,7 @@ def _stages(
         keep_source=config.keep_source,
         geometry=geometry,
         takes=everything[0].takes,
+        reading=config.reading,
         pixel_bytes=pixel_bytes,
         most=most_decoded(config.limits, device) // len(chains),
         later=max((link.side or 0) ** 2 for link in everything) * pixel_bytes,
@@ -191,7 +192,7 @@ def _settings(config: TranslateConfig, column: str) -> dict[str, Any]:
         "form": config.form,
         "encoding": vars(config.encoding),
         "versions": versions(),
-    }
+    } | config.reading.recorded()
 
 
 def _part(name: str) -> str:

@@ -11,7 +11,7 @@ from pipeline.engine.estimate.prices import Prices
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.geometry.kinds import Frame, Kind
-from pipeline.images import Encoding
+from pipeline.images import Encoding, Reading
 from pipeline.models.arithmetic import Trunk
 from pipeline.stores.tables.options import KeyRule, MissingColumns, StoreOptions
 
@@ -58,6 +58,8 @@ class TranslationOptions:
     picture where --size or its EXIF orientation changes its frame. objects.bbox is a field of a struct."""
     geometry_frame: Frame = "stored"
     """Frame of their coordinates: that of the stored pixels, or that which viewers show, after the EXIF orientation."""
+    reading: Reading = Reading()
+    """How files are read."""
     encoding: Encoding = Encoding()
     """Encoding of the translations."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

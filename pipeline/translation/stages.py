@@ -55,6 +55,7 @@ class Decode:
     """Columns that follow their picture."""
     takes: images.PixelType = images.RGB
     """Type of the decoded images' pixels."""
+    reading: images.Reading = images.Reading()
     pixel_bytes: int = images.RGB.bytes
     """Bytes that a pixel takes at most on its way, decoded or translated."""
     most: int = 512_000_000
@@ -117,7 +118,8 @@ class Decode:
         for i, data in enumerate(_encoded(batch.rows, self.column)):
             try:
                 held = images.encoded_in(batch.rows[self.column][i].as_py()) if data is None else data
-                found = images.decode(held, room=room(), wanted=self.takes)
+                how = self.reading
+                found = images.decode(held, room=room(), wanted=self.takes, icc=how.icc, pages=how.pages)
             except images.BadImage as bad:
                 faults[i] = (bad.reason, str(bad))
             else:
