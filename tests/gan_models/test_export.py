@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import io
 import json
 import logging
@@ -178,7 +177,7 @@ def test_both_files_say_what_they_are() -> None:
 
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata == json.loads(extra["metadata.json"])
-    assert json.loads(metadata["architecture"]) == dataclasses.asdict(config)
+    assert json.loads(metadata["architecture"]) == config.record()
     assert metadata["weights_sha256"] == json.loads(files["config.json"])["generators"]["a_to_b"]["weights_sha256"]
     assert json.loads(metadata["value_range"]) == [-1, 1]
     assert (metadata["size_multiple"], metadata["least_size"], metadata["direction"]) == ("8", "8", "a_to_b")
