@@ -225,9 +225,7 @@ def test_what_does_not_fit_is_said_before_the_work(
 
     assert "has 2 inputs, and a generator of images has one" in refused(described(tmp_path, two, **told))
     assert "takes images of 16 × 16 pixels alone; use --size training" in refused(described(tmp_path, fixed, **told))
-    assert "first images are RGB of 8 bits, and the model takes grey of 8 bits" in refused(
-        described(tmp_path, grey, **told)
-    )
+    assert "images are RGB of 8 bits, and the model takes grey" in refused(described(tmp_path, grey, **told))
     assert "its input has 2 dimensions" in refused(described(tmp_path, flat, **told))
     assert "no program of torch.export" in refused(str(tmp_path / "no.pt2"))
     assert "no ONNX model" in refused(str(tmp_path / "no.onnx"))
