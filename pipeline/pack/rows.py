@@ -69,10 +69,8 @@ class Taken:
 
     def decoded(self, cell: pa.Scalar) -> np.ndarray:
         """Return the pixels of a cell's image. Raises BadImage where it is not taken."""
-        data = images.encoded_in(cell.as_py())
-        found = images.type_of(data) if self.any_pixels else None
+        data, wanted = images.encoded_in(cell.as_py()), None if self.any_pixels else images.RGB
         try:
-            wanted = None if found and not found.becomes(images.RGB) else images.RGB
             return images.decode(data, wanted=wanted, icc=self.reading.icc, pages=self.reading.pages).pixels
         except images.BadImage as bad:
             if bad.reason != "unsupported type" or self.any_pixels:

@@ -355,6 +355,71 @@ def test_options_that_do_not_fit_together(options: tuple[str, ...], expected: st
         parse(PackConfig, ["--input", "a", "--output", "o", *options], prog="pack", description="")
 
 
+HINT = ", and 3 channels of 8 bits are wanted; --pixels any takes it as it is"
+
+
+class TestPixels:
+    @pytest.fixture
+    def mixed(self, any_prefix: str) -> dict[str, np.ndarray]:
+        """Write images of four types into PREFIX/in."""
+        rng = np.random.default_rng(0)
+        made = {
+            "grey16.png": rng.integers(0, 65536, (8, 12, 1), np.uint16),
+            "five.tif": rng.integers(0, 65536, (8, 12, 5), np.uint16),
+            "grey.png": rng.integers(0, 256, (8, 12, 1), np.uint8),
+            "rgb.png": rng.integers(0, 256, (8, 12, 3), np.uint8),
+        }
+        for name, pixels in made.items():
+            codec: images.CodecName = "tiff" if name.endswith("tif") else "png"
+            storage.replace(f"{any_prefix}/in/{name}", images.encode(pixels, images.Encoding(codec=codec)))
+        return made
+
+    def test_other_types_than_rgb_are_named(self, any_prefix: str, mixed: dict[str, np.ndarray]) -> None:
+        assert run(f"{any_prefix}/in", f"{any_prefix}/out") == 0
+        rows = corpus.rows_below(f"{any_prefix}/out/_quarantine", ["key", "reason", "message"])
+        assert {row["key"]: (row["reason"], row["message"]) for row in rows} == {
+            "grey16.png": (
+                "unsupported type",
+                "PNG has 1 channel of 16 bits" + HINT,
+            ),
+            "five.tif": (
+                "unsupported type",
+                "TIFF has 5 channels of 16 bits" + HINT,
+            ),
+        }
+
+    def test_any_type_keeps_its_bytes(self, any_prefix: str, mixed: dict[str, np.ndarray]) -> None:
+        assert run(f"{any_prefix}/in", f"{any_prefix}/out", "--pixels", "any") == 0
+        rows = {row["key"]: row for row in corpus.rows(f"{any_prefix}/out")}
+        assert rows.keys() == mixed.keys()
+        for name, pixels in mixed.items():
+            data = rows[name]["image"]["bytes"]
+            assert data == storage.read(f"{any_prefix}/in/{name}")
+            assert np.array_equal(images.decode(data, wanted=None).pixels, pixels)
+            assert (rows[name]["width"], rows[name]["height"]) == (12, 8)
+        assert verify.main(["--input", f"{any_prefix}/out", "--source"]) == 0
+
+    def test_types_survive_a_resize_where_the_codec_holds_them(
+        self, any_prefix: str, mixed: dict[str, np.ndarray]
+    ) -> None:
+        options = ("--pixels", "any", "--resize", "6", "4")
+        assert run(f"{any_prefix}/in", f"{any_prefix}/png", *options) == 0
+        assert quarantined(f"{any_prefix}/png") == {"five.tif": "unsupported type"}
+        assert run(f"{any_prefix}/in", f"{any_prefix}/tiff", *options, "--encoding.codec", "tiff") == 0
+        for row in corpus.rows(f"{any_prefix}/tiff"):
+            found = images.type_of(row["image"]["bytes"])
+            assert found == images.PixelType.of(mixed[row["key"]])
+            expected = images.resize(mixed[row["key"]], 6, 4)
+            assert np.array_equal(images.decode(row["image"]["bytes"], wanted=None).pixels, expected)
+
+    def test_pairs_of_16_bits_are_cut(self, any_prefix: str, mixed: dict[str, np.ndarray]) -> None:
+        storage.replace(f"{any_prefix}/ab/1.png", storage.read(f"{any_prefix}/in/grey16.png"))
+        assert run(f"{any_prefix}/ab", f"{any_prefix}/out", "--layout", "pairs", "--pixels", "any") == 0
+        (row,) = corpus.rows(f"{any_prefix}/out")
+        halves = [images.decode(row[name]["bytes"], wanted=None).pixels for name in ("image_a", "image_b")]
+        assert np.array_equal(np.concatenate(halves, 1), mixed["grey16.png"])
+
+
 def test_the_recipe_of_what_was_packed_before_is_the_same() -> None:
     """Outputs of earlier versions go on: their recipe names nothing that they did not use."""
     config = PackConfig(input="in", output="out")
