@@ -172,7 +172,7 @@ def test_goodput_is_the_share_of_the_dense_rate_that_was_measured(
 ) -> None:
     monkeypatch.setattr(arithmetic, "_SMALL_FLOP", 0.0)
     output = str(tmp_path / "out")
-    assert run(source, output, bundle) == 0
+    assert run(source, output, bundle, *PRICES) == 0
     rate = load_segments(Output(output))[0].measured["dense_rate"]
     made = manifest(output)
     work = sum(made["flop"].to_pylist()) / rate
@@ -182,6 +182,15 @@ def test_goodput_is_the_share_of_the_dense_rate_that_was_measured(
     assert said
     assert float(said[1]) / 100 == pytest.approx(work / took_s, rel=0.1, abs=0.001)
     assert float(said[2]) == pytest.approx(rate / 1e12, rel=0.01)
+
+
+def test_who_asks_for_nothing_is_told_nothing_of_it(
+    source: str, bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report has the table in any case."""
+    assert run(source, str(tmp_path / "out"), bundle) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert "Expected and made" in (tmp_path / "out/_transdomain/report.html").read_text()
 
 
 def test_after_a_crash_the_rest_is_forecast_and_all_of_it_is_compared(
@@ -312,7 +321,7 @@ def test_requests_come_as_forecast_and_are_counted_as_the_server_counts_them(
     else:
         source, options = write_mixed(f"{prefix}/in", 60, side=16), ("--limits.rows", "20", "--form", "folder")
     proxy.requests.clear()
-    assert run(source, f"{prefix}/out", bundle, *options) == 0
+    assert run(source, f"{prefix}/out", bundle, *options, *PRICES) == 0
     seen = requests_of(proxy)
     expected = load_segments(Output(f"{prefix}/out"))[0].expected
     assert expected["put"] == pytest.approx(seen[0], rel=CLOSE)
