@@ -79,10 +79,12 @@ def root_of(url: str, number: int) -> str:
 
 
 def record_url(url: str, number: int) -> str:
+    """Return the URL of the record of a version of the output at `url`."""
     return f"{url}/{RECORDS}{number:06d}.json"
 
 
 def mark_url(url: str, number: int) -> str:
+    """Return the URL of the mark of a version that is whole."""
     return f"{url}/{MARKS}{number:06d}.json"
 
 

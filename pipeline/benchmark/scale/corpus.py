@@ -20,7 +20,7 @@ from pipeline.engine.records.account import Batch
 from pipeline.engine.records.layout import load_segments, load_unit, unit_ids
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
-from pipeline.stores.forms.parquet import row_keys
+from pipeline.stores.tables.ranges import row_keys
 from pipeline.stores.tables.schema import IMAGE_TYPE
 
 SHARD_ROWS, SHARD_GROUPS = 2000, 32

@@ -20,7 +20,7 @@ from pipeline.stores.forms.survey import open_shards, read_footer
 from pipeline.stores.tables.conforming import as_wanted, cast, key_texts, named
 from pipeline.stores.tables.features import with_features
 from pipeline.stores.tables.options import StoreOptions
-from pipeline.stores.tables.ranges import Range, cut_range, joined
+from pipeline.stores.tables.ranges import Range, cut_range, joined, row_keys
 from pipeline.stores.tables.schema import SHARD, Store, as_read, features_as_read, require_unchanged, together
 
 _KEY_THREADS = 8
@@ -128,11 +128,6 @@ def no_rows(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
     names = schema.names if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in schema.names]
     empty = pa.schema([schema.field(name) for name in names], schema.metadata).empty_table()
     return _of_shard(_as_rows(empty, nowhere := Range("", "", "", 0, 0, 0), empty.schema, columns), nowhere)
-
-
-def row_keys(of: Range) -> list[str]:
-    """Return keys for rows without one of their own: their shard and their number in it."""
-    return [f"{of.shard}#{row:09d}" for row in range(of.start, of.stop)]
 
 
 def _as_rows(table: pa.Table, of: Range, own: pa.Schema, columns: Sequence[str] | None) -> pa.Table:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline import storage
 from pipeline.errors import UserError
@@ -21,8 +20,9 @@ from pipeline.stores.forms.arrow.messages import ArrowError, Batches, batches_of
 from pipeline.stores.forms.form import StoreForm
 from pipeline.stores.forms.groups.recent import Recent
 from pipeline.stores.forms.tars.ranges import skimming
+from pipeline.stores.tables.conforming import named
 from pipeline.stores.tables.features import with_features
-from pipeline.stores.tables.ranges import Pieces, Range, Ranges
+from pipeline.stores.tables.ranges import Pieces, Range, Ranges, row_keys
 from pipeline.stores.tables.schema import (
     SHARD,
     ShardsDifferError,
@@ -89,7 +89,7 @@ class SavedDataset(StoreForm):
         return together(tables)
 
     def row_names(self, piece: Range) -> list[str]:
-        return [f"{piece.shard}#{row:09d}" for row in range(piece.start, piece.stop)]
+        return row_keys(piece)
 
     def keys(self, store: Store) -> Iterator[tuple[str, Sequence[str]]]:
         for piece in store.ranges:
@@ -209,13 +209,9 @@ def _batch(entry: storage.Entry, held: Batches, number: int) -> pa.Table:
 def _as_rows(table: pa.Table, of: Range) -> pa.Table:
     """Return the columns of a range as a store gives them, with the keys of its rows."""
     features = features_as_read(table.schema)
-    names = pa.array([f"{of.shard}#{row:09d}" for row in range(of.start, of.stop)], pa.string())
     fields = list(map(as_read, table.schema))
     columns = [c if c.type == f.type else c.cast(f.type) for c, f in zip(table.columns, fields, strict=True)]
-    if "key" not in table.column_names:
-        fields, columns = [pa.field("key", pa.string()), *fields], [names, *columns]
     rows = with_features(pa.Table.from_arrays(columns, schema=pa.schema(fields)), features)
-    if rows["key"].null_count:
-        keys = pc.if_else(rows["key"].is_null(), names, rows["key"])
-        rows = rows.set_column(rows.column_names.index("key"), rows.schema.field("key"), keys)
+    if "key" not in rows.column_names or rows["key"].null_count:
+        rows = named(rows, of.shard, row_keys(of), None)
     return rows.append_column(SHARD, pa.array([of.shard] * len(rows), pa.string()))

@@ -26,7 +26,7 @@ from pipeline.stores.forms.tars.index import Index, index_of, joined_counts
 from pipeline.stores.forms.tars.names import key_of
 from pipeline.stores.forms.tars.writing import SCHEMA, SHA256, checksum, encode_tar
 from pipeline.stores.tables.features import with_features
-from pipeline.stores.tables.ranges import Pieces, Range, Ranges, cut_range, joined
+from pipeline.stores.tables.ranges import Pieces, Range, Ranges, cut_range, joined, row_keys
 from pipeline.stores.tables.schema import (
     SHARD,
     ShardsDifferError,
@@ -97,7 +97,7 @@ class WebDataset(WritableForm):
         return together([_read_range(each, columns, wants, context) for each in ranges])
 
     def row_names(self, piece: Range) -> list[str]:
-        return [f"{piece.shard}#{row:09d}" for row in range(piece.start, piece.stop)]
+        return row_keys(piece)
 
     def keys(self, store: Store) -> Iterator[tuple[str, Sequence[str]]]:
         def read(piece: Range) -> tuple[str, list[str]]:

@@ -268,6 +268,11 @@ def cut_range(whole: Range, max_rows: int, max_bytes: int) -> Iterator[Range]:
             yield whole._replace(start=start, stop=stop, size=size)
 
 
+def row_keys(of: Range) -> list[str]:
+    """Return keys for rows without one of their own: their shard and their number in it."""
+    return [f"{of.shard}#{row:09d}" for row in range(of.start, of.stop)]
+
+
 def append_range(held: list[Range], part: Range) -> None:
     """Add `part` at the end of `held`; extend the last range instead where `part` continues it in the same shard.
 
