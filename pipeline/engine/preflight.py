@@ -12,6 +12,7 @@ from pipeline.engine.records.units import Unit, Units, part_of
 from pipeline.engine.segments import Planned
 from pipeline.errors import UserError
 from pipeline.stores import Store, is_listed
+from pipeline.stores.forms.naming import OF_CONTENT
 from pipeline.stores.keys import duplicate_source_keys, duplicates, file_and_folder_keys, key_prefix, store_keys
 
 log = logging.getLogger("transdomain")
@@ -81,7 +82,7 @@ def check_keys(job: Job, checked: set[int], plan: Planned, fresh: Sequence[Units
 def _extensions(job: Job) -> set[str]:
     """Return the endings of the files that the job makes of single rows."""
     found = {work.sink.extension for work in job.workloads if work.sink.form.names_are_keys}
-    return {extension for extension in found if extension}
+    return found - {"", OF_CONTENT}
 
 
 def _check_keys_of_output(job: Job, plan: Planned, fresh: Sequence[Units]) -> None:

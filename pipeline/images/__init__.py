@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pipeline.images.basis.pixel_type import RGB, PixelType
     from pipeline.images.decoding import EXTENSIONS, MAX_PIXELS, Decoded, decode, decoded_bytes, encoded_in
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
-    from pipeline.images.formats.signatures import ENDINGS, FORMATS, format_of, sniffs
+    from pipeline.images.formats.signatures import ENDINGS, FORMATS, ending_of, format_of, sniffs
     from pipeline.images.header import size_of, type_of
     from pipeline.images.room import Room
 
@@ -56,6 +56,7 @@ __all__ = [
     "decoded_bytes",
     "encode",
     "encoded_in",
+    "ending_of",
     "format_of",
     "misfit",
     "resize",
@@ -71,7 +72,7 @@ __getattr__ = lazy.names_of(
         "basis.pixel_type": ("RGB", "PixelType"),
         "decoding": ("EXTENSIONS", "MAX_PIXELS", "Decoded", "decode", "decoded_bytes", "encoded_in"),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
-        "formats.signatures": ("ENDINGS", "FORMATS", "format_of", "sniffs"),
+        "formats.signatures": ("ENDINGS", "FORMATS", "ending_of", "format_of", "sniffs"),
         "header": ("size_of", "type_of"),
         "room": ("Room",),
     },

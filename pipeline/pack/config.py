@@ -38,7 +38,8 @@ class PackConfig:
     partners (unpaired). Pairs are cut into image_a (left) and image_b. Trees have domain A in --input and B in
     --input_b, which become image_a and image_b of a row. Unpaired folders become the stores OUTPUT/a and OUTPUT/b."""
     form: FormName = "parquet"
-    """Write Parquet shards, WebDataset tars, or a folder of image files with a metadata.parquet."""
+    """Write Parquet shards, WebDataset tars, or a folder of image files with a metadata.parquet. Pairs become two
+    folders, OUTPUT/a and OUTPUT/b, which --layout trees reads."""
     input_b: str = ""
     """Second folder, for the layouts trees and unpaired."""
     pair_by: str = ""
@@ -110,8 +111,6 @@ class PackConfig:
     def __post_init__(self) -> None:
         if (self.layout in ("trees", "unpaired")) != bool(self.input_b):
             raise UserError("layouts trees and unpaired take --input and --input_b, the other layouts --input alone")
-        if self.layout in ("pairs", "trees") and self.form == "folder":
-            raise UserError(f"a folder has one image a row, and layout {self.layout} makes two; use another --form")
         self._check_splits()
         self._check_labels()
         self._check_size()

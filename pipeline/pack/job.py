@@ -34,7 +34,7 @@ from pipeline.pack.splits import ByHash, Part
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import Cards, store_cards
 from pipeline.stores import Store, image_columns, is_listed, open_store
-from pipeline.stores.forms import trees
+from pipeline.stores.forms import naming, trees
 from pipeline.stores.forms.registry import form_named, writable_form
 from pipeline.stores.selection import splits as hash_splits
 from pipeline.stores.tables.options import StoreOptions
@@ -70,9 +70,19 @@ def pack_jobs(config: PackConfig) -> list[Job]:
     if len(parts) > 1 and (config.split_by or config.split_file):
         log.info("%s: a store for each of %d values: %s", url, len(folders), ", ".join(folders))
     return [
-        _pack_job(config, part, "/".join(filter(None, (url, part.folder, domain))), joining, extra)
+        _pack_job(
+            config, part, "/".join(filter(None, (url, part.folder, domain, side.removeprefix("image_")))), side,
+            joining, extra,
+        )
         for domain, part in parts
-    ]
+        for side in _sides(config, part.source)
+    ]  # fmt: skip
+
+
+def _sides(config: PackConfig, source: Store) -> tuple[str, ...]:
+    """Return the columns of pairs where each becomes a folder of its own, since one holds an image a row; else none."""
+    pictures = trees.COLUMNS if config.layout == "pairs" else tuple(image_columns(source.schema))
+    return trees.COLUMNS if config.form == "folder" and sorted(pictures) == [*trees.COLUMNS] else ("",)
 
 
 def _options(config: PackConfig) -> StoreOptions:
@@ -152,7 +162,7 @@ def _parts(config: PackConfig, source: Store, joining: _Joining | None) -> list[
     return [Part(name, source, ByHash(s), [s.seed, s.low, s.high]) for name, s in drawn] or [Part("", source)]
 
 
-def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None, extra: Derived) -> Job:
+def _pack_job(config: PackConfig, part: Part, url: str, side: str, joining: _Joining | None, extra: Derived) -> Job:
     source, output = part.source, Output(url)
     pictures = image_columns(source.schema)
     _check_columns(config, source, pictures)
@@ -163,11 +173,12 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
             "%s: columns %s seem to be of places in the pictures, and do not follow them when they are resized",
             source.url, ", ".join(places),
         )  # fmt: skip
-    recipe = _recipe(config, part, labels, shape)
+    recipe = _recipe(config, part, labels, shape) | ({"side": side} if side else {})
     form = writable_form(config.form)
-    if form.names_are_keys and len(pictures) > 1:
+    if form.names_are_keys and len(pictures) > 1 and not side:
         raise UserError(
-            f"{source.url}: a folder has one image a row, and this store {', '.join(pictures)}; use another --form"
+            f"{source.url}: a folder has one image a row, and this store {', '.join(pictures)}; use another --form "
+            "(image_a and image_b alone become two folders)"
         )
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     if labels:
@@ -177,7 +188,7 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
     listed = splits.list_of(part.wants)
     wants = splits.resolved(part.wants, output.at(_held_at(listed)) if listed else "")
     schema, bears_changes = source.schema, config.on_changed == "set_aside"
-    taken = Taken(config.layout, config.pair_encoding, config.reading, config.pixels == "any", longest)
+    taken = Taken(config.layout, config.pair_encoding, config.reading, config.pixels == "any", longest, side)
 
     # Workers get what these two functions hold: never the source, with all its names.
     def read(unit: Unit) -> Batch:
@@ -196,7 +207,7 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
             make=lambda: pack, control=lambda batch: with_good_picture(batch, pictures), join=joined, read=read
         ),
     )  # fmt: skip
-    sink = Sink(form, column=pictures[0]) if form.names_are_keys else Sink(form)
+    sink = Sink(form, naming.OF_CONTENT if side else "", side or pictures[0]) if form.names_are_keys else Sink(form)
     work = Workload(output=output, fingerprint=fingerprint(recipe), stages=(stage,), sink=sink)
     said = [("labels", joining.said)] if joining and joining.said else []
     return Job(

@@ -66,6 +66,8 @@ class Taken:
     """True for images of any channels and of 16 bits; else those of 8 bits that can be RGB."""
     longest: int | None = None
     """Bytes that a file's name below data/ may have, where each row becomes a file."""
+    side: str = ""
+    """Column of a pair that is kept, where each becomes a folder of its own; rows are quarantined from both alike."""
 
     def decoded(self, cell: pa.Scalar) -> np.ndarray:
         """Return the pixels of a cell's image. Raises BadImage where it is not taken."""
@@ -81,16 +83,16 @@ class Taken:
 def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
     """Lay the rows of a unit out as a store, with the images in their `shape`; quarantine those that cannot be.
 
-    Adds `width` and `height` of the first image of a row, in pixels, after EXIF orientation.
+    Adds `width` and `height` of the first image of a row, or that of its kept side, in pixels, after EXIF orientation.
     """
     rows, quarantined = batch.rows, list(batch.quarantined)
     good, made = list[bool](), list[dict[str, Any]]()
-    pictures = image_columns(rows.schema)
+    pictures = sorted(image_columns(rows.schema), key=lambda name: name != taken.side)  # that of the size first
     for i in range(len(rows)):
         cells = {name: rows[name][i] for name in pictures}
         try:
             if taken.longest is not None:
-                _require_name(rows["key"][i].as_py(), taken.longest)
+                _require_name(rows["key"][i].as_py(), taken)
             if taken.layout == "pairs":
                 made.append(_cut_pair(cells["image"], taken, shape))
             elif shape:
@@ -117,6 +119,8 @@ def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
         for name in pictures:
             at = rows.column_names.index(name)
             rows = rows.set_column(at, name, image_column([m[name] for m in made], names))
+    if taken.side:
+        rows = rows.drop_columns([name for name in image_columns(rows.schema) if name != taken.side])
     for name in ("width", "height"):
         rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
     return replace(batch, rows=rows, quarantined=tuple(quarantined))
@@ -135,8 +139,11 @@ def _stem(name: str) -> str:
     return name[: -len(found)] if (found := next(filter(name.lower().endswith, images.EXTENSIONS), "")) else name
 
 
-def _require_name(key: str, longest: int) -> None:
-    if fault := naming.kept_name_fault(key, longest):
+def _require_name(key: str, taken: Taken) -> None:
+    """Raise BadImage where a key cannot be a file's name; the longest ending that may be added counts."""
+    assert taken.longest is not None
+    whole = naming.name_fault(key, "jpeg", taken.longest) if taken.side else ""
+    if fault := whole or naming.kept_name_fault(key, taken.longest):
         raise images.BadImage("unsupported name", fault)
 
 

@@ -169,11 +169,10 @@ def named(ground: Ground, kind: Kind, case: Callable[..., str], *arguments: obje
 
 @pytest.mark.long
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("job", ["pack", "translate"])
-def test_every_point(ground: Ground, job: str, capsys: pytest.CaptureFixture[str]) -> None:
-    kind: Kind = "pack" if job == "pack" else "parquet"
+@pytest.mark.parametrize("kind", ["pack", "parquet", "webdataset"])
+def test_every_point(ground: Ground, kind: Kind, capsys: pytest.CaptureFixture[str]) -> None:
     at = [(kind, point) for point in points(kind)]
-    if job == "translate":  # this is what a folder of files does differently
+    if kind == "parquet":  # this is what a folder of files does differently
         at += [("folder", point) for point in ("before data", "after data", "after image")]
     cases = [named(ground, kind, kill_at, point) for kind, point in at]
     cases += [named(ground, kind, hold_and_kill_driver, point) for kind, point in at if point in IN_THE_WORKER]

@@ -11,11 +11,12 @@ import shutil
 from pathlib import Path
 from typing import cast, get_args
 
+import numpy as np
 import pytest
 
 from gan_models.export import export_pt2
 from jobs import pack, translate, verify
-from pipeline import failpoints
+from pipeline import failpoints, images
 from pipeline.models.bundles import open_bundle
 from pipeline.stores.forms import FormName
 from pipeline.translation.options import SizePolicy
@@ -86,3 +87,37 @@ def test_facades_in_every_form_and_size_killed_and_run_again(
             assert translate.main([*arguments, "--output", output]) == 0
             assert corpus.contents(output) == expected
         assert verify.main(["--input", f"{place}-whole"]) == 0
+
+
+@pytest.mark.parametrize("count", [COUNT, pytest.param(100, marks=pytest.mark.long)])
+def test_pairs_keep_pixels_and_columns_through_every_form(count: int, tmp_path: Path) -> None:
+    """A|B pictures become Parquet, tars, two parallel folders, and Parquet again, with a column of labels."""
+    pictures = sorted((FACADES / "val").iterdir())[:count]
+    (tmp_path / "in").mkdir()
+    for picture in pictures:
+        shutil.copy(picture, tmp_path / "in" / picture.name)
+    said = "".join(f"{picture.name},number {i},{i}\n" for i, picture in enumerate(pictures))
+    (tmp_path / "labels.csv").write_text(f"key,name,number\n{said}")
+
+    def packed(source: str, output: str, *options: str) -> None:
+        arguments = ["--input", str(tmp_path / source), "--output", str(tmp_path / output), "--local"]
+        assert pack.main([*arguments, "--limits.rows", "16", *options]) == 0
+
+    packed("in", "parquet", "--layout", "pairs", "--labels", str(tmp_path / "labels.csv"))
+    packed("parquet", "tars", "--form", "webdataset")
+    packed("tars", "folder", "--form", "folder")
+    labels = ["--labels", str(tmp_path / "folder/a/data/metadata.parquet")]
+    packed("folder/a", "again", "--layout", "trees", "--input_b", str(tmp_path / "folder/b"), *labels)
+    for output in ("parquet", "tars", "folder/a", "folder/b", "again"):
+        assert verify.main(["--input", str(tmp_path / output)]) == 0
+    first, last = (
+        sorted(corpus.rows(str(tmp_path / name)), key=lambda row: row["key"]) for name in ("parquet", "again")
+    )
+    assert [row["key"] for row in first] == sorted(picture.name for picture in pictures)
+    for before, after, picture in zip(first, last, sorted(pictures), strict=True):
+        columns = before.keys() - {"image_a", "image_b"}
+        assert columns == {"key", "name", "number", "width", "height"}
+        assert {name: after[name] for name in columns} == {name: before[name] for name in columns}
+        halves = [images.decode(after[name]["bytes"]).pixels for name in ("image_a", "image_b")]
+        assert np.array_equal(np.concatenate(halves, 1), images.decode(picture.read_bytes()).pixels)
+        assert all(after[name]["bytes"] == before[name]["bytes"] for name in ("image_a", "image_b"))

@@ -143,7 +143,13 @@ def test_a_key_that_is_no_path_costs_a_row(tmp_path: Path) -> None:
         assert verify.main(["--input", output]) == 0
 
 
-def test_a_pair_makes_no_file(labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--input", labelled, "--output", str(tmp_path / "out"), "--layout", "pairs", "--form", "folder"]
+def test_several_images_a_row_that_are_no_pair_make_no_file(
+    labelled: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pq.read_table(f"{labelled}/0.parquet")
+    (tmp_path / "masks").mkdir()
+    pq.write_table(table.append_column("mask", table["image"]), tmp_path / "masks/0.parquet")
+    arguments = ["--input", str(tmp_path / "masks"), "--output", str(tmp_path / "out"), "--form", "folder"]
     assert pack.main([*arguments, "--local"]) == 2
-    assert "a folder has one image a row" in capsys.readouterr().err
+    assert "a folder has one image a row, and this store image, mask; use another --form" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -23,6 +23,7 @@ from tests import corpus
 from tests.chaos import child
 from tests.chaos.ground import assert_same, crash_at
 from tests.conftest import new_prefix
+from tests.jobs.test_parquet_as_people_have_it import differing
 
 DAYS = ("2026-10-01", "2026-10-02", "2026-10-03")
 
@@ -290,6 +291,42 @@ def test_a_translation_has_a_new_version_that_grows_by_its_own_command(
     assert not len(storage.list_files(f"{output}/data"))
     assert read().keys() == {*second, "more.png"}
     assert verify.main(["--input", output]) == 0
+
+
+def test_versions_of_shards_that_differ_hold_every_value_in_one_schema(tmp_path: Path) -> None:
+    """A new version of a slot and of a translation reads the same rows as the first, in the same columns."""
+    source, output, slots_of = differing(tmp_path / "in"), str(tmp_path / "out"), str(tmp_path / "slots")
+    old, new = (corpus.write_bundle(str(tmp_path / f"bundle-{width}"), width=width) for width in (4, 6))
+    labels = [("1", 1, []), ("2", 2, []), ("c", 3, [1.5]), ("d", 2**40, None), ("e", None, [2.5])]
+
+    def check(url: str, shards: str, copies: int) -> set[str]:
+        """Return the models that made the current rows, after a check of their labels and of their schemas."""
+        store = open_store(url)
+        rows = read_rows(list(store.ranges), ["source_key", "label", "boxes", "model"]).to_pylist()
+        found = [(row["source_key"], row["label"], row["boxes"]) for row in rows]
+        assert sorted(found, key=lambda row: row[0]) == sorted(labels * copies, key=lambda row: row[0])
+        schemas = {pq.read_schema(path).remove_metadata() for path in Path(shards).rglob("*.parquet")}
+        assert len(schemas) == 1
+        return {row["model"] for row in rows if row["model"]}
+
+    options = ["--input", source, "--output", output, "--local", "--limits.rows", "2", "--bundle"]
+    assert translate.main([*options, old]) == 0
+    before = check(output, f"{output}/data", 1)
+    assert translate.main([*options, new, "--new_version"]) == 0
+    assert check(output, f"{output}/_versions/000002/data", 1).isdisjoint(before)
+    assert verify.main(["--input", output]) == 0
+
+    wishes = {"sources": {"shards": source}, "limits": {"rows": 2}, "resources": {"threads": 1}}
+    options = ["--config", str(tmp_path / "augment.yaml"), "--output", slots_of, "--local"]
+    made = list[set[str]]()
+    for bundle, what in ((old, "--slot"), (new, "--redo")):
+        (tmp_path / "augment.yaml").write_text(yaml.safe_dump(wishes | {"translators": {"night": {"bundle": bundle}}}))
+        assert augment.main([*options, what, DAYS[0]]) == 0
+        newest = "/_versions/000002" if what == "--redo" else ""
+        made.append(check(slots_of, f"{slots_of}{newest}/data/slot={DAYS[0]}", 2))
+    assert [len(models) for models in made] == [1, 1]
+    assert made[0].isdisjoint(made[1])
+    assert verify.main(["--input", slots_of]) == 0
 
 
 @pytest.mark.parametrize("how", ["--bundle", "--chain"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,6 @@ from pipeline.stores import open_store, read_rows
 from tests import corpus
 from tests.conftest import new_prefix
 from tests.tars import tar_of
-
-FACADES = Path(os.environ.get("TRANSDOMAIN_FACADES", Path(__file__).parents[3] / "shared/data/facades"))
 
 
 def run_pack(source: str, output: str, *options: str) -> int:
@@ -194,15 +191,3 @@ def test_what_img2dataset_made_is_packed_and_translated(tmp_path: Path) -> None:
     assert translate.main([*arguments, "--limits.rows", "2"]) == 0
     assert [row["caption"] for row in corpus.rows(output)] == [f"picture {i}" for _ in range(2) for i in range(3)]
     assert verify.main(["--input", output]) == 0
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not FACADES.is_dir(), reason=f"no facades in {FACADES} (set TRANSDOMAIN_FACADES to their folder)")
-def test_facades_keep_their_bytes_and_columns_through_every_form(tmp_path: Path) -> None:
-    stores = [str(tmp_path / name) for name in ("parquet", "tars", "again")]
-    options = ["--limits.rows", "64"]
-    assert run_pack(f"{FACADES}/val", stores[0], "--layout", "pairs", *options) == 0
-    assert run_pack(stores[0], stores[1], "--form", "webdataset", *options) == 0
-    assert run_pack(stores[1], stores[2], *options) == 0
-    assert rows_of(stores[2]) == rows_of(stores[1]) == rows_of(stores[0])
-    assert all(verify.main(["--input", store]) == 0 for store in stores)

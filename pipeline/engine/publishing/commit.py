@@ -65,7 +65,8 @@ class Sink:
 
     form: WritableForm = Parquet()
     extension: str = ""
-    """Ending of the files, without a dot, where each row is a file; empty where keys and contents have their own."""
+    """Ending of the files, without a dot, where each row is a file; empty where keys and contents have their own, and
+    naming.OF_CONTENT where contents have it whatever the keys."""
     column: str = "image"
     """Column whose images these files hold."""
 

@@ -47,6 +47,12 @@ def format_of(data: bytes | memoryview) -> str | None:
     return _container(data)
 
 
+def ending_of(data: bytes | memoryview) -> str:
+    """Return the usual ending, without a dot, of a file that begins like this; empty where it is none of FORMATS."""
+    found = format_of(data) or ""
+    return {"JPEG": "jpg", "TIFF": "tif", "JPEG XL": "jxl"}.get(found, found.lower())
+
+
 def format_named(data: bytes) -> str:
     """Return which of FORMATS the data begin as. Raises BadImage for any other, with its name where it has one."""
     if found := format_of(data):

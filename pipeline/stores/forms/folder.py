@@ -99,10 +99,11 @@ class Folder(ShardForm):
     ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
         pictures = (data.as_buffer() for chunk in rows[column].chunks for data in chunk.field("bytes"))
         files = dict(zip(rows["key"].to_pylist(), pictures, strict=True))
-        if extension:
+        if extension and extension != naming.OF_CONTENT:
             names = [naming.file_name(key, extension) for key in files]
         else:
-            names = [naming.named_by_content(key, memoryview(data)) for key, data in files.items()]
+            always = extension == naming.OF_CONTENT
+            names = [naming.named_by_content(key, memoryview(data), always=always) for key, data in files.items()]
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
                 raise ValueError(f"two keys would both be the file {twice}; give them endings, or use another form")

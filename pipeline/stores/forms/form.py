@@ -125,8 +125,9 @@ class WritableForm(StoreForm):
     ) -> tuple[bytes, Mapping[str, pa.Buffer]]:
         """Return the object that stands for `rows`, and the files that it lists: their content by key.
 
-        Where `names_are_keys`, each row is a file that holds its image in `column` and has the ending `extension`, or
-        without one that of its key or content; else there are no files. The same rows give the same bytes.
+        Where `names_are_keys`, each row is a file that holds its image in `column` and has the ending `extension`
+        (naming.OF_CONTENT: that of its content), or without one that of its key or content; else there are no files.
+        The same rows give the same bytes.
         """
 
     @abstractmethod

@@ -15,6 +15,8 @@ from pipeline import images, storage
 
 OF_AN_OUTPUT = ("_transdomain", "_quarantine", "_versions")
 """Folders that an output keeps next to its data."""
+OF_CONTENT = "*"
+"""Ending that stands for that of each file's own content."""
 _HIDDEN_PART = re.compile(r"(?:^|/)(?:\.|__)")
 _UNSHOWN = re.compile(r"%(?=[0-9A-Fa-f]{2})|[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Text that looks like an escape, and characters that would steer a terminal or turn its direction."""
@@ -86,15 +88,14 @@ def kept_name_fault(key: str, longest: int) -> str:
     return name_fault(key, "" if is_image(key) else "jpeg", longest)
 
 
-def named_by_content(key: str, data: bytes | memoryview) -> str:
+def named_by_content(key: str, data: bytes | memoryview, *, always: bool = False) -> str:
     """Return the name below data/ of a file that is kept as it is: its key, with an ending where it has no image's.
 
-    Two keys may share one, such as `a` and `a.png` of two PNGs.
+    Two keys may share one, such as `a` and `a.png` of two PNGs; not where an ending is `always` added.
     """
-    if is_image(key):
+    if is_image(key) and not always:
         return file_name(key, "")
-    found = images.format_of(bytes(data[:64])) or "img"
-    return file_name(key, {"JPEG": "jpg", "TIFF": "tif"}.get(found, found.lower()))
+    return file_name(key, images.ending_of(data) or "img")
 
 
 def _shown_part(part: str) -> str:

@@ -98,6 +98,5 @@ def _without_bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def ending_of(column: str, content: bytes | memoryview) -> str:
     """Return the ending of a file with an image: that of its format, after the column's name unless that is `image`."""
-    found = images.format_of(bytes(content[:64])) or UNKNOWN
-    ending = {"JPEG": "jpg", "TIFF": "tif"}.get(found, found.lower())
+    ending = images.ending_of(content) or UNKNOWN
     return ending if column == "image" else f"{quote(column, safe='')}.{ending}"
