@@ -29,7 +29,7 @@ from pipeline.images.formats import avif, jpeg, jxl, png, tiff, webp, wide_tiff
 from pipeline.images.formats.metadata import Advice, advice
 from pipeline.images.formats.signatures import ENDINGS, format_named
 from pipeline.images.header import size_of, type_of
-from pipeline.images.options import Pages, Profiles
+from pipeline.images.options import Gifs, Pages, Profiles, Reading
 
 EXTENSIONS = (*ENDINGS, *((".heic", ".heif") if importlib.util.find_spec("pillow_heif") else ()))
 """File name endings of the formats that `decode` knows."""
@@ -85,6 +85,7 @@ class _Asked:
     room: np.ndarray | None
     wanted: PixelType | None
     first: bool
+    gif: bool
     to_srgb: bool
 
 
@@ -120,12 +121,14 @@ def decode(
     wanted: PixelType | None = RGB,
     pages: Pages = "one",
     icc: Profiles = "ignore",
+    gif: Gifs = "none",
 ) -> Decoded:
     """Decode the image in `data` to pixels of the type `wanted`; to those of the file's own type where it is None.
 
     Grey becomes RGB of its depth where that is wanted. Its pixels are at the beginning of `room`, a flat array of
     uint8, where that is given and large enough; else in memory of their own. `pages="first"` takes the first picture
-    of a file that holds several, and of a GIF. `icc="to_srgb"` converts colours by the file's own profile.
+    of a file that holds several, and of a GIF, `gif="first"` that of a GIF alone. `icc="to_srgb"` converts colours by
+    the file's own profile.
 
     Raises BadImage where the bytes are at fault, with one of these reasons: empty, not an image, unsupported format,
     unsupported mode, unsupported type, several pictures, too large, corrupt. Any other error is the machine's:
@@ -137,9 +140,13 @@ def decode(
     data = bytes(data)
     _silence_pillow()
     kind = format_named(data)
-    if kind == "GIF" and pages != "first":
-        raise BadImage("unsupported format", "GIF, whose first frame is read only where it is asked for")
-    asked = _Asked(max_pixels=max_pixels, room=room, wanted=wanted, first=pages == "first", to_srgb=icc == "to_srgb")
+    asked = _Asked(
+        max_pixels=max_pixels, room=room, wanted=wanted, first=pages == "first", gif=gif != "none",
+        to_srgb=icc == "to_srgb",
+    )  # fmt: skip
+    if kind == "GIF" and not (asked.first or asked.gif):
+        how = "GIF, whose first frame is read only where it is asked for: --reading.gif first"
+        raise BadImage("unsupported format", how)
     try:
         return _decoded(data, kind, asked)
     except BadImage as bad:
@@ -147,6 +154,14 @@ def decode(
             raise
         prove_room(len(data), bad.pixels)
     return _decoded(data, kind, asked)
+
+
+def decode_by(
+    reading: Reading, data: bytes | memoryview, *, room: np.ndarray | None = None, wanted: PixelType | None = RGB
+) -> Decoded:
+    """Decode the image in `data` as `decode` does, by the user's choices: the first picture where all are wanted."""
+    first: Pages = "one" if reading.pages == "one" else "first"
+    return decode(data, room=room, wanted=wanted, pages=first, icc=reading.icc, gif=reading.gif)
 
 
 def _decoded(data: bytes, kind: str, asked: _Asked) -> Decoded:

@@ -12,7 +12,7 @@ from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding, Reading
 from pipeline.stores.forms import FormName
-from pipeline.stores.tables.options import KeyRule, MissingColumns
+from pipeline.stores.tables.options import Extensions, KeyRule, MissingColumns
 
 Layout = Literal["images", "pairs", "trees", "unpaired"]
 Match = Literal["key", "stem"]
@@ -59,6 +59,9 @@ class PackConfig:
     path relative to the input, that of a pair of files the path without its ending."""
     labels_match: Match = "key"
     """What a key of the labels has to be: the key of the image, or its stem, which is the key without its ending."""
+    extensions: Extensions = "known"
+    """Files of folders that are images. known: by the ending of their names. any: those whose first bytes are of an
+    image, too; a request for each file of another ending, whenever the folder is listed."""
     keys: KeyRule = "own"
     """Names of rows, where the input is Parquet. own: the column key, else SHARD#ROW. by_shard: SHARD#KEY, for keys
     that begin anew in each shard."""

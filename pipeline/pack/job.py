@@ -77,12 +77,17 @@ def pack_jobs(config: PackConfig) -> list[Job]:
 
 
 def _options(config: PackConfig) -> StoreOptions:
-    return StoreOptions(keys=config.keys, missing_columns=config.missing_columns)
+    return StoreOptions(
+        keys=config.keys,
+        missing_columns=config.missing_columns,
+        extensions=config.extensions,
+        gifs=config.reading.gif != "none",
+    )
 
 
 def _open_trees(config: PackConfig, output: str) -> tuple[Store, trees.Paired]:
     """Return the store of pairs of files in two folders, and what is in no pair."""
-    stores = open_store(config.input), open_store(config.input_b)
+    stores = open_store(config.input, options=_options(config)), open_store(config.input_b, options=_options(config))
     for store in stores:
         if store.form != "folder":
             what = form_named(store.form).title

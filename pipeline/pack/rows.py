@@ -71,7 +71,7 @@ class Taken:
         """Return the pixels of a cell's image. Raises BadImage where it is not taken."""
         data, wanted = images.encoded_in(cell.as_py()), None if self.any_pixels else images.RGB
         try:
-            return images.decode(data, wanted=wanted, icc=self.reading.icc, pages=self.reading.pages).pixels
+            return images.decode_by(self.reading, data, wanted=wanted).pixels
         except images.BadImage as bad:
             if bad.reason != "unsupported type" or self.any_pixels:
                 raise

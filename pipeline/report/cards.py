@@ -303,7 +303,7 @@ def _sample_sheet(
 def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
     """Return the image in a cell of an image column, as large as it is shown; a grey one where there is none."""
     try:
-        return fitted(images.decode(images.encoded_in(value), wanted=None).pixels)
+        return fitted(images.decode(images.encoded_in(value), wanted=None, pages="first").pixels)
     except images.BadImage:
         return np.full((48, 48, 3), 200, np.uint8)
 

@@ -118,8 +118,7 @@ class Decode:
         for i, data in enumerate(_encoded(batch.rows, self.column)):
             try:
                 held = images.encoded_in(batch.rows[self.column][i].as_py()) if data is None else data
-                how = self.reading
-                found = images.decode(held, room=room(), wanted=self.takes, icc=how.icc, pages=how.pages)
+                found = images.decode_by(self.reading, held, room=room(), wanted=self.takes)
             except images.BadImage as bad:
                 faults[i] = (bad.reason, str(bad))
             else:

@@ -94,7 +94,8 @@ def named_by_content(key: str, data: bytes | memoryview) -> str:
     if is_image(key):
         return file_name(key, "")
     found = images.format_of(bytes(data[:64])) or "img"
-    return file_name(key, {"JPEG": "jpg", "TIFF": "tif"}.get(found, found.lower()))
+    ending = {"JPEG": "jpg", "TIFF": "tif"}.get(found, found.lower())
+    return file_name(key, "" if key.lower().endswith(f".{ending}") else ending)
 
 
 def _shown_part(part: str) -> str:
