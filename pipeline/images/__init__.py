@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
     from pipeline.images.formats.signatures import ENDINGS, FORMATS, format_of, sniffs
     from pipeline.images.header import size_of, type_of
+    from pipeline.images.pages import pictures_in
     from pipeline.images.room import Room
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "encoded_in",
     "format_of",
     "misfit",
+    "pictures_in",
     "require_single_rows",
     "resize",
     "size_of",
@@ -85,6 +87,7 @@ __getattr__ = lazy.names_of(
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
         "formats.signatures": ("ENDINGS", "FORMATS", "format_of", "sniffs"),
         "header": ("size_of", "type_of"),
+        "pages": ("pictures_in",),
         "room": ("Room",),
     },
 )

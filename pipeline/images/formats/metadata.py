@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pipeline.images.basis import notes as noted
 from pipeline.images.formats import boxes, jpeg, jxl, png, tiff
 
 _XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
-
-_NOT_CONVERTED = "its colours are not those of sRGB, and are not converted"
 
 
 class Advice(NamedTuple):
@@ -27,29 +26,32 @@ class Advice(NamedTuple):
 def advice(data: bytes, kind: str, info: Mapping[Any, Any], *, profile: bool) -> Advice:
     """Return what the file says; `info` is what Pillow has read of it, where that has opened it.
 
-    A profile is read where one is asked for; one that is broken is empty.
-
-    EXIF goes before XMP. What is broken counts as missing, and is noted. Never raises.
+    A profile is returned where one is asked for; one that is broken is empty. Where none is, it is noted that there
+    is one of other colours. EXIF goes before XMP. What is broken counts as missing, and is noted. Never raises.
     """
     if kind in ("AVIF", "HEIF"):
         described = boxes.primary(data)
-        notes = (_NOT_CONVERTED,) if profile and described.other_colours else ()
+        notes: tuple[str, ...] = (noted.OTHER_COLOURS,) if described.other_colours else ()
+        notes += () if profile else noted.of_profile(described.profile)
         return Advice(described.orientation, described.profile, notes)
     if kind == "JPEG XL":
         header = jxl.header(data)
-        notes = (_NOT_CONVERTED,) if profile and header and not header.srgb else ()
+        notes = (noted.OTHER_COLOURS,) if header and not header.srgb else ()
         return Advice(header.orientation if header else 1, None, notes)
     found_notes, orientation = list[str](), None
     if exif := _exif(data, kind, info):
         body = exif[exif.startswith(b"Exif\0\0") * 6 :]
         orientation = tiff.orientation(body)
         if orientation is None and kind != "TIFF" and not tiff.readable(body):
-            found_notes.append("its EXIF cannot be read")
+            found_notes.append(noted.NO_EXIF)
     if orientation is None:
         match = _XMP_ORIENTATION.search(_xmp(data, kind, info))
         orientation = int(match[1]) if match else 1
     read = {"PNG": png.profile, "TIFF": tiff.profile}.get(kind, lambda _: info.get("icc_profile"))
-    found = read(data) if profile else None
+    if not profile:  # what Pillow has read already costs nothing
+        found_notes += noted.of_profile(info.get("icc_profile") if info else read(data))
+        return Advice(orientation, None, tuple(found_notes))
+    found = read(data)
     return Advice(orientation, found if isinstance(found, bytes) else None, tuple(found_notes))
 
 

@@ -82,9 +82,10 @@ def inputs_among(
     )
     known = ours
     if more is not None and form is FORMS[-1] and not ours.all():
-        ours, known = ours.copy(), ours | np.fromiter(map(_is_of_none, _names(entries)), bool, len(entries))
-        looked_at = np.flatnonzero(known & ~ours)
-        ours[looked_at] = more(entries.take(looked_at))
+        left = np.flatnonzero(~ours)
+        left = left[np.fromiter(map(_is_of_none, _names(entries.take(left))), bool, len(left))]
+        ours, known = ours.copy(), ours.copy()
+        ours[left], known[left] = more(entries.take(left)), True
     for entry in () if known.all() else entries.take(~known):
         if other := form_of(entry.name):
             tally.add(passed_over_beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
