@@ -25,7 +25,7 @@ def run(config: InspectConfig) -> int:
     from pipeline.report.text import render_text
 
     with preflight(", ".join(config.input)):
-        splits = open_splits(config.input)
+        splits = open_splits(config.input, config.store_options)
     found = inspect(splits, config)
     report = report_of(found)
     print_lines(render_text(report, width=80))

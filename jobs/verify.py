@@ -71,8 +71,9 @@ def _verify(config: VerifyConfig, url: str) -> bool:
     _list("left behind by a kill, in nobody's way", left)
     total, planned = verdict.total, len(verdict.records.units)
     units = f"{total.units} units" if total.units == planned else f"{total.units} of {planned} units"
+    further = f" + {total.further} further rows" if total.further else ""
     print_line(
-        f"{url}: {total.inputs} inputs = {total.ok} ok + {total.quarantined} quarantined"
+        f"{url}: {total.inputs} inputs{further} = {total.ok} ok + {total.quarantined} quarantined"
         f" + {total.skipped} skipped, in {units}: "
         + (f"NOT WHOLE, {len(verdict.faults)} faults" if verdict.faults else "whole")
     )

@@ -54,6 +54,15 @@ def models_of(recipe: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
+PAGE_OF = "page_of"
+"""Column with the key of the input of which a row is one picture, where a recipe makes rows of them."""
+
+
+def has_rows_of_pages(recipe: Mapping[str, Any]) -> bool:
+    """Return True where a recipe makes a row of each picture in a file."""
+    return "all" in (recipe.get("pages"), recipe.get("gif"))
+
+
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return `recipe` as a flat mapping with dotted names, as flags spell them."""
     found: dict[str, Any] = {}

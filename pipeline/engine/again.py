@@ -23,7 +23,7 @@ from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import Output, is_finished, load_unit, load_units, unit_ids
 from pipeline.engine.records.units import Segment, segment_of
 from pipeline.errors import UserError
-from pipeline.recipe import fingerprint
+from pipeline.recipe import PAGE_OF, fingerprint, has_rows_of_pages
 from pipeline.stores import Store, read_rows
 from pipeline.stores.forms import shard
 from pipeline.stores.forms.registry import form_named
@@ -50,7 +50,7 @@ def keys_run_again(output: Output, segments: Sequence[Segment]) -> dict[str, int
     for segment in segments:
         units = [unit for unit in unit_ids(segment) if unit in committed] if segment.again else []
         manifest = finish.manifest_table(finish.read_commits(output, [segment], units))
-        good = finish.keys_of(output, manifest)
+        good = finish.keys_of(output, manifest, PAGE_OF if has_rows_of_pages(segment.recipe) else "key")
         bad = ([row.key for row in rows] for rows in _rows_of(output, units))
         found |= {key: segment.number for keys in itertools.chain(good, bad) for key in keys}
     return found

@@ -47,6 +47,8 @@ class Job:
     """True where the user says that the sources are the recorded ones, at another place."""
     set_aside_changed: bool = False
     """True where inputs that changed after planning are quarantined; else they fail their units, and the run."""
+    names_rows: bool = False
+    """True where an input may become several rows, whose keys are its own with an addition."""
     keys_are_known: bool = False
     """True where the inputs are those of an output whose keys were compared when it was made."""
     skipped_are_judged: bool = False
@@ -99,7 +101,7 @@ class Job:
         in it.
         """
         stores = list(self.sources.values())
-        return len(stores) == 1 and form_named(stores[0].form).has_unique_keys(stores[0])
+        return not self.names_rows and len(stores) == 1 and form_named(stores[0].form).has_unique_keys(stores[0])
 
     def inputs(self, rows: int) -> int:
         """Return how many inputs so many planned rows are: each is planned once for every part."""

@@ -107,6 +107,8 @@ def run_engine(make: Callable[[], Sequence[Job]], options: EngineOptions, reads:
             jobs = again
     for job, outcome in zip(jobs, outcomes, strict=True):
         print_line(describe(outcome))
+        for note, count in sorted(outcome.notes, key=lambda each: -each[1]):
+            print_line(f"  noted of {count:,} images: {note}")
         prices = job.costing.prices if job.costing else NO_PRICES
         # Without a sample or a price nobody has asked; the report has the table in any case.
         if outcome.came and (prices.are_given or outcome.came.expected.bytes_out is not None):
@@ -167,10 +169,12 @@ def describe(outcome: Outcome) -> str:
     total = outcome.totals
     state = "complete" if outcome.fresh else "was complete already, nothing to do"
     skipped = f", {total.skipped} skipped" if total.skipped else ""
+    further = f", {total.further} more rows for further pictures in them" if total.further else ""
     if outcome.label or outcome.inputs != total.inputs:
         how = " (an input once for each translator)" if total.quarantined or (skipped and not outcome.label) else ""
         made = f"{total.ok} images of {outcome.inputs} inputs, {total.quarantined} quarantined"
         if outcome.label:
             return f"{outcome.url}, slot {outcome.label}: {state}: {made}{how}"
         return f"{outcome.url}: {state}: {made}{skipped}{how}"
-    return f"{outcome.url}: {state}: {total.ok} ok, {total.quarantined} quarantined{skipped} of {total.inputs} inputs"
+    counted = f"{total.ok} ok, {total.quarantined} quarantined{skipped} of {total.inputs} inputs{further}"
+    return f"{outcome.url}: {state}: {counted}"

@@ -23,6 +23,7 @@ from pipeline.engine.executors.progress import Meter
 from pipeline.engine.job import Job
 from pipeline.engine.preflight import check_keys, check_sources
 from pipeline.engine.publishing.steps import Receipt, Task, Workload
+from pipeline.engine.records.account import Notes
 from pipeline.engine.records.layout import (
     Output,
     check_job,
@@ -63,6 +64,8 @@ class Outcome:
     label: str = ""
     inputs: int = 0
     """Number of inputs, each counted once, whatever the number of parts."""
+    notes: Notes = ()
+    """What was noted of images while they were decoded; nothing where nothing was left to do."""
     came: Came | None = None
     """What the plan expected, and what came; None where no plan expected anything, or nothing was left to do."""
 
@@ -254,6 +257,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
     `marked` are the counts of an output that was complete before.
     """
     output, segments, own, came = job.output, plan.segments, _own(job, plan.segments), None
+    notes: Notes = ()
     if marked and not job.label:
         total = marked
     else:
@@ -264,6 +268,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
         if over and budget.on_budget == "stop":
             raise BudgetExceededError(_over_budget(total.quarantined, seen, output))
         _call_complete(job, segments, manifest, tally)
+        notes = finish.notes_of(manifest)
         came = outcome(own, manifest, functools.partial(_counted, job, tally), output.files_size)
     if over:
         raise BudgetExceededError(
@@ -277,7 +282,7 @@ def _complete(job: Job, plan: Planned, marked: Totals | None, budget: Budget, ta
             "leave it so"
         )
     inputs = job.inputs(total.inputs)
-    return Outcome(output.url, total, fresh=not marked, label=job.label, inputs=inputs, came=came)
+    return Outcome(output.url, total, fresh=not marked, label=job.label, inputs=inputs, notes=notes, came=came)
 
 
 def _counted(job: Job, tally: Tally) -> Counted:

@@ -23,18 +23,28 @@ Names are imported when they are first used, so that options are read without nu
 from typing import TYPE_CHECKING
 
 from pipeline import lazy
-from pipeline.images.options import CodecName, Encoding, Pages, Profiles, Reading
+from pipeline.images.options import AS_STORED, CodecName, Encoding, Gifs, Pages, Profiles, Reading, require_single_rows
 
 if TYPE_CHECKING:
     from pipeline.images.basis.blame import BadImage
     from pipeline.images.basis.pixel_type import RGB, PixelType
-    from pipeline.images.decoding import EXTENSIONS, MAX_PIXELS, Decoded, decode, decoded_bytes, encoded_in
+    from pipeline.images.decoding import (
+        EXTENSIONS,
+        MAX_PIXELS,
+        Decoded,
+        decode,
+        decode_by,
+        decoded_bytes,
+        encoded_in,
+    )
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
     from pipeline.images.formats.signatures import ENDINGS, FORMATS, ending_of, format_of, sniffs
     from pipeline.images.header import size_of, type_of
+    from pipeline.images.pages import pictures_in
     from pipeline.images.room import Room
 
 __all__ = [
+    "AS_STORED",
     "CODECS",
     "ENDINGS",
     "EXTENSIONS",
@@ -46,6 +56,7 @@ __all__ = [
     "CodecName",
     "Decoded",
     "Encoding",
+    "Gifs",
     "Pages",
     "PixelType",
     "Profiles",
@@ -53,12 +64,15 @@ __all__ = [
     "Room",
     "codec_versions",
     "decode",
+    "decode_by",
     "decoded_bytes",
     "encode",
     "encoded_in",
     "ending_of",
     "format_of",
     "misfit",
+    "pictures_in",
+    "require_single_rows",
     "resize",
     "size_of",
     "sniffs",
@@ -70,10 +84,11 @@ __getattr__ = lazy.names_of(
     {
         "basis.blame": ("BadImage",),
         "basis.pixel_type": ("RGB", "PixelType"),
-        "decoding": ("EXTENSIONS", "MAX_PIXELS", "Decoded", "decode", "decoded_bytes", "encoded_in"),
+        "decoding": ("EXTENSIONS", "MAX_PIXELS", "Decoded", "decode", "decode_by", "decoded_bytes", "encoded_in"),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
         "formats.signatures": ("ENDINGS", "FORMATS", "ending_of", "format_of", "sniffs"),
         "header": ("size_of", "type_of"),
+        "pages": ("pictures_in",),
         "room": ("Room",),
     },
 )

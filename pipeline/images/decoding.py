@@ -22,14 +22,14 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from pipeline.images.basis import colour, raster
+from pipeline.images.basis import colour, notes, raster
 from pipeline.images.basis.blame import BadImage, check_size, finding, mismatch, prove_room
 from pipeline.images.basis.pixel_type import RGB, PixelType
 from pipeline.images.formats import avif, jpeg, jxl, png, tiff, webp, wide_tiff
 from pipeline.images.formats.metadata import Advice, advice, advised
 from pipeline.images.formats.signatures import ENDINGS, format_named
-from pipeline.images.header import size_of, type_of
-from pipeline.images.options import Pages, Profiles
+from pipeline.images.header import has_alpha, size_of, type_of
+from pipeline.images.options import Gifs, Pages, Profiles, Reading
 
 EXTENSIONS = (*ENDINGS, *((".heic", ".heif") if importlib.util.find_spec("pillow_heif") else ()))
 """File name endings of the formats that `decode` knows."""
@@ -74,7 +74,7 @@ class Decoded(NamedTuple):
     format: str = ""
     """Format of the file, one of FORMATS."""
     notes: tuple[str, ...] = ()
-    """What was passed over, since it advises only: an EXIF or a profile that is broken, texts that are too large."""
+    """What was passed over or converted, in words of `basis/notes.py`: a broken EXIF, a profile, CMYK, alpha, pages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +120,14 @@ def decode(
     wanted: PixelType | None = RGB,
     pages: Pages = "one",
     icc: Profiles = "ignore",
+    gif: Gifs = "none",
 ) -> Decoded:
     """Decode the image in `data` to pixels of the type `wanted`; to those of the file's own type where it is None.
 
     Grey becomes RGB of its depth where that is wanted. Its pixels are at the beginning of `room`, a flat array of
     uint8, where that is given and large enough; else in memory of their own. `pages="first"` takes the first picture
-    of a file that holds several, and of a GIF. `icc="to_srgb"` converts colours by the file's own profile.
+    of a file that holds several, and of a GIF, `gif="first"` that of a GIF alone. `icc="to_srgb"` converts colours by
+    the file's own profile.
 
     Raises BadImage where the bytes are at fault, with one of these reasons: empty, not an image, unsupported format,
     unsupported mode, unsupported type, several pictures, too large, corrupt. Any other error is the machine's:
@@ -137,8 +139,9 @@ def decode(
     data = bytes(data)
     _silence_pillow()
     kind = format_named(data)
-    if kind == "GIF" and pages != "first":
-        raise BadImage("unsupported format", "GIF, whose first frame is read only where it is asked for")
+    if kind == "GIF" and pages != "first" and gif == "none":
+        how = "GIF, whose first frame is read only where it is asked for: --reading.gif first"
+        raise BadImage("unsupported format", how)
     asked = _Asked(max_pixels=max_pixels, room=room, wanted=wanted, first=pages == "first", to_srgb=icc == "to_srgb")
     try:
         return _decoded(data, kind, asked)
@@ -149,10 +152,22 @@ def decode(
     return _decoded(data, kind, asked)
 
 
+def decode_by(
+    reading: Reading, data: bytes | memoryview, *, room: np.ndarray | None = None, wanted: PixelType | None = RGB
+) -> Decoded:
+    """Decode the one image in `data`, or the first one, as `decode` does, by the user's choices."""
+    return decode(data, room=room, wanted=wanted, pages=reading.pages, icc=reading.icc, gif=reading.gif)
+
+
 def _decoded(data: bytes, kind: str, asked: _Asked) -> Decoded:
     if kind == "JPEG" and not asked.to_srgb and (decoded := _plain_jpeg(data, asked)):
         return decoded
-    _check_header(data, kind, asked.first)
+    several = _check_header(data, kind, asked.first)
+    decoded = _by_some_decoder(data, kind, asked)
+    return decoded._replace(notes=(*decoded.notes, *several))
+
+
+def _by_some_decoder(data: bytes, kind: str, asked: _Asked) -> Decoded:
     found, wide = _described(data, kind)
     if found and asked.wanted and not found.becomes(asked.wanted):
         raise mismatch(kind, found, asked.wanted)
@@ -189,19 +204,26 @@ def _plain_jpeg(data: bytes, asked: _Asked) -> Decoded | None:
     out = raster.placed(room, target.shape(header.height, header.width))
     if not jpeg.decode_plain(data, out):
         return None
-    return Decoded(_finished(out, said.orientation, target, asked.room), said.orientation, "JPEG", said.notes)
+    pixels = _finished(out, said.orientation, target, asked.room)
+    return Decoded(pixels, said.orientation, "JPEG", (*said.notes, *notes.of_profile(header.profile)))
 
 
-def _check_header(data: bytes, kind: str, first: bool) -> None:
-    """Raise BadImage for data of which a decoder would silently drop a part."""
+def _check_header(data: bytes, kind: str, first: bool) -> tuple[str, ...]:
+    """Raise BadImage for data of which a decoder would silently drop a part; return a note where that is asked for."""
     if kind not in _CHECKS:
-        return
+        return ()
     try:
         _CHECKS[kind](data, first=first)
     except BadImage:
         raise
     except Exception as error:  # a library that chokes on the header
         raise finding(error, f"{kind} header") from error
+    try:
+        if first:
+            _CHECKS[kind](data, first=False)
+    except BadImage:  # which can only be about what comes after the first
+        return (notes.FIRST,)
+    return ()
 
 
 def _described(data: bytes, kind: str) -> tuple[PixelType | None, bool]:
@@ -234,7 +256,8 @@ def _by_library(data: bytes, kind: str, asked: _Asked, found: PixelType | None) 
         share = max(1, found.bytes // RGB.bytes) if found else 1
         raise finding(error, kind, min(width * height, asked.max_pixels) * share) from error
     target = asked.wanted or PixelType.of(pixels)
-    return Decoded(_finished(pixels, turn, target, asked.room), said.orientation, kind, said.notes)
+    said_of = (*said.notes, *notes.of_mode("", alpha=has_alpha(data, kind)))
+    return Decoded(_finished(pixels, turn, target, asked.room), said.orientation, kind, said_of)
 
 
 def _with_profile(pixels: np.ndarray, said: Advice, to_srgb: bool) -> Advice:
@@ -274,12 +297,14 @@ def _by_pillow(data: bytes, whole: bytes, kind: str, asked: _Asked) -> Decoded:
         if not own.becomes(target):
             raise mismatch(kind, own, target)
         room = asked.room if said.orientation == 1 else None
+        converted = notes.of_mode(image.mode, alpha=raster.has_alpha(image))
         try:
             out = raster.placed(room, target.shape(image.height, image.width))
             pixels = _pixels(image, data, kind, out, convert, animated=frames > 1)
         except Exception as error:  # every decoder has its own errors
             raise finding(error, kind, image.width * image.height) from error
-    return Decoded(_finished(pixels, said.orientation, target, asked.room), said.orientation, kind, said.notes)
+        said_of = (*said.notes, *converted, *(notes.of_frames(image) if kind in ("GIF", "WEBP") else ()))
+    return Decoded(_finished(pixels, said.orientation, target, asked.room), said.orientation, kind, said_of)
 
 
 def _conversion(image: Image.Image, said: Advice, to_srgb: bool) -> tuple[raster.Convert | None, Advice]:

@@ -10,7 +10,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image
 
 from pipeline.images.basis.pixel_type import RGB, PixelType
 from pipeline.images.basis.raster import GREY_MODES
-from pipeline.images.formats import avif, jpeg, jxl, png, tiff, webp
+from pipeline.images.formats import avif, boxes, jpeg, jxl, png, tiff, webp
 from pipeline.images.formats.signatures import format_of
 
 Size = tuple[int, int]
@@ -76,6 +76,20 @@ def type_of(data: bytes | memoryview) -> PixelType | None:
             return PixelType(1 if image.mode in GREY_MODES else 3)
     except (*_BROKEN, Image.DecompressionBombError):
         return None
+
+
+def has_alpha(data: bytes, kind: str) -> bool:
+    """Return True where the header of a file of this format, one of those that Pillow does not read, says alpha."""
+    match kind:
+        case "PNG":
+            return png.has_alpha(data)
+        case "TIFF":
+            return (found := tiff.samples(data)) is not None and found.alpha is not None
+        case "AVIF" | "HEIF":
+            return boxes.primary(data).alpha
+        case "JPEG XL":
+            return (said := jxl.header(data)) is not None and said.alpha
+    return False
 
 
 def _numbers(data: bytes, at: int, size: int, order: str, *, signed: bool = False) -> Size:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import UserError, check_range
+from pipeline.images import Reading, require_single_rows
+from pipeline.stores.tables.options import Extensions, StoreOptions
 
 Count = int | Literal["all"]
 
@@ -27,6 +29,11 @@ class InspectConfig:
     """File to write all of it to, as JSON."""
     report: str = ""
     """File to write a page with a contact sheet to, as HTML."""
+    extensions: Extensions = "known"
+    """Files of folders that are images. known: by the ending of their names. any: those whose first bytes are of an
+    image, too; a request for each file of another ending, whenever the folder is listed."""
+    reading: Reading = Reading()
+    """How files are read that are decoded."""
     threads: int = 16
     """Number of reads at once."""
 
@@ -39,3 +46,9 @@ class InspectConfig:
             if (value := getattr(self, name)) != "all":
                 check_range(name, value, least=0)
         check_range("threads", self.threads, least=1, most=256)
+        require_single_rows(self.reading)
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """Return how to open the stores."""
+        return StoreOptions(extensions=self.extensions, gifs=self.reading.gif != "none")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import storage
+from pipeline import images, storage
 from pipeline.inspect.looking import SHOWN, Seen, Wanted, look
 from pipeline.stores import Store, image_columns, read_rows
 from pipeline.stores.forms.registry import form_named
@@ -111,7 +111,9 @@ class Findings:
         }  # fmt: skip
 
 
-def found_in(name: str, store: Store, wanted: Wanted, threads: int) -> tuple[Findings, Iterator[list[Seen]]]:
+def found_in(
+    name: str, store: Store, wanted: Wanted, threads: int, reading: images.Reading = images.AS_STORED
+) -> tuple[Findings, Iterator[list[Seen]]]:
     """Return what was found in a store, and its images as they are looked at, some at a time.
 
     The findings are complete once the images were taken.
@@ -127,12 +129,12 @@ def found_in(name: str, store: Store, wanted: Wanted, threads: int) -> tuple[Fin
         passed_over=store.passed_over,
         wanted=wanted,
     )
-    return found, _looking(found, store, threads)
+    return found, _looking(found, store, threads, reading)
 
 
-def _looking(found: Findings, store: Store, threads: int) -> Iterator[list[Seen]]:
+def _looking(found: Findings, store: Store, threads: int, reading: images.Reading) -> Iterator[list[Seen]]:
     held, sizes = list[Seen](), array("q")
-    for seen in look(store, found.pictures, found.wanted, threads):
+    for seen in look(store, found.pictures, found.wanted, threads, reading):
         _note(found, seen, sizes)
         held.append(seen)
         if len(held) == 1024:

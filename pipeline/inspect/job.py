@@ -22,6 +22,7 @@ from pipeline.stores import Store, image_columns, open_store, read_rows, store_k
 from pipeline.stores.forms.naming import roots_of_outputs
 from pipeline.stores.forms.registry import form_named
 from pipeline.stores.selection import only_shards
+from pipeline.stores.tables.options import STANDARD, StoreOptions
 
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout")
 """Names of folders of images that are taken for splits."""
@@ -78,7 +79,7 @@ def inspect(splits: Sequence[Split], config: InspectConfig) -> Inspection:
         for number, split in enumerate(splits):
             rows = split.store.rows
             of = Wanted.of(config.sample, config.decode, duplicates=config.duplicates, rows=rows)
-            found, looking = found_in(split.name, split.store, of, config.threads)
+            found, looking = found_in(split.name, split.store, of, config.threads, config.reading)
             for some in storage.told(looking, _progress(split, of)):
                 if config.duplicates:
                     digests.add(number, [(seen.digest, seen.row) for seen in some if seen.digest and seen.size])
@@ -95,14 +96,14 @@ def _progress(split: Split, wanted: Wanted) -> Any:
     return lambda count: f"{split.store.url}: looked at {count * 1024:,} images of about {wanted.rows:,} rows"
 
 
-def open_splits(urls: Sequence[str]) -> list[Split]:
+def open_splits(urls: Sequence[str], options: StoreOptions = STANDARD) -> list[Split]:
     """Return the stores at these URLs; of a single one, the splits that it holds.
 
     Raises UserError where one cannot be opened, or holds no images, and StorageError where it cannot be listed.
     """
     if len(urls) == 1:
-        return _splits_below(storage.absolute(urls[0]))
-    stores = [_open(storage.absolute(url)) for url in urls]
+        return _splits_below(storage.absolute(urls[0]), options)
+    stores = [_open(storage.absolute(url), options) for url in urls]
     names = _distinct([storage.absolute(url) for url in urls])
     return [Split(name, store) for name, store in zip(names, stores, strict=True)]
 
@@ -117,8 +118,8 @@ def _distinct(urls: Sequence[str]) -> list[str]:
     return list(urls)
 
 
-def _open(url: str) -> Store:
-    store = open_store(url)
+def _open(url: str, options: StoreOptions) -> Store:
+    store = open_store(url, options=options)
     if not image_columns(store.schema):
         raise UserError(f"{url}: no column holds images (found {', '.join(store.schema.names)})")
     if not store.first_rows(1):
@@ -126,15 +127,15 @@ def _open(url: str) -> Store:
     return store
 
 
-def _splits_below(url: str) -> list[Split]:
+def _splits_below(url: str, options: StoreOptions) -> list[Split]:
     """Return the store at `url` as one split, or the outputs or folders below it that are splits."""
     try:
-        store = _open(url)
+        store = _open(url, options)
     except UserError:
         roots = [] if "*" in url else [root.rstrip("/") for root in roots_of_outputs(storage.list_files(url))]
         if len(roots) < 2 or "" in roots:
             raise
-        return [Split(root, _open(f"{url}/{root}")) for root in sorted(roots)]
+        return [Split(root, _open(f"{url}/{root}", options)) for root in sorted(roots)]
     if not form_named(store.form).names_are_keys:
         return [Split("", store)]
     firsts = pc.list_element(pc.split_pattern(store.shards.names, "/", max_splits=1), 0)

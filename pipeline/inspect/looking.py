@@ -76,8 +76,11 @@ class Wanted(NamedTuple):
         return cls(looked, decoded, duplicates)
 
 
-def look(store: Store, columns: Sequence[str], wanted: Wanted, threads: int) -> Iterator[Seen]:
-    """Yield the images of a store that are looked at, in order, those of some rows at a time."""
+def look(store: Store, columns: Sequence[str], wanted: Wanted, threads: int, reading: images.Reading) -> Iterator[Seen]:
+    """Yield the images of a store that are looked at, in order, those of some rows at a time.
+
+    They are decoded as the `reading` says.
+    """
     ranges, is_file = store.ranges, form_named(store.form).names_are_keys
     pieces = draw_from(
         ranges, ranges.each_rows, wanted.rows, run=1 if is_file else max(1, min(_RUN, wanted.rows // _LEAST_RUNS))
@@ -102,7 +105,7 @@ def look(store: Store, columns: Sequence[str], wanted: Wanted, threads: int) -> 
         piece, row = item
         if is_file and columns == ["image"] and not wanted.everything and row not in chosen:
             return [_of_file(piece, row)]
-        return _of_rows(piece, row, columns, chosen, shown)
+        return _of_rows(piece, row, columns, chosen, shown, reading)
 
     for seen in storage.ahead(look_at, small(), threads):
         yield from seen
@@ -117,7 +120,12 @@ def _of_file(piece: Range, row: int) -> Seen:
 
 
 def _of_rows(
-    piece: Range, first: int, columns: Sequence[str], chosen: Collection[int], shown: Collection[int]
+    piece: Range,
+    first: int,
+    columns: Sequence[str],
+    chosen: Collection[int],
+    shown: Collection[int],
+    reading: images.Reading,
 ) -> list[Seen]:
     """Look at all images in some rows; decode those in the `chosen` rows, and keep pictures of those to be shown."""
     numbers = range(first, first + piece.rows)
@@ -132,7 +140,7 @@ def _of_rows(
         for number, key, cell in cells:
             value = cell.as_py()
             seen = _seen(number, key, column, (value or {}).get("bytes") or b"")
-            found.append(_decoded(seen, value, number in shown) if number in chosen else seen)
+            found.append(_decoded(seen, value, reading, is_shown=number in shown) if number in chosen else seen)
     return found
 
 
@@ -142,10 +150,10 @@ def _seen(row: int, key: str, column: str, data: bytes) -> Seen:
     return Seen(row, key, column, form, kind_of(data), width, height, len(data), digest, False, None, None)
 
 
-def _decoded(seen: Seen, cell: dict[str, object] | None, is_shown: bool) -> Seen:
+def _decoded(seen: Seen, cell: dict[str, object] | None, reading: images.Reading, *, is_shown: bool) -> Seen:
     try:
         with _decoders:
-            pixels = images.decode(images.encoded_in(cell), wanted=None).pixels
+            pixels = images.decode_by(reading, images.encoded_in(cell), wanted=None).pixels
             return seen._replace(decoded=True, picture=fitted(pixels) if is_shown else None)
     except images.BadImage as bad:
         return seen._replace(decoded=True, fault=(bad.reason, str(bad)))

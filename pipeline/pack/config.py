@@ -12,7 +12,7 @@ from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding, Reading
 from pipeline.stores.forms import FormName
-from pipeline.stores.tables.options import KeyRule, MissingColumns
+from pipeline.stores.tables.options import Extensions, KeyRule, MissingColumns
 
 Layout = Literal["images", "pairs", "trees", "unpaired"]
 Match = Literal["key", "stem"]
@@ -46,6 +46,10 @@ class PackConfig:
     """Regular expression whose first group is the key of a pair, as `(\\d+)_[a-z]+.png`. It is searched in the
     relative name of each file of both folders. By default the key is the relative name without its ending. Files
     without a partner are counted, and named in OUTPUT/_transdomain/without_partner.csv."""
+    input_column: tuple[str, ...] = ()
+    """Image column that is packed, and becomes `image` (or is cut, in layout pairs), where the input is Parquet or
+    tars; or the two of a pair, which become image_a and image_b. Other image columns ride along as they are, unseen. By
+    default all image columns are packed under their own names."""
     pixels: Pixels = "rgb"
     """Pictures that are taken. rgb: colour or grey of 8 bits; others are quarantined. any: of all channels, and of 16
     bits, as they are."""
@@ -60,6 +64,9 @@ class PackConfig:
     path relative to the input, that of a pair of files the path without its ending."""
     labels_match: Match = "key"
     """What a key of the labels has to be: the key of the image, or its stem, which is the key without its ending."""
+    extensions: Extensions = "known"
+    """Files of folders that are images. known: by the ending of their names. any: those whose first bytes are of an
+    image, too; a request for each file of another ending, whenever the folder is listed."""
     keys: KeyRule = "own"
     """Names of rows, where the input is Parquet. own: the column key, else SHARD#ROW. by_shard: SHARD#KEY, for keys
     that begin anew in each shard."""
@@ -108,12 +115,41 @@ class PackConfig:
     dry_run: bool = False
     """Print the plan and write nothing."""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names that the columns of --input_column get; none where there are none."""
+        return ((), ("image",), ("image_a", "image_b"))[len(self.input_column)]
+
+    @property
+    def renames(self) -> dict[str, str]:
+        """Return the new name of each column of --input_column."""
+        return dict(zip(self.input_column, self.columns, strict=True))
+
     def __post_init__(self) -> None:
+        self._check_columns()
         if (self.layout in ("trees", "unpaired")) != bool(self.input_b):
             raise UserError("layouts trees and unpaired take --input and --input_b, the other layouts --input alone")
+        if self.reading.rows_of_pages and self.layout in ("pairs", "trees"):
+            raise UserError(
+                f"--reading.pages all and --reading.gif all make rows of single images, and layout {self.layout} pairs "
+                "them; use --layout images, or first in place of all"
+            )
         self._check_splits()
         self._check_labels()
         self._check_size()
+
+    def _check_columns(self) -> None:
+        given = len(self.input_column)
+        if given > 2 or len(set(self.input_column)) < given:
+            raise UserError(
+                f"input_column {' '.join(self.input_column)}: give one image column, or the two of a pair, A and B"
+            )
+        if given and self.layout == "trees":
+            raise UserError("layout trees pairs files, which have no columns; leave out --input_column")
+        if given == 2 and self.layout != "images":
+            raise UserError(f"two columns are a pair already, which layout {self.layout} does not take; leave it out")
+        if given == 2 and self.form == "folder":
+            raise UserError("a folder has one image a row, and two columns are a pair; use another --form")
 
     def _check_splits(self) -> None:
         for name, share in self.split.items():

@@ -29,7 +29,8 @@ from pipeline.pack.config import PackConfig
 from pipeline.pack.joining import FOLDER, Lookup, all_keys, encoded, known_keys, with_labels
 from pipeline.pack.joining import joined as joined_labels
 from pipeline.pack.labels import Labels, read_labels
-from pipeline.pack.rows import STAGE, Shape, Taken, pack_rows
+from pipeline.pack.pages import COLUMNS as PAGE_COLUMNS
+from pipeline.pack.rows import STAGE, Shape, Taken, pack_rows, with_names
 from pipeline.pack.splits import ByHash, Part
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import Cards, store_cards
@@ -86,12 +87,18 @@ def _sides(config: PackConfig, source: Store) -> tuple[str, ...]:
 
 
 def _options(config: PackConfig) -> StoreOptions:
-    return StoreOptions(keys=config.keys, missing_columns=config.missing_columns)
+    return StoreOptions(
+        pictures=config.input_column,
+        keys=config.keys,
+        missing_columns=config.missing_columns,
+        extensions=config.extensions,
+        gifs=config.reading.gif != "none",
+    )
 
 
 def _open_trees(config: PackConfig, output: str) -> tuple[Store, trees.Paired]:
     """Return the store of pairs of files in two folders, and what is in no pair."""
-    stores = open_store(config.input), open_store(config.input_b)
+    stores = open_store(config.input, options=_options(config)), open_store(config.input_b, options=_options(config))
     for store in stores:
         if store.form != "folder":
             what = form_named(store.form).title
@@ -131,7 +138,8 @@ class _Joining:
 def _joining(config: PackConfig, source: Store, url: str) -> tuple[_Joining, Store]:
     """Read the labels, and count how their rows meet the images, in words and in what the source passes over."""
     labels = read_labels(config.labels, config.labels_key)
-    schema, taken = labels.columns.schema, {*source.schema.names, "key", *trees.COLUMNS} - {"width", "height"}
+    schema, own = labels.columns.schema, {"key", *trees.COLUMNS, *config.columns}
+    taken = {*source.schema.names, *own} - {"width", "height"}
     clashes = [field.name for field in schema if field.name in taken or _is_no_size(field)]
     if clashes:
         raise UserError(f"{labels.url}: columns {', '.join(clashes)} would clash with those of images; rename them")
@@ -164,8 +172,8 @@ def _parts(config: PackConfig, source: Store, joining: _Joining | None) -> list[
 
 def _pack_job(config: PackConfig, part: Part, url: str, side: str, joining: _Joining | None, extra: Derived) -> Job:
     source, output = part.source, Output(url)
-    pictures = image_columns(source.schema)
-    _check_columns(config, source, pictures)
+    _check_columns(config, source, image_columns(source.schema))
+    pictures, renames = list(config.columns) or image_columns(source.schema), config.renames
     labels = joining.labels if joining else None
     shape = Shape(config.resize, config.crop, config.encoding) if config.resize else None
     if shape and (places := likely([*source.schema.names, *(labels.columns.column_names if labels else ())])):
@@ -177,8 +185,8 @@ def _pack_job(config: PackConfig, part: Part, url: str, side: str, joining: _Joi
     form = writable_form(config.form)
     if form.names_are_keys and len(pictures) > 1 and not side:
         raise UserError(
-            f"{source.url}: a folder has one image a row, and this store {', '.join(pictures)}; use another --form "
-            "(image_a and image_b alone become two folders)"
+            f"{source.url}: a folder has one image a row, and this store {', '.join(pictures)}; name one with "
+            "--input_column, or use another --form (image_a and image_b alone become two folders)"
         )
     longest = storage.room_for_names(output.at("data")) if form.names_are_keys else None
     if labels:
@@ -188,13 +196,17 @@ def _pack_job(config: PackConfig, part: Part, url: str, side: str, joining: _Joi
     listed = splits.list_of(part.wants)
     wants = splits.resolved(part.wants, output.at(_held_at(listed)) if listed else "")
     schema, bears_changes = source.schema, config.on_changed == "set_aside"
-    taken = Taken(config.layout, config.pair_encoding, config.reading, config.pixels == "any", longest, side)
+    taken = Taken(
+        config.layout, config.pair_encoding, config.reading, config.pixels == "any", longest,
+        side=side, pictures=config.columns,
+    )  # fmt: skip
 
     # Workers get what these two functions hold: never the source, with all its names.
     def read(unit: Unit) -> Batch:
         wanted = wants.of_unit(unit, schema, bears_changes) if wants else None
         without_changed = schema if bears_changes else None
         rows, quarantined, skipped = read_unit(unit, wants=wanted, without_changed=without_changed)
+        rows = with_names(rows, renames)
         return Batch(unit, with_labels(rows, lookup) if lookup else rows, tuple(quarantined), skipped)
 
     def pack(batch: Batch) -> Batch:
@@ -219,6 +231,7 @@ def _pack_job(config: PackConfig, part: Part, url: str, side: str, joining: _Joi
         workloads=[work],
         moved=config.moved,
         set_aside_changed=bears_changes,
+        names_rows=config.reading.rows_of_pages,
         again_option="--from_quarantine",
         again=config.from_quarantine,
         cards=_cards(store_cards("Packed image store", [source], output, said=said), output, held, extra),
@@ -229,13 +242,27 @@ def _check_columns(config: PackConfig, source: Store, pictures: Sequence[str]) -
     """Raise UserError where a source lacks the columns of its layout, or has some that would be overwritten."""
     if not pictures:
         raise UserError(f"{source.url}: no column holds images (found {', '.join(source.schema.names)})")
-    if config.layout == "pairs" and "image" not in pictures:
-        raise UserError(f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}")
+    if missing := [name for name in config.input_column if name not in pictures]:
+        raise UserError(
+            f"{source.url}: no column {missing[0]} holds images, the store has {', '.join(pictures)}; name one of these"
+        )
+    if config.layout == "pairs" and not config.input_column and "image" not in pictures:
+        raise UserError(
+            f"{source.url}: layout pairs cuts the column `image`, the store has {', '.join(pictures)}; name the one "
+            "with --input_column"
+        )
     if other := [field.name for field in source.schema if _is_no_size(field)]:
         raise UserError(
             f"{source.url}: columns {', '.join(other)} would be overwritten by the size of the image; rename them first"
         )
-    if config.layout == "pairs" and (clashes := {"image_a", "image_b"} & set(source.schema.names)):
+    if config.reading.rows_of_pages and len(config.input_column or pictures) > 1:
+        raise UserError(
+            f"{source.url}: a row of each picture in a file needs one image column, and this store has several "
+            f"({', '.join(pictures)}); name the one with --input_column"
+        )
+    own = set(trees.COLUMNS) if config.layout == "pairs" else set(config.columns)
+    own |= set(PAGE_COLUMNS) if config.reading.rows_of_pages else set()
+    if clashes := own & (set(source.schema.names) - set(config.input_column)):
         raise UserError(f"{source.url}: columns {', '.join(sorted(clashes))} would be overwritten; rename them first")
 
 
@@ -254,6 +281,7 @@ def _recipe(config: PackConfig, part: Part, labels: Labels | None, shape: Shape 
         "versions": versions,
     }
     recipe |= _options(config).recorded()
+    recipe |= {"input_column": list(config.input_column)} if config.input_column else {}
     recipe |= {"form": config.form} if config.form != "parquet" else {}  # as the recipes of outputs that exist are
     recipe |= config.reading.recorded() | ({"pixels": config.pixels} if config.pixels != "rgb" else {})
     recipe |= {"pair_by": config.pair_by} if config.layout == "trees" else {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +12,13 @@ import pyarrow as pa
 
 from pipeline import images
 from pipeline.cluster.watchdog import made_progress
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Quarantined, noted, notes_together
 from pipeline.pack.config import Crop, Layout
+from pipeline.pack.pages import ENDING, PAGE, lossless, page_key, spread
 from pipeline.stores import SHARD, image_columns
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.trees import COLUMNS
-from pipeline.stores.tables.features import without_features
+from pipeline.stores.tables.features import features_of, with_features, without_features
 from pipeline.stores.tables.schema import image_column
 
 STAGE = "pack"
@@ -68,47 +70,115 @@ class Taken:
     """Bytes that a file's name below data/ may have, where each row becomes a file."""
     side: str = ""
     """Column of a pair that is kept, where each becomes a folder of its own; rows are quarantined from both alike."""
+    pictures: tuple[str, ...] = ()
+    """Columns that are looked at, and changed; all image columns where there are none."""
 
-    def decoded(self, cell: pa.Scalar) -> np.ndarray:
-        """Return the pixels of a cell's image. Raises BadImage where it is not taken."""
-        data, wanted = images.encoded_in(cell.as_py()), None if self.any_pixels else images.RGB
+    @property
+    def pairs(self) -> bool:
+        """Return True where the pictures of a row are to have the same proportions."""
+        return self.layout == "trees" or self.pictures == COLUMNS
+
+    @property
+    def wanted(self) -> images.PixelType | None:
+        """Return the type of the pixels that are taken; None for all."""
+        return None if self.any_pixels else images.RGB
+
+    def decoded(self, cell: pa.Scalar, notes: list[str]) -> np.ndarray:
+        """Return the pixels of a cell's image, and add to the `notes`. Raises BadImage where it is not taken."""
+        data = images.encoded_in(cell.as_py())
         try:
-            return images.decode(data, wanted=wanted, icc=self.reading.icc, pages=self.reading.pages).pixels
+            found = images.decode_by(self.reading, data, wanted=self.wanted)
         except images.BadImage as bad:
             if bad.reason != "unsupported type" or self.any_pixels:
                 raise
             raise images.BadImage(bad.reason, f"{bad}; --pixels any takes it as it is", bad.pixels) from None
+        notes += found.notes
+        return found.pixels
 
 
 def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
     """Lay the rows of a unit out as a store, with the images in their `shape`; quarantine those that cannot be.
 
     Adds `width` and `height` of the first image of a row, or that of its kept side, in pixels, after EXIF orientation.
+    Where each picture of a file becomes a row, adds `page_of` and `page`, too; a file of which one picture is bad is
+    quarantined whole.
     """
-    rows, quarantined = batch.rows, list(batch.quarantined)
-    good, made = list[bool](), list[dict[str, Any]]()
-    pictures = sorted(image_columns(rows.schema), key=lambda name: name != taken.side)  # that of the size first
+    rows, quarantined, notes = batch.rows, list(batch.quarantined), Counter[str]()
+    made, of = list[dict[str, Any]](), list[int]()
+    pictures = list(taken.pictures) or image_columns(rows.schema)
+    pictures.sort(key=lambda name: name != taken.side)  # that of the size first
     for i in range(len(rows)):
-        cells = {name: rows[name][i] for name in pictures}
+        cells, said = {name: rows[name][i] for name in pictures}, list[str]()
+        key = rows["key"][i].as_py()
         try:
-            if taken.longest is not None:
-                _require_name(rows["key"][i].as_py(), taken)
-            if taken.layout == "pairs":
-                made.append(_cut_pair(cells["image"], taken, shape))
-            elif shape:
-                made.append(_resized(cells, taken, shape))
-            else:
-                made.append(_measured(cells, taken))
+            each = list(_made_of(key, cells, taken, shape, said))
         except images.BadImage as bad:
-            key, shard = rows["key"][i].as_py(), rows[SHARD][i].as_py()
-            quarantined.append(Quarantined(key, shard, STAGE, bad.reason, str(bad)))
-            good.append(False)
+            quarantined.append(Quarantined(key, rows[SHARD][i].as_py(), STAGE, bad.reason, str(bad)))
         else:
-            good.append(True)
+            made += each
+            of += [i] * len(each)
+            notes.update(said)
         made_progress()
-    rows = rows if all(good) else rows.filter(pa.array(good, pa.bool_()))
+    good, places = np.unique(np.array(of, np.int64), return_inverse=True)
+    rows = rows if len(good) == len(rows) else rows.filter(pa.array(np.isin(np.arange(len(rows)), good)))
     replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
     rows = without_features(rows.drop_columns(replaced), replaced)
+    rows = _with_pictures(rows, pictures, made, places.tolist(), taken, shape)
+    for name in ("width", "height"):
+        rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
+    return replace(
+        batch,
+        rows=rows,
+        quarantined=tuple(quarantined),
+        notes=notes_together([batch.notes, noted(notes)]),
+        further=batch.further + len(made) - len(good),
+    )
+
+
+def _made_of(
+    key: str, cells: Mapping[str, pa.Scalar], taken: Taken, shape: Shape | None, notes: list[str]
+) -> Iterator[dict[str, Any]]:
+    """Yield what is made of a row: one entry, or one for each picture in its file; add to the `notes` on its images.
+
+    Raises BadImage where one of them cannot be used.
+    """
+    if taken.longest is not None:
+        _require_name(key, taken)
+    if taken.reading.rows_of_pages and (each := _pictures_in(next(iter(cells.values())), taken)) is not None:
+        (column,) = cells
+        for number, found in enumerate(each, 1):
+            if taken.longest is not None:
+                _require_name(page_key(key, number), taken)
+            notes += [note for note in found.notes if note not in notes]
+            pixels = shape.shaped(found.pixels) if shape else found.pixels
+            encoding = shape.encoding if shape else lossless(images.PixelType.of(pixels))
+            ending = images.CODECS[encoding.codec].extension
+            yield _encoded({column: pixels}, encoding) | {PAGE: number, ENDING: ending}
+            made_progress(0)
+    elif taken.layout == "pairs":
+        yield _cut_pair(cells["image"], taken, shape, notes)
+    elif shape:
+        yield _resized(cells, taken, shape, notes)
+    else:
+        yield _measured(cells, taken, notes)
+
+
+def _pictures_in(cell: pa.Scalar, taken: Taken) -> Iterator[images.Decoded] | None:
+    """Return the pictures of a file that holds several; None for one."""
+    return images.pictures_in(images.encoded_in(cell.as_py()), taken.reading, taken.wanted)
+
+
+def _with_pictures(
+    rows: pa.Table,
+    pictures: Sequence[str],
+    made: Sequence[dict[str, Any]],
+    of: Sequence[int],
+    taken: Taken,
+    shape: Shape | None,
+) -> pa.Table:
+    """Return rows with the pictures that were `made` of them, each of the row with this place."""
+    if taken.reading.rows_of_pages:
+        return spread(rows, pictures[0], made, of)
     if taken.layout == "pairs":
         rows = rows.drop_columns("image")
         names = _names(rows, taken.pair_encoding if shape else None)
@@ -121,9 +191,16 @@ def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
             rows = rows.set_column(at, name, image_column([m[name] for m in made], names))
     if taken.side:
         rows = rows.drop_columns([name for name in image_columns(rows.schema) if name != taken.side])
-    for name in ("width", "height"):
-        rows = rows.append_column(name, pa.array([m[name] for m in made], pa.int32()))
-    return replace(batch, rows=rows, quarantined=tuple(quarantined))
+    return rows
+
+
+def with_names(rows: pa.Table, renames: Mapping[str, str]) -> pa.Table:
+    """Return rows with other names for these columns, with their features."""
+    changed = {old: new for old, new in renames.items() if old != new}
+    if not changed:
+        return rows
+    features = {changed.get(name, name): said for name, said in features_of(rows.schema).items()}
+    return with_features(rows.rename_columns([changed.get(name, name) for name in rows.column_names]), features)
 
 
 def _names(rows: pa.Table, encoding: images.Encoding | None) -> list[str]:
@@ -147,20 +224,21 @@ def _require_name(key: str, taken: Taken) -> None:
         raise images.BadImage("unsupported name", fault)
 
 
-def _measured(cells: Mapping[str, pa.Scalar], taken: Taken) -> dict[str, Any]:
+def _measured(cells: Mapping[str, pa.Scalar], taken: Taken, notes: list[str]) -> dict[str, Any]:
     """Decode the images in all cells of a row; return width and height of the first."""
-    sizes = [taken.decoded(cell).shape for cell in cells.values()]
-    if taken.layout == "trees":
+    sizes = [taken.decoded(cell, notes).shape for cell in cells.values()]
+    if taken.pairs:
         _require_alike(cells, sizes)
     return {"height": sizes[0][0], "width": sizes[0][1]}
 
 
-def _resized(cells: Mapping[str, pa.Scalar], taken: Taken, shape: Shape) -> dict[str, Any]:
+def _resized(cells: Mapping[str, pa.Scalar], taken: Taken, shape: Shape, notes: list[str]) -> dict[str, Any]:
     """Decode the images in all cells of a row; return them resized and encoded, and their size."""
-    pixels = {name: taken.decoded(cell) for name, cell in cells.items()}
-    if taken.layout == "trees":
+    pixels = {name: taken.decoded(cell, notes) for name, cell in cells.items()}
+    if taken.pairs:
         _require_alike(cells, [each.shape for each in pixels.values()])
-    return _encoded({name: shape.shaped(each) for name, each in pixels.items()}, shape.encoding)
+    made = _encoded({name: shape.shaped(each) for name, each in pixels.items()}, shape.encoding)
+    return made | {ENDING: images.CODECS[shape.encoding.codec].extension}
 
 
 def _encoded(pixels: Mapping[str, np.ndarray], encoding: images.Encoding) -> dict[str, Any]:
@@ -186,8 +264,8 @@ def _require_alike(cells: Iterable[str], sizes: Sequence[tuple[int, ...]]) -> No
             )
 
 
-def _cut_pair(cell: pa.Scalar, taken: Taken, shape: Shape | None) -> dict[str, Any]:
-    pixels = taken.decoded(cell)
+def _cut_pair(cell: pa.Scalar, taken: Taken, shape: Shape | None, notes: list[str]) -> dict[str, Any]:
+    pixels = taken.decoded(cell, notes)
     width = pixels.shape[1]
     if width % 2:
         raise images.BadImage("not a pair", f"an A|B picture has an even width, this one {width} pixels")

@@ -140,6 +140,7 @@ def output_report(
             ("quarantined", f"{total.quarantined:,}"),
             ("skipped", f"{total.skipped:,}"),
             *([("run again", f"{len(again):,} inputs that were quarantined")] if again else []),
+            *([("further rows", f"{total.further:,}, of inputs with several pictures")] if total.further else []),
             ("units", f"{total.units:,}"),
             ("written", f"{size / 1e6:,.1f} MB"),
             ("source", ", ".join(source.url for source in sources)),
@@ -153,6 +154,7 @@ def output_report(
         tables=[
             *_outcome(outcome(segments, manifest, lambda: ran, output.files_size), ran.prices if ran else NO_PRICES),
             *([ranking.table] if ranking else []),
+            *_noted(manifest),
             *([Table(title=why, columns=["reason", "images"], rows=counted)] if counted else []),
         ],
         sheet_png=_sample_sheet(output, shown, _columns(sources), input_column),
@@ -179,6 +181,13 @@ def _outcome(came: Came | None, prices: Prices) -> Iterator[Table]:
         rows = outcome_rows(came, prices)
         title = f"Expected and made ({rows.note})" if rows.note else "Expected and made"
         yield Table(title=title, columns=["", *rows.head[1:]], rows=rows.body)
+
+
+def _noted(manifest: pa.Table) -> Iterator[Table]:
+    """Yield a table of what was noted of images while they were decoded, where anything was."""
+    if notes := sorted(finish.notes_of(manifest), key=lambda each: -each[1]):
+        rows = [[note, f"{count:,}"] for note, count in notes]
+        yield Table(title="Noted of images while they were decoded", columns=["of an image", "images"], rows=rows)
 
 
 def _arithmetic(segment: Segment) -> Iterator[tuple[str, str]]:
@@ -303,7 +312,7 @@ def _sample_sheet(
 def _picture(value: Mapping[str, Any] | None) -> np.ndarray:
     """Return the image in a cell of an image column, as large as it is shown; a grey one where there is none."""
     try:
-        return fitted(images.decode(images.encoded_in(value), wanted=None).pixels)
+        return fitted(images.decode(images.encoded_in(value), wanted=None, pages="first").pixels)
     except images.BadImage:
         return np.full((48, 48, 3), 200, np.uint8)
 

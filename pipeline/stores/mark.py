@@ -10,25 +10,28 @@ FORMAT_VERSION = 3
 
 
 class Totals(NamedTuple):
-    """Counts over all units; inputs = ok + quarantined + skipped."""
+    """Counts over all units; inputs + further = ok + quarantined + skipped."""
 
     units: int
     inputs: int
     ok: int
     quarantined: int
     skipped: int
+    further: int = 0
+    """Rows beyond the first of inputs that have become several."""
 
 
 def encode_mark(segments: int, total: Totals, card_sha256: str | None) -> bytes:
     """Return the mark of an output of this many segments; `card_sha256` is that of the dataset card, if written."""
-    said = {"format": FORMAT_VERSION, "segments": segments, "last_segment": f"{segments - 1:06d}", **total._asdict()}
+    counts = {name: count for name, count in total._asdict().items() if count or name != "further"}
+    said = {"format": FORMAT_VERSION, "segments": segments, "last_segment": f"{segments - 1:06d}", **counts}
     return json.dumps(said | {"card_sha256": card_sha256}, indent=1, sort_keys=True).encode()
 
 
 def decode_mark(data: bytes) -> dict[str, Any] | None:
     """Return the content of a mark, or None where it is damaged or not of this format."""
     try:
-        said = json.loads(data)
+        said = {"further": 0} | json.loads(data)
         known = said["format"] == FORMAT_VERSION and "card_sha256" in said
         return said if known and all(isinstance(said[n], int) for n in ("segments", *Totals._fields)) else None
     except (ValueError, KeyError, TypeError):

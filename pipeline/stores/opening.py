@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores import versions
+from pipeline.stores.content import ByContent, names_single
 from pipeline.stores.forms import naming, parquet
 from pipeline.stores.forms.folder import Folder
 from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
@@ -40,7 +41,7 @@ def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD
     url = storage.escaped(storage.absolute(url))
     if "**" in url:
         raise UserError(f"{url}: what is below a prefix is read at any depth already; use a single *, or none")
-    single = form_of(url)
+    single = form_of(url) or (FORMS[-1] if names_single(url, options) else None)
     if single and single.stands_alone and "*" not in url and (entry := storage.stat_file(url)) is not None:
         entries = storage.Entries.of([entry._replace(name=url.rpartition("/")[2])])
         return single.open_by(url, entries, options, alike=alike)
@@ -63,7 +64,8 @@ def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD
             raise UserError(f"{url}: holds {prefix}, which has later versions; give {base}/{prefix.rstrip('/')} itself")
     if len(nested) > 1 and "*" not in url:
         raise _several(url, nested)
-    form, inputs, describing = inputs_among(entries, tally)
+    by_content = ByContent(url, options, tally)
+    form, inputs, describing = inputs_among(entries, tally, by_content)
     if not len(inputs):
         raise _no_input(url, listing)
     for other in FORMS:
@@ -76,7 +78,7 @@ def open_store(url: str, *, alike: bool = True, options: StoreOptions = STANDARD
     if len(describing) and isinstance(form, Folder):
         store = form.described(store, describing)
     passed_over = (*storage.passed_over(tally), *store.passed_over)
-    return replace(store, root=root, passed_over=passed_over, links=tally.followed)
+    return replace(store, root=root, passed_over=passed_over, links=tally.followed, first_bytes=by_content.read)
 
 
 def _current_of_output(url: str, entries: storage.Entries) -> storage.Entries:

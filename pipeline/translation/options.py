@@ -11,9 +11,9 @@ from pipeline.engine.estimate.prices import Prices
 from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.geometry.kinds import Frame, Kind
-from pipeline.images import Encoding, Reading
+from pipeline.images import Encoding, Reading, require_single_rows
 from pipeline.models.arithmetic import Trunk
-from pipeline.stores.tables.options import KeyRule, MissingColumns, StoreOptions
+from pipeline.stores.tables.options import Extensions, KeyRule, MissingColumns, StoreOptions
 
 Compile = Literal["auto", "always", "never"]
 SizePolicy = Literal["native", "original", "training"]
@@ -86,6 +86,9 @@ class TranslationOptions:
     """Bounds of one unit, and so of one shard."""
     budget: Budget = Budget()
     """Number and share of bad images that are acceptable."""
+    extensions: Extensions = "known"
+    """Files of folders that are images. known: by the ending of their names. any: those whose first bytes are of an
+    image, too; a request for each file of another ending, whenever the folder is listed."""
     keys: KeyRule = "own"
     """Names of rows, where the input is Parquet. own: the column key, else SHARD#ROW. by_shard: SHARD#KEY, for keys
     that begin anew in each shard."""
@@ -111,13 +114,20 @@ class TranslationOptions:
     def store_options(self, input_column: str) -> StoreOptions:
         """Return how to open a store of which `input_column` is translated, where it is named."""
         pictures = (input_column,) if input_column else ()
-        return StoreOptions(pictures=pictures, keys=self.keys, missing_columns=self.missing_columns)
+        return StoreOptions(
+            pictures=pictures,
+            keys=self.keys,
+            missing_columns=self.missing_columns,
+            extensions=self.extensions,
+            gifs=self.reading.gif != "none",
+        )
 
     def __post_init__(self) -> None:
         check_range("batch", self.batch, least=1)
         check_range("tile_megapixels", self.tile_megapixels, above=0)
         check_range("sample", self.sample, least=1)
         check_range("images_per_s", self.images_per_s, above=0)
+        require_single_rows(self.reading)
         if self.images_per_s is not None and (self.sample is not None or not self.dry_run):
             raise UserError(
                 "--images_per_s is for --dry_run without --sample: a run, and a sample, measure the rate; leave it out"

@@ -161,7 +161,7 @@ def sample_sizes(source: Store, column: str) -> Sequence[Size]:
     first = source.first_rows(_SAMPLE)
     try:
         if column == "image" and {"width", "height"} <= set(source.schema.names):
-            rows = read_rows(first, ("width", "height")).to_pylist()
+            rows = read_rows(first, ("width", "height"), context=source.context).to_pylist()
             return [(row["height"], row["width"]) for row in rows if row["width"] and row["height"]]
         if form_of_ranges(first).names_are_keys:
             return _decoded_sizes(first_rows(first, _FILES), column)
@@ -174,7 +174,7 @@ def _decoded_sizes(ranges: Sequence[Range], column: str) -> list[Size]:
     found = []
     for row in read_rows(ranges, (column,)).to_pylist():
         try:
-            height, width = images.decode(images.encoded_in(row[column]), wanted=None).pixels.shape[:2]
+            height, width = images.decode(images.encoded_in(row[column]), wanted=None, pages="first").pixels.shape[:2]
         except images.BadImage:
             continue
         found.append((height, width))

@@ -5,6 +5,7 @@ They do not import Ray, and of their processes only those that hold a model impo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +16,7 @@ from pipeline import images
 from pipeline.cluster import memory
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
-from pipeline.engine.records.account import Batch, Filtered, Quarantined
+from pipeline.engine.records.account import Batch, Filtered, Quarantined, noted, notes_together
 from pipeline.engine.records.units import Unit
 from pipeline.geometry.columns import followed, moves_of
 from pipeline.geometry.kinds import NO_GEOMETRY, Geometry
@@ -111,24 +112,24 @@ class Decode:
         self, batch: Batch, room: Callable[[], np.ndarray | None], take: Callable[[images.Decoded], None]
     ) -> Batch:
         """Decode each image into `room`, and hand it to `take`; return the rows with what their files say of them."""
-        faults, said = dict[int, tuple[str, str]](), list[tuple[int, int, int]]()
+        faults, said, notes = dict[int, tuple[str, str]](), list[tuple[int, int, int]](), Counter[str]()
         for i, data in enumerate(_encoded(batch.rows, self.column)):
             try:
                 held = images.encoded_in(batch.rows[self.column][i].as_py()) if data is None else data
-                how = self.reading
-                found = images.decode(held, room=room(), wanted=self.takes, icc=how.icc, pages=how.pages)
+                found = images.decode_by(self.reading, held, room=room(), wanted=self.takes)
             except images.BadImage as bad:
                 faults[i] = (bad.reason, str(bad))
             else:
                 take(found)
                 said.append((*found.pixels.shape[:2], found.orientation))
+                notes.update(found.notes)
                 del found  # otherwise it would be held until the next one is decoded
             made_progress()
         batch = _without(batch, faults, "decode")
         rows = batch.rows
         for at, (name, kind) in enumerate(SAID.items()):
             rows = rows.append_column(name, pa.array([each[at] for each in said], kind))
-        return replace(batch, rows=rows)
+        return replace(batch, rows=rows, notes=notes_together([batch.notes, noted(notes)]))
 
 
 SAID = {"source_height": pa.int32(), "source_width": pa.int32(), "exif_orientation": pa.int8()}

@@ -56,8 +56,9 @@ def encode_apart(encode: Encode, lay_out: Callable[[Batch], Batch], decode: Deco
 
 
 def _proved(decode: Decode, batch: Batch) -> Batch:
+    """Return the rows that can be decoded, encoded still: they are decoded, and noted of, once more."""
     proved = decode.prove(batch)
-    return replace(proved, rows=proved.rows.drop_columns(list(SAID)))
+    return replace(proved, rows=proved.rows.drop_columns(list(SAID)), notes=())
 
 
 def _only(stage: Callable[[Batch], Made], batch: Batch) -> Batch:

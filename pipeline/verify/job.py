@@ -19,7 +19,7 @@ from pipeline.engine.publishing.commit import ConflictError
 from pipeline.engine.records.layout import CARD, VERDICTS, Output, listed_files, load_units
 from pipeline.engine.records.units import Unit, passed_over, segment_of
 from pipeline.errors import DamagedError, StorageError, UserError, one_line
-from pipeline.recipe import fingerprint
+from pipeline.recipe import PAGE_OF, fingerprint, has_rows_of_pages
 from pipeline.stores import versions
 from pipeline.stores.forms.registry import form_of, writable_forms
 from pipeline.stores.keys import duplicate_keys
@@ -123,6 +123,7 @@ def _check_units(
     made_by = {segment.number: fingerprint(segment.recipe) for segment in records.segments}
     # pack keeps its keys in `key`; the columns that it carries over may have any other name, even `source_key`.
     key_columns = {s.number: "key" if s.job == "pack" else "source_key" for s in records.segments}
+    key_columns |= {s.number: PAGE_OF for s in records.segments if has_rows_of_pages(s.recipe)}
 
     def claims() -> Iterator[Claims | Unit]:
         """Yield every unit of the plan, in order: with what is said of it where it has a sound commit, else alone."""

@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine.publishing.commit import QUARANTINE, REMEDY, ConflictError, read_account
-from pipeline.engine.records.account import CHANGED, COUNTS, counts
+from pipeline.engine.records.account import CHANGED, COUNTS, FURTHER, counts
 from pipeline.engine.records.layout import Output, form_of_data
 from pipeline.engine.records.units import Unit, segment_of
 from pipeline.errors import StorageError
+from pipeline.recipe import PAGE_OF
 from pipeline.stores import SourceChangedError, read_unchanged_rows
 from pipeline.stores.forms.form import File, WritableForm
 from pipeline.stores.forms.registry import form_of_ranges, writable_forms
@@ -140,7 +141,7 @@ def _check_contents(
     source: bool,
 ) -> Iterator[Fault]:
     unit, commit, name = claims.unit, claims.commit, claims.commit["data"]
-    counted = {kind: commit[kind] for kind in COUNTS}
+    counted = {kind: commit[kind] for kind in COUNTS} | ({FURTHER: commit[FURTHER]} if commit[FURTHER] else {})
     try:
         account, rows = read_account(name, objects["data"], form)
         quarantined_rows = read_account(name, objects["quarantine"], QUARANTINE)[1] if "quarantine" in objects else 0
@@ -159,6 +160,8 @@ def _check_contents(
         if "quarantine" in objects:
             quarantined = QUARANTINE.columns(objects["quarantine"], _OF_QUARANTINE).to_pylist()
         keys = form.columns(objects["data"], [claims.key_column])[claims.key_column]
+        if claims.key_column == PAGE_OF:
+            keys = pa.chunked_array([keys.unique()])
         filtered = [row.key for row in account.filtered]
         compared, left = _without_run_again(unit, quarantined, claims.again)
         for why in compare_with_source(compared, keys, left, filtered, commit["skipped"]):

@@ -47,7 +47,7 @@ def test_a_unit_survives_its_block() -> None:
     rows, pixels = pa.table({"key": ["a"], "image": pa.array([b"123"], pa.large_binary())}), pa.py_buffer(b"456")
     quarantined = (Quarantined("b", "b.png", "decode", "empty", "…"),)
     filtered = (Filtered("c", "c.png", (("cycle_l1", 0.125), ("realism", None))),)
-    batch = Batch(unit, rows, quarantined, 1, pixels, filtered)
+    batch = Batch(unit, rows, quarantined, 1, pixels, filtered, notes=(("its CMYK is converted", 2),), further=3)
     beside = Unit("000000-000019", unit.ranges, "translator=rain")
     for batches in (
         (batch,),

@@ -76,7 +76,7 @@ def taken(form: str, given: dict[str, Picture]) -> dict[str, Picture]:
 def check(url: str, given: dict[str, Picture]) -> None:
     """Check that a store has these pictures, each once, and that they show what another reader sees."""
     store = open_store(url)
-    rows = read_rows(list(store.ranges), ["image"], context=store.context).to_pylist()
+    rows = read_rows(list(store.ranges), ["image"]).to_pylist()
     found = {row["key"].rpartition("/")[2].partition(".")[0]: row["image"]["bytes"] for row in rows}
     assert len(rows) == len(given)
     assert found.keys() == given.keys()
@@ -116,7 +116,7 @@ def go_through(read: str, written: str, given: dict[str, Picture], folder: Path)
         endings = [name.rpartition(".")[2] for name in files_in(written, f"{output}/data")]
         assert sorted(endings) == sorted(each.case.ending for each in given.values())
     store = open_store(output)
-    rows = read_rows(list(store.ranges), ["width", "height"], context=store.context).to_pylist()
+    rows = read_rows(list(store.ranges), ["width", "height"]).to_pylist()
     sizes = {row["key"].rpartition("/")[2].partition(".")[0]: (row["height"], row["width"]) for row in rows}
     assert sizes == {name: each.pixels.shape[:2] for name, each in given.items()}
 

@@ -14,9 +14,12 @@ import pytest
 
 from jobs import pack
 from pipeline import images, storage
+from pipeline.engine.estimate.requests import FIRST_BYTES
 from pipeline.engine.records import layout
+from pipeline.stores import open_store
 from pipeline.stores.forms import parquet, webdataset
 from pipeline.stores.forms.groups import reading
+from pipeline.stores.tables.options import StoreOptions
 from pipeline.stores.tables.schema import image_array
 from tests import corpus, seaweed
 from tests import proxy as faults
@@ -134,3 +137,15 @@ def test_the_costs_of_tars_are_those_of_the_table(proxy: Proxy) -> None:
     for phase, numbers in table.items():
         print(f"| {phase} | {' | '.join(f'{number:g}' for number in numbers)} |")
     assert {phase: numbers[3:] for phase, numbers in documented().items()} == table
+
+
+def test_files_of_any_extension_take_a_request_each(proxy: Proxy) -> None:
+    prefix = f"s3://{seaweed.BUCKET}/{uuid.uuid4().hex[:12]}"
+    for i in range(5):
+        storage.replace(f"{prefix}/scan-{i}", PICTURE)
+    storage.replace(f"{prefix}/known.png", PICTURE)
+    proxy.requests.clear()
+    store = open_store(prefix, options=StoreOptions(extensions="any"))
+    assert store.first_bytes == 5
+    assert len(proxy.seen("GET", "scan-")) == 5 * sum(FIRST_BYTES)
+    assert not proxy.seen("GET", "known")

@@ -43,7 +43,7 @@ def test_a_folder_with_bad_images(any_prefix: str, capsys: pytest.CaptureFixture
     (found,) = record(any_prefix, "--input", folder, "--report", f"{any_prefix}/page.html")["splits"]
     assert (found["images"], found["decoded"], found["form"]) == (9, 9, "image files")
     assert found["formats"] == {"PNG": 4, "JPEG": 3, "not known": 2}
-    assert found["channels_and_depth"] == {"RGB of 8 bits": 7, "not known": 2}
+    assert found["channels_and_depth"] == {"RGB of 8 bits": 7, "not known: no image": 2}
     assert {(w, h): n for w, h, n in found["sizes"]} == {(24, 24): 6, (64, 64): 1, (0, 0): 2}
     sizes = sorted(entry.size for entry in storage.list_files(folder) if not entry.name.endswith(".txt"))
     assert found["encoded_bytes"] == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline import failpoints, storage
 from pipeline.engine.completion.metadata import METADATA, encode_metadata, folders_of
 from pipeline.engine.publishing.commit import REMEDY, ConflictError, decode_commit
+from pipeline.engine.records.account import FURTHER, Notes, noted, notes_together
 from pipeline.engine.records.card import is_current, plain
 from pipeline.engine.records.layout import CARD, VERDICTS, Output, count_segments, form_of_data, listed_files, unit_ids
 from pipeline.engine.records.units import Segment, segment_of
@@ -41,12 +43,13 @@ DETERMINISTIC_COLUMNS = (
 _USED = ("device_s", "flop")
 """Columns with what a unit took of a device; null where none computed, and for units of earlier versions."""
 _TEXT_COLUMNS = {"unit", "data", "data_sha256", "quarantine", "quarantine_sha256"}
+_LATER = [*((name, pa.float64()) for name in _USED), (FURTHER, pa.int64()), ("notes", pa.string())]
+"""Columns that earlier versions have not; `notes` is JSON. The last two are null where there is nothing to say."""
 _MANIFEST = pa.schema(
     [(name, pa.string() if name in _TEXT_COLUMNS else pa.int64()) for name in DETERMINISTIC_COLUMNS]
     + [("host", pa.string()), ("started", pa.float64()), ("ended", pa.float64())]
-    + [(name, pa.float64()) for name in _USED]
+    + _LATER
 )
-_OLDER_MANIFEST = pa.schema([field for field in _MANIFEST if field.name not in _USED])
 
 
 def read_commits(output: Output, segments: Sequence[Segment], units: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -120,9 +123,9 @@ def read_manifest(data: bytes) -> pa.Table | None:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError):
         return None
-    if table.schema.equals(_OLDER_MANIFEST):
-        for name in _USED:
-            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    for name, kind in _LATER:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), kind))
     return table if table.schema.equals(_MANIFEST) else None
 
 
@@ -140,7 +143,8 @@ def _manifest_row(record: Mapping[str, Any]) -> dict[str, Any]:
         published = record[name] or {}
         row |= {name: published.get("name"), f"{name}_size": published.get("size")}
         row[f"{name}_sha256"] = published.get("sha256")
-    attempt = record["attempt"]
+    attempt, notes = record["attempt"], record.get("notes")
+    row["notes"] = json.dumps(notes, sort_keys=True) if notes else None
     return row | {k: attempt[k] for k in ("host", "started", "ended")} | {k: attempt.get(k) for k in _USED}
 
 
@@ -156,6 +160,11 @@ def totals(manifest: pa.Table, segments: Sequence[Segment]) -> Totals:
     of_again = pc.is_in(pc.list_element(pc.split_pattern(manifest["unit"], "-"), 0), numbers)
     twice = pc.sum(manifest.filter(of_again)["inputs"], min_count=0).as_py()
     return total._replace(inputs=total.inputs - twice, quarantined=total.quarantined - twice)
+
+
+def notes_of(manifest: pa.Table) -> Notes:
+    """Return what was noted of images while they were decoded, with the number of images, over a manifest."""
+    return notes_together(noted(json.loads(each)) for each in pc.drop_null(manifest["notes"]).to_pylist())
 
 
 Derived = Mapping[str, Callable[[], bytes]]
@@ -185,7 +194,7 @@ def complete(
     manifest = manifest_of(output, segments, _with_last_manifest(output, known))
     total = totals(manifest, segments)
     planned = sum(segment.rows for segment in segments if not segment.again)
-    if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned:
+    if total.inputs != planned or total.ok + total.quarantined + total.skipped != planned + total.further:
         raise ValueError(f"{output.url} does not add up: {planned} rows were planned, the units account for {total}")
     kept = with_data(output, manifest)
     if (not unique or len(segments) > 1) and (doubled := duplicate_keys(lambda: keys_of(output, kept))):
@@ -278,11 +287,11 @@ def marked_totals(output: Output, segments: Sequence[Segment]) -> Totals | None:
     return Totals(*(said[name] for name in Totals._fields)) if said["segments"] == len(segments) else None
 
 
-def keys_of(output: Output, manifest: pa.Table) -> Iterator[list[str]]:
-    """Yield the keys of every unit, unit by unit; no other column is fetched."""
+def keys_of(output: Output, manifest: pa.Table, column: str = "key") -> Iterator[list[str]]:
+    """Yield the keys of every unit, unit by unit, or another `column` of text; no other one is fetched."""
     rows = (row for batch in manifest.select(["unit", "data"]).to_batches(_ROWS) for row in batch.to_pylist())
-    for table in storage.ahead(lambda row: read_made(output, row, ["key"]), rows, _THREADS):
-        yield table["key"].to_pylist() if table is not None else []
+    for table in storage.ahead(lambda row: read_made(output, row, [column]), rows, _THREADS):
+        yield table[column].to_pylist() if table is not None else []
 
 
 def read_made(

@@ -117,6 +117,7 @@ def forecast(
             keys=reading.keys,
             reads_s3=reads_s3,
             writes_s3=writes_s3,
+            first_bytes=sum(store.first_bytes for store in reading.sources),
         )
     found = expected(shares, images=images, devices=devices, cores=costing.cores, requests=requests)
     by_format = list[Inputs]()

@@ -37,6 +37,8 @@ UNIT_OF_SHARDS = Each(get_input=2)
 """Unit whose rows are in a shard."""
 FILE = Each(get_input=2)
 """Image that is a file of a folder."""
+FIRST_BYTES = Each(get_input=1)
+"""File whose first bytes are read for the listing (`--extensions any`)."""
 FILE_WRITTEN = Each(put=1)
 """Image that becomes a file of a folder."""
 RUN_TO_FILES, UNIT_OF_FILES = Each(put=1), Each(get=1)
@@ -52,14 +54,15 @@ class Requests(NamedTuple):
 
 def expected_requests(
     *, units: int, images: int, shards: int, files: bool, files_written: bool, keys: bool, reads_s3: bool,
-    writes_s3: bool
+    writes_s3: bool, first_bytes: int = 0
 ) -> Requests:  # fmt: skip
     """Return the requests of a run over so many `images` in so many `units` of new `shards`.
 
     `files` says that the images are files of a folder, `files_written` that the translations become such, `keys` that
-    keys have to be compared. Requests are made where the input (`reads_s3`), or the output (`writes_s3`), is on S3.
+    keys have to be compared, `first_bytes` of how many files these are read for the listing. Requests are made where
+    the input (`reads_s3`), or the output (`writes_s3`), is on S3.
     """
-    of_kinds = [(RUN, 1), (UNIT, units)]
+    of_kinds = [(RUN, 1), (UNIT, units), (FIRST_BYTES, first_bytes)]
     of_kinds += [(UNIT_KEYS, units)] if keys else []
     if files:
         of_kinds += [(RUN_OF_FILES, 1), (FILE, images)]

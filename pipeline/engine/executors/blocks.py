@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.engine.publishing.steps import InFlight, Receipt, Task
-from pipeline.engine.records.account import Batch, Filtered, Quarantined
+from pipeline.engine.records.account import Batch, Filtered, Quarantined, noted
 from pipeline.engine.records.units import Unit
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.row_schema import RowSchema
@@ -81,7 +81,9 @@ def _batch(payload: pa.Scalar, pixels: pa.Scalar) -> tuple[Batch, float]:
     rows = rows.replace_schema_metadata(metadata or None)
     filtered = tuple(Filtered(key, shard, tuple(map(tuple, scores))) for key, shard, scores in head["filtered"])
     held = pixels.as_buffer() if pixels.is_valid else None
-    return Batch(unit, rows, quarantined, head["skipped"], held, filtered, beside), head["started"]
+    notes = noted(head["notes"])
+    batch = Batch(unit, rows, quarantined, head["skipped"], held, filtered, beside, notes, head["further"])
+    return batch, head["started"]
 
 
 def _serialise(batch: Batch, started: float) -> pa.Buffer:
@@ -95,6 +97,8 @@ def _serialise(batch: Batch, started: float) -> pa.Buffer:
         "skipped": batch.skipped,
         "filtered": [list(row) for row in batch.filtered],
         "beside": [[unit.id, unit.part] for unit in batch.beside],
+        "notes": dict(batch.notes),
+        "further": batch.further,
         "started": started,
     }
     metadata = {**(batch.rows.schema.metadata or {}), _HEAD: json.dumps(head).encode()}

@@ -26,6 +26,7 @@ from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.records.account import (
     COUNTS,
     FOOTER_KEY,
+    FURTHER,
     Account,
     Batch,
     account_of,
@@ -168,6 +169,7 @@ def _publish_commit(
         "counts": counts(account),
         "data": data._asdict(),
         "quarantine": quarantine._asdict() if quarantine else None,
+        **({"notes": dict(account.notes)} if account.notes else {}),
         # all that may differ between attempts is here and nowhere else
         "attempt": {
             "host": socket.gethostname(),
@@ -194,7 +196,8 @@ def decode_commit(url: str, data: bytes) -> dict[str, Any]:
         whole = (
             all(isinstance(record[name], str) for name in ("unit", "fingerprint"))
             and all(isinstance(counted[name], int) and counted[name] >= 0 for name in COUNTS)
-            and counted["ok"] + counted["quarantined"] + counted["skipped"] == counted["inputs"]
+            and sum(counted[name] for name in COUNTS[1:]) == counted["inputs"] + counted.get(FURTHER, 0)
+            and all(isinstance(count, int) for count in record.get("notes", {}).values())
             and all(_is_published(record[kind]) for kind in ("data", "quarantine"))
             and record["data"] is not None
             and (record["quarantine"] is None) == (counted["quarantined"] == 0)

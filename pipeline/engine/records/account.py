@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -47,6 +48,10 @@ class Filtered(NamedTuple):
     """Names and values of its scores; None for one that it does not have."""
 
 
+Notes = tuple[tuple[str, int], ...]
+"""What was noted of images while they were decoded, sorted, with the number of images of which it is true."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Unit on its way through the stages: the rows that are still good, and the fate of the others."""
@@ -62,6 +67,22 @@ class Batch:
     """Those of the skipped rows that were skipped for their scores."""
     beside: tuple[Unit, ...] = ()
     """Units of other parts that are to be made of the same rows, until a stage makes a batch for each."""
+    notes: Notes = ()
+    further: int = 0
+    """Number of rows beyond the first of an input that has become several."""
+
+
+def noted(counted: Mapping[str, int]) -> Notes:
+    """Return counts by note as a batch and an account hold them."""
+    return tuple(sorted((note, count) for note, count in counted.items() if count))
+
+
+def notes_together(each: Iterable[Notes]) -> Notes:
+    """Return the sums of counts by note."""
+    total = Counter[str]()
+    for notes in each:
+        total.update(dict(notes))
+    return noted(total)
 
 
 Made = Batch | Sequence[Batch]
@@ -82,12 +103,14 @@ def joined(whole: Batch, parts: Sequence[Batch]) -> Batch:
         skipped=whole.skipped + sum(part.skipped for part in parts),
         pixels=None,
         filtered=(*whole.filtered, *(row for part in parts for row in part.filtered)),
+        notes=notes_together([whole.notes, *(part.notes for part in parts)]),
+        further=whole.further + sum(part.further for part in parts),
     )
 
 
 @dataclass(frozen=True)
 class Account:
-    """Counts of a unit's rows: ok + quarantined + skipped = inputs.
+    """Counts of a unit's rows: ok + quarantined + skipped = inputs + further.
 
     Attempts at a unit do not differ in it, except for a last bit of scores on another machine.
     """
@@ -99,27 +122,34 @@ class Account:
     skipped: int
     quarantined: tuple[Quarantined, ...] = field(default=())
     filtered: tuple[Filtered, ...] = field(default=())
+    notes: Notes = ()
+    further: int = 0
+    """Number of rows beyond the first of an input that has become several."""
 
     def __post_init__(self) -> None:
-        if self.ok + len(self.quarantined) + self.skipped != self.inputs:
+        if self.ok + len(self.quarantined) + self.skipped != self.inputs + self.further or self.further < 0:
+            more = f" and {self.further} further rows of them" if self.further else ""
             raise ValueError(
                 f"unit {self.unit} does not add up: {self.ok} ok + {len(self.quarantined)} quarantined + "
-                f"{self.skipped} skipped are not {self.inputs} inputs"
+                f"{self.skipped} skipped are not {self.inputs} inputs{more}"
             )
         if len(self.filtered) > self.skipped:
             raise ValueError(f"unit {self.unit}: {len(self.filtered)} were filtered, and only {self.skipped} skipped")
 
     @property
     def of_quarantine(self) -> Account:
-        """Return the account as the quarantine carries it: without scores, which may differ in a last bit."""
-        return replace(self, filtered=())
+        """Return the account as the quarantine has it: without notes, and scores, which may differ in a last bit."""
+        return replace(self, filtered=(), notes=())
 
 
 def account_of(batch: Batch, fingerprint: str) -> Account:
     """Return the account of a finished batch. Raises ValueError where a row was lost or duplicated on the way."""
     quarantined = tuple(sorted(batch.quarantined))
     filtered = tuple(sorted(batch.filtered, key=lambda row: (row.key, row.shard)))
-    return Account(batch.unit.id, fingerprint, batch.unit.rows, len(batch.rows), batch.skipped, quarantined, filtered)
+    return Account(
+        batch.unit.id, fingerprint, batch.unit.rows, len(batch.rows), batch.skipped, quarantined, filtered, batch.notes,
+        batch.further,
+    )  # fmt: skip
 
 
 def encode_account(account: Account) -> str:
@@ -133,6 +163,8 @@ def encode_account(account: Account) -> str:
     }
     if account.filtered:
         fields["filtered"] = [[row.key, row.shard, dict(row.scores)] for row in account.filtered]
+    if account.notes:
+        fields["notes"] = dict(account.notes)
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
@@ -152,20 +184,25 @@ def decode_account(text: str) -> Account:
         counted["skipped"],
         quarantined,
         filtered,
+        noted(fields.get("notes", {})),
+        counted.get(FURTHER, 0),
     )
 
 
 COUNTS = ("inputs", "ok", "quarantined", "skipped")
 """Names of the four numbers that must add up."""
+FURTHER = "further"
+"""Name of the number of further rows, where there are any: inputs + further = ok + quarantined + skipped."""
 
 
 def counts(account: Account) -> dict[str, int]:
-    """Return the four numbers that must add up."""
+    """Return the numbers that must add up."""
     return {
         "inputs": account.inputs,
         "ok": account.ok,
         "quarantined": len(account.quarantined),
         "skipped": account.skipped,
+        **({FURTHER: account.further} if account.further else {}),
     }
 
 

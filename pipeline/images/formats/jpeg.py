@@ -19,9 +19,10 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _LOSSLESS_OR_HIERARCHICAL = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
 _PLAIN_FRAMES = {0xC0, 0xC1, 0xC2}
 _JPEG_LS = 0xF7
-_SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+_SCAN, _END, _EXIF, _ICC = 0xDA, 0xD9, 0xE1, 0xE2
 _APPLICATION = {*range(0xE1, 0xEE), 0xEF, 0xFE}
 """Segments of applications and comments, except those that say how colours are coded (JFIF, Adobe)."""
+_PROFILE = b"ICC_PROFILE\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 _DAMAGE = re.compile(r"premature end|bad huffman code|bad arithmetic code|found marker", re.IGNORECASE)
@@ -49,6 +50,8 @@ class Plain(NamedTuple):
     exif: bytes
     """Body of its EXIF segment; empty where it has none."""
     xmp: bytes
+    profile: bytes
+    """Its ICC profile."""
 
 
 def plain(data: bytes) -> Plain | None:
@@ -56,7 +59,7 @@ def plain(data: bytes) -> Plain | None:
 
     It is gone through once, up to the pixels: small images are decoded in the time of a few such looks.
     """
-    at, end, frame, exif, xmp = 2, len(data) - 4, b"", b"", b""
+    at, end, frame, exif, xmp, profile = 2, len(data) - 4, b"", b"", b"", b""
     while at < end and data[at] == 0xFF:
         marker, size = data[at + 1], (data[at + 2] << 8) + data[at + 3]
         if marker == _SCAN:
@@ -71,6 +74,10 @@ def plain(data: bytes) -> Plain | None:
                 exif = body
             elif body.startswith(_XMP):
                 xmp = xmp or body[len(_XMP) :]
+        elif marker == _ICC and data.startswith(_PROFILE, at + 4):
+            if profile:  # in several segments
+                return None
+            profile = data[at + 18 : at + 2 + size]
         elif marker in _FRAMES:
             if frame or marker not in _PLAIN_FRAMES:
                 return None
@@ -80,7 +87,7 @@ def plain(data: bytes) -> Plain | None:
         return None
     if len(frame) < 6 or frame[0] != 8 or frame[5] not in (1, 3):
         return None
-    return Plain((frame[3] << 8) + frame[4], (frame[1] << 8) + frame[2], frame[5], exif, xmp)
+    return Plain((frame[3] << 8) + frame[4], (frame[1] << 8) + frame[2], frame[5], exif, xmp, profile)
 
 
 def check(data: bytes) -> None:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from pipeline.images.basis import notes as noted
 from pipeline.images.formats import boxes, jpeg, jxl, png, tiff
 
 _XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([1-8])')
-
-_NOT_CONVERTED = "its colours are not those of sRGB, and are not converted"
 
 
 class Advice(NamedTuple):
@@ -27,21 +26,24 @@ class Advice(NamedTuple):
 def advice(data: bytes, kind: str, info: Mapping[Any, Any], *, profile: bool) -> Advice:
     """Return what the file says; `info` is what Pillow has read of it, where that has opened it.
 
-    A profile is read where one is asked for; one that is broken is empty.
-
-    EXIF goes before XMP. What is broken counts as missing, and is noted. Never raises.
+    A profile is returned where one is asked for; one that is broken is empty. Where none is, it is noted that there
+    is one of other colours. EXIF goes before XMP. What is broken counts as missing, and is noted. Never raises.
     """
     if kind in ("AVIF", "HEIF"):
         described = boxes.primary(data)
-        notes = (_NOT_CONVERTED,) if profile and described.other_colours else ()
+        notes: tuple[str, ...] = (noted.OTHER_COLOURS,) if described.other_colours else ()
+        notes += () if profile else noted.of_profile(described.profile)
         return Advice(described.orientation, described.profile, notes)
     if kind == "JPEG XL":
         header = jxl.header(data)
-        notes = (_NOT_CONVERTED,) if profile and header and not header.srgb else ()
+        notes = (noted.OTHER_COLOURS,) if header and not header.srgb else ()
         return Advice(header.orientation if header else 1, None, notes)
     said = advised(_exif(data, kind, info), lambda: _xmp(data, kind, info), is_tiff=kind == "TIFF")
     read = {"PNG": png.profile, "TIFF": tiff.profile}.get(kind, lambda _: info.get("icc_profile"))
-    found = read(data) if profile else None
+    if not profile:  # what Pillow has read already costs nothing
+        ignored = noted.of_profile(info.get("icc_profile") if info else read(data))
+        return said._replace(notes=(*said.notes, *ignored))
+    found = read(data)
     return said._replace(profile=found if isinstance(found, bytes) else None)
 
 
@@ -54,7 +56,7 @@ def advised(exif: bytes | None, xmp: Callable[[], str], *, is_tiff: bool = False
         if orientation is not None:
             return Advice(orientation, None)
         if not is_tiff and not tiff.readable(body):
-            notes = ("its EXIF cannot be read",)
+            notes = (noted.NO_EXIF,)
     match = _XMP_ORIENTATION.search(xmp())
     return Advice(int(match[1]) if match else 1, None, notes)
 

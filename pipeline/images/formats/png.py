@@ -46,6 +46,11 @@ def type_of(data: bytes | memoryview) -> PixelType | None:
     return PixelType(_CHANNELS[head[25]], max(8, head[24]))
 
 
+def has_alpha(data: bytes) -> bool:
+    """Return True where the pixels of a PNG have an alpha, or a transparent colour."""
+    return data[25:26] in (b"\4", b"\6") or any(kind == b"tRNS" for kind, _ in _chunks(data))
+
+
 def wide(data: bytes, place: raster.Place) -> np.ndarray:
     """Return the pixels of a PNG of 16 bits, as its `type_of` says, alpha and a transparent colour over white."""
     found = type_of(data)
@@ -53,7 +58,7 @@ def wide(data: bytes, place: raster.Place) -> np.ndarray:
     assert found is not None
     # Reading behind its end, the decoder would take what it has read before once more, and texts may be bombs.
     data = bare(data, whole=True) + END
-    opaque = data[25] in (0, 2) and not any(kind == b"tRNS" for kind, _ in _chunks(data))
+    opaque = not has_alpha(data)
     out = place(found.shape(height, width), found.dtype)
     if opaque:
         imagecodecs().png_decode(data, out=out if found.channels > 1 else out[..., 0])

@@ -78,14 +78,14 @@ def check(data: bytes, *, first: bool = False) -> None:
     found = samples(data) if data[:4] == b"MM\0+" else None
     if found and not (found.bits in (8, 16) and found.photometric in (*_GREY, 2)):
         raise unsupported("BigTIFF of big-endian numbers, of palettes, of few bits, or of colours that are not RGB")
-    if _is_reduced(page):
+    if is_reduced(page):
         raise unsupported("TIFF whose first picture is a reduced one of another (a raw file of a camera)")
     if _value(page, _DEPTH, 1) > 1:
         raise BadImage("several pictures", f"TIFF of {_value(page, _DEPTH, 1)} planes in depth")
     if first:
         return
-    pages = 1 + sum(not _is_reduced(each) for each in directories)
-    pages = max(pages, _stacked(page))
+    pages = 1 + sum(not is_reduced(each) for each in directories)
+    pages = max(pages, stacked(page))
     if pages > 1:
         raise BadImage("several pictures", f"TIFF of {pages} pages; give each a file of its own")
 
@@ -270,12 +270,12 @@ def _check_colours(page: _Directory) -> None:
         raise unsupported("TIFF of uncompressed YCbCr with subsampling")
 
 
-def _is_reduced(page: _Directory) -> bool:
+def is_reduced(page: _Directory) -> bool:
     """Return True where a page is a smaller version or a mask of another one, not an image of its own."""
     return bool(_value(page, _NEW_SUBFILE_TYPE, 0) & 0b101) or _value(page, _SUBFILE_TYPE, 1) == 2
 
 
-def _stacked(first: _Directory) -> int:
+def stacked(first: _Directory) -> int:
     """Return the number of images that ImageJ puts behind one directory, as it does for large stacks."""
     text = first[_DESCRIPTION].raw if _DESCRIPTION in first else b""
     lines = dict(line.partition(b"=")[::2] for line in text.split(b"\n")) if text.startswith(b"ImageJ=") else {}
@@ -301,7 +301,14 @@ def _value(directory: _Directory, tag: int, default: int) -> int:
 
 
 def _directories(data: bytes | memoryview) -> Iterator[_Directory]:
-    """Yield the directories of a file, first to last; stop at one that lies outside the file."""
+    return (directory for *_, directory in directories(data))
+
+
+def directories(data: bytes | memoryview) -> Iterator[tuple[int, int, _Directory]]:
+    """Yield the directories of a file, first to last; stop at one that lies outside the file.
+
+    Each comes with its position and with that of the number that says where the next one is.
+    """
     if data[:4] not in SIGNATURES:
         return
     order, big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]
@@ -315,8 +322,9 @@ def _directories(data: bytes | memoryview) -> Iterator[_Directory]:
         first = at + (8 if big else 2)
         if count is None or first + count * entry > len(data):
             return
-        yield dict(_tag(data, first + i * entry, order, width, pointer) for i in range(count))
-        at = _number(data, first + count * entry, order + pointer)
+        link = first + count * entry
+        yield at, link, dict(_tag(data, first + i * entry, order, width, pointer) for i in range(count))
+        at = _number(data, link, order + pointer)
 
 
 def _tag(data: bytes | memoryview, at: int, order: str, width: int, pointer: str) -> tuple[int, _Tag]:

@@ -53,7 +53,7 @@ class StoreForm(ABC):
 
         Raises UserError as `open` does, and where the form cannot honour an option.
         """
-        if told := options.recorded():
+        if told := options.of_shards():
             raise UserError(
                 f"{url}: {' and '.join(f'--{name}' for name in told)} is for Parquet shards, and the input is "
                 f"{self.title}; leave it out"

@@ -95,7 +95,8 @@ def named_by_content(key: str, data: bytes | memoryview, *, always: bool = False
     """
     if is_image(key) and not always:
         return file_name(key, "")
-    return file_name(key, images.ending_of(data) or "img")
+    ending = images.ending_of(data) or "img"
+    return file_name(key, "" if key.lower().endswith(f".{ending}") and not always else ending)
 
 
 def _shown_part(part: str) -> str:

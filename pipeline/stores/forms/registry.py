@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -57,8 +57,14 @@ def is_shown(name: str) -> bool:
     return form is None or form.lists(name)
 
 
-def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreForm, storage.Entries, storage.Entries]:
-    """Return the form of a store, its input objects, and the files that describe these; count everything else."""
+def inputs_among(
+    entries: storage.Entries, tally: storage.Tally, more: Callable[[storage.Entries], np.ndarray] | None = None
+) -> tuple[StoreForm, storage.Entries, storage.Entries]:
+    """Return the form of a store, its input objects, and the files that describe these; count everything else.
+
+    Among image files, or where there is no input, `more` says which files of no form are images, too, [N] bool; it
+    counts the others.
+    """
     for root in naming.roots_of_outputs(entries):
         for name in naming.OF_AN_OUTPUT:
             kept = entries.below(f"{root}{name}/")
@@ -74,7 +80,13 @@ def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreF
     form, ours = next(
         ((form, listed) for form, listed in found if listed.any()), (FORMS[-1], np.zeros(len(entries), bool))
     )
-    for entry in () if ours.all() else entries.take(~ours):
+    known = ours
+    if more is not None and form is FORMS[-1] and not ours.all():
+        left = np.flatnonzero(~ours)
+        left = left[np.fromiter(map(_is_of_none, _names(entries.take(left))), bool, len(left))]
+        ours, known = ours.copy(), ours.copy()
+        ours[left], known[left] = more(entries.take(left)), True
+    for entry in () if known.all() else entries.take(~known):
         if other := form_of(entry.name):
             tally.add(passed_over_beside(other, form) if other.lists(entry.name) else other.unlisted, entry.name)
         elif not naming.is_marker(entry.name):
@@ -88,8 +100,16 @@ def inputs_among(entries: storage.Entries, tally: storage.Tally) -> tuple[StoreF
 
 def _listed(form: StoreForm, entries: storage.Entries) -> np.ndarray:
     """Return, for each entry, whether it is an input of a form, [len(entries)] bool."""
-    names = (name for batch in entries.name_batches() for name in batch)
-    return np.fromiter(map(form.lists, names), bool, len(entries))
+    return np.fromiter(map(form.lists, _names(entries)), bool, len(entries))
+
+
+def _names(entries: storage.Entries) -> Iterator[str]:
+    return (name for batch in entries.name_batches() for name in batch)
+
+
+def _is_of_none(name: str) -> bool:
+    """Return True where no form reads an object of this name, and none of the tools that write beside data wrote it."""
+    return form_of(name) is None and not naming.is_marker(name)
 
 
 def passed_over_beside(other: StoreForm, form: StoreForm) -> str:

@@ -7,11 +7,12 @@ from typing import Literal
 
 KeyRule = Literal["own", "by_shard"]
 MissingColumns = Literal["fail", "null"]
+Extensions = Literal["known", "any"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreOptions:
-    """Choices of the user where a store alone does not decide. They apply to Parquet shards."""
+    """Choices of the user where a store alone does not decide."""
 
     pictures: tuple[str, ...] = ()
     """Columns that hold pictures, in whatever form; by default those that are found."""
@@ -21,10 +22,23 @@ class StoreOptions:
     missing_columns: MissingColumns = "fail"
     """Treatment of columns that some shards lack. null: their rows have nulls there."""
 
-    def recorded(self) -> dict[str, str]:
-        """Return what a recipe says of these options: only what is not the default, so that older outputs go on."""
+    extensions: Extensions = "known"
+    """Files of a folder that are images. known: by the ending of their names. any: those whose first bytes are of an
+    image, too."""
+    gifs: bool = False
+    """True where the GIFs of a folder are images."""
+
+    def of_shards(self) -> dict[str, str]:
+        """Return what is not the default of the choices that are of Parquet shards alone."""
         said = {"keys": (self.keys, "own"), "missing_columns": (self.missing_columns, "fail")}
         return {name: value for name, (value, default) in said.items() if value != default}
+
+    def recorded(self) -> dict[str, str]:
+        """Return what a recipe says of these options: only what is not the default, so that older outputs go on.
+
+        A recipe has the treatment of GIFs from the reading of images.
+        """
+        return self.of_shards() | ({"extensions": self.extensions} if self.extensions != "known" else {})
 
 
 STANDARD = StoreOptions()

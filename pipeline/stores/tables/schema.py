@@ -48,6 +48,8 @@ class Store:
     """Entries below the URL that are not inputs, by reason."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Links to folders in the store, by name, with the real paths of these folders."""
+    first_bytes: int = 0
+    """Number of files whose first bytes were read to list it."""
     source: str = ""
     """Name by which a job that reads several stores tells them apart."""
     looked_over: Callable[[], Sequence[storage.PassedOver]] = tuple

@@ -11,7 +11,9 @@ from typing import Literal
 
 from gan_models import DiscriminatorConfig, GeneratorConfig
 from gan_models.config import Direction, GanLoss
+from pipeline.images import Reading
 from pipeline.models.arithmetic import TrainedTrunk
+from pipeline.stores.tables.options import Extensions, StoreOptions
 from pipeline.training.config.monitor import WatchConfig
 from pipeline.training.config.schedule import LearningRateSchedule
 from pipeline.training.config.validation import Validation
@@ -121,6 +123,24 @@ class Recipe:
     """Convolution in a ResNet's residual blocks. winograd needs a quarter of the multiplications, in fp32 on a CPU, and
     rounds otherwise; weights and checkpoints are the same. auto is the faster one, measured before the first step. A
     step of the published CycleGAN takes 4.0 GB with winograd and 3.3 GB with direct."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Options that decide which files are images, and how they are read. Where they are not the default, they belong
+    to the recipe."""
+
+    extensions: Extensions = "known"
+    """Files of folders that are images. known: by the ending of their names. any: those whose first bytes are of an
+    image, too; a request for each file of another ending, whenever the folder is listed."""
+
+    reading: Reading = Reading()
+    """How files are read, those of the validation too."""
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """Return how to open the stores."""
+        return StoreOptions(extensions=self.extensions, gifs=self.reading.gif != "none")
 
 
 @dataclass(frozen=True, kw_only=True)

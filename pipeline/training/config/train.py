@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gan_models import DiscriminatorConfig
 from pipeline.errors import UserError, check_range
-from pipeline.training.config.sections import Cadence, Length, Paths, Recipe, Resources, Streaming
+from pipeline.images import require_single_rows
+from pipeline.training.config.sections import Cadence, Files, Length, Paths, Recipe, Resources, Streaming
 
 if TYPE_CHECKING:
     from gan_models import Objective
@@ -22,7 +23,7 @@ _AT_LEAST_ONE = (
 
 # Options of the last base come first.
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
+class TrainConfig(Cadence, Resources, Length, Streaming, Files, Recipe, Paths):
     """Options of a training run. Raises UserError, saying what to change, where they do not fit together."""
 
     COMMON = (  # what --help shows
@@ -45,6 +46,7 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
             check_range(name, getattr(self, name), above=0)
         for name, decay in (("betas[0]", self.betas[0]), ("betas[1]", self.betas[1]), ("ema", self.ema)):
             check_range(name, decay, least=0, below=1)
+        require_single_rows(self.reading)
         self._check_shapes()
         self._check_losses()
         try:
@@ -70,6 +72,7 @@ class TrainConfig(Cadence, Resources, Length, Streaming, Recipe, Paths):
         sections = (Recipe, Streaming) if self.streaming == "stream" else (Recipe,)
         names = [option.name for section in sections for option in dataclasses.fields(section)]
         kept = {name: value for name, value in dataclasses.asdict(self).items() if name in names}
+        kept |= self.store_options.recorded() | ({"reading": said} if (said := self.reading.recorded()) else {})
         return kept | {"generator": self.generator.record()}
 
     def total_steps(self, steps_per_epoch: int) -> int:

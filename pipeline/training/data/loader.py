@@ -44,6 +44,7 @@ class Source:
     ranges: Ranges
     pixel_type: PixelType = RGB
     """Type of the decoded images' pixels."""
+    reading: images.Reading = images.AS_STORED
 
     @property
     def images(self) -> int:
@@ -93,13 +94,14 @@ def find_sources(config: TrainConfig) -> Sources:
     objective needs.
     """
     url = storage.absolute(config.input)
+    options = config.store_options
     substores = [storage.join(url, side) for side in ("a", "b")]
     if config.input_b:
-        a, b = (_source(open_store(side), "image") for side in (url, config.input_b))
+        a, b = (_source(open_store(side, options=options), "image") for side in (url, config.input_b))
     elif not config.objective_type.paired and all(map(storage.exists, substores)):
-        a, b = (_source(open_store(side), "image") for side in substores)
+        a, b = (_source(open_store(side, options=options), "image") for side in substores)
     else:
-        store = open_store(url)
+        store = open_store(url, options=options)
         columns = image_columns(store.schema)
         missing = [side for side in ("image_a", "image_b") if side not in columns]
         # Stores of translations call the translated side `image`.
@@ -113,7 +115,10 @@ def find_sources(config: TrainConfig) -> Sources:
         a, b = (_source(store, side) for side in sides)
     takes, gives = pixel_types(config.generator)
     source, target = (a, b) if config.direction == "a_to_b" else (b, a)
-    return Sources(a=replace(source, pixel_type=takes), b=replace(target, pixel_type=gives))
+    return Sources(
+        a=replace(source, pixel_type=takes, reading=config.reading),
+        b=replace(target, pixel_type=gives, reading=config.reading),
+    )
 
 
 def load_images(sources: Sources, load_size: int, threads: int) -> ImageSet:
@@ -138,14 +143,15 @@ class Chunk:
     b: str | None
     start: int
     """Index of the first of these rows on its side."""
+    reading: images.Reading
 
 
 def chunks_of(sources: Sources) -> list[Chunk]:
     """Return all rows in chunks, those of A first; both columns of a row together where they are in one store."""
     a, b = sources.a, sources.b
     if a.ranges == b.ranges:
-        return list(_chunks(a.ranges, a.column, b.column))
-    return [*_chunks(a.ranges, a.column, None), *_chunks(b.ranges, None, b.column)]
+        return list(_chunks(a, a.column, b.column))
+    return [*_chunks(a, a.column, None), *_chunks(b, None, b.column)]
 
 
 def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[bytes]:
@@ -164,7 +170,7 @@ def decode_chunk(chunk: Chunk, a_NSSC: np.ndarray, b_NSSC: np.ndarray) -> list[b
             digest.update(len(data).to_bytes(8, "big") + data)
             where = (urls[row[SHARD]], column, row["key"])
             pixel_type = PixelType.of(images_NSSC[chunk.start + i])
-            images_NSSC[chunk.start + i] = decode_image(data, images_NSSC.shape[1], where, pixel_type)
+            images_NSSC[chunk.start + i] = decode_image(data, images_NSSC.shape[1], where, pixel_type, chunk.reading)
         digests.append(digest.digest())
     return digests
 
@@ -182,14 +188,20 @@ _room = images.Room(512_000_000)
 """Room of this process for images of their own size, until they are resized."""
 
 
-def decode_image(data: bytes, load_size: int, where: tuple[str, str, str], pixel_type: PixelType = RGB) -> np.ndarray:
+def decode_image(
+    data: bytes,
+    load_size: int,
+    where: tuple[str, str, str],
+    pixel_type: PixelType = RGB,
+    reading: images.Reading = images.AS_STORED,
+) -> np.ndarray:
     """Decode an image to pixels of this type, and resize it to [S, S, channels].
 
     Raises TrainingDataError naming `where`: the shard's URL, column and key.
     """
     try:
         with _room.of(images.decoded_bytes(data, pixel_type)):
-            return images.resize(images.decode(data, wanted=pixel_type).pixels, load_size, load_size)
+            return images.resize(images.decode_by(reading, data, wanted=pixel_type).pixels, load_size, load_size)
     except images.BadImage as error:
         shard, column, key = where
         if error.reason == "unsupported type":
@@ -274,18 +286,18 @@ def _source(store: Store, column: str) -> Source:
     return Source(url=store.url, column=column, ranges=store.ranges)
 
 
-def _chunks(ranges: Sequence[Range], a: str | None, b: str | None) -> Iterator[Chunk]:
+def _chunks(source: Source, a: str | None, b: str | None) -> Iterator[Chunk]:
     """Yield consecutive ranges together, up to the size of a chunk; adjacent ranges of one shard become one read."""
     held, size, start = list[Range](), 0, 0
-    for piece in ranges:
+    for piece in source.ranges:
         if held and size + piece.size > _CHUNK_BYTES:
-            yield Chunk(ranges=held, a=a, b=b, start=start)
+            yield Chunk(ranges=held, a=a, b=b, start=start, reading=source.reading)
             start += sum(r.rows for r in held)
             held, size = [], 0
         size += piece.size
         append_range(held, piece)
     if held:
-        yield Chunk(ranges=held, a=a, b=b, start=start)
+        yield Chunk(ranges=held, a=a, b=b, start=start, reading=source.reading)
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:

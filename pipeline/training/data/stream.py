@@ -163,7 +163,7 @@ class Stream:
         source = self._source(image.side)
         data = (row[source.column] or {}).get("bytes") or b""
         where = (source.ranges[image.group].url, source.column, row["key"])
-        return decode_image(data, self._load_size, where, source.pixel_type)
+        return decode_image(data, self._load_size, where, source.pixel_type, source.reading)
 
     def _held_bytes(self) -> float:
         """Return about the most encoded bytes that this rank holds."""

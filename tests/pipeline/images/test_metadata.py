@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from pipeline.images import PixelType, decode, size_of
+from pipeline.images.basis import notes
 from tests.pipeline.images.files import drawn, exif, picture, png, png_chunk, saved, tiff, upright
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
@@ -111,9 +112,8 @@ def test_colours_that_are_not_converted_are_noted() -> None:
     jxl = imagecodecs.jpegxl_encode(WIDE_PIXELS, lossless=True)  # said to be linear
     wide = imagecodecs.avif_encode(picture(), primaries=9, transfer=13)  # BT.2020
     for data in (jxl, wide):
-        assert decode(data, wanted=None).notes == ()
         found = decode(data, wanted=None, icc="to_srgb")
-        assert found.notes == ("its colours are not those of sRGB, and are not converted",)
+        assert found.notes == decode(data, wanted=None).notes == (notes.OTHER_COLOURS,)
         assert np.array_equal(found.pixels, decode(data, wanted=None).pixels)
     for data in (imagecodecs.jpegxl_encode(picture(), lossless=True), saved(Image.fromarray(picture()), "AVIF")):
         assert decode(data, icc="to_srgb").notes == ()
@@ -195,7 +195,15 @@ def test_a_profile_that_is_none_on_a_print_is_ignored() -> None:
         data = saved(image, "JPEG", icc_profile=b"no profile", quality=95)
     found = decode(data, icc="to_srgb")
     assert np.array_equal(found.pixels, decode(data).pixels)
-    assert found.notes == ("its ICC profile cannot be used for mode CMYK",)
+    assert found.notes == ("its ICC profile cannot be used for mode CMYK", notes.OF_INK)
+    assert decode(data).notes == (notes.IGNORED_PROFILE, notes.OF_INK)
+
+
+def test_a_profile_that_is_ignored_is_noted_unless_it_names_srgb() -> None:
+    for profile, expected in ((PROFILE, (notes.IGNORED_PROFILE,)), (ImageCms.ImageCmsProfile(SRGB).tobytes(), ())):
+        for kind in ("PNG", "JPEG", "TIFF", "WEBP"):
+            assert decode(saved(Image.fromarray(picture()), kind, icc_profile=profile)).notes == expected
+        assert decode(tiff((WIDE_PIXELS, {34675: ("s", profile)})), wanted=None).notes == expected
 
 
 @pytest.mark.parametrize("profile", [b"broken", PROFILE[:200], PROFILE[:60] + b"\xff" * 400])

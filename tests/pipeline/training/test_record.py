@@ -10,6 +10,7 @@ import pytest
 from gan_models import GeneratorConfig
 from pipeline import storage
 from pipeline.errors import UserError
+from pipeline.images import Reading
 from pipeline.training import record
 from tests.pipeline.training.small import pix2pix
 
@@ -26,6 +27,18 @@ def test_a_changed_recipe_is_refused_with_each_difference() -> None:
     changed = pix2pix("in", run, seed=5, generator=GeneratorConfig(width=8, depth=5, dropout=True))
     with pytest.raises(UserError, match=r"generator\.width was 4 and is 8 now; seed was 0 and is 5 now"):
         record.check_recipe(changed)
+
+
+def test_how_files_are_read_is_recorded_where_it_is_not_the_default() -> None:
+    run = "memory://record/reading"
+    record.begin(pix2pix("in", run))
+    recipe = json.loads(storage.read(f"{run}/run.json"))["recipe"]
+    assert recipe.keys().isdisjoint({"reading", "extensions"})  # as runs of earlier versions have it
+    other = pix2pix("in", run, reading=Reading(icc="to_srgb", gif="first"), extensions="any")
+    with pytest.raises(UserError, match=r"extensions was absent and is any .*reading\.gif was absent and is first"):
+        record.check_recipe(other)
+    with pytest.raises(UserError, match=r"jobs\.pack does that"):
+        pix2pix("in", run, reading=Reading(pages="all"))
 
 
 def test_a_folder_of_something_else_is_refused() -> None:

@@ -42,6 +42,11 @@ def test_requests_go_to_the_servers_that_are_there(
         )  # fmt: skip
 
     assert found(False, False) == (0, 0)
+    more = expected_requests(
+        units=units, images=images, shards=shards, files=files, files_written=files_written, keys=keys,
+        reads_s3=reads, writes_s3=writes, first_bytes=7,
+    )  # fmt: skip
+    assert more.get - found(reads, writes)[1] == 7 * reads
     both = [sum(each) for each in zip(found(True, False), found(False, True), strict=True)]
     assert found(True, True) == tuple(both)
     assert all(one <= two for one, two in zip(found(reads, writes), both, strict=True))

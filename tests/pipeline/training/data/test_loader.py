@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from pipeline import images, storage
 from pipeline.errors import UserError
-from pipeline.training.data import loader
+from pipeline.training.data import loader, stream
 from pipeline.training.data.order import Augmentation
+from pipeline.training.data.reads import ReadMonitor
 from tests.pipeline.training import small
 
 
@@ -86,6 +90,34 @@ def test_pictures_in_parquet_are_found_whatever_their_form_and_name(tmp_path: Pa
     found = loader.load_images(loader.find_sources(config), 20, threads=1)
     assert np.array_equal(found.a, np.stack(seen))
     assert np.array_equal(found.b, np.stack(seen))
+
+
+@pytest.mark.parametrize("streaming", ["memory", "stream"])
+def test_files_are_found_and_read_as_asked_for(tmp_path: Path, streaming: Literal["memory", "stream"]) -> None:
+    """A GIF, a TIFF of two pages, and a picture without an ending, of each domain."""
+    seen = pictures(3)
+    frames = [Image.fromarray(each).quantize(64) for each in seen]
+    for side in ("a", "b"):
+        (tmp_path / side).mkdir()
+        frames[0].save(tmp_path / side / "0.gif", save_all=True, append_images=frames[1:])
+        Image.fromarray(seen[1]).save(tmp_path / side / "1.tif", save_all=True, append_images=frames[:1])
+        Image.fromarray(seen[2]).save(tmp_path / side / "2", "PNG")
+    expected = np.stack([np.asarray(frames[0].convert("RGB")), *seen[1:]])
+    config = small.cyclegan(
+        str(tmp_path), f"{tmp_path}/run", streaming=streaming, load_size=20, crop_size=20, flip=False,
+        extensions="any", reading=images.Reading(pages="first", gif="first"),
+    )  # fmt: skip
+    sources = loader.find_sources(config)
+    assert sources.a.images == 3
+    if streaming == "memory":
+        assert np.array_equal(loader.load_images(sources, 20, threads=1).b, expected)
+        plain = dataclasses.replace(config, extensions="known", reading=images.Reading())
+        assert loader.find_sources(plain).a.images == 1
+        with pytest.raises(loader.TrainingDataError, match="several pictures"):
+            loader.load_images(loader.find_sources(plain), 20, threads=1)
+        return
+    steps = list(stream.Stream(small.context(config), ReadMonitor()).pictures(0, 6))
+    assert {image.tobytes() for step in steps for image in step.a} == {each.tobytes() for each in expected}
 
 
 def test_a_store_without_what_is_needed_is_refused_naming_it() -> None:
