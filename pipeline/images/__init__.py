@@ -26,20 +26,18 @@ from pipeline import lazy
 from pipeline.images.options import AS_STORED, CodecName, Encoding, Gifs, Pages, Profiles, Reading, require_single_rows
 
 if TYPE_CHECKING:
-    from pipeline.images.basis.blame import BadImage
+    from pipeline.images.basis.blame import MAX_PIXELS, BadImage
+    from pipeline.images.basis.cells import encoded_in
     from pipeline.images.basis.pixel_type import RGB, PixelType
     from pipeline.images.decoding import (
         EXTENSIONS,
-        MAX_PIXELS,
         Decoded,
         decode,
         decode_by,
-        decoded_bytes,
-        encoded_in,
     )
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
     from pipeline.images.formats.signatures import ENDINGS, FORMATS, ending_of, format_of, sniffs
-    from pipeline.images.header import size_of, type_of
+    from pipeline.images.header import decoded_bytes, size_of, type_of
     from pipeline.images.pages import pictures_in
     from pipeline.images.room import Room
 
@@ -82,12 +80,13 @@ __all__ = [
 __getattr__ = lazy.names_of(
     __name__,
     {
-        "basis.blame": ("BadImage",),
+        "basis.blame": ("MAX_PIXELS", "BadImage"),
+        "basis.cells": ("encoded_in",),
         "basis.pixel_type": ("RGB", "PixelType"),
-        "decoding": ("EXTENSIONS", "MAX_PIXELS", "Decoded", "decode", "decode_by", "decoded_bytes", "encoded_in"),
+        "decoding": ("EXTENSIONS", "Decoded", "decode", "decode_by"),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
         "formats.signatures": ("ENDINGS", "FORMATS", "ending_of", "format_of", "sniffs"),
-        "header": ("size_of", "type_of"),
+        "header": ("decoded_bytes", "size_of", "type_of"),
         "pages": ("pictures_in",),
         "room": ("Room",),
     },

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import (
@@ -23,7 +23,7 @@ from PIL import (
 )
 
 from pipeline.images.basis import colour, notes, raster
-from pipeline.images.basis.blame import BadImage, check_size, finding, mismatch, prove_room
+from pipeline.images.basis.blame import MAX_PIXELS, BadImage, check_size, finding, mismatch, prove_room
 from pipeline.images.basis.pixel_type import RGB, PixelType
 from pipeline.images.formats import avif, jpeg, jxl, png, tiff, webp, wide_tiff
 from pipeline.images.formats.metadata import Advice, advice, advised
@@ -33,8 +33,6 @@ from pipeline.images.options import Gifs, Pages, Profiles, Reading
 
 EXTENSIONS = (*ENDINGS, *((".heic", ".heif") if importlib.util.find_spec("pillow_heif") else ()))
 """File name endings of the formats that `decode` knows."""
-MAX_PIXELS = 178_956_970
-"""Limit of pixels, checked in the header: 512 MB at 3 bytes a pixel. Pillow has the same limit."""
 
 _OPEN: Mapping[str, Callable[..., ImageFile.ImageFile]] = {
     "PNG": PngImagePlugin.PngImageFile,
@@ -86,30 +84,6 @@ class _Asked:
     wanted: PixelType | None
     first: bool
     to_srgb: bool
-
-
-def encoded_in(cell: Mapping[str, Any] | None) -> bytes:
-    """Return the encoded image in a cell of an image column. Raises BadImage where the cell has none."""
-    found = (cell or {}).get("bytes")
-    if found is None and (cell or {}).get("path"):
-        raise BadImage(
-            "empty",
-            "the cell has only the path of an image, and a path is never opened; put the bytes into the column first "
-            "(datasets: cast it to Image, then save_to_disk or push_to_hub embeds them), or give the folder as input",
-        )
-    if found is None:
-        raise BadImage("empty", "the cell has no image")
-    return found
-
-
-def decoded_bytes(data: bytes | memoryview, wanted: PixelType | None = RGB) -> int:
-    """Return the bytes of the decoded image, by its header; of the largest one that is decoded, where it promises more.
-
-    Zero where the header promises nothing. Never raises.
-    """
-    width, height = size_of(data)
-    pixel_type = wanted or type_of(data) or RGB
-    return min(pixel_type.bytes * min(width * height, MAX_PIXELS), 6 * MAX_PIXELS)
 
 
 def decode(

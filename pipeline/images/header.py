@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from PIL import BmpImagePlugin, GifImagePlugin, Image
 
+from pipeline.images.basis.blame import MAX_PIXELS
 from pipeline.images.basis.pixel_type import RGB, PixelType
 from pipeline.images.basis.raster import GREY_MODES
 from pipeline.images.formats import avif, boxes, jpeg, jxl, png, tiff, webp
@@ -90,6 +91,16 @@ def has_alpha(data: bytes, kind: str) -> bool:
         case "JPEG XL":
             return (said := jxl.header(data)) is not None and said.alpha
     return False
+
+
+def decoded_bytes(data: bytes | memoryview, wanted: PixelType | None = RGB) -> int:
+    """Return the bytes of the decoded image, by its header; of the largest one that is decoded, where it promises more.
+
+    Zero where the header promises nothing. Never raises.
+    """
+    width, height = size_of(data)
+    pixel_type = wanted or type_of(data) or RGB
+    return min(pixel_type.bytes * min(width * height, MAX_PIXELS), 6 * MAX_PIXELS)
 
 
 def _numbers(data: bytes, at: int, size: int, order: str, *, signed: bool = False) -> Size:

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import GifImagePlugin
 
 from pipeline.images.basis import notes, raster
-from pipeline.images.basis.blame import BadImage, check_size, finding, mismatch
+from pipeline.images.basis.blame import MAX_PIXELS, BadImage, check_size, finding, mismatch
 from pipeline.images.basis.pixel_type import RGB, PixelType
-from pipeline.images.decoding import MAX_PIXELS, Decoded, decode
+from pipeline.images.decoding import Decoded, decode
 from pipeline.images.formats import tiff
 from pipeline.images.formats.signatures import format_of
 from pipeline.images.options import Reading

@@ -161,7 +161,7 @@ def sample_sizes(source: Store, column: str) -> Sequence[Size]:
     first = source.first_rows(_SAMPLE)
     try:
         if column == "image" and {"width", "height"} <= set(source.schema.names):
-            rows = read_rows(first, ("width", "height"), context=source.context).to_pylist()
+            rows = read_rows(first, ("width", "height")).to_pylist()
             return [(row["height"], row["width"]) for row in rows if row["width"] and row["height"]]
         if form_of_ranges(first).names_are_keys:
             return _decoded_sizes(first_rows(first, _FILES), column)

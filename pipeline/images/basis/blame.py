@@ -11,6 +11,8 @@ from pipeline.images.basis.pixel_type import PixelType
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 OUT_OF_MEMORY = re.compile(r"insufficient memory|out of memory", re.IGNORECASE)
 """Messages of libjpeg and libavif when they run out of memory."""
+MAX_PIXELS = 178_956_970
+"""Limit of pixels, checked in the header: 512 MB at 3 bytes a pixel. Pillow has the same limit."""
 _UNSUPPORTED = re.compile(r"unsupported|not (yet )?supported|cannot handle|unknown pixel mode", re.IGNORECASE)
 
 
