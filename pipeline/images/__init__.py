@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Decoded,
         decode,
         decode_by,
+        prove_by,
     )
     from pipeline.images.encoding import CODECS, Codec, codec_versions, encode, misfit, resize
     from pipeline.images.formats.signatures import ENDINGS, FORMATS, ending_of, format_of, sniffs
@@ -70,6 +71,7 @@ __all__ = [
     "format_of",
     "misfit",
     "pictures_in",
+    "prove_by",
     "require_single_rows",
     "resize",
     "size_of",
@@ -83,7 +85,7 @@ __getattr__ = lazy.names_of(
         "basis.blame": ("MAX_PIXELS", "BadImage"),
         "basis.cells": ("encoded_in",),
         "basis.pixel_type": ("RGB", "PixelType"),
-        "decoding": ("EXTENSIONS", "Decoded", "decode", "decode_by"),
+        "decoding": ("EXTENSIONS", "Decoded", "decode", "decode_by", "prove_by"),
         "encoding": ("CODECS", "Codec", "codec_versions", "encode", "misfit", "resize"),
         "formats.signatures": ("ENDINGS", "FORMATS", "ending_of", "format_of", "sniffs"),
         "header": ("decoded_bytes", "size_of", "type_of"),

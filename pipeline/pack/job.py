@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 
 from pipeline import images, storage
+from pipeline.cluster import host
 from pipeline.engine.completion.finish import Derived
 from pipeline.engine.estimate.outcome import Counted
 from pipeline.engine.job import Job
@@ -30,7 +31,7 @@ from pipeline.pack.joining import FOLDER, Lookup, all_keys, encoded, known_keys,
 from pipeline.pack.joining import joined as joined_labels
 from pipeline.pack.labels import Labels, read_labels
 from pipeline.pack.pages import COLUMNS as PAGE_COLUMNS
-from pipeline.pack.rows import STAGE, Shape, Taken, pack_rows, with_names
+from pipeline.pack.rows import STAGE, AtOnce, Shape, Taken, pack_rows, with_names
 from pipeline.pack.splits import ByHash, Part
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import Cards, store_cards
@@ -201,6 +202,9 @@ def _pack_job(config: PackConfig, part: Part, url: str, side: str, joining: _Joi
         side=side, pictures=config.columns,
     )  # fmt: skip
 
+    threads = host.available_cpus() if config.local else max(1, int(config.cpus))
+    at_once = AtOnce(threads, config.limits.decoded_bytes)
+
     # Workers get what these two functions hold: never the source, with all its names.
     def read(unit: Unit) -> Batch:
         wanted = wants.of_unit(unit, schema, bears_changes) if wants else None
@@ -210,7 +214,7 @@ def _pack_job(config: PackConfig, part: Part, url: str, side: str, joining: _Joi
         return Batch(unit, with_labels(rows, lookup) if lookup else rows, tuple(quarantined), skipped)
 
     def pack(batch: Batch) -> Batch:
-        return pack_rows(batch, taken, shape)
+        return pack_rows(batch, taken, shape, at_once)
 
     stage = Stage(
         name=STAGE, make=lambda: lambda unit: pack(read(unit)), cpus=config.cpus, memory=config.limits.process_bytes,

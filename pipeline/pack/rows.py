@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +59,17 @@ def _shorter(width: int, height: int, side: int) -> tuple[int, int]:
     return max(side, round(width * scale)), max(side, round(height * scale))
 
 
+class AtOnce(NamedTuple):
+    """Images that are decoded at a time."""
+
+    threads: int = 1
+    decoded_bytes: int = 512_000_000
+    """Bytes of all of them together, decoded, unless a single one has more."""
+
+
+ONE = AtOnce()
+
+
 @dataclass(frozen=True)
 class Taken:
     """Images that are taken, and how."""
@@ -85,19 +98,31 @@ class Taken:
 
     def decoded(self, cell: pa.Scalar, notes: list[str]) -> np.ndarray:
         """Return the pixels of a cell's image, and add to the `notes`. Raises BadImage where it is not taken."""
-        data = images.encoded_in(cell.as_py())
+        with self._advising():
+            found = images.decode_by(self.reading, images.encoded_in(cell.as_py()), wanted=self.wanted)
+        notes += found.notes
+        return found.pixels
+
+    def proved(self, cell: pa.Scalar, notes: list[str]) -> tuple[int, ...]:
+        """Return the shape of the pixels of a cell's image, as `decoded` would give them."""
+        with self._advising():
+            shape, found = images.prove_by(self.reading, images.encoded_in(cell.as_py()), wanted=self.wanted)
+        notes += found
+        return shape
+
+    @contextlib.contextmanager
+    def _advising(self) -> Iterator[None]:
         try:
-            found = images.decode_by(self.reading, data, wanted=self.wanted)
+            yield
         except images.BadImage as bad:
             if bad.reason != "unsupported type" or self.any_pixels:
                 raise
             raise images.BadImage(bad.reason, f"{bad}; --pixels any takes it as it is", bad.pixels) from None
-        notes += found.notes
-        return found.pixels
 
 
-def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
+def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None, at_once: AtOnce = ONE) -> Batch:
     """Lay the rows of a unit out as a store, with the images in their `shape`; quarantine those that cannot be.
+
 
     Adds `width` and `height` of the first image of a row, or that of its kept side, in pixels, after EXIF orientation.
     Where each picture of a file becomes a row, adds `page_of` and `page`, too; a file of which one picture is bad is
@@ -107,18 +132,27 @@ def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
     made, of = list[dict[str, Any]](), list[int]()
     pictures = list(taken.pictures) or image_columns(rows.schema)
     pictures.sort(key=lambda name: name != taken.side)  # that of the size first
-    for i in range(len(rows)):
+    names, shards = rows["key"].to_pylist(), rows[SHARD].to_pylist()
+
+    room = images.Room(at_once.decoded_bytes)
+
+    def make(i: int) -> tuple[list[dict[str, Any]], list[str]] | images.BadImage:
         cells, said = {name: rows[name][i] for name in pictures}, list[str]()
-        key = rows["key"][i].as_py()
         try:
-            each = list(_made_of(key, cells, taken, shape, said))
+            with room.of(_decoded_bytes(cells.values(), taken) if at_once.threads > 1 else 0):
+                return list(_made_of(names[i], cells, taken, shape, said)), said
         except images.BadImage as bad:
-            quarantined.append(Quarantined(key, rows[SHARD][i].as_py(), STAGE, bad.reason, str(bad)))
-        else:
-            made += each
-            of += [i] * len(each)
-            notes.update(said)
-        made_progress()
+            return bad
+
+    with ThreadPoolExecutor(at_once.threads) as pool:
+        for i, found in enumerate((pool.map if at_once.threads > 1 else map)(make, range(len(rows)))):
+            if isinstance(found, images.BadImage):
+                quarantined.append(Quarantined(names[i], shards[i], STAGE, found.reason, str(found)))
+            else:
+                made += found[0]
+                of += [i] * len(found[0])
+                notes.update(found[1])
+            made_progress()
     good, places = np.unique(np.array(of, np.int64), return_inverse=True)
     rows = rows if len(good) == len(rows) else rows.filter(pa.array(np.isin(np.arange(len(rows)), good)))
     replaced = [c for c in (SHARD, "width", "height") if c in rows.column_names]
@@ -133,6 +167,12 @@ def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None) -> Batch:
         notes=notes_together([batch.notes, noted(notes)]),
         further=batch.further + len(made) - len(good),
     )
+
+
+def _decoded_bytes(cells: Iterable[pa.Scalar], taken: Taken) -> int:
+    """Return the bytes of the decoded images in these cells, by their headers."""
+    encoded = (cell["bytes"].as_buffer() for cell in cells if cell.is_valid and cell["bytes"].is_valid)
+    return sum(images.decoded_bytes(memoryview(data), taken.wanted) for data in encoded)
 
 
 def _made_of(
@@ -225,8 +265,8 @@ def _require_name(key: str, taken: Taken) -> None:
 
 
 def _measured(cells: Mapping[str, pa.Scalar], taken: Taken, notes: list[str]) -> dict[str, Any]:
-    """Decode the images in all cells of a row; return width and height of the first."""
-    sizes = [taken.decoded(cell, notes).shape for cell in cells.values()]
+    """Prove that the images in all cells of a row can be decoded; return width and height of the first."""
+    sizes = [taken.proved(cell, notes) for cell in cells.values()]
     if taken.pairs:
         _require_alike(cells, sizes)
     return {"height": sizes[0][0], "width": sizes[0][1]}
