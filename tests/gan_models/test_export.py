@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import logging
@@ -74,7 +75,21 @@ def run_onnx(model: bytes, image: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(session.run(["translation"], {"image": image.numpy()})[0])
 
 
-@pytest.mark.parametrize(("kind", "norm"), SWEEP)
+@functools.cache
+def program_of(kind: str) -> tuple[GeneratorConfig, nn.Module, nn.Module]:
+    """Return a configuration, a network of it, and its program that was never in a file."""
+    config = config_of(kind)
+    network = trained(config)
+    return config, network, export_program(network, config).module()
+
+
+ONNX_SWEEP = [
+    pytest.param(*each.values, id=each.id, marks=[] if each.values == ("unet", "batch") else pytest.mark.long)
+    for each in SWEEP
+]
+
+
+@pytest.mark.parametrize(("kind", "norm"), ONNX_SWEEP)
 def test_onnx_gives_what_torch_gives_at_every_size_and_batch(kind: str, norm: str) -> None:
     config = config_of(kind, norm, dropout=True)
     network = trained(config)
@@ -106,9 +121,7 @@ def test_a_program_comes_back_from_its_file_and_gives_the_same_bits(kind: str, n
 @pytest.mark.parametrize("kind", ["unet", "resnet"])
 def test_a_program_that_was_never_in_a_file_takes_every_size_too(kind: str) -> None:
     """None of the program's checks may take a size of one multiple for an impossible one."""
-    config = config_of(kind)
-    network = trained(config)
-    program = export_program(network, config).module()
+    config, network, program = program_of(kind)
     images = inputs(config)
 
     for image, expected in zip(images, translations(network, images), strict=True):
@@ -129,8 +142,7 @@ def test_channels_are_those_of_the_generator() -> None:
     [("unet", 20, "= 20 to be of the form"), ("resnet", 18, "= 18 to be of the form"), ("resnet", 4, "to be >= 8")],
 )
 def test_a_program_refuses_a_size_that_the_generator_does_not_take(kind: str, size: int, said: str) -> None:
-    config = config_of(kind)
-    program = export_program(trained(config), config).module()
+    _, _, program = program_of(kind)
 
     for shape in ((1, 3, size, 16), (1, 3, 16, size)):
         with pytest.raises(RuntimeError, match=said):
@@ -222,7 +234,7 @@ def test_the_exporter_says_nothing_and_leaves_loggers_as_they_were(capfd: pytest
 @pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_package_is_named_with_its_remedy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    config = config_of()
+    config = config_of(depth=2)
 
     with pytest.raises(ImportError, match=rf"needs the package {name} .*: pip install 'transdomain\[onnx\]'"):
         export_onnx(build_generator(config), config)

@@ -45,6 +45,7 @@ def test_golden_names_and_shapes_at_full_width(path: Path) -> None:
         assert {key: list(tensor.shape) for key, tensor in network.state_dict().items()} == expected, title
 
 
+@pytest.mark.long  # the same layers at a width of 4 are in the default run
 @pytest.mark.parametrize("path", golden.files("formula_filled.json"))
 def test_golden_full_width_output(path: Path) -> None:
     networks = {title: entry for title, entry in json.loads(path.read_text()).items() if re.match("[GD] ", title)}

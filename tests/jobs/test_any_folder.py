@@ -163,7 +163,7 @@ LOOPS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(st.lists(PLANTED, max_size=14), st.sampled_from(["parquet", "folder", "webdataset"]))
 @example([each for name in NAMES for each in folder_of(f"{name}.png", f"{name}.JPeG", name)], "parquet")
 @example([each for name in NAMES for each in folder_of(f"{name}.png")], "folder")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from tests import corpus, hub
-
-ROOT = Path(__file__).parents[2]
+from tests.chaos import child
 
 
 def test_a_bundle_is_read_from_the_hub_once(tmp_path: Path) -> None:
@@ -18,12 +14,9 @@ def test_a_bundle_is_read_from_the_hub_once(tmp_path: Path) -> None:
     options = ["--input", source, "--local", "--trunk", "direct", "--precision", "fp32", "--budget.share", "1"]
 
     def translate(model: str, output: str, endpoint: str) -> None:
-        ended = subprocess.run(
-            [sys.executable, "-m", "jobs.translate", *options, "--bundle", model, "--output", str(tmp_path / output)],
-            cwd=ROOT, capture_output=True, text=True,
-            env=os.environ | {"HF_ENDPOINT": endpoint, "XDG_CACHE_HOME": str(tmp_path / "cache")},
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stderr
+        where = {"HF_ENDPOINT": endpoint, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        arguments = [*options, "--bundle", model, "--output", str(tmp_path / output)]
+        assert child.run("translate", arguments, where) == 0  # the client reads its endpoint once, when it is imported
 
     with hub.serving(Path(bundle)) as (endpoint, read):
         translate(f"hf://{hub.REPOSITORY}", "hub", endpoint)

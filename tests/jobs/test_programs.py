@@ -64,9 +64,9 @@ def source(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("kind", "form", "size"),
     [
-        ("pt2", "parquet", "native"),
         ("onnx", "folder", "original"),
         ("callable", "parquet", "training"),
+        pytest.param("pt2", "parquet", "native", marks=pytest.mark.long),
         pytest.param("pt2", "folder", "training", marks=pytest.mark.long),
         pytest.param("onnx", "parquet", "native", marks=pytest.mark.long),
         pytest.param("callable", "folder", "native", marks=pytest.mark.long),
