@@ -6,7 +6,7 @@ white; channels of a TIFF that are neither colour nor alpha stay channels; sampl
 JPEG XL become samples of 16 bits, full intensity full intensity. Where a caller wants a type, grey is repeated into RGB
 of its depth, and anything else that is not of it is refused as `unsupported type`, with both types. An ICC profile is
 ignored (values are taken as sRGB), or converted to sRGB where that is asked for; orientation is applied once and
-reported.
+reported. What is passed over or converted so is noted, in words that can be counted.
 
 Nothing is dropped silently. Signed or floating-point samples, depths that none of these types holds, and colour models
 that are not known are refused as an `unsupported mode`. An animation of several frames and a TIFF of several pages are

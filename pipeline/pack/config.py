@@ -54,7 +54,7 @@ class PackConfig:
     """Pictures that are taken. rgb: colour or grey of 8 bits; others are quarantined. any: of all channels, and of 16
     bits, as they are."""
     reading: Reading = Reading()
-    """How files are read; images that are not cut or resized keep their bytes in any case."""
+    """How files are read; images that are not cut or resized, and no pages of a file, keep their bytes in any case."""
     labels: str = ""
     """File with a row of labels for each image: .csv, .tsv, .parquet or .jsonl. Its columns keep their types,
     and an image without a row gets nulls. In CSV, a column of whole numbers, numbers, or true and false is read
