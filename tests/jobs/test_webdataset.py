@@ -33,7 +33,7 @@ def run_pack(source: str, output: str, *options: str) -> int:
 def rows_of(url: str) -> list[dict[str, Any]]:
     """Return the rows of a store, by key."""
     store = open_store(url)
-    rows = read_rows(store.ranges, context=store.context).drop_columns("_transdomain.shard")
+    rows = read_rows(store.ranges).drop_columns("_transdomain.shard")
     return sorted(rows.to_pylist(), key=lambda row: row["key"])
 
 
