@@ -108,7 +108,7 @@ def _losses(lines: Lines) -> Iterator[Chart]:
     left = dict(found)
     for beginning, title in [*_LOSSES, ("", "Other losses")]:
         some = {name: left.pop(name) for name in list(left) if name.startswith(beginning)}
-        yield from _alike(some, title, "loss (weighted, no unit)", "Losses")
+        yield from _alike(some, title, "weighted loss", "Losses")
 
 
 def _validation(lines: Lines) -> Iterator[Chart]:
@@ -169,7 +169,7 @@ def _size(points: Points) -> float:
 def _chart(series: Mapping[str, Points], title: str, y_title: str, section: str) -> Chart:
     values = [y for points in series.values() for _, y in points if math.isfinite(y)]
     log_y = bool(values) and min(values) > 0 and max(values) > _LOGARITHMIC * min(values)
-    scale = ", logarithmic" if log_y else ""
+    scale = " (log scale)" if log_y else ""
     return Chart(
         title=title,
         kind="line",

@@ -45,8 +45,10 @@ _MANIFEST = pa.schema(
     [(name, pa.string() if name in _TEXT_COLUMNS else pa.int64()) for name in DETERMINISTIC_COLUMNS]
     + [("host", pa.string()), ("started", pa.float64()), ("ended", pa.float64())]
     + [(name, pa.float64()) for name in _USED]
+    + [("stages", pa.list_(pa.struct([("name", pa.string()), ("started", pa.float64()), ("ended", pa.float64())])))]
 )
-_OLDER_MANIFEST = pa.schema([field for field in _MANIFEST if field.name not in _USED])
+_LATER = (*_USED, "stages")
+"""Columns that manifests of earlier versions lack: the last ones, or all of them."""
 
 
 def read_commits(output: Output, segments: Sequence[Segment], units: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -120,9 +122,10 @@ def read_manifest(data: bytes) -> pa.Table | None:
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
     except (pa.ArrowException, OSError):
         return None
-    if table.schema.equals(_OLDER_MANIFEST):
-        for name in _USED:
-            table = table.append_column(name, pa.nulls(len(table), pa.float64()))
+    for name in _LATER:
+        if name not in table.schema.names:
+            field = _MANIFEST.field(name)
+            table = table.append_column(field, pa.nulls(len(table), field.type))
     return table if table.schema.equals(_MANIFEST) else None
 
 
@@ -141,7 +144,7 @@ def _manifest_row(record: Mapping[str, Any]) -> dict[str, Any]:
         row |= {name: published.get("name"), f"{name}_size": published.get("size")}
         row[f"{name}_sha256"] = published.get("sha256")
     attempt = record["attempt"]
-    return row | {k: attempt[k] for k in ("host", "started", "ended")} | {k: attempt.get(k) for k in _USED}
+    return row | {k: attempt[k] for k in ("host", "started", "ended")} | {k: attempt.get(k) for k in _LATER}
 
 
 def totals(manifest: pa.Table, segments: Sequence[Segment]) -> Totals:

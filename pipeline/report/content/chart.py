@@ -42,6 +42,8 @@ class Chart:
     """Names of the bars, from the top down."""
     note: str = ""
     """Sentence below the chart, such as what was left out."""
+    shows_last: bool = True
+    """True where the legend of lines has the last value of each."""
     section: str = "Charts"
     """Heading on the page under which the chart stands with others of the same section."""
 

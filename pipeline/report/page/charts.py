@@ -95,7 +95,7 @@ def _thinned(points: Points, left_out: int) -> Drawn:
 def _remarks(chart: Chart, drawn: Mapping[str, Drawn]) -> Iterator[str]:
     """Yield a sentence for each thing that the drawing does not show as it is."""
     if (stretch := max(each.stretch for each in drawn.values())) > 1:
-        yield f"A point is the mean of {stretch} values, which the shade spans from the least to the greatest."
+        yield f"Means of {stretch} values each; the shade spans the least to the greatest."
     if left_out := sum(each.left_out for each in drawn.values()):
         what = {"bars": "further ones", "scatter": "others"}.get(chart.kind, "values that are not finite")
         what = "values that are not above zero, or not finite," if chart.log_y else what
@@ -104,7 +104,8 @@ def _remarks(chart: Chart, drawn: Mapping[str, Drawn]) -> Iterator[str]:
 
 def _legend(chart: Chart, drawn: Mapping[str, Drawn]) -> str:
     """Return the names of the series with their colours, of lines with the last value; of a single one that alone."""
-    last = {name: f"{each.points[-1][1]:.4g}" for name, each in drawn.items()} if chart.kind == "line" else {}
+    shows_last = chart.kind == "line" and chart.shows_last
+    last = {name: f"{_last(chart.series[name]):.4g}" for name in drawn} if shows_last else {}
     if len(drawn) == 1:
         ended = f"last value {next(iter(last.values()))}" if last and len(next(iter(drawn.values())).points) > 1 else ""
         return f'<p class="legend"><span>{ended}</span></p>' if ended else ""
@@ -115,6 +116,11 @@ def _legend(chart: Chart, drawn: Mapping[str, Drawn]) -> str:
         for i, name in enumerate(drawn)
     ]
     return f'<p class="legend">{"".join(names)}</p>'
+
+
+def _last(points: Points) -> float:
+    """Return the last value that is finite; there is one."""
+    return next(y for _, y in reversed(points) if math.isfinite(y))
 
 
 def _svg(chart: Chart, drawn: Mapping[str, Drawn]) -> str:
