@@ -20,10 +20,10 @@ from pipeline.evaluate.config import EvaluateConfig
 from pipeline.models.arithmetic import exact
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Translator
-from pipeline.report.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.report.contact_sheet import contact_sheet, fitted
 from pipeline.report.content import Report, Table
 from pipeline.report.html import render_report
+from pipeline.report.quarantine import MOST_LINES, quarantine_lines
 from pipeline.report.text import render_text
 from pipeline.scores.features import Features, FeatureSet, features_are_there, kid, load_features
 from pipeline.scores.metrics import mean_image
@@ -155,7 +155,7 @@ def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Eval
     lines = quarantine_lines(
         e.url for e in storage.list_files(Output(current_root(store.url)).at("_quarantine"), ".parquet")
     )
-    quarantined = list(itertools.islice(lines, MOST_QUARANTINE_LINES))
+    quarantined = list(itertools.islice(lines, MOST_LINES))
     count = len(quarantined) + sum(1 for _ in lines)
     report = Report(
         title="Evaluation of a translated store",

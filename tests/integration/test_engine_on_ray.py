@@ -27,6 +27,7 @@ from pipeline.engine.completion.budget import Budget
 from pipeline.engine.executors import blocks, ray_data
 from pipeline.engine.launch import on_ray_cluster
 from pipeline.engine.publishing.apart import SIDE
+from pipeline.engine.publishing.commit import Span
 from pipeline.engine.publishing.steps import InFlight, Receipt, Stage, Task
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.limits import Limits
@@ -54,7 +55,7 @@ def test_a_unit_survives_its_block() -> None:
         (replace(batch, beside=(beside,)),),
         (batch, Batch(beside, rows), replace(batch, skipped=4)),
     ):
-        item = InFlight(Task(2, unit.id), batches, 12.5)
+        item = InFlight(Task(2, unit.id), batches, 12.5, spans=(Span("decode", 12.5, 13.25),))
         back = blocks.from_block(blocks.to_block(item))
         assert isinstance(back, InFlight)
         assert back == item

@@ -56,7 +56,7 @@ def test_a_folder_with_bad_images(any_prefix: str, capsys: pytest.CaptureFixture
     assert max(len(line) for line in said.splitlines()[2:] if not line.startswith("wrote ")) <= 80
     assert all(key in said for key in ("odd/text.jpg", "notes.txt", "not decodable  3 of them"))
     page = storage.read(f"{any_prefix}/page.html").decode()
-    assert "data:image/png;base64," in page
+    assert "data:image/webp;base64," in page
     assert "even/truncated.jpg" in page
 
 

@@ -97,7 +97,7 @@ def test_translations_carry_every_column_into_tars(labelled: str, tmp_path: Path
     assert open_store(f"{tmp_path}/webdataset").schema == open_store(f"{tmp_path}/parquet").schema
     assert verify.main(["--input", f"{tmp_path}/webdataset"]) == 0
     report = (tmp_path / "webdataset/_transdomain/report.html").read_text()
-    assert "data:image/png" in report
+    assert "data:image/webp" in report
 
 
 def test_datasets_reads_what_was_written(labelled: str, tmp_path: Path) -> None:

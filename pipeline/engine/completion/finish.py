@@ -43,8 +43,12 @@ DETERMINISTIC_COLUMNS = (
 _USED = ("device_s", "flop")
 """Columns with what a unit took of a device; null where none computed, and for units of earlier versions."""
 _TEXT_COLUMNS = {"unit", "data", "data_sha256", "quarantine", "quarantine_sha256"}
-_LATER = [*((name, pa.float64()) for name in _USED), (FURTHER, pa.int64()), ("notes", pa.string())]
-"""Columns that earlier versions have not; `notes` is JSON. The last two are null where there is nothing to say."""
+_STAGES = "stages"
+_TIMES = pa.list_(pa.struct([("name", pa.string()), ("started", pa.float64()), ("ended", pa.float64())]))
+_LATER = [
+    *((name, pa.float64()) for name in _USED), (FURTHER, pa.int64()), ("notes", pa.string()), (_STAGES, _TIMES),
+]  # fmt: skip
+"""Columns that manifests of earlier versions lack, some or all; `notes` is JSON. Null where there is nothing to say."""
 _MANIFEST = pa.schema(
     [(name, pa.string() if name in _TEXT_COLUMNS else pa.int64()) for name in DETERMINISTIC_COLUMNS]
     + [("host", pa.string()), ("started", pa.float64()), ("ended", pa.float64())]
@@ -145,7 +149,7 @@ def _manifest_row(record: Mapping[str, Any]) -> dict[str, Any]:
         row[f"{name}_sha256"] = published.get("sha256")
     attempt, notes = record["attempt"], record.get("notes")
     row["notes"] = json.dumps(notes, sort_keys=True) if notes else None
-    return row | {k: attempt[k] for k in ("host", "started", "ended")} | {k: attempt.get(k) for k in _USED}
+    return row | {k: attempt[k] for k in ("host", "started", "ended")} | {k: attempt.get(k) for k in (*_USED, _STAGES)}
 
 
 def totals(manifest: pa.Table, segments: Sequence[Segment]) -> Totals:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.engine.publishing.commit import Span
 from pipeline.engine.publishing.steps import InFlight, Receipt, Task
 from pipeline.engine.records.account import Batch, Filtered, Quarantined, noted
 from pipeline.engine.records.units import Unit
@@ -28,6 +29,7 @@ _BLOCK = pa.schema(
         ("pixels", _PER_BATCH),
         ("receipt", pa.string()),
         ("usage", pa.string()),
+        ("spans", pa.string()),
     ]
 )
 
@@ -43,6 +45,7 @@ def to_block(item: InFlight | Receipt) -> pa.Table:
     """
     payload = pixels = pa.nulls(1, _PER_BATCH)
     receipt, used = None, json.dumps(list(item.usage))
+    spans = json.dumps(item.spans if isinstance(item, InFlight) else [])
     if isinstance(item, Receipt):
         receipt = json.dumps(item._asdict() | {"task": list(item.task)})
     else:
@@ -50,7 +53,7 @@ def to_block(item: InFlight | Receipt) -> pa.Table:
         pixels = _large_binaries([batch.pixels for batch in item.batches])
     task = [pa.array([item.task.work]), pa.array([item.task.unit])]
     return pa.Table.from_arrays(
-        [*task, payload, pixels, *(pa.array([text], pa.string()) for text in (receipt, used))], schema=_BLOCK
+        [*task, payload, pixels, *(pa.array([text], pa.string()) for text in (receipt, used, spans))], schema=_BLOCK
     )
 
 
@@ -65,7 +68,8 @@ def from_block(table: pa.Table) -> Task | InFlight | Receipt:
     payloads, pixels = (table[name].chunk(0)[0].values for name in ("payload", "pixels"))
     found = [_batch(*each) for each in zip(payloads, pixels, strict=True)]
     used = Usage(*json.loads(table["usage"][0].as_py()))
-    return InFlight(task, tuple(batch for batch, _ in found), found[0][1], used)
+    spans = tuple(Span(*each) for each in json.loads(table["spans"][0].as_py()))
+    return InFlight(task, tuple(batch for batch, _ in found), found[0][1], used, spans)
 
 
 def _batch(payload: pa.Scalar, pixels: pa.Scalar) -> tuple[Batch, float]:

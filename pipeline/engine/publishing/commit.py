@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -60,6 +61,14 @@ class Published(NamedTuple):
     sha256: str
 
 
+class Span(NamedTuple):
+    """Time that a unit was in one stage, in seconds of time.time() on the machine that worked on it."""
+
+    name: str
+    started: float
+    ended: float
+
+
 @dataclass(frozen=True)
 class Sink:
     """Form in which a job's rows are published."""
@@ -73,11 +82,18 @@ class Sink:
 
 
 def publish(
-    output: Output, sink: Sink, batch: Batch, fingerprint: str, started: float, used: Usage = NOTHING
+    output: Output,
+    sink: Sink,
+    batch: Batch,
+    fingerprint: str,
+    started: float,
+    used: Usage = NOTHING,
+    spans: Sequence[Span] = (),
 ) -> Account:
     """Publish a finished batch; return the unit's account: the batch's own, or the one that was there first.
 
-    `started` is when work on the unit began (seconds of time.time()), and `used` what was used for it. Raises
+    `started` is when work on the unit began (seconds of time.time()), `used` what was used for it, and `spans` when it
+    was in each stage; the last one ends with the commit. Raises
     ConflictError where a name is taken by something else, StorageError where the store fails.
     """
     mine = account_of(batch, fingerprint)
@@ -86,7 +102,7 @@ def publish(
     failpoints.point("after data")
     quarantine = _publish_quarantine(output, account)
     failpoints.point("after quarantine")
-    _publish_commit(output, account, data, quarantine, started, used)
+    _publish_commit(output, account, data, quarantine, started, used, spans)
     failpoints.point("after commit")
     return account
 
@@ -159,8 +175,16 @@ def _publish_quarantine(output: Output, account: Account) -> Published | None:
 
 
 def _publish_commit(
-    output: Output, account: Account, data: Published, quarantine: Published | None, started: float, used: Usage
+    output: Output,
+    account: Account,
+    data: Published,
+    quarantine: Published | None,
+    started: float,
+    used: Usage,
+    spans: Sequence[Span],
 ) -> None:
+    ended = time.time()
+    stages = [each._asdict() | {"ended": ended if each is spans[-1] else each.ended} for each in spans]
     computed = {"device_s": used.device_s, "flop": used.flop} if used.device_s else {}
     record: dict[str, Any] = {
         "format": FORMAT_VERSION,
@@ -175,8 +199,9 @@ def _publish_commit(
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": started,
-            "ended": time.time(),
+            "ended": ended,
             **computed,
+            **({"stages": stages} if stages else {}),
         },
     }
     url = output.commit(account.unit)
@@ -203,6 +228,11 @@ def decode_commit(url: str, data: bytes) -> dict[str, Any]:
             and (record["quarantine"] is None) == (counted["quarantined"] == 0)
             and all(isinstance(attempt[name], float | int) for name in ("started", "ended"))
             and isinstance(attempt["host"], str)
+            and all(
+                isinstance(each["name"], str)
+                and all(isinstance(each[name], float | int) for name in ("started", "ended"))
+                for each in attempt.get("stages", ())
+            )
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConflictError(f"{url} is no commit record ({one_line(error)}); {REMEDY}") from error

@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 from pipeline import storage, usage
 from pipeline.cluster import watchdog
 from pipeline.engine.publishing.apart import Apart
-from pipeline.engine.publishing.commit import Sink, publish
+from pipeline.engine.publishing.commit import Sink, Span, publish
 from pipeline.engine.records.account import Account, Batch, Made, batches_of
 from pipeline.engine.records.layout import Output, load_unit, siblings
 from pipeline.engine.records.units import Unit
@@ -109,6 +109,8 @@ class InFlight(NamedTuple):
     """Time when work on it began, in seconds of time.time()."""
     usage: Usage = NOTHING
     """What was used on the way to here."""
+    spans: tuple[Span, ...] = ()
+    """When it was in each stage before."""
 
 
 Step = Callable[[Any], InFlight | Receipt]
@@ -149,9 +151,10 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
         task = item.task if isinstance(item, InFlight) else item
         work = workloads[task.work]
         stage = work.stages[index]
-        before = item.usage if isinstance(item, InFlight) else NOTHING
+        before, spans = (item.usage, item.spans) if isinstance(item, InFlight) else (NOTHING, ())
         try:
             with guard(task, stage) as carry:
+                began = time.time()
                 given: Sequence[Unit] | Sequence[Batch]
                 if isinstance(item, InFlight):
                     given, started, beside = item.batches, item.started, None
@@ -160,6 +163,7 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
                     if not units:
                         return Receipt(task, "present", usage=usage.take())
                     given, started, beside = units[:1], time.time(), units[1:]
+                    began = started
                 if carry:
                     results = (carry(stage, each) for each in _one_by_one(given))
                 else:
@@ -172,9 +176,13 @@ def make_step(workloads: list[Workload], index: int, guard: Guard = unguarded, *
                     results = (replace(batch, beside=beside) for batch in results)
                 if index + 1 < len(work.stages):
                     batches = tuple(results)
-                    return InFlight(task, batches, started, before.plus(usage.take()))
+                    spans = (*spans, Span(stage.name, began, time.time()))
+                    return InFlight(task, batches, started, before.plus(usage.take()), spans)
                 each = before.part(len(given))
-                accounts = list(_published(work, results, started, each))  # one after the other, so that few are held
+                spans = (*spans, Span(stage.name, began, began))
+                accounts = list(
+                    _published(work, results, started, each, spans)
+                )  # one after the other, so that few are held
         except Exception as error:  # becomes the unit's receipt; the run fails at its end
             log.debug("unit %s failed in %s", task.unit, stage.name, exc_info=error)
             why = f"unit {task.unit}, {stage.name}: {one_line(error)}"
@@ -214,11 +222,13 @@ def _one_by_one(given: Sequence[Unit] | Sequence[Batch]) -> Iterator[Unit | Batc
             yield from (replace(each, unit=unit, beside=()) for unit in (each.unit, *each.beside))
 
 
-def _published(work: Workload, batches: Iterator[Batch], started: float, used: Usage) -> Iterator[Account]:
-    """Publish each batch, which has `used` so much, and yield the accounts."""
+def _published(
+    work: Workload, batches: Iterator[Batch], started: float, used: Usage, spans: Sequence[Span]
+) -> Iterator[Account]:
+    """Publish each batch, which has `used` so much and was in its stages at these times, and yield the accounts."""
     for batch in batches:
         if batch.beside:
             raise RuntimeError(f"no stage has made a batch for {', '.join(unit.id for unit in batch.beside)}")
         with watchdog.patient():
-            account = publish(work.output, work.sink, batch, work.fingerprint, started, used)
+            account = publish(work.output, work.sink, batch, work.fingerprint, started, used, spans)
         yield account

@@ -1,8 +1,13 @@
-"""Content of a report, before it has a form."""
+"""Report as plain data: facts, tables, charts, galleries, what was quarantined, and where it all comes from."""
+
+from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.report.content.chart import Chart
+from pipeline.report.content.gallery import Gallery
 
 NUMBER = re.compile(
     r"""
@@ -22,6 +27,8 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    chart: Chart | None = None
+    """Chart that says the same, which a page draws in place of the table."""
 
     def __post_init__(self) -> None:
         for index, row in enumerate(self.rows):
@@ -40,14 +47,6 @@ class QuarantineLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """Drawing of a report, as HTML that is inserted unchanged; a page shows it, a terminal does not."""
-
-    title: str
-    html: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """Account of one run. All text is treated as data: keys and messages may hold anything."""
 
@@ -57,24 +56,39 @@ class Report:
     subtitle: str = ""
     facts: Sequence[tuple[str, str]] = ()
     """Names and values, in the order of their importance."""
+    notes: Sequence[str] = ()
+    """Sentences that a reader of the facts has to know, such as what was passed over."""
+    galleries: Sequence[Gallery] = ()
+    charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    sheet_png: bytes | None = None
-    """Contact sheet."""
     quarantine: Sequence[QuarantineLine] = ()
     """Quarantined inputs that are shown."""
     quarantine_total: int | None = 0
     """Number of quarantined inputs, shown or not; None where nothing is ever quarantined."""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Number of quarantined inputs by reason, of those that were counted."""
+    quarantine_pictures: Gallery | None = None
+    """Quarantined inputs that can be looked at."""
+    provenance: Sequence[tuple[str, str]] = ()
+    """Names and values of what the work was made from and with: models, versions, seed, sources, machine."""
+    settings: Sequence[tuple[str, str]] = ()
+    """Names and values of all settings that change the result; a page folds them up, a terminal leaves them out."""
+    command: str = ""
+    """Line that does the same again; empty where it is not known."""
+    sheet_png: bytes | None = None
+    """Contact sheet as one picture, where there are no galleries."""
 
     def __post_init__(self) -> None:
         if self.quarantine_total is not None and self.quarantine_total < len(self.quarantine):
             shown = len(self.quarantine)
             raise ValueError(f"quarantine_total is {self.quarantine_total}, but {shown} lines of quarantine are shown")
+        if sum(self.reasons.values()) > (self.quarantine_total or 0):
+            raise ValueError(f"quarantine_total is {self.quarantine_total}, and {dict(self.reasons)} are more")
 
 
-def quarantine_heading(report: Report) -> str:
-    """Return a line with the number of quarantined inputs, and of those shown where that is not all."""
-    total, shown = report.quarantine_total, len(report.quarantine)
+def quarantine_heading(report: Report, most: int | None = None) -> str:
+    """Return a line with the number of quarantined inputs, and of those shown, at most so many, if that is not all."""
+    total, shown = report.quarantine_total, len(report.quarantine[:most])
     if not total:
         return "No input was quarantined"
     counted = f"{total:,} input{'s' if total > 1 else ''} quarantined"
