@@ -53,6 +53,7 @@ def encode_shard(rows: pa.Table, notes: Mapping[str, str]) -> bytes:
         use_dictionary=[leaf for leaf in leaves if leaf not in binary],
         write_statistics=[leaf for leaf in leaves if leaf not in binary],
         write_page_checksum=True,
+        write_page_index=True,
     ) as writer:
         if len(rows):
             per_group = max(1, ROW_GROUP_BYTES * len(rows) // max(rows.nbytes, 1))
