@@ -8,6 +8,7 @@ from pipeline.engine.completion.giving_up import data_of, delete_given_up, recor
 from pipeline.engine.records.card import publish_card
 from pipeline.engine.records.layout import Output, load_segments
 from pipeline.engine.records.units import Segment
+from pipeline.report.dataset.croissant import publish_croissant
 from pipeline.stores import versions
 
 
@@ -67,6 +68,7 @@ def go_on(url: str) -> None:
         delete_given_up(Output(versions.root_of(url, number)))
     if versions.marks(url):
         publish_card(Output(url))
+        publish_croissant(Output(url))
 
 
 def give_up(url: str, old: list[Old]) -> None:
@@ -77,3 +79,4 @@ def give_up(url: str, old: list[Old]) -> None:
     for output in outputs.values():
         delete_given_up(output)
     publish_card(Output(url))
+    publish_croissant(Output(url))
