@@ -9,6 +9,7 @@ import datetime
 import json
 import logging
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.engine.records.layout import Output, load_segments
 from pipeline.engine.records.units import Segment
 from pipeline.errors import one_line, printable
 from pipeline.recipe import models_of
-from pipeline.report.dataset.records import Described, described
+from pipeline.report.dataset.records import MOST_FILES, Described, described
 from pipeline.report.dataset.shown import Root, read_manifest, shown_roots
 
 log = logging.getLogger("transdomain")
@@ -30,6 +31,7 @@ CROISSANT = "croissant.json"
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
 
+_SHARD = re.compile(r"(?:^|/)data/(?:.*/)?\d{6}-\d{6}\.(?:parquet|tar)$")
 _MOST_ACTIVITIES = 1000
 """Segments that are told apart in the provenance; the newest ones, where there are more."""
 
@@ -119,6 +121,26 @@ def publish_croissant(output: Output) -> None:
         return
     if wanted != before:
         storage.replace(output.at(CROISSANT), wanted)
+
+
+def check_croissant(output: Output, segments: Sequence[Segment], manifest: pa.Table) -> str:
+    """Return what is wrong with the metadata of an output; empty where nothing is, or where there are none.
+
+    Outputs of earlier versions have none. The shards are compared with those that are read.
+    """
+    data = storage.read_if_there(output.at(CROISSANT))
+    if data is None:
+        return ""
+    try:
+        files = [each for each in json.loads(data)["distribution"] if each["@type"] == "cr:FileObject"]
+        named = {each["@id"]: each["sha256"] for each in files if _SHARD.search(each["@id"])}
+    except (ValueError, KeyError, TypeError):
+        return "is harmed"
+    roots = shown_roots(output, segments, manifest)
+    shards = {root.prefix + row["data"]: row["data_sha256"] for root in roots for row in root.rows()}
+    expected = {name: sha256 for name, sha256 in shards.items() if _SHARD.search(name)}
+    listed = expected if len(expected) <= MOST_FILES or named else {}
+    return "" if named == listed else "does not name the data that is read"
 
 
 def iri_of(url: str) -> str:

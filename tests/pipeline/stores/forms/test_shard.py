@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -36,6 +37,34 @@ def test_every_column_has_an_offset_index_and_all_but_pictures_a_column_index() 
     assert encoded == shard.encode_shard(rows(20), {"note": "kept"})
 
 
+def without_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write shards as an earlier version did."""
+    writer = pq.ParquetWriter
+
+    def older(*arguments: Any, write_page_index: bool = False, **options: Any) -> pq.ParquetWriter:
+        return writer(*arguments, **options)
+
+    monkeypatch.setattr(shard.pq, "ParquetWriter", older)
+
+
+@pytest.mark.parametrize(("count", "size"), [(2048, 30_000), pytest.param(64, 2_000_000, marks=pytest.mark.long)])
+def test_the_index_costs_little(count: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "key": [f"folder/{i:06d}.jpg" for i in range(count)],
+            "image": image_column([rng.bytes(size) for _ in range(count)], [f"{i}.jpg" for i in range(count)]),
+            **{f"column_{i}": rng.integers(0, 100, count) for i in range(8)},
+        }
+    )
+    new = shard.encode_shard(table, {})
+    without_index(monkeypatch)
+    old = shard.encode_shard(table, {})
+    groups, more = pq.ParquetFile(io.BytesIO(new)).metadata.num_row_groups, len(new) - len(old)
+    print(f"{count} pictures of {size} bytes, {groups} row groups: {more} bytes more, {more / len(old):.4%}")
+    assert 0 < more < 2e-4 * len(old)
+
+
 def test_a_shard_without_rows_has_no_row_group_still() -> None:
     footer = pq.ParquetFile(io.BytesIO(shard.encode_shard(rows(1).slice(0, 0), {}))).metadata
     assert (footer.num_rows, footer.num_row_groups) == (0, 0)
@@ -46,13 +75,8 @@ def test_an_output_that_a_version_without_the_index_began_goes_on_and_keeps_its_
 ) -> None:
     source, output = tmp_path / "in", str(tmp_path / "out")
     command = ["--input", corpus.write_folder(str(source), 6), "--output", output, "--local", "--limits.rows", "4"]
-    writer = pq.ParquetWriter
-
-    def older(*arguments: Any, write_page_index: bool = False, **options: Any) -> pq.ParquetWriter:
-        return writer(*arguments, **options)
-
     with monkeypatch.context() as patch:
-        patch.setattr(shard.pq, "ParquetWriter", older)
+        without_index(patch)
         assert pack.main(command) == 0
     before = {entry.name: storage.read(entry.url) for entry in storage.list_files(f"{output}/data")}
     (source / "new.jpg").write_bytes(images.encode(corpus.picture(77), images.Encoding()))
