@@ -157,8 +157,8 @@ def retire(output: Output, keep: int, own: str = "") -> list[str]:
         named |= {labels[number] for number in delete_given_up(each)} & old
     if begun:
         publish_card(output)  # old versions may be gone, too
-    if named:
-        publish_croissant(output)
+    for each in outputs.values() if named else ():
+        publish_croissant(each)
     return [segment.label for segment in segments if segment.label in named]
 
 
