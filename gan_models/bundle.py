@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from gan_models.card import model_card
+from gan_models.card import Result, model_card
 from gan_models.config import Direction, DiscriminatorConfig, GeneratorConfig
 from gan_models.description import (
     FORMAT_VERSION,
@@ -114,12 +114,14 @@ def save_bundle(
     ema: Mapping[str, Mapping[str, Tensor]] | None = None,
     discriminators: Mapping[str, tuple[DiscriminatorConfig, Mapping[str, Tensor]]] | None = None,
     card_image: bytes | None = None,
+    results: Sequence[Result] = (),
 ) -> str:
     """Write a bundle to a local folder or through `destination(name, data)`, config.json last; return its fingerprint.
 
     `generators` maps each direction (`a_to_b`, `b_to_a`) to an architecture and a state_dict; `direction` is the
     default one. `ema` holds moving averages of generators' weights, `discriminators` the networks that judged a
-    direction's translations. `provenance` may be anything that JSON can hold. `card_image` is a PNG for the card.
+    direction's translations. `provenance` may be anything that JSON can hold. `card_image` is a PNG for the card, and
+    `results` are what was measured of these networks, as `gan_models.card` describes it.
     """
     ema, discriminators = ema or {}, discriminators or {}
     for name in (direction, *generators, *discriminators):
@@ -142,7 +144,7 @@ def save_bundle(
     entries = {name: entry(name, *network) for name, network in generators.items()}
     averages = {name: entry(f"{name}.ema", generators[name][0], state) for name, state in ema.items()}
     judges = {name: entry(f"{name}.discriminator", *network) for name, network in discriminators.items()}
-    config = {
+    config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "objective": objective,
         "direction": direction,
@@ -151,7 +153,8 @@ def save_bundle(
         "value_range": [-1.0, 1.0],
         "provenance": dict(provenance),
     }
-    config |= {name: value for name, value in (("ema", averages), ("discriminators", judges)) if value}
+    more: dict[str, Any] = {"ema": averages, "discriminators": judges, "results": [dict(result) for result in results]}
+    config |= {name: value for name, value in more.items() if value}
     write = destination if callable(destination) else _folder_writer(Path(destination))
     for name, data in files.items():
         write(name, data)

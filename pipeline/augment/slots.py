@@ -17,6 +17,7 @@ from pipeline.engine.records.layout import Output, is_finished, load_segments, u
 from pipeline.engine.records.units import Segment
 from pipeline.errors import UserError
 from pipeline.report.content import Table
+from pipeline.report.dataset.croissant import publish_croissant
 from pipeline.stores import versions
 
 _FORMS: dict[Schedule, str] = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
@@ -156,6 +157,8 @@ def retire(output: Output, keep: int, own: str = "") -> list[str]:
         named |= {labels[number] for number in delete_given_up(each)} & old
     if begun:
         publish_card(output)  # old versions may be gone, too
+    for each in outputs.values() if named else ():
+        publish_croissant(each)
     return [segment.label for segment in segments if segment.label in named]
 
 

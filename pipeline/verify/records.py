@@ -24,6 +24,7 @@ from pipeline.engine.records.layout import CARD, Output, encode_job, plan_tables
 from pipeline.engine.records.units import PLAN_SCHEMA, Segment, decode_segment, segment_of
 from pipeline.errors import DamagedError
 from pipeline.recipe import fingerprint
+from pipeline.report.dataset.croissant import CROISSANT, check_croissant
 from pipeline.stores import versions
 from pipeline.stores.mark import Totals, decode_mark, marked_segments
 from pipeline.verify.fault import Fault, rerun
@@ -220,6 +221,9 @@ def check_derived(output: Output, records: Records, total: Totals) -> list[Fault
     with contextlib.suppress(DamagedError, FileNotFoundError):  # verdicts that are at fault are named as that
         if len(folders_of(kept)) and (what := check_metadata(output, kept)):
             faults.append(Fault(name=METADATA, what=what, remove=(METADATA, _MARK)))
+    with contextlib.suppress(DamagedError, FileNotFoundError):  # the records of the versions have that fault
+        if what := check_croissant(output, records.segments, records.commits):
+            faults.append(Fault(name=CROISSANT, what=what, remove=(CROISSANT, _MARK)))
     return faults + _check_card(output, said["card_sha256"])
 
 

@@ -9,6 +9,7 @@ from pipeline import storage
 from pipeline.engine.records.card import publish_card
 from pipeline.engine.records.layout import CARD, Output, load_unit
 from pipeline.errors import StorageError
+from pipeline.report.dataset.croissant import publish_croissant
 from pipeline.stores import SourceChangedError
 from pipeline.stores.tables.ranges import Range
 from pipeline.stores.tables.schema import require_unchanged
@@ -55,6 +56,7 @@ def repair(verdict: Verdict) -> Repair:
     written = [fault.name for fault, _ in left if fault.name == CARD]
     if written:  # its head follows from the marks of the versions, and no job's next run need write it
         publish_card(output)
+        publish_croissant(output)
     return Repair(removed=removed, written=written, left=[each for each in left if each[0].name != CARD])
 
 

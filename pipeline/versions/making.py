@@ -16,6 +16,7 @@ from pipeline.engine.records.units import Segment
 from pipeline.engine.run import IncompleteError
 from pipeline.errors import UserError
 from pipeline.recipe import fingerprint, models_of
+from pipeline.report.dataset.croissant import publish_croissant
 from pipeline.stores import Store, versions
 from pipeline.stores.versions import WHOLE, Version
 from pipeline.versions.members import members_of
@@ -143,6 +144,7 @@ def switch(making: Making) -> str:
         failpoints.point("after mark")
     publish_card(Output(url))
     failpoints.point("after card")
+    publish_croissant(Output(url))
     read = versions.current(versions.marked(url))
     told = [f"version {read.get(label, 1)}{versions.of_slots([label])}" for label in making.labels]
     line = f"{url}: {', '.join(told)} is read"

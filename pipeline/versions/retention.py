@@ -8,6 +8,7 @@ from pipeline.engine.completion.giving_up import data_of, delete_given_up, recor
 from pipeline.engine.records.card import publish_card
 from pipeline.engine.records.layout import Output, load_segments
 from pipeline.engine.records.units import Segment
+from pipeline.report.dataset.croissant import publish_croissant
 from pipeline.stores import versions
 
 
@@ -64,9 +65,13 @@ def _least_kept(numbers: list[int], keep: int) -> int:
 def go_on(url: str) -> None:
     """Finish deletions that were recorded and then killed, in all versions of an output."""
     for number in [1, *versions.numbers(url)]:
-        delete_given_up(Output(versions.root_of(url, number)))
+        version = Output(versions.root_of(url, number))
+        delete_given_up(version)
+        if version.retired_segments():
+            publish_croissant(version)
     if versions.marks(url):
         publish_card(Output(url))
+        publish_croissant(Output(url))
 
 
 def give_up(url: str, old: list[Old]) -> None:
@@ -77,3 +82,5 @@ def give_up(url: str, old: list[Old]) -> None:
     for output in outputs.values():
         delete_given_up(output)
     publish_card(Output(url))
+    for output in {each.url: each for each in (*outputs.values(), Output(url))}.values():
+        publish_croissant(output)

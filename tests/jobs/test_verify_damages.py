@@ -114,6 +114,10 @@ DAMAGES: Mapping[str, Damage] = {
     "a truncated card": Damage("README.md", truncate),
     "a changed card": Damage("README.md", append),
     "a missing card": Damage("README.md", remove),
+    "truncated metadata": Damage("croissant.json", truncate),
+    "metadata of other data": Damage(
+        "croissant.json", lambda path: path.write_text(path.read_text().replace('"sha256": "', '"sha256": "0'))
+    ),
     "a damaged record of the job": Damage("_transdomain/job.json", truncate),
     "a record of another job": Damage("_transdomain/job.json", edit(job="augment")),
     "a missing record of the job": Damage("_transdomain/job.json", remove),

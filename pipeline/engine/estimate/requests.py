@@ -17,8 +17,8 @@ class Each(NamedTuple):
     """Requests that read at the input's server."""
 
 
-RUN = Each(put=24, get=19, get_input=4)
-"""Run, however small: proofs, plan, manifest, report and cards."""
+RUN = Each(put=27, get=22, get_input=4)
+"""Run, however small: proofs, plan, manifest, report, cards and Croissant metadata."""
 RUN_OF_FILES = Each(get_input=12)
 """More of a run whose images are files: the sizes of some."""
 SHEET = Each(get=8, get_input=2)
@@ -41,7 +41,7 @@ FIRST_BYTES = Each(get_input=1)
 """File whose first bytes are read for the listing (`--extensions any`)."""
 FILE_WRITTEN = Each(put=1)
 """Image that becomes a file of a folder."""
-RUN_TO_FILES, UNIT_OF_FILES = Each(put=1), Each(get=1)
+RUN_TO_FILES, UNIT_OF_FILES = Each(put=1, get=4), Each(get=1)
 """Metadata of these files, and the verdict of each unit that they are made from."""
 
 

@@ -6,6 +6,7 @@ derived from the marks of the versions, and the rest stays as the job wrote it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from pipeline import storage
@@ -23,26 +24,28 @@ configs:
 ---
 """
 _EVERYTHING = "    path: data/**\n"
-_END, _FEATURES = "---\n", "dataset_info:\n"
+_END = "---\n"
+_REST = re.compile(r"^(?!configs:)(?=[^\s-])", re.MULTILINE)
+"""Place where the first entry of a head begins after the list of its files."""
 _SECTION = "\n## Versions\n"
 
 
 def plain(card: bytes) -> bytes:
     """Return a card as the job wrote it, without what the versions of the output have changed in it."""
-    _, features, body = _parts(card)
-    return (head_with(features) + body.partition(_SECTION)[0]).encode()
+    rest, body = parts(card)
+    return (head_with(rest) + body.partition(_SECTION)[0]).encode()
 
 
-def head_with(features: str) -> str:
-    """Return the head of a card, with the lines of YAML that name its features, if any."""
-    return f"{HEAD.removesuffix(_END)}{features}{_END}"
+def head_with(rest: str) -> str:
+    """Return the head of a card, with further entries, lines of YAML, after the list of its files."""
+    return f"{HEAD.removesuffix(_END)}{rest}{_END}"
 
 
-def _parts(card: bytes) -> tuple[str, str, str]:
-    """Return a card's head up to its features, these, and its body."""
-    head, _, body = card.decode(errors="replace").removeprefix(_END).partition(_END)
-    before, name, after = head.partition(_FEATURES)
-    return before, name + after, body
+def parts(card: bytes) -> tuple[str, str]:
+    """Return the entries of a card's head after the list of its files, and its body."""
+    head, _, body = card.decode(errors="replace").removeprefix(_END).partition(f"\n{_END}")
+    found = _REST.search(f"{head}\n")
+    return f"{head}\n"[found.start() :] if found else "", body
 
 
 def with_versions(output: Output, card: bytes) -> bytes:
@@ -51,8 +54,8 @@ def with_versions(output: Output, card: bytes) -> bytes:
     if not whole:
         return plain(card)
     paths = "".join(f"    - {path}\n" for path in data_paths(output, whole))
-    _, features, body = _parts(plain(card))
-    head = head_with(features).replace(_EVERYTHING, f"    path:\n{paths}")
+    rest, body = parts(plain(card))
+    head = head_with(rest).replace(_EVERYTHING, f"    path:\n{paths}")
     lines = [f"- {version}: `{versions.FOLDER}{version.number:06d}/`\n" for version in whole]
     said = "The newest one of each slot, or of the whole, is read; `data_files` above names it.\n"
     return "".join([head, body, _SECTION, "\n", said, "\n", *lines]).encode()

@@ -152,6 +152,10 @@ class WritableForm(StoreForm):
         """
         return ""
 
+    def schema(self, url: str) -> pa.Schema | None:
+        """Return the columns of the object at `url`, without its rows; None where only these would tell."""
+        return None
+
     @abstractmethod
     def read_columns(self, url: str, names: Sequence[str], *, first: int | None = None) -> pa.Table:
         """Return those of the named columns that the object at `url` has, for all rows or for the `first` ones."""

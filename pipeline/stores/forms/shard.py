@@ -32,6 +32,13 @@ class ShardForm(WritableForm):
         shard = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
         return shard.read(columns=[name for name in names if name in shard.schema_arrow.names])
 
+    def schema(self, url: str) -> pa.Schema:
+        def fetch() -> pa.Schema:
+            with storage.open_read(url) as file:
+                return pq.read_schema(file)
+
+        return retrying(fetch, url)
+
     def read_columns(self, url: str, names: Sequence[str], *, first: int | None = None) -> pa.Table:
         return read_columns(url, names, first=first)
 
@@ -53,6 +60,7 @@ def encode_shard(rows: pa.Table, notes: Mapping[str, str]) -> bytes:
         use_dictionary=[leaf for leaf in leaves if leaf not in binary],
         write_statistics=[leaf for leaf in leaves if leaf not in binary],
         write_page_checksum=True,
+        write_page_index=True,
     ) as writer:
         if len(rows):
             per_group = max(1, ROW_GROUP_BYTES * len(rows) // max(rows.nbytes, 1))

@@ -119,9 +119,12 @@ class WebDataset(WritableForm):
         return _columns(io.BytesIO(data), index_of(ranges.in_memory(data), len(data)), names, None)
 
     def features(self, url: str) -> str:
-        entry = storage.stat_file(url)
-        schema = own.schema_of(_index(entry).heard.notes) if entry else None
+        entry, schema = storage.stat_file(url), self.schema(url)
         return features_of_tar(schema, _index(entry).endings) if entry and schema is not None else ""
+
+    def schema(self, url: str) -> pa.Schema | None:
+        entry = storage.stat_file(url)
+        return own.schema_of(_index(entry).heard.notes) if entry else None
 
     def read_columns(self, url: str, names: Sequence[str], *, first: int | None = None) -> pa.Table:
         entry = storage.stat_file(url)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,21 @@ from pipeline import images, storage
 from pipeline.images.basis import raster
 from pipeline.models.arithmetic import exact
 from pipeline.models.translator import Translator
+from pipeline.scores.table import BACK, metric_named
 from pipeline.training.checkpoints.checkpoint import Record, State
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.loader import ImageSet, Sources, load_images
-from pipeline.training.model.directions import learned_directions
+from pipeline.training.model.directions import OPPOSITE, learned_directions
 from pipeline.training.model.replica import build_objective
 
 SAMPLES = 4
 """Rows of images on a bundle's card."""
+_COMPARED = {
+    "pairs": "each translation with its target",
+    "sets": "all translations with all images of their domain",
+    "cycles": "each image with itself, translated there and back",
+}
+"""What a metric compares, in words, by what it is measured on."""
 _BATCH = 8
 
 
@@ -50,6 +58,7 @@ def export_bundle(
         training_size=config.crop_size,
         provenance=_provenance(config, sources, record),
         card_image=images.encode(sample_grid(config, sources, first), images.Encoding(codec="png")),
+        results=list(_results(config, record, averaged=bool(averages))),
     )
     return url
 
@@ -94,6 +103,34 @@ def translate_images(generator: nn.Module, config: GeneratorConfig, images_NHWC:
     device = next((parameter.device for parameter in generator.parameters()), torch.device("cpu"))
     own = copy.deepcopy(generator)  # a translator may lay out weights in another way
     return Translator.of(own, config, exact(device.type, batch=min(_BATCH, len(images_NHWC)))).all(list(images_NHWC))
+
+
+def _results(config: TrainConfig, record: Record, *, averaged: bool) -> Iterator[Mapping[str, Any]]:
+    """Yield the scores of the last validation as results for the card, where it was of the weights of this step."""
+    entry: Mapping[str, Any] = next(
+        (each for each in record.about.get("validation", []) if each["step"] == record.step), {}
+    )
+    url, most = record.about.get("validated_on") or (config.validation.input, config.validation.images)
+    for name, value in entry.items():
+        metric = metric_named(name)
+        if metric is None:  # the step
+            continue
+        protocol = {
+            "dataset": url,
+            "most_images": most,
+            "size": f"{config.crop_size}x{config.crop_size}",
+            "direction": OPPOSITE[config.direction] if name.endswith(BACK) else config.direction,
+            "compared": _COMPARED[metric.on],
+            "weights": "moving average" if averaged else "as trained",
+            "step": record.step,
+            "precision": "fp32",
+        }
+        yield {
+            "metric": name,
+            "name": f"{metric.title}{', back' if name.endswith(BACK) else ''}",
+            "value": value if value is not None and math.isfinite(value) else None,
+            "protocol": protocol,
+        }
 
 
 def _provenance(config: TrainConfig, sources: Sources, record: Record) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from gan_models import load_bundle
@@ -14,6 +16,7 @@ from pipeline import images, storage
 from pipeline.training.checkpoints import checkpoint
 from pipeline.training.checkpoints.bundle import export_bundle
 from pipeline.training.config.train import TrainConfig
+from pipeline.training.config.validation import Validation
 from pipeline.training.data import loader
 from tests.pipeline.training import small
 
@@ -95,3 +98,38 @@ def test_the_card_of_a_streamed_run_has_its_pictures_and_few_rows_are_read(monke
     assert read == ["000000.parquet", "000001.parquet"]
     grid = images.decode(storage.read("memory://export/streamed_run/bundle/sample.png")).pixels
     assert grid.shape == (4 * 32, 3 * 32, 3)
+
+
+def test_the_card_has_the_last_scores_with_what_they_were_measured_on() -> None:
+    store = small.write_pairs("memory://export/scored", 3)
+    held_out = Validation(input=store, every=2, images=2)
+    bundle, _ = exported(small.pix2pix(store, "memory://export/card", steps=2, ema=0.5, validation=held_out))
+    history = checkpoint.read_record("memory://export/card", 2).about["validation"]
+    card = ModelCard(storage.read("memory://export/card/bundle/README.md").decode())
+    found = {result.metric_type: result for result in card.data.eval_results}
+    assert {name: result.metric_value for name, result in found.items()} == {
+        name: value for name, value in history[-1].items() if name != "step"
+    }
+    assert {"l1", "psnr", "ssim"} <= found.keys()
+    result = found["psnr"]
+    assert (result.task_type, result.dataset_name, result.metric_name) == ("image-to-image", store, "PSNR")
+    assert result.metric_args == {
+        "most_images": 2, "size": "32x32", "direction": "a_to_b", "compared": "each translation with its target",
+        "weights": "moving average", "step": 2, "precision": "fp32",
+    }  # fmt: skip
+    assert "| PSNR | " in card.content
+    assert bundle.provenance["step"] == 2
+
+
+def test_scores_of_another_step_are_not_those_of_a_bundle() -> None:
+    store = small.write_pairs("memory://export/earlier", 2)
+    config = small.pix2pix(store, "memory://export/no_scores", steps=2)
+    small.train_here(config)
+    found = checkpoint.newest(config.output)
+    assert found is not None
+    record, parts = found
+    record = dataclasses.replace(record, about=record.about | {"validation": [{"step": 1, "l1": 0.5}]})
+    export_bundle(config, loader.find_sources(config), record, parts)
+    card = ModelCard(storage.read("memory://export/no_scores/bundle/README.md").decode())
+    assert card.data.eval_results is None
+    assert "## Results" not in card.content

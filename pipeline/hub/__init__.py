@@ -1,0 +1,1 @@
+"""Push of bundles and datasets to the Hugging Face hub."""
