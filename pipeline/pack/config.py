@@ -63,7 +63,8 @@ class PackConfig:
     """Column of the labels that holds the key of the image; by default `key` or `file_name`. The key of a file is its
     path relative to the input, that of a pair of files the path without its ending."""
     labels_match: Match = "key"
-    """What a key of the labels has to be: the key of the image, or its stem, which is the key without its ending."""
+    """What a key of the labels has to be: the key of the image, or its stem, which is the key without its ending; that
+    of an image file in the labels is left out then, too."""
     extensions: Extensions = "known"
     """Files of folders that are images. known: by the ending of their names. any: those whose first bytes are of an
     image, too; a request for each file of another ending, whenever the folder is listed."""

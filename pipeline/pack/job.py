@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
@@ -37,6 +38,7 @@ from pipeline.recipe import fingerprint
 from pipeline.report.cards import Cards, store_cards
 from pipeline.stores import Store, image_columns, is_listed, open_store
 from pipeline.stores.forms import naming, trees
+from pipeline.stores.forms.metadata.joining import files_of
 from pipeline.stores.forms.registry import form_named, writable_form
 from pipeline.stores.selection import splits as hash_splits
 from pipeline.stores.tables.options import StoreOptions
@@ -117,8 +119,18 @@ def _open_trees(config: PackConfig, output: str) -> tuple[Store, trees.Paired]:
     others = [
         replace(each, reason=f"{each.reason}, in {tree}") for s, tree in ((a, "A"), (b, "B")) for each in s.passed_over
     ]
-    passed_over = (*trees.passed_over(paired), *others)
+    passed_over = (*trees.passed_over(paired), *others, *filter(None, map(_not_joined, stores)))
     return replace(store, root=a.root or a.url, links=a.links, passed_over=passed_over), paired
+
+
+def _not_joined(store: Store) -> storage.PassedOver | None:
+    """Return the metadata files of a folder, which describe one side of pairs and not the pairs; None without any."""
+    row_schema = store.ranges_of(np.array([0])).row_schema
+    if row_schema is None:
+        return None
+    names = files_of(row_schema)
+    reason = f"metadata files in {store.url} (give the columns of one to pairs by --labels and --labels_match stem)"
+    return storage.PassedOver(reason, len(names), names[0])
 
 
 def _csv(table: pa.Table) -> bytes:
@@ -138,7 +150,7 @@ class _Joining:
 
 def _joining(config: PackConfig, source: Store, url: str) -> tuple[_Joining, Store]:
     """Read the labels, and count how their rows meet the images, in words and in what the source passes over."""
-    labels = read_labels(config.labels, config.labels_key)
+    labels = read_labels(config.labels, config.labels_key, by_stem=config.labels_match == "stem")
     schema, own = labels.columns.schema, {"key", *trees.COLUMNS, *config.columns}
     taken = {*source.schema.names, *own} - {"width", "height"}
     clashes = [field.name for field in schema if field.name in taken or _is_no_size(field)]

@@ -11,6 +11,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from pipeline import storage
+from pipeline import images, storage
 from pipeline.errors import UserError, one_line
 from pipeline.stores.keys import duplicate_keys
 from pipeline.stores.tables.schema import check_columns
@@ -29,6 +30,7 @@ from pipeline.stores.tables.schema import check_columns
 ENDINGS = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json")
 KEYS = ("key", "file_name")
 """Names of the columns that hold the key where the user does not name one."""
+_IMAGE_ENDING = rf"(?i)([^/])({'|'.join(map(re.escape, images.EXTENSIONS))})$"
 _LINES = 65_536
 _WHOLE, _NUMBER = r"^-?(0|[1-9][0-9]{0,17})$", r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 _BOOLEAN = r"^([tT]rue|[fF]alse)$"
@@ -58,8 +60,9 @@ class Labels:
         return {field.name: str(field.type) for field in self.columns.schema}
 
 
-def read_labels(url: str, key: str = "") -> Labels:
-    """Read a file of labels whose column `key` (by default one of KEYS) holds the keys.
+def read_labels(url: str, key: str = "", *, by_stem: bool = False) -> Labels:
+    """Read a file of labels whose column `key` (by default one of KEYS) holds the keys; `by_stem`, without the endings
+    of image files that they have.
 
     Raises UserError, saying what to do, where the file is missing or not readable, or has not that column, and where
     keys occur more than once, naming some.
@@ -85,6 +88,7 @@ def read_labels(url: str, key: str = "") -> Labels:
     missing = len(keys) - pc.sum(pc.fill_null(there, False), min_count=0).as_py()
     if missing:
         keys, table = keys.filter(pc.fill_null(there, False)), table.filter(pc.fill_null(there, False))
+    keys = pc.replace_substring_regex(keys, _IMAGE_ENDING, r"\1") if by_stem else keys
     _require_single(keys, url)
     version = hashlib.sha256(f"{key}:".encode() + hashlib.sha256(data).digest()).hexdigest()[:16]
     return Labels(url, version, keys, table.drop_columns(key), missing)

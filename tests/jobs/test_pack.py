@@ -82,6 +82,24 @@ class TestTrees:
         assert listed[1:] == ['"a","only_a.png","no partner"', '"b","only_b.png","no partner"']
         assert verify.main(["--input", output]) == 0
 
+    def test_metadata_of_a_side_are_named_with_what_joins_them(
+        self, trees: tuple[str, str], any_prefix: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (a, b), output = trees, f"{any_prefix}/out"
+        storage.replace(
+            f"{a}/metadata.csv", b"file_name,label\nx/1.png,one\nx/2.png,two\n3.png,three\nonly_a.png,four\n"
+        )
+        options = ("--layout", "trees", "--input_b", b, "--budget.on_budget", "finish")
+        assert run(a, output, *options) == 0
+        assert (
+            f"metadata files in {a} (give the columns of one to pairs by --labels and --labels_match stem)"
+            in caplog.text
+        )
+        assert "label" not in corpus.rows(output)[0]
+        joined = ("--labels", f"{a}/metadata.csv", "--labels_match", "stem")
+        assert run(a, f"{any_prefix}/joined", *options, *joined) == 0
+        assert {row["key"]: row["label"] for row in corpus.rows(f"{any_prefix}/joined")} == {"x/1": "one", "x/2": "two"}
+
     def test_a_partner_that_comes_later_is_a_further_segment(self, trees: tuple[str, str], any_prefix: str) -> None:
         (a, b), output = trees, f"{any_prefix}/out"
         options = ("--layout", "trees", "--input_b", b, "--budget.on_budget", "finish")

@@ -64,6 +64,11 @@ def _planned(row_schema: RowSchema) -> Sequence[_Planned]:
     return [_Planned(*each) for each in json.loads(row_schema.basis)]
 
 
+def files_of(row_schema: RowSchema) -> list[str]:
+    """Return the names of the metadata files of a store, relative to it."""
+    return [file.name for file in _planned(row_schema)]
+
+
 def described_as_planned(row_schema: RowSchema) -> Described:
     """Return what the metadata files of a store say. Raises SourceChangedError where one says something else by now."""
     planned = _planned(row_schema)
