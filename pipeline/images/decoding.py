@@ -26,7 +26,7 @@ from pipeline.images.basis import colour, raster
 from pipeline.images.basis.blame import BadImage, check_size, finding, mismatch, prove_room
 from pipeline.images.basis.pixel_type import RGB, PixelType
 from pipeline.images.formats import avif, jpeg, jxl, png, tiff, webp, wide_tiff
-from pipeline.images.formats.metadata import Advice, advice
+from pipeline.images.formats.metadata import Advice, advice, advised
 from pipeline.images.formats.signatures import ENDINGS, format_named
 from pipeline.images.header import size_of, type_of
 from pipeline.images.options import Pages, Profiles
@@ -150,6 +150,8 @@ def decode(
 
 
 def _decoded(data: bytes, kind: str, asked: _Asked) -> Decoded:
+    if kind == "JPEG" and not asked.to_srgb and (decoded := _plain_jpeg(data, asked)):
+        return decoded
     _check_header(data, kind, asked.first)
     found, wide = _described(data, kind)
     if found and asked.wanted and not found.becomes(asked.wanted):
@@ -171,6 +173,23 @@ def _decoded(data: bytes, kind: str, asked: _Asked) -> Decoded:
             raise
     decoded = _by_pillow(bare, data, kind, asked)
     return decoded._replace(notes=(*decoded.notes, f"{kind} read without what is no part of its image"))
+
+
+def _plain_jpeg(data: bytes, asked: _Asked) -> Decoded | None:
+    """Decode a JPEG with nothing unusual in it; None where it takes a longer look, which also says what is at fault."""
+    header = jpeg.plain(data)
+    if header is None or header.width * header.height > asked.max_pixels:
+        return None
+    own = RGB if header.channels == 3 else PixelType(header.channels)
+    target = asked.wanted or own
+    if not own.becomes(target):
+        return None
+    said = advised(header.exif, lambda: header.xmp.decode("latin-1"))
+    room = asked.room if said.orientation == 1 else None
+    out = raster.placed(room, target.shape(header.height, header.width))
+    if not jpeg.decode_plain(data, out):
+        return None
+    return Decoded(_finished(out, said.orientation, target, asked.room), said.orientation, "JPEG", said.notes)
 
 
 def _check_header(data: bytes, kind: str, first: bool) -> None:

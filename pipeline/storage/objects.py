@@ -44,13 +44,18 @@ def read(url: str, *, size: int | None = None, version: str | None = None) -> by
         return cloud.read(store, fs, path, url, size=size, version=version)
 
     def attempt() -> bytes:
-        data = fs.cat_file(path, **client.in_time(fs, url))
+        data = _of_disk(path) if isinstance(fs, LocalFileSystem) else fs.cat_file(path, **client.in_time(fs, url))
         if size is not None and len(data) != size:
             raise BadBody(f"read {len(data)} bytes of {size}")
         return data
 
     with on_disk(url):
         return retrying(attempt, url)
+
+
+def _of_disk(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def read_if_there(url: str) -> bytes | None:

@@ -118,9 +118,28 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
     PermissionError are answers, not faults, and are raised unchanged. Raises StorageError naming `url` once patience
     runs out: DamagedError where the content stays damaged.
     """
+    begun = time.monotonic()
+    try:
+        result = action()
+    except Exception as error:
+        if fault_of(error, url) is None:
+            raise _named(error, url) from error.__cause__
+        result = _retried(action, url, renew, error, begun)
+    if _Hurry.wanted:
+        _Hurry.answered.add(urlsplit(url).netloc)
+    return result
+
+
+def _retried(action: Callable[[], T], url: str, renew: Callable[[], None] | None, first: Exception, begun: float) -> T:
+    """Go on with an `action` whose `first` attempt, which began at `begun`, has failed."""
     import tenacity
 
-    begun, faults = time.monotonic(), Counter[Fault]()
+    faults, failed = Counter[Fault](), [first]
+
+    def attempt() -> T:
+        if failed:
+            raise failed.pop()
+        return action()
 
     def stop(state: tenacity.RetryCallState) -> bool:
         fault = fault_of(_error_of(state), url)
@@ -148,7 +167,7 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
         reraise=True,
     )
     try:
-        result = attempts(action)
+        return attempts(attempt)
     except Exception as error:
         fault = fault_of(error, url)
         if fault is None:
@@ -158,9 +177,6 @@ def retrying(action: Callable[[], T], url: str, renew: Callable[[], None] | None
         times = f"{tries} times in {seconds}" if tries > 1 else "once" if seconds == "0 s" else f"once, for {seconds}"
         kind = DamagedError if fault in (Fault.DAMAGED, Fault.UNREADABLE) else StorageError
         raise kind(redact(f"{url}: {_said(error)} (tried {times})")) from error
-    if _Hurry.wanted:
-        _Hurry.answered.add(urlsplit(url).netloc)
-    return result
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ again.
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable, Iterator
 
@@ -30,7 +31,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype | type = np.uint8) -> np.ndarr
 
     Processes that compute keep what they free otherwise (`pipeline.cluster.host`), and it lies between what they use.
     """
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < _LARGE_BYTES:
         return np.empty(shape, dtype)
     return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype).reshape(shape)
@@ -38,7 +39,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype | type = np.uint8) -> np.ndarr
 
 def placed(room: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype | type = np.uint8) -> np.ndarray:
     """Return an array: the beginning of `room`, uint8 [N], where it suffices and is aligned, else memory of its own."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     if room is None or len(room) < size or room.ctypes.data % np.dtype(dtype).itemsize:
         return empty(shape, dtype)
     return room[:size].view(dtype).reshape(shape)

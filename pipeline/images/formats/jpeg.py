@@ -17,10 +17,12 @@ _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
 """End of entropy-coded data: a marker that is neither a stuffed byte nor a restart."""
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _LOSSLESS_OR_HIERARCHICAL = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}
+_PLAIN_FRAMES = {0xC0, 0xC1, 0xC2}
 _JPEG_LS = 0xF7
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
 _APPLICATION = {*range(0xE1, 0xEE), 0xEF, 0xFE}
 """Segments of applications and comments, except those that say how colours are coded (JFIF, Adobe)."""
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 _DAMAGE = re.compile(r"premature end|bad huffman code|bad arithmetic code|found marker", re.IGNORECASE)
 """Warnings of libjpeg after which it has made up a part of the image."""
@@ -35,6 +37,50 @@ class _Segment(NamedTuple):
     """Position of the 0xff before the marker."""
     end: int
     """Position after its body; for a scan, after its data."""
+
+
+class Plain(NamedTuple):
+    """Header of a JPEG that has nothing unusual in it."""
+
+    width: int
+    height: int
+    channels: int
+    """One or three."""
+    exif: bytes
+    """Body of its EXIF segment; empty where it has none."""
+    xmp: bytes
+
+
+def plain(data: bytes) -> Plain | None:
+    """Return the header of a JPEG of 8 bits and one or three channels; None where it takes a longer look.
+
+    It is gone through once, up to the pixels: small images are decoded in the time of a few such looks.
+    """
+    at, end, frame, exif, xmp = 2, len(data) - 4, b"", b"", b""
+    while at < end and data[at] == 0xFF:
+        marker, size = data[at + 1], (data[at + 2] << 8) + data[at + 3]
+        if marker == _SCAN:
+            break
+        if marker < 0xC0 or 0xD0 <= marker <= _END or marker == _JPEG_LS or marker == 0xFF:
+            return None
+        if marker == _EXIF:
+            body = data[at + 4 : at + 2 + size]
+            if body.startswith(b"Exif\0\0"):
+                if exif:
+                    return None
+                exif = body
+            elif body.startswith(_XMP):
+                xmp = xmp or body[len(_XMP) :]
+        elif marker in _FRAMES:
+            if frame or marker not in _PLAIN_FRAMES:
+                return None
+            frame = data[at + 4 : at + 2 + size]
+        at += 2 + size
+    else:
+        return None
+    if len(frame) < 6 or frame[0] != 8 or frame[5] not in (1, 3):
+        return None
+    return Plain((frame[3] << 8) + frame[4], (frame[1] << 8) + frame[2], frame[5], exif, xmp)
 
 
 def check(data: bytes) -> None:
@@ -84,6 +130,18 @@ def exif(data: bytes) -> bytes | None:
     return next((body for body in bodies if body.startswith(b"Exif\0\0")), None)
 
 
+def decode_plain(data: bytes, out: np.ndarray) -> bool:
+    """Decode a JPEG in which nothing is unusual into `out`, uint8 [height, width, 1 or 3]; False where something is."""
+    try:
+        return bool(simplejpeg.decode_jpeg(data, colorspace=_space(out), buffer=out).shape == out.shape)
+    except ValueError:
+        return False
+
+
+def _space(out: np.ndarray | None) -> str:
+    return "GRAY" if out is not None and out.shape[2] == 1 else "RGB"
+
+
 def decode(data: bytes, out: np.ndarray | None = None) -> np.ndarray | None:
     """Decode a grey or three-channel JPEG to RGB, uint8 [height, width, 3]; None where a more lenient decoder must try.
 
@@ -92,7 +150,7 @@ def decode(data: bytes, out: np.ndarray | None = None) -> np.ndarray | None:
     Raises ValueError where a part of the image is missing. Stray bytes between its parts are skipped, as every viewer
     does, up to a hundredth of the file: beyond that, the decoder has lost its position.
     """
-    space = "GRAY" if out is not None and out.shape[2] == 1 else "RGB"
+    space = _space(out)
     for _ in range(_MOST_STRAY):
         try:
             return simplejpeg.decode_jpeg(data, colorspace=space, fastdct=False, fastupsample=False, buffer=out)

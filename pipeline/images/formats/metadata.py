@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from pipeline.images.formats import boxes, jpeg, jxl, png, tiff
@@ -39,18 +39,24 @@ def advice(data: bytes, kind: str, info: Mapping[Any, Any], *, profile: bool) ->
         header = jxl.header(data)
         notes = (_NOT_CONVERTED,) if profile and header and not header.srgb else ()
         return Advice(header.orientation if header else 1, None, notes)
-    found_notes, orientation = list[str](), None
-    if exif := _exif(data, kind, info):
-        body = exif[exif.startswith(b"Exif\0\0") * 6 :]
-        orientation = tiff.orientation(body)
-        if orientation is None and kind != "TIFF" and not tiff.readable(body):
-            found_notes.append("its EXIF cannot be read")
-    if orientation is None:
-        match = _XMP_ORIENTATION.search(_xmp(data, kind, info))
-        orientation = int(match[1]) if match else 1
+    said = advised(_exif(data, kind, info), lambda: _xmp(data, kind, info), is_tiff=kind == "TIFF")
     read = {"PNG": png.profile, "TIFF": tiff.profile}.get(kind, lambda _: info.get("icc_profile"))
     found = read(data) if profile else None
-    return Advice(orientation, found if isinstance(found, bytes) else None, tuple(found_notes))
+    return said._replace(profile=found if isinstance(found, bytes) else None)
+
+
+def advised(exif: bytes | None, xmp: Callable[[], str], *, is_tiff: bool = False) -> Advice:
+    """Return what EXIF says, or XMP where that says nothing; `is_tiff` says that the EXIF is the file itself."""
+    notes: tuple[str, ...] = ()
+    if exif:
+        body = exif[exif.startswith(b"Exif\0\0") * 6 :]
+        orientation = tiff.orientation(body)
+        if orientation is not None:
+            return Advice(orientation, None)
+        if not is_tiff and not tiff.readable(body):
+            notes = ("its EXIF cannot be read",)
+    match = _XMP_ORIENTATION.search(xmp())
+    return Advice(int(match[1]) if match else 1, None, notes)
 
 
 def _exif(data: bytes, kind: str, info: Mapping[Any, Any]) -> bytes | None:

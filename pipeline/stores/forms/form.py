@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores.tables.options import StoreOptions
-from pipeline.stores.tables.ranges import Range
+from pipeline.stores.tables.ranges import Range, joined
 from pipeline.stores.tables.schema import Store, require_unchanged, together
 
 
@@ -74,7 +74,7 @@ class StoreForm(ABC):
         the objects have just been checked. Raises SourceChangedError where an object is not the planned one. A form
         whose objects are single rows reads many at a time in a way of its own; any other has `read_range`.
         """
-        return together([self.read_range(each, columns, wants) for each in ranges])
+        return together([self.read_range(each, columns, wants) for each in joined(ranges)])
 
     def read_range(self, piece: Range, columns: Sequence[str] | None, wants: Callable[[str], bool] | None) -> pa.Table:
         """Return the rows of one range as `read` does."""
