@@ -140,3 +140,17 @@ def test_what_cannot_be_watched_is_refused(
     assert "pip install 'transdomain[wandb]'" in refused(capsys, *command, "--watch.wandb", "faces")
     line = refused(capsys, *command, "--validation.input", store, "--validation.metric", "kid")
     assert "pip install 'transdomain[metrics]'" in line
+
+
+def test_a_report_that_cannot_be_made_is_said_and_the_run_is_complete(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("no report")
+
+    config = small.pix2pix(store, str(tmp_path / "run"))
+    small.train_here(config)
+    monkeypatch.setattr("pipeline.training.run.training_report", broken)
+    assert train.main(flags(config)) == 0
+    assert "report.html was not written: ZeroDivisionError: no report" in caplog.text
+    assert (tmp_path / "run/result.json").exists()

@@ -97,9 +97,8 @@ def _remarks(chart: Chart, drawn: Mapping[str, Drawn]) -> Iterator[str]:
     if (stretch := max(each.stretch for each in drawn.values())) > 1:
         yield f"Means of {stretch} values each; the shade spans the least to the greatest."
     if left_out := sum(each.left_out for each in drawn.values()):
-        what = {"bars": "further ones", "scatter": "others"}.get(chart.kind, "values that are not finite")
-        what = "values that are not above zero, or not finite," if chart.log_y else what
-        yield f"{left_out:,} {what} {'is' if left_out == 1 else 'are'} not drawn."
+        why = {"bars": f"beyond the first {MOST_BARS}", "scatter": "too many"}.get(chart.kind, "not finite")
+        yield f"Not drawn: {left_out:,} ({'not above zero, or not finite' if chart.log_y else why})."
 
 
 def _legend(chart: Chart, drawn: Mapping[str, Drawn]) -> str:

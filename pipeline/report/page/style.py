@@ -91,6 +91,7 @@ th { color: var(--muted); font-size: .8rem; font-weight: 500; white-space: nowra
 tbody tr { border-top: 1px solid var(--line); }
 th.number, .number { text-align: right; white-space: nowrap; }
 td { overflow-wrap: break-word; max-width: 30rem; }
+td:last-child:not(.number) { min-width: 9rem; }
 td.key, .message { min-width: 12rem; }
 .message { color: var(--muted); }
 .reason { color: var(--bad); white-space: nowrap; }
