@@ -14,7 +14,7 @@ from pipeline.demo.drawing import draw_pairs
 from pipeline.engine import launch
 from pipeline.engine.records.limits import Limits
 from pipeline.evaluate.config import EvaluateConfig
-from pipeline.evaluate.job import evaluate
+from pipeline.evaluate.run import evaluate
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
 from pipeline.training.config.train import TrainConfig
