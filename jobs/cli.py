@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from pipeline import storage, terminal
+from pipeline import command, storage, terminal
 from pipeline.cluster import loss
 from pipeline.config import parse
 from pipeline.engine.completion.budget import BudgetExceededError
@@ -63,6 +63,7 @@ def _run(
         return f"the same command goes on from here: {_command(name, arguments)}"
 
     loss.end_by(_ending(name, goes_on))
+    command.remember(lambda: _command(name, arguments))
     try:
         with first_answer_soon():
             parsed = parse(config, arguments, prog=f"python -m jobs.{name}", description=description)

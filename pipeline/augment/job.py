@@ -30,7 +30,6 @@ from pipeline.models.arithmetic import Arithmetic, Figures
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import store_cards
 from pipeline.stores import ShardsDifferError, Store, open_store
-from pipeline.stores.context import contexts, with_contexts
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import differing_classes, features_of
 from pipeline.stores.tables.ranges import Ranges
@@ -113,7 +112,7 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         "encoding": vars(config.encoding),
         "versions": versions(),
     } | {**geometry.record(), **config.reading.recorded()}
-    recipe = with_contexts(recipe | config.store_options(config.input_column).recorded(), sources)
+    recipe |= config.store_options(config.input_column).recorded()
     parts = [(*chosen[name], work[name]) for name in models]
     make = functools.partial(_work, output, fingerprint(recipe))
     without_changed = schema_of_lost(config, first)
@@ -122,7 +121,6 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         column,
         columns=labels,
         without_changed=without_changed,
-        contexts=contexts(sources),
         reading=config.reading,
         geometry=geometry,
     )

@@ -53,16 +53,16 @@ def demo(config: DemoConfig) -> str:
         )
         with launch.Computing(translate, translate.bundle) as compute:
             _timed("translate", lambda: launch.run_engine(lambda: [translate_job(translate, compute)], translate))
-    verdict = verify(translate.output)
-    if verdict.faults:
-        raise RuntimeError(f"{translate.output} is not whole: {verdict.faults[0]}")
-    evaluation = EvaluateConfig(
-        input=translate.output,
-        output=f"{output}/evaluation",
-        train=f"{output}/store/train",
-        bundle=translate.bundle[0],
-    )
-    return evaluate(evaluation)
+        verdict = verify(translate.output)
+        if verdict.faults:
+            raise RuntimeError(f"{translate.output} is not whole: {verdict.faults[0]}")
+        evaluation = EvaluateConfig(
+            input=translate.output,
+            output=f"{output}/evaluation",
+            train=f"{output}/store/train",
+            bundle=translate.bundle[0],
+        )
+        return evaluate(evaluation)
 
 
 def train_config(config: DemoConfig, output: str) -> TrainConfig:

@@ -21,13 +21,13 @@ from pipeline import failpoints, storage
 from pipeline.engine import again
 from pipeline.engine.comparison import Found, compare
 from pipeline.engine.records.layout import Output, count_segments, is_finished, load_segments, plan_tables
-from pipeline.engine.records.units import PlannedSource, Segment, Units, encode_segment, segment_of, settled_reading
+from pipeline.engine.records.units import PlannedSource, Segment, Units, encode_segment, segment_of, settled_row_schema
 from pipeline.errors import UserError
 from pipeline.recipe import Change, differences
 from pipeline.stores.forms.registry import form_named
 from pipeline.stores.tables.merging import DifferError, Merged
 from pipeline.stores.tables.ranges import Ranges
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 from pipeline.stores.tables.schema import Store, empty_shards
 
 log = logging.getLogger("transdomain")
@@ -194,7 +194,7 @@ def _recorded(store: Store, read: np.ndarray, fresh: Ranges, says: bool) -> Plan
     found = (*store.looked_over(), *empty_shards(store.shards, read, fresh))
     for each in found if says else ():
         log.warning("%s", each.below(store.url))
-    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *found), reading=fresh.reading)
+    return PlannedSource(url=store.url, passed_over=(*store.passed_over, *found), row_schema=fresh.row_schema)
 
 
 def _as_before(
@@ -204,14 +204,14 @@ def _as_before(
 
     Raises UserError where their columns do not fit into it: an output has one schema. A slot may carry fewer columns.
     """
-    fresh, settled = store.ranges_of(found.fresh), settled_reading(segments, name)
+    fresh, settled = store.ranges_of(found.fresh), settled_row_schema(segments, name)
     if not len(fresh) or not any(name in segment.sources for segment in segments):
         return fresh
     before = settled.schema if settled else _schema_before(store, found.fresh, fresh)
-    now = fresh.reading.schema if fresh.reading else store.schema
+    now = fresh.row_schema.schema if fresh.row_schema else store.schema
     if is_slot:
         before = pa.schema([field for field in before if field.name in now.names], before.metadata)
-    if fresh.reading == settled and now == before:
+    if fresh.row_schema == settled and now == before:
         return fresh
     merged = Merged(before, output.url)
     try:
@@ -224,7 +224,8 @@ def _as_before(
             f"{store.url}: its new shards have other columns than those that {output.url} was planned of ({how}); "
             "write them like those, or give another output"
         )
-    return replace(fresh, reading=Reading(merged.schema, fresh.reading.keys if fresh.reading else "own"))
+    now_read = fresh.row_schema or RowSchema(merged.schema)
+    return replace(fresh, row_schema=replace(now_read, schema=merged.schema))
 
 
 def _schema_before(store: Store, which: np.ndarray, fresh: Ranges) -> pa.Schema:
@@ -234,7 +235,8 @@ def _schema_before(store: Store, which: np.ndarray, fresh: Ranges) -> pa.Schema:
     is read.
     """
     planned = np.setdiff1d(np.arange(len(store.shards)), which, assume_unique=True)
-    if not len(planned) or planned[0] < fresh.shards_with_rows[0]:
+    is_described = fresh.row_schema is not None and fresh.row_schema.basis  # by something that was not there before
+    if not is_described and (not len(planned) or planned[0] < fresh.shards_with_rows[0]):
         return store.schema
     return form_named(store.form).open(store.url, store.shards.take(planned[:1])).schema
 

@@ -30,7 +30,6 @@ from pipeline.scores.extractors.installed import EFFICIENTNET, INSTALL, extracto
 from pipeline.scores.structure import GRADIENT
 from pipeline.scores.table import metrics_on
 from pipeline.stores import Store, image_columns, open_store
-from pipeline.stores.context import contexts, with_contexts
 
 log = logging.getLogger("transdomain")
 
@@ -116,9 +115,9 @@ def evaluation_jobs(config: EvaluateConfig, plan: Plan) -> list[Job]:
 
 
 def _job(config: EvaluateConfig, store: Store, scoring: Scoring, output: Output) -> Job:
-    recipe = with_contexts({"scoring": _record(scoring), "versions": _versions()}, {"": store})
+    recipe = {"scoring": _record(scoring), "versions": _versions()}
     columns, limits = scoring.columns, config.limits
-    read = Read(columns, contexts({"": store}))
+    read = Read(columns)
     gpus = float(scoring.device == "cuda")
     pool: tuple[int | None, int | None] = (config.actors or 1, config.actors or MOST_ACTORS)
     if gpus and not config.actors:

@@ -20,9 +20,9 @@ from pipeline.evaluate.reduction import SetStatistics, encode_statistics, read_s
 from pipeline.evaluate.report import evaluation_report
 from pipeline.evaluate.results import Result, Score, codecs, in_words, key_of, protocols
 from pipeline.evaluate.scoring import TARGET, TRANSLATION
-from pipeline.report.cards import MOST_QUARANTINE_LINES, quarantine_lines
 from pipeline.report.content import QuarantineLine
 from pipeline.report.html import render_report
+from pipeline.report.quarantine import MOST_LINES, quarantine_lines
 from pipeline.report.text import render_text
 from pipeline.storage.retry import preflight
 
@@ -159,7 +159,7 @@ def _quarantine(plan: Plan) -> list[QuarantineLine]:
         for entry in storage.list_files(each.output.at("_quarantine"), ".parquet")
         if not storage.is_hidden(entry.name)
     )
-    return list(itertools.islice(quarantine_lines(urls), MOST_QUARANTINE_LINES))
+    return list(itertools.islice(quarantine_lines(urls), MOST_LINES))
 
 
 def _provenance(config: EvaluateConfig, plan: Plan, found: Sequence[Result]) -> list[tuple[str, str]]:

@@ -24,7 +24,6 @@ from pipeline.scores.metrics import alike
 from pipeline.scores.structure import GRADIENT, Structure, gradient_distance, self_similarity_distance
 from pipeline.scores.table import Metric, metrics_on
 from pipeline.stores import SHARD
-from pipeline.stores.tables.schema import Context
 
 TRANSLATION, MEAN, UNTRAINED, TARGET = "translation", "mean_image", "untrained", "target"
 TITLES = {TRANSLATION: "translation", MEAN: "mean training image", UNTRAINED: "untrained generator"}
@@ -111,11 +110,9 @@ class Read:
     """Stage that reads the rows of a unit, their images encoded."""
 
     columns: Sequence[str]
-    contexts: Mapping[str, Context]
 
     def __call__(self, unit: Unit) -> Batch:
-        context = self.contexts.get(unit.ranges[0].source)
-        rows, quarantined, skipped = read_unit(unit, self.columns, context=context)
+        rows, quarantined, skipped = read_unit(unit, self.columns)
         return Batch(unit, rows, tuple(quarantined), skipped)
 
 

@@ -16,7 +16,7 @@ from pipeline.engine.estimate.looking import UNREADABLE, first_bytes
 from pipeline.errors import StorageError, one_line
 from pipeline.inspect.config import Count
 from pipeline.inspect.kinds import UNKNOWN, kind_of
-from pipeline.report.contact_sheet import fitted
+from pipeline.report.page.pictures import small
 from pipeline.stores import SourceChangedError, Store, read_rows
 from pipeline.stores.forms.registry import form_named, form_of_ranges
 from pipeline.stores.tables.ranges import Range, cut_range
@@ -55,7 +55,7 @@ class Seen(NamedTuple):
     fault: tuple[str, str] | None
     """Reason and message, where it could not be read, or does not decode."""
     picture: np.ndarray | None
-    """Image as a contact sheet shows it, uint8 [height, width, 3], where that was asked for and is possible."""
+    """Image as a page shows it, uint8 [height, width, 3], where that was asked for and is possible."""
 
 
 class Wanted(NamedTuple):
@@ -146,7 +146,7 @@ def _decoded(seen: Seen, cell: dict[str, object] | None, is_shown: bool) -> Seen
     try:
         with _decoders:
             pixels = images.decode(images.encoded_in(cell), wanted=None).pixels
-            return seen._replace(decoded=True, picture=fitted(pixels) if is_shown else None)
+            return seen._replace(decoded=True, picture=small(pixels) if is_shown else None)
     except images.BadImage as bad:
         return seen._replace(decoded=True, fault=(bad.reason, str(bad)))
 

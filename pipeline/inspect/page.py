@@ -1,4 +1,4 @@
-"""Report on what was found: a few tables for a terminal, and the same with a contact sheet for a page."""
+"""Report on what was found: a few tables for a terminal, and the same with pictures and charts for a page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
-
+from pipeline import command
 from pipeline.inspect.findings import Findings
 from pipeline.inspect.groups import Equal
 from pipeline.inspect.job import Inspection
-from pipeline.report.contact_sheet import contact_sheet
-from pipeline.report.content import Report, Table
+from pipeline.report.content import Chart, Gallery, GalleryRow, Report, Table
 
 T = TypeVar("T")
 
 _MOST_SIZES = 10
 _MOST_LINES = 20
-_GREY = np.full((48, 48, 3), 200, np.uint8)
+_MOST_PICTURES = 24
 
 
 def report_of(found: Inspection) -> Report:
@@ -38,7 +36,8 @@ def report_of(found: Inspection) -> Report:
             *_of_faults(splits),
             *_of_passed_over(splits),
         ],
-        sheet_png=_sheet(splits),
+        galleries=list(_gallery(splits)),
+        command=command.line(),
         quarantine_total=None,
     )
 
@@ -146,16 +145,24 @@ def _sum(splits: Sequence[Findings], counter: Callable[[Findings], Counter[T]]) 
 
 
 def _shares(title: str, what: str, counted: Mapping[T, int], shown: Callable[[T], str], of: str = "images") -> Table:
-    """Return a table of the most frequent values, and one line for all others."""
+    """Return a table of the most frequent values, and one line for all others; a page has bars in its place."""
     total = sum(counted.values())
     most = Counter(counted).most_common()
-    rows = [
-        [shown(value), f"{count:,}", f"{count / total:.1%}", _bar(count / total)] for value, count in most[:_MOST_SIZES]
-    ]
+    found = [(shown(value), count) for value, count in most[:_MOST_SIZES]]
     if rest := most[_MOST_SIZES:]:
-        count = sum(count for _, count in rest)
-        rows.append([f"{len(rest):,} others", f"{count:,}", f"{count / total:.1%}", _bar(count / total)])
-    return Table(title=title, columns=[what, of, "share", ""], rows=rows)
+        found.append((f"{len(rest):,} others", sum(count for _, count in rest)))
+    rows = [[name, f"{count:,}", f"{count / total:.1%}", _bar(count / total)] for name, count in found]
+    chart = Chart(
+        title=title,
+        kind="bars",
+        x_title=what,
+        y_title=of,
+        series={of: [(i, count) for i, (_, count) in enumerate(found)]},
+        labels={of: [f"{count:,} ({count / total:.1%})" for _, count in found]},
+        categories=[name for name, _ in found],
+        section="Formats and sizes",
+    )
+    return Table(title=title, columns=[what, of, "share", ""], rows=rows, chart=chart if rows else None)
 
 
 def _bar(share: float) -> str:
@@ -198,13 +205,16 @@ def _of_passed_over(splits: Sequence[Findings]) -> Iterator[Table]:
         yield Table(title="Not read", columns=["objects", "reason", "example"], rows=rows)
 
 
-def _sheet(splits: Sequence[Findings]) -> bytes | None:
-    """Return a sheet with some images of each split, in turn; a grey one stands for each that does not decode."""
+def _gallery(splits: Sequence[Findings]) -> Iterator[Gallery]:
+    """Yield some images of each split, in turn, where any were decoded."""
     columns = list(dict.fromkeys(column for each in splits for column in each.pictures))
-    most = -(-24 // len(splits))
-    rows, captions = list[list[np.ndarray]](), list[str]()
+    most = -(-_MOST_PICTURES // len(splits))
+    rows = list[GalleryRow]()
     for each in splits:
         for key, pictures in list(each.sheet.items())[:most]:
-            rows.append([pictures.get(column, _GREY) for column in columns])
-            captions.append(key if not each.name or key.startswith(f"{each.name}/") else f"{each.name}: {key}")
-    return contact_sheet(columns, rows, captions=captions) if rows else None
+            caption = key if not each.name or key.startswith(f"{each.name}/") else f"{each.name}: {key}"
+            rows.append(GalleryRow(caption=caption, pictures=[pictures.get(column) for column in columns]))
+    if rows:
+        images = sum(each.images for each in splits)
+        note = "" if len(rows) * len(columns) >= images else f"{len(rows):,} rows, drawn at random among those decoded."
+        yield Gallery(title="Some images", heads=columns, rows=rows, note=note)

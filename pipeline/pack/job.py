@@ -34,7 +34,6 @@ from pipeline.pack.splits import ByHash, Part
 from pipeline.recipe import fingerprint
 from pipeline.report.cards import Cards, store_cards
 from pipeline.stores import Store, image_columns, is_listed, open_store
-from pipeline.stores.context import with_contexts
 from pipeline.stores.forms import trees
 from pipeline.stores.forms.registry import form_named, writable_form
 from pipeline.stores.selection import splits as hash_splits
@@ -164,7 +163,7 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
             "%s: columns %s seem to be of places in the pictures, and do not follow them when they are resized",
             source.url, ", ".join(places),
         )  # fmt: skip
-    recipe = with_contexts(_recipe(config, part, labels, shape), {"": source})
+    recipe = _recipe(config, part, labels, shape)
     form = writable_form(config.form)
     if form.names_are_keys and len(pictures) > 1:
         raise UserError(
@@ -177,14 +176,14 @@ def _pack_job(config: PackConfig, part: Part, url: str, joining: _Joining | None
     lookup = Lookup(output.at(_held_at(labels)), labels.columns.schema, config.labels_match) if labels else None
     listed = splits.list_of(part.wants)
     wants = splits.resolved(part.wants, output.at(_held_at(listed)) if listed else "")
-    schema, context, bears_changes = source.schema, source.context, config.on_changed == "set_aside"
+    schema, bears_changes = source.schema, config.on_changed == "set_aside"
     taken = Taken(config.layout, config.pair_encoding, config.reading, config.pixels == "any", longest)
 
     # Workers get what these two functions hold: never the source, with all its names.
     def read(unit: Unit) -> Batch:
         wanted = wants.of_unit(unit, schema, bears_changes) if wants else None
         without_changed = schema if bears_changes else None
-        rows, quarantined, skipped = read_unit(unit, wants=wanted, without_changed=without_changed, context=context)
+        rows, quarantined, skipped = read_unit(unit, wants=wanted, without_changed=without_changed)
         return Batch(unit, with_labels(rows, lookup) if lookup else rows, tuple(quarantined), skipped)
 
     def pack(batch: Batch) -> Batch:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import Output
-from pipeline.report.content import Table
+from pipeline.report.content import Chart, histogram_bins
 from pipeline.scores.names import HIGHER_IS_BETTER
 
 MOST_UNITS = 500
@@ -26,18 +26,24 @@ class Picked(NamedTuple):
     """Its unit's row of the manifest."""
     place: int
     """Number of the row in the unit's data."""
-    caption: str
+    side: str
+    """Why it is shown, such as "Best by cycle_l1"."""
+    scores: Sequence[tuple[str, str]]
+    """Names and values of all scores of the row."""
 
 
 class Ranking(NamedTuple):
-    """Scores of an output in numbers, and its best and worst rows by the first of them."""
+    """Scores of an output, and its best and worst rows by each of them."""
 
-    table: Table
+    charts: Sequence[Chart]
+    """Histogram of each score, with its numbers in the note."""
     picked: Sequence[Picked]
+    """Those of each side together: the best from the best on, the worst from the worst on."""
 
 
 def rank(output: Output, units: pa.Table, names: Sequence[str], most: int) -> Ranking | None:
-    """Return the ranking of the rows of these units, at most `most` of them picked; None where they have no scores."""
+    """Return the ranking of the rows of these units, at most `most` of them picked for each score; None where they have
+    no scores."""
     found, made = list[tuple[int, pa.Table]](), units.slice(0, MOST_UNITS).to_pylist()
     for i, rows in enumerate(storage.ahead(lambda row: finish.read_made(output, row, names), made, _THREADS)):
         if rows is not None and set(names) <= set(rows.column_names):
@@ -48,30 +54,46 @@ def rank(output: Output, units: pa.Table, names: Sequence[str], most: int) -> Ra
     place = np.concatenate([np.arange(len(rows)) for _, rows in found])
     scores = {name: np.concatenate([rows[name].to_numpy() for _, rows in found]).astype(float) for name in names}
     what = "" if len(made) == len(units) else f", in the first {len(made):,} of {len(units):,} units"
-    table = Table(
-        title=f"Scores of the images that were kept{what}",
-        columns=["score", "images", "least", "median", "mean", "greatest"],
-        rows=[[name, *_in_numbers(scores[name])] for name in names],
-    )
-    first = scores[names[0]]
-    order = np.argsort(-first if HIGHER_IS_BETTER[names[0]] else first, kind="stable")
-    order = order[~np.isnan(first[order])]
+    picked = [
+        Picked(made[of_unit[at]], int(place[at]), f"{side} by {name}", [(n, _text(scores[n][at])) for n in names])
+        for name in names
+        for side, chosen in _best_and_worst(scores[name], HIGHER_IS_BETTER[name], most)
+        for at in chosen
+    ]
+    return Ranking(list(_histograms(scores, what)), picked)
+
+
+def _best_and_worst(values: np.ndarray, higher_is_better: bool, most: int) -> Sequence[tuple[str, np.ndarray]]:
+    """Return the places of at most `most` values, half of them the best ones; no place is in both halves."""
+    order = np.argsort(-values if higher_is_better else values, kind="stable")
+    order = order[~np.isnan(values[order])]
     half = min(most // 2, (len(order) + 1) // 2)
-    picks = [("best", order[:half]), ("worst", order[max(half, len(order) - half) :][::-1])]
-    return Ranking(
-        table,
-        [
-            Picked(made[of_unit[at]], int(place[at]), f"{side} {n}, {names[0]} {first[at]:.4f}")
-            for side, chosen in picks
-            for n, at in enumerate(chosen, 1)
-        ],
-    )
+    return [("Best", order[:half]), ("Worst", order[max(half, len(order) - half) :][::-1])]
 
 
-def _in_numbers(values: np.ndarray) -> Iterator[str]:
+def _histograms(scores: Mapping[str, np.ndarray], what: str) -> Iterator[Chart]:
+    for name, values in scores.items():
+        better = "higher" if HIGHER_IS_BETTER[name] else "lower"
+        if bins := histogram_bins({name: values.tolist()}):
+            yield Chart(
+                title=f"{name}{what}",
+                kind="histogram",
+                x_title=f"{name} (no unit, {better} is better)",
+                y_title="images",
+                series=bins,
+                note=_in_numbers(values),
+                section="Scores of the images that were kept",
+            )
+
+
+def _text(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.4f}"
+
+
+def _in_numbers(values: np.ndarray) -> str:
+    """Return number, median, mean and range of values in a sentence; those that are missing are counted."""
     there = values[~np.isnan(values)]
-    yield f"{len(there):,}"
-    for number in (there.min(), np.median(there), there.mean(), there.max()) if len(there) else ():
-        yield f"{number:.4f}"
-    if not len(there):
-        yield from ["–"] * 4
+    least, most = f"{there.min():.4f}", f"{there.max():.4f}"
+    missing = f" {len(values) - len(there):,} images lack it." if len(there) < len(values) else ""
+    middle = f"median {np.median(there):.4f}, mean {there.mean():.4f}"
+    return f"{len(there):,} images: {middle}, from {least} to {most}.{missing}"

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,16 +16,11 @@ from pipeline.errors import UserError
 from pipeline.stores import versions
 from pipeline.stores.forms import naming, parquet
 from pipeline.stores.forms.folder import Folder
-from pipeline.stores.forms.form import StoreForm
 from pipeline.stores.forms.registry import FORMS, form_of, form_of_ranges, inputs_among, is_shown, passed_over_beside
 from pipeline.stores.mark import marked_segments
 from pipeline.stores.tables.options import STANDARD, StoreOptions
 from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.schema import (
-    Context,
-    SourceChangedError,
-    Store,
-)
+from pipeline.stores.tables.schema import SourceChangedError, Store
 
 log = logging.getLogger("transdomain")
 
@@ -206,16 +200,13 @@ def read_rows(
     columns: Sequence[str] | None = None,
     *,
     wants: Callable[[str], bool] | None = None,
-    context: Context | None = None,
 ) -> pa.Table:
     """Return the rows of `ranges`, in order, with the named `columns` (`key` and SHARD always) or all of them.
-
-    `context` is that of their store. Without it, columns whose types the store infers may come in others.
 
     With `wants`, only rows with a wanted key are returned, and files with other keys are not fetched. Raises
     SourceChangedError where a shard has changed since planning, StorageError where it cannot be read.
     """
-    return form_of_ranges(ranges).read(ranges, columns, wants=wants, **_given(context))
+    return form_of_ranges(ranges).read(ranges, columns, wants=wants)
 
 
 def read_unchanged_rows(
@@ -224,7 +215,6 @@ def read_unchanged_rows(
     columns: Sequence[str] | None = None,
     *,
     wants: Callable[[str], bool] | None = None,
-    context: Context | None = None,
 ) -> tuple[pa.Table, list[tuple[str, Range, str]]]:
     """Return what `read_rows` gives for the shards that are as planned, and the rows of all other shards.
 
@@ -232,27 +222,26 @@ def read_unchanged_rows(
     shard gives the row. Where no shard is left, the table has no rows, and the columns of `schema`.
     """
     shards, form = {r.url: r for r in ranges}, form_of_ranges(ranges)
-    with ThreadPoolExecutor(max(1, min(_STAT_THREADS, len(shards)))) as threads:
-        changes = dict(zip(shards, threads.map(lambda planned: _change(form, planned), shards.values()), strict=True))
+    if ranges and (how := _change(form.require_basis, ranges[0])):
+        changes = dict.fromkeys(shards, how)
+    else:
+        with ThreadPoolExecutor(max(1, min(_STAT_THREADS, len(shards)))) as threads:
+            found = threads.map(lambda planned: _change(form.require_unchanged, planned), shards.values())
+            changes = dict(zip(shards, found, strict=True))
     left = [r for r in ranges if not changes[r.url]]
     lost = [(key, r, changes[r.url]) for r in ranges if changes[r.url] for key in form.row_names(r)]
     if wants is not None and form.names_are_keys:
         lost = [(key, r, why) for key, r, why in lost if wants(key)]
     if left:
-        return form.read(left, columns, wants=wants, unchanged=True, **_given(context)), lost
-    reading = ranges[0].reading if ranges else None
-    return parquet.no_rows(reading.schema if reading else schema, columns), lost
+        return form.read(left, columns, wants=wants, unchanged=True), lost
+    row_schema = ranges[0].row_schema if ranges else None
+    return parquet.no_rows(row_schema.schema if row_schema else schema, columns), lost
 
 
-def _given(context: Context | None) -> dict[str, Any]:
-    """Return the argument for a form that has contexts; others need not know of them."""
-    return {} if context is None else {"context": context}
-
-
-def _change(form: StoreForm, planned: Range) -> str:
-    """Return what happened to a range's shard since planning; empty where nothing did."""
+def _change(require: Callable[[Range], None], planned: Range) -> str:
+    """Return what happened, since it was planned, to what `require` looks at for a range; empty where nothing did."""
     try:
-        form.require_unchanged(planned)
+        require(planned)
     except SourceChangedError as error:
         return str(error)
     return ""

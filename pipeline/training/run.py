@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pipeline import storage
 from pipeline.cluster.reach import check_reach
-from pipeline.errors import UserError
+from pipeline.errors import UserError, one_line
 from pipeline.storage.retry import preflight
+from pipeline.stores import read_rows
 from pipeline.training import record
 from pipeline.training.checkpoints import checkpoint
-from pipeline.training.checkpoints.bundle import export_bundle, remove_bundle
+from pipeline.training.checkpoints.bundle import SAMPLES, export_bundle, remove_bundle
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import order_of
 from pipeline.training.data.loader import Sources, find_sources
@@ -205,8 +207,21 @@ def conclude(plan: Plan) -> TrainResult:
         losses=lines[-1]["losses"] if lines else {},
         validation=tuple(history),
     )
-    samples = storage.read_if_there(storage.join(result.bundle, "sample.png"))
-    report = training_report(config, result, lines, samples)
-    storage.replace(storage.join(config.output, "report.html"), report.encode())
+    _write_report(plan, result, lines)
     record.finish(config, result)
     return result
+
+
+def _write_report(plan: Plan, result: TrainResult, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Write RUN/report.html; where it cannot be made, say so: the run is complete without it."""
+    config = plan.config
+    try:
+        samples = storage.read_if_there(storage.join(result.bundle, "sample.png"))
+        keys = [row["key"] for row in read_rows(plan.sources.a.first(SAMPLES).ranges, []).to_pylist()]
+        described = json.loads(storage.read(storage.join(result.bundle, "config.json")))
+        report = training_report(config, result, lines, samples, keys=keys, provenance=described["provenance"])
+    except Exception as error:  # logged; what is derived must not stand in the way of what is trained
+        log.warning("%s/report.html was not written: %s", config.output, one_line(error))
+        log.debug("", exc_info=error)
+        return
+    storage.replace(storage.join(config.output, "report.html"), report.encode())

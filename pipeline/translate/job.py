@@ -29,7 +29,6 @@ from pipeline.recipe import fingerprint, models_of
 from pipeline.report.cards import store_cards
 from pipeline.scores.judges import Judged
 from pipeline.stores import Store, open_store
-from pipeline.stores.context import contexts, with_contexts
 from pipeline.stores.forms.registry import writable_form
 from pipeline.translate.config import TranslateConfig
 from pipeline.translate.naming import wanted_models
@@ -95,7 +94,6 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
     entries = {name: _entry(of) | ({"score": scored[name]} if scored[name] else {}) for name, of in planned.items()}
     recipe = entries.get("", {"translators": entries}) | _settings(config, column) | geometry.record()
     recipe |= options.recorded() | ({"keep_if": config.keep_if} if config.keep_if else {})
-    recipe = with_contexts(recipe, {"": source})
     figures = {
         key: each.link.figures.record()
         for key, each in zip(models_of(recipe), everything, strict=True)
@@ -146,7 +144,6 @@ def _stages(
         column,
         _decoded_side(chains, config),
         without_changed=schema_of_lost(config, source),
-        contexts=contexts({"": source}),
         renames=earlier,
         keep_source=config.keep_source,
         geometry=geometry,

@@ -26,7 +26,7 @@ from pipeline.stores import SHARD
 from pipeline.stores.forms import naming
 from pipeline.stores.selection import Selection
 from pipeline.stores.tables.features import without_features
-from pipeline.stores.tables.schema import INTERNAL, Context, image_column
+from pipeline.stores.tables.schema import INTERNAL, image_column
 from pipeline.translation.columns import SOURCE_IMAGE, renamed
 from pipeline.translation.frames import HEIGHT, WIDTH, Frames, frames_of, without_frames
 from pipeline.translation.options import SizePolicy
@@ -45,8 +45,6 @@ class Decode:
     """Selection of the wanted rows, by their key; the others are skipped. None for all."""
     without_changed: pa.Schema | None = None
     """Source's schema, where inputs that are gone or have changed are quarantined; None where they fail the unit."""
-    contexts: Mapping[str, Context] = field(default_factory=dict)
-    """Contexts of the sources that have one, by the name of the source."""
     renames: Mapping[str, str] = field(default_factory=dict)
     """New names for columns of the source."""
     keep_source: bool = False
@@ -73,7 +71,6 @@ class Decode:
             None if self.columns is None else (self.column, *self.columns),
             wants=self.selection.wants if self.selection else None,
             without_changed=self.without_changed,
-            context=self.contexts.get(unit.ranges[0].source),
         )
         return Batch(unit, renamed(rows, self.renames), tuple(quarantined), skipped)
 

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from pipeline import storage
 from pipeline.engine.comparison import compare
 from pipeline.engine.records.layout import Output, plan_tables
-from pipeline.engine.records.units import Segment, settled_reading
+from pipeline.engine.records.units import Segment, settled_row_schema
 from pipeline.errors import UserError
 from pipeline.stores import Store
 from pipeline.stores.tables.ranges import Ranges
+from pipeline.stores.tables.row_schema import RowSchema
 
 log = logging.getLogger("transdomain")
 
@@ -53,9 +54,21 @@ def members_of(
             )
         log.warning("%s; the new version is made without them", what)
     return {
-        name: store.only(replace(_ranges(planned, name), reading=settled_reading(segments, name)))
+        name: store.only(replace(_ranges(planned, name), row_schema=_row_schema(store, segments, name)))
         for name, store in sources.items()
     }
+
+
+def _row_schema(store: Store, segments: Sequence[Segment], name: str) -> RowSchema | None:
+    """Return how the rows of a source came when they were planned, by what describes them beside its objects now."""
+    settled = settled_row_schema(segments, name)
+    now = store.ranges_of(np.array([0])).row_schema if len(store.shards) else None
+    if settled is None or now is None or now.basis == settled.basis:
+        return settled
+    log.warning(
+        "%s: what describes its rows has changed since they were planned; the new version has that of now", store.url
+    )
+    return replace(settled, basis=now.basis)
 
 
 def _planned(output: Output, segment: Segment) -> pa.Table:

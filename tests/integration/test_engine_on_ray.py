@@ -34,7 +34,7 @@ from pipeline.engine.records.units import Unit
 from pipeline.engine.run import run
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 from pipeline.stores.tables.schema import image_array
 from pipeline.translate.config import TranslateConfig
 from pipeline.translate.job import translate_job
@@ -61,12 +61,12 @@ def test_a_unit_survives_its_block() -> None:
 
 
 def test_how_rows_come_survives_a_block() -> None:
-    reading = Reading(pa.schema([("label", pa.int64())]), "by_shard")
+    reading = RowSchema(pa.schema([("label", pa.int64())]), "by_shard")
     ranges = tuple(Range(name, f"u/{name}", "v", 0, 1, 5, "", reading) for name in ("a", "b"))
     batch = Batch(Unit("000000-000000", ranges), pa.table({"label": [1]}))
     back = blocks.from_block(blocks.to_block(InFlight(Task(0, batch.unit.id), (batch,), 0.0)))
     assert isinstance(back, InFlight)
-    assert [piece.reading for piece in back.batches[0].unit.ranges] == [reading] * 2
+    assert [piece.row_schema for piece in back.batches[0].unit.ranges] == [reading] * 2
 
 
 def test_what_rows_say_of_their_columns_survives_their_block() -> None:

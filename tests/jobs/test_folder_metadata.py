@@ -57,7 +57,7 @@ def test_translations_have_their_columns_beside_them(labelled: str, tmp_path: Pa
         assert loaded["boxes"] == [row["boxes"] for row in rows]
         assert loaded[0]["image"].size == (24, 24)
     store = open_store(output)
-    read = read_rows(store.ranges, ["label"], context=store.context).to_pylist()
+    read = read_rows(store.ranges, ["label"]).to_pylist()
     assert {row["key"]: row["label"] for row in read} == {row["file_name"]: row["label"] for row in rows}
 
 

@@ -169,7 +169,10 @@ def test_the_report_shows_the_best_and_the_worst(source: str, bundle: str, tmp_p
         for picked in ranking.picked
     ]
     assert keys == [rows[i]["key"] for i in (0, 1, -1, -2)]
-    assert [picked.caption.split(",")[0] for picked in ranking.picked] == ["best 1", "best 2", "worst 1", "worst 2"]
+    assert [picked.side for picked in ranking.picked] == ["Best by cycle_l1"] * 2 + ["Worst by cycle_l1"] * 2
+    assert [dict(picked.scores)["cycle_l1"] for picked in ranking.picked] == [
+        f"{rows[i]['cycle_l1']:.4f}" for i in (0, 1, -1, -2)
+    ]
 
 
 def test_the_report_has_the_scores_in_numbers(source: str, bundle: str, tmp_path: Path) -> None:

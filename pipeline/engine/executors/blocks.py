@@ -15,7 +15,7 @@ from pipeline.engine.publishing.steps import InFlight, Receipt, Task
 from pipeline.engine.records.account import Batch, Filtered, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 from pipeline.usage import Usage
 
 _PER_BATCH = pa.large_list(pa.large_binary())
@@ -73,8 +73,8 @@ def _batch(payload: pa.Scalar, pixels: pa.Scalar) -> tuple[Batch, float]:
     with pa.ipc.open_stream(payload.as_buffer()) as stream:
         rows = stream.read_all()
     head = json.loads(rows.schema.metadata[_HEAD])
-    reading = Reading.of_record(head.get("reading"))
-    unit = Unit(head["unit"], tuple(Range(*r)._replace(reading=reading) for r in head["ranges"]), head["part"])
+    row_schema = RowSchema.of_record(head.get("row_schema"))
+    unit = Unit(head["unit"], tuple(Range(*r)._replace(row_schema=row_schema) for r in head["ranges"]), head["part"])
     beside = tuple(Unit(name, unit.ranges, part) for name, part in head["beside"])
     quarantined = tuple(Quarantined(*r) for r in head["rejected"])
     metadata = {name: value for name, value in rows.schema.metadata.items() if name != _HEAD}
@@ -85,12 +85,12 @@ def _batch(payload: pa.Scalar, pixels: pa.Scalar) -> tuple[Batch, float]:
 
 
 def _serialise(batch: Batch, started: float) -> pa.Buffer:
-    reading = batch.unit.ranges[0].reading if batch.unit.ranges else None
+    row_schema = batch.unit.ranges[0].row_schema if batch.unit.ranges else None
     head: Mapping[str, Any] = {
         "unit": batch.unit.id,
         "part": batch.unit.part,
-        "ranges": [list(r[:-1]) for r in batch.unit.ranges],  # a unit is of one source, which is read in one way
-        "reading": reading.record() if reading else None,
+        "ranges": [list(r[:-1]) for r in batch.unit.ranges],  # a unit is of one source, whose rows come in one schema
+        "row_schema": row_schema.record() if row_schema else None,
         "rejected": [list(r) for r in batch.quarantined],
         "skipped": batch.skipped,
         "filtered": [list(row) for row in batch.filtered],

@@ -10,7 +10,6 @@ from pipeline.cluster import watchdog
 from pipeline.engine.records.account import CHANGED, Quarantined
 from pipeline.engine.records.units import Unit
 from pipeline.stores import SourceChangedError, read_rows, read_unchanged_rows
-from pipeline.stores.tables.schema import Context
 
 _STAGE = "read"
 
@@ -21,12 +20,9 @@ def read_unit(
     *,
     wants: Callable[[str], bool] | None = None,
     without_changed: pa.Schema | None = None,
-    context: Context | None = None,
 ) -> tuple[pa.Table, list[Quarantined], int]:
     """Read the rows of a unit, with `columns` or all; return them, the quarantined rows, and the number of unwanted
     rows.
-
-    `context` is that of its store.
 
     `without_changed` is the source's schema where inputs that are gone or have changed are to be quarantined; without
     it they raise SourceChangedError.
@@ -34,12 +30,12 @@ def read_unit(
     lost = list[Quarantined]()
     if without_changed is not None:
         with watchdog.patient():
-            rows, gone = read_unchanged_rows(unit.ranges, without_changed, columns, wants=wants, context=context)
+            rows, gone = read_unchanged_rows(unit.ranges, without_changed, columns, wants=wants)
         lost = [Quarantined(key, of.shard, _STAGE, CHANGED, why) for key, of, why in gone]
     else:
         try:
             with watchdog.patient():
-                rows = read_rows(unit.ranges, columns, wants=wants, context=context)
+                rows = read_rows(unit.ranges, columns, wants=wants)
         except SourceChangedError as error:
             raise SourceChangedError(f"{error}; --on_changed set_aside goes on without it") from error
     return rows, lost, unit.rows - len(rows) - len(lost)

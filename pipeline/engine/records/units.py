@@ -22,13 +22,15 @@ from pipeline.engine.records.limits import Limits
 from pipeline.storage import PassedOver
 from pipeline.stores.mark import FORMAT_VERSION
 from pipeline.stores.tables.ranges import Range, Ranges
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 
 UNITS_PER_ROW_GROUP = 64
 RANGES_PER_ROW_GROUP = 16_384
 _WINDOW = 250_000
 """Ranges that are packed into units at a time."""
 _FOOTER_KEY = b"transdomain"
+_ROW_SCHEMA = "reading"
+"""Field of a source with its RowSchema, by the name that plans have had for it since their first format."""
 
 
 class Unit(NamedTuple):
@@ -51,13 +53,13 @@ class PlannedSource:
     url: str
     passed_over: tuple[PassedOver, ...] = ()
     """Things below the URL that are no input."""
-    reading: Reading | None = None
+    row_schema: RowSchema | None = None
     """How its rows come; None where they come as their shards have them."""
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain data, for JSON; older plans have no reading, and those without one look like them."""
+        """Return it as plain data, for JSON; older plans have no schema, and those without one look like them."""
         found = {"url": self.url, "passed_over": [asdict(each) for each in self.passed_over]}
-        return found | ({"reading": self.reading.record()} if self.reading else {})
+        return found | ({_ROW_SCHEMA: self.row_schema.record()} if self.row_schema else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +109,11 @@ def passed_over(segments: Iterable[Segment]) -> list[str]:
     return [each.below(source.url) for source in latest.values() for each in source.passed_over]
 
 
-def settled_reading(segments: Sequence[Segment], source: str) -> Reading | None:
+def settled_row_schema(segments: Sequence[Segment], source: str) -> RowSchema | None:
     """Return how the rows of a source have come since a segment said so; None while they come as their shards have
     them."""
-    known = (segment.sources[source].reading for segment in reversed(segments) if source in segment.sources)
-    return next((reading for reading in known if reading), None)
+    known = (segment.sources[source].row_schema for segment in reversed(segments) if source in segment.sources)
+    return next((each for each in known if each), None)
 
 
 def segment_of(unit: str) -> int:
@@ -313,7 +315,8 @@ def decode_segment(file: Any, source: str) -> Segment:
 
 def _source(fields: Mapping[str, Any]) -> PlannedSource:
     passed_over = tuple(PassedOver(**each) for each in fields["passed_over"])
-    return PlannedSource(url=fields["url"], passed_over=passed_over, reading=Reading.of_record(fields.get("reading")))
+    row_schema = RowSchema.of_record(fields.get(_ROW_SCHEMA))
+    return PlannedSource(url=fields["url"], passed_over=passed_over, row_schema=row_schema)
 
 
 def with_head(table: pa.Table, footer: pq.FileMetaData) -> pa.Table:
@@ -323,14 +326,16 @@ def with_head(table: pa.Table, footer: pq.FileMetaData) -> pa.Table:
 
 def decode_units(table: pa.Table) -> list[Unit]:
     """Return the units that these rows of a plan are."""
-    readings = _readings((table.schema.metadata or {}).get(_FOOTER_KEY, b"{}"))
+    row_schemas = _row_schemas((table.schema.metadata or {}).get(_FOOTER_KEY, b"{}"))
     return [
-        Unit(row["unit"], tuple(Range(**r, reading=readings.get(r["source"])) for r in row["ranges"]), row["part"])
+        Unit(
+            row["unit"], tuple(Range(**r, row_schema=row_schemas.get(r["source"])) for r in row["ranges"]), row["part"]
+        )
         for row in table.to_pylist()
     ]
 
 
 @functools.lru_cache(maxsize=4)
-def _readings(head: bytes) -> Mapping[str, Reading | None]:
+def _row_schemas(head: bytes) -> Mapping[str, RowSchema | None]:
     sources = json.loads(head).get("sources", {})
-    return {name: Reading.of_record(fields.get("reading")) for name, fields in sources.items()}
+    return {name: RowSchema.of_record(fields.get(_ROW_SCHEMA)) for name, fields in sources.items()}

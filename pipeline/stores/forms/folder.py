@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
@@ -18,7 +17,7 @@ from pipeline import images, storage
 from pipeline.errors import StorageError
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.form import File
-from pipeline.stores.forms.metadata.joining import metadata_of
+from pipeline.stores.forms.metadata.joining import columns_of, described_as_planned, metadata_of, row_schema_of
 from pipeline.stores.forms.shard import ShardForm, encode_shard
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range, whole_shards
@@ -46,9 +45,10 @@ class Folder(ShardForm):
 
         Raises UserError where they cannot be read, or describe a file twice.
         """
-        metadata, over = metadata_of(store.url, files, store.shards)
-        schema = with_features(pa.schema([*store.schema, *metadata.schema]), features_of(metadata.schema))
-        return replace(store, schema=schema, context=metadata, passed_over=(over,) if over else ())
+        more, over = metadata_of(store.url, files, store.shards)
+        schema = with_features(pa.schema([*store.schema, *more]), features_of(more))
+        ranges = replace(store.ranges, row_schema=row_schema_of(schema, files))
+        return replace(store, schema=schema, look=ranges.of_shards, passed_over=(over,) if over else ())
 
     def read(
         self,
@@ -57,7 +57,6 @@ class Folder(ShardForm):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
-        context: Any = None,
     ) -> pa.Table:
         """Return files as rows of `key`, `image` and the shard; fetch their bytes only where `image` is requested.
 
@@ -75,12 +74,16 @@ class Folder(ShardForm):
                     list(threads.map(require_unchanged, ranges))
         if wants_images:
             table = table.append_column("image", image_column(data, [r.shard.rsplit("/", 1)[-1] for r in ranges]))
-        if context is not None:
-            more = context.columns(names.to_pylist(), columns)
+        if ranges and (described := ranges[0].row_schema) is not None:
+            more = columns_of(described, names.to_pylist(), columns)
             for field in more.schema:
                 table = table.append_column(field, more[field.name])
             table = with_features(table, features_of(more.schema))
         return table.append_column(SHARD, names)
+
+    def require_basis(self, planned: Range) -> None:
+        if planned.row_schema is not None:
+            described_as_planned(planned.row_schema)
 
     def row_names(self, piece: Range) -> list[str]:
         return [piece.shard]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -15,7 +15,7 @@ from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.stores.tables.options import StoreOptions
 from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.schema import Store, require_unchanged
+from pipeline.stores.tables.schema import Store, require_unchanged, together
 
 
 class StoreForm(ABC):
@@ -60,7 +60,6 @@ class StoreForm(ABC):
             )
         return self.open(url, entries, alike=alike)
 
-    @abstractmethod
     def read(
         self,
         ranges: Sequence[Range],
@@ -68,18 +67,25 @@ class StoreForm(ABC):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
-        context: Any = None,
     ) -> pa.Table:
         """Return the rows of `ranges`, in order, with `key` and SHARD, and of the other columns those named, or all.
 
         With `wants`, only the rows whose key is wanted, without holding the others all at once. `unchanged` says that
-        the objects have just been checked. `context` is that of the store: without it, columns that no object alone
-        can tell may have other types, or be left out. Raises SourceChangedError where an object is not the planned one.
+        the objects have just been checked. Raises SourceChangedError where an object is not the planned one. A form
+        whose objects are single rows reads many at a time in a way of its own; any other has `read_range`.
         """
+        return together([self.read_range(each, columns, wants) for each in ranges])
+
+    def read_range(self, piece: Range, columns: Sequence[str] | None, wants: Callable[[str], bool] | None) -> pa.Table:
+        """Return the rows of one range as `read` does."""
+        raise NotImplementedError(f"{type(self).__name__} reads many ranges at a time")
 
     def require_unchanged(self, planned: Range) -> None:
         """Raise SourceChangedError where what holds a range is not what was planned."""
         require_unchanged(planned)
+
+    def require_basis(self, planned: Range) -> None:  # noqa: B027 - most forms have nothing beside their objects
+        """Raise SourceChangedError where what describes the rows of a store beside its objects is not as planned."""
 
     @abstractmethod
     def row_names(self, piece: Range) -> list[str]:

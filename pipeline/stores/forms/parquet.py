@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,19 +51,11 @@ class Parquet(ShardForm):
     def open_by(self, url: str, entries: storage.Entries, options: StoreOptions, *, alike: bool = True) -> Store:
         return open_shards(url, entries, alike=alike, options=options)
 
-    def read(
-        self,
-        ranges: Sequence[Range],
-        columns: Sequence[str] | None,
-        *,
-        wants: Callable[[str], bool] | None = None,
-        unchanged: bool = False,
-        context: Any = None,
-    ) -> pa.Table:
+    def read_range(self, piece: Range, columns: Sequence[str] | None, wants: Callable[[str], bool] | None) -> pa.Table:
         if wants is None:
-            return together([read_range(r, columns) for r in ranges])
-        pieces = [piece for r in ranges for piece in cut_range(r, r.rows, _PIECE_BYTES)]
-        return together([_wanted(read_range(piece, columns), wants) for piece in pieces])
+            return read_range(piece, columns)
+        parts = cut_range(piece, piece.rows, _PIECE_BYTES)
+        return together([_wanted(read_range(part, columns), wants) for part in parts])
 
     def row_names(self, piece: Range) -> list[str]:
         return row_keys(piece)
@@ -104,8 +95,8 @@ def read_range(wanted: Range, columns: Sequence[str] | None) -> pa.Table:
     entry = require_unchanged(wanted)
     footer = _footers.get((entry.url, entry.version), lambda: read_footer(entry))
     own = footer.schema.to_arrow_schema()
-    if columns is None and wanted.reading is not None:
-        columns = wanted.reading.schema.names
+    if columns is None and wanted.row_schema is not None:
+        columns = wanted.row_schema.schema.names
     names = None if columns is None else [c for c in dict.fromkeys(["key", *columns]) if c in own.names]
 
     def fetch() -> pa.Table:
@@ -135,16 +126,18 @@ def _as_rows(table: pa.Table, of: Range, own: pa.Schema, columns: Sequence[str] 
 
     `own` has all columns of the shard. The table may have none, and then does not know its number of rows.
     """
-    if of.reading is not None:
-        rows = as_wanted(table, of.rows, own, of.reading, columns)
+    if of.row_schema is not None:
+        rows = as_wanted(table, of.rows, own, of.row_schema, columns)
     else:
         features, fields = features_as_read(table.schema), list(map(as_read, table.schema))
         arrays = [_as_type(c, f) for c, f in zip(table.columns, fields, strict=True)]
         rows = with_features(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), features)
     has_keys = (
-        "key" in rows.column_names and not rows["key"].null_count and (of.reading is None or of.reading.keys == "own")
+        "key" in rows.column_names
+        and not rows["key"].null_count
+        and (of.row_schema is None or of.row_schema.keys == "own")
     )
-    return rows if has_keys else named(rows, of.shard, row_keys(of), of.reading)
+    return rows if has_keys else named(rows, of.shard, row_keys(of), of.row_schema)
 
 
 def _as_type(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:

@@ -31,7 +31,6 @@ from pipeline.stores.tables.schema import (
     check_columns,
     features_as_read,
     require_unchanged,
-    together,
 )
 
 _THREADS = 8
@@ -71,22 +70,9 @@ class SavedDataset(StoreForm):
         schema = _schema(first)
         return Store(url, self.name, schema, entries, _Survey(url, entries, first, schema))
 
-    def read(
-        self,
-        ranges: Sequence[Range],
-        columns: Sequence[str] | None,
-        *,
-        wants: Callable[[str], bool] | None = None,
-        unchanged: bool = False,
-        context: Any = None,
-    ) -> pa.Table:
-        tables = []
-        for each in ranges:
-            rows = _read_range(each, columns)
-            if wants is not None:
-                rows = rows.filter(pa.array(map(wants, rows["key"].to_pylist()), pa.bool_()))
-            tables.append(rows)
-        return together(tables)
+    def read_range(self, piece: Range, columns: Sequence[str] | None, wants: Callable[[str], bool] | None) -> pa.Table:
+        rows = _read_range(piece, columns)
+        return rows if wants is None else rows.filter(pa.array(map(wants, rows["key"].to_pylist()), pa.bool_()))
 
     def row_names(self, piece: Range) -> list[str]:
         return row_keys(piece)

@@ -23,7 +23,7 @@ from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.merging import DifferError, Merged, columns_as_read, names_more_classes
 from pipeline.stores.tables.options import STANDARD, KeyRule, StoreOptions
 from pipeline.stores.tables.ranges import Pieces, Ranges
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 from pipeline.stores.tables.schema import ShardsDifferError, Store, check_columns, features_as_read
 
 log = logging.getLogger("transdomain")
@@ -105,7 +105,7 @@ class _Survey:
         is_look = len(which) == 1 < len(self.shards) and which[0] == 0
         for line in () if is_look else (*keyless.said(), *(f"null stands for the column {c}" for c in merged.filled())):
             log.warning("%s: %s", self.url, line)
-        return pieces.ranges(self.shards, self._reading(merged)), merged.schema
+        return pieces.ranges(self.shards, self._row_schema(merged)), merged.schema
 
     def _merge(self, merged: Merged, entry: storage.Entry, footer: pq.FileMetaData, *, alike: bool) -> None:
         if self._is_like_first(entry, footer):
@@ -125,12 +125,12 @@ class _Survey:
                 f"{entry.url}: its column key is not that of the other shards; all have it alike, or none"
             )
 
-    def _reading(self, merged: Merged) -> Reading | None:
+    def _row_schema(self, merged: Merged) -> RowSchema | None:
         """Return how rows come; None where they come as each shard has them."""
         keys: KeyRule = self.options.keys if "key" in merged.schema.names else "own"
         if not merged.varies and not self.pictures and keys == "own":
             return None
-        return Reading(merged.schema, keys)
+        return RowSchema(merged.schema, keys)
 
     def _footers(self, which: np.ndarray) -> Iterator[tuple[storage.Entry, pq.FileMetaData]]:
         entries = self.shards if len(which) == len(self.shards) else self.shards.take(which)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +53,6 @@ class Trees(StoreForm):
         *,
         wants: Callable[[str], bool] | None = None,
         unchanged: bool = False,
-        context: Any = None,
     ) -> pa.Table:
         """Return pairs as rows of `key`, the two images and the shard; fetch only those images that are requested.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,6 @@ from pipeline.stores.tables.schema import (
     check_columns,
     features_as_read,
     require_unchanged,
-    together,
 )
 
 log = logging.getLogger("transdomain")
@@ -83,18 +82,10 @@ class WebDataset(WritableForm):
             schema = layout.schema
         check_columns(schema, first.url, rows=len(index))
         survey = _Survey(url, entries, first, schema, layout)
-        return Store(url, self.name, schema, entries, survey, context=layout, looked_over=survey.passed_over)
+        return Store(url, self.name, schema, entries, survey, looked_over=survey.passed_over)
 
-    def read(
-        self,
-        ranges: Sequence[Range],
-        columns: Sequence[str] | None,
-        *,
-        wants: Callable[[str], bool] | None = None,
-        unchanged: bool = False,
-        context: Any = None,
-    ) -> pa.Table:
-        return together([_read_range(each, columns, wants, context) for each in ranges])
+    def read_range(self, piece: Range, columns: Sequence[str] | None, wants: Callable[[str], bool] | None) -> pa.Table:
+        return _read_range(piece, columns, wants)
 
     def row_names(self, piece: Range) -> list[str]:
         return row_keys(piece)
@@ -190,7 +181,7 @@ class _Survey:
             examples = {why: (n, f"{entry.name}: {name}") for why, (n, name) in index.passed_over.items()}
             passed = joined_counts([passed, examples])
         self._passed_over = passed
-        return pieces.ranges(self._shards)
+        return pieces.ranges(self._shards, self._layout.row_schema() if self._layout else None)
 
     def _misfit(self, index: Index) -> str:
         """Return why a tar has not the columns of the first one; empty where it has."""
@@ -258,19 +249,14 @@ def _inferred(entry: storage.Entry, index: Index) -> foreign.Layout:
     return _layouts.get((entry.url, entry.version), read)
 
 
-def _read_range(
-    wanted: Range, columns: Sequence[str] | None, wants: Callable[[str], bool] | None, layout: foreign.Layout | None
-) -> pa.Table:
+def _read_range(wanted: Range, columns: Sequence[str] | None, wants: Callable[[str], bool] | None) -> pa.Table:
     """Return rows of one tar; only files that hold something of these columns, of rows that are wanted, are fetched."""
     entry = require_unchanged(wanted)
     index = _index(entry)
     samples = np.arange(wanted.start, wanted.stop)
     if wants is not None:
         samples = samples[[wants(key) for key in _keys(index, wanted.start, wanted.stop)]]
-    if SCHEMA not in index.heard.notes and layout is None:
-        by_endings = foreign.infer(index, [])
-        is_enough = columns is not None and set(columns) <= by_endings.own - {foreign.REST, "cls"}
-        layout = by_endings if is_enough else _inferred(entry, index)
+    layout = foreign.layout_of(wanted.row_schema) if wanted.row_schema else None
 
     def fetch() -> pa.Table:
         with storage.open_read(wanted.url, entry) as file:

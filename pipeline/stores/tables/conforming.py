@@ -9,24 +9,26 @@ import pyarrow.compute as pc
 
 from pipeline.stores.tables import kinds, pictures
 from pipeline.stores.tables.features import features_of, with_features
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 from pipeline.stores.tables.schema import image_columns
 
 
-def as_wanted(rows: pa.Table, count: int, own: pa.Schema, reading: Reading, columns: Sequence[str] | None) -> pa.Table:
-    """Return `count` rows of one shard in the schema of a reading: all of its columns, or those named and `key`.
+def as_wanted(
+    rows: pa.Table, count: int, own: pa.Schema, row_schema: RowSchema, columns: Sequence[str] | None
+) -> pa.Table:
+    """Return `count` rows of one shard in the schema of its store: all of its columns, or those named and `key`.
 
     `own` has the columns as the shard has them; a table without columns does not know its number of rows. A column that
     is not in `rows` is null. Raises ArrowInvalid where a value does not fit, which the survey of the shards excludes.
     """
-    fields = [field for field in reading.schema if columns is None or field.name in ("key", *columns)]
+    fields = [field for field in row_schema.schema if columns is None or field.name in ("key", *columns)]
     arrays = [
         _as(rows[field.name], own.field(field.name), field)
         if field.name in rows.column_names
         else pa.chunked_array([pa.nulls(count, field.type)])
         for field in fields
     ]
-    return with_features(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), features_of(reading.schema))
+    return with_features(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), features_of(row_schema.schema))
 
 
 def _as(column: pa.ChunkedArray, own: pa.Field, wanted: pa.Field) -> pa.ChunkedArray:
@@ -63,7 +65,7 @@ def _uuid_texts(chunk: pa.Array) -> pa.Array:
     return pa.array([d and "-".join(d[start:stop] for start, stop in parts) for d in digits], pa.string())
 
 
-def named(rows: pa.Table, shard: str, numbers: Sequence[str], reading: Reading | None) -> pa.Table:
+def named(rows: pa.Table, shard: str, numbers: Sequence[str], row_schema: RowSchema | None) -> pa.Table:
     """Return rows with a key each: `numbers`, their names by shard and number, where a row has no key of its own.
 
     By the rule by_shard, the shard stands before a row's own key.
@@ -73,7 +75,7 @@ def named(rows: pa.Table, shard: str, numbers: Sequence[str], reading: Reading |
         return pa.Table.from_arrays(columns, schema=pa.schema(fields, rows.schema.metadata))
     at = rows.column_names.index("key")
     keys = own = rows.column(at)
-    if reading is not None and reading.keys == "by_shard":
+    if row_schema is not None and row_schema.keys == "by_shard":
         keys = pc.binary_join_element_wise(pa.scalar(shard), keys, "#")
     if keys.null_count:
         keys = pc.if_else(keys.is_null(), pa.array(numbers, pa.string()), keys)

@@ -15,7 +15,7 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from pipeline.storage.entries import BATCH, Entries, Entry
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 
 _BLOCK = 100_000
 MOST_BYTES = 64_000_000
@@ -36,7 +36,7 @@ class Range(NamedTuple):
     """Encoded bytes of these rows (an estimate where a shard has to be cut inside a row group)."""
     source: str = ""
     """Name of the shard's store, where a job reads several: shards of two stores may share a name."""
-    reading: Reading | None = None
+    row_schema: RowSchema | None = None
     """How its rows come, the same for all ranges of a store; None where they come as the shard has them."""
 
     @property
@@ -57,7 +57,7 @@ class Ranges(Sequence[Range]):
     size: np.ndarray
     """Encoded bytes of each range."""
     source: str = ""
-    reading: Reading | None = None
+    row_schema: RowSchema | None = None
 
     @classmethod
     def of(cls, ranges: Iterable[Range]) -> Ranges:
@@ -69,7 +69,9 @@ class Ranges(Sequence[Range]):
         rows = np.array([(number[r.shard], r.start, r.stop, r.size) for r in ranges], np.int64).reshape(-1, 4)
         shard, start, stop, size = rows.T
         first = ranges[0] if ranges else None
-        return cls(entries, shard, start, stop, size, first.source if first else "", first.reading if first else None)
+        return cls(
+            entries, shard, start, stop, size, first.source if first else "", first.row_schema if first else None
+        )
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -83,7 +85,7 @@ class Ranges(Sequence[Range]):
             return self._at(index)
         shard = self.shards[int(self.shard[index])]
         start, stop, size = (int(column[index]) for column in (self.start, self.stop, self.size))
-        return Range(shard.name, shard.url, shard.version, start, stop, size, self.source, self.reading)
+        return Range(shard.name, shard.url, shard.version, start, stop, size, self.source, self.row_schema)
 
     def __iter__(self) -> Iterator[Range]:
         for first in range(0, len(self), BATCH):
@@ -94,7 +96,7 @@ class Ranges(Sequence[Range]):
                 where.tolist(), part.start.tolist(), part.stop.tolist(), part.size.tolist(), strict=True
             ):
                 name, url, _, version = shards[at]
-                yield Range(name, url, version, start, stop, size, self.source, self.reading)
+                yield Range(name, url, version, start, stop, size, self.source, self.row_schema)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ranges):
@@ -102,7 +104,7 @@ class Ranges(Sequence[Range]):
         if self.shards is other.shards:
             columns = ("shard", "start", "stop", "size")
             same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in columns)
-            return (self.source, self.reading) == (other.source, other.reading) and same
+            return (self.source, self.row_schema) == (other.source, other.row_schema) and same
         return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
@@ -243,11 +245,11 @@ class Pieces:
             self._packed[i].frombytes(column.astype(self._packed[i].typecode).tobytes())
         self._open = tuple(array("q") for _ in range(4))
 
-    def ranges(self, shards: Entries, reading: Reading | None = None) -> Ranges:
+    def ranges(self, shards: Entries, row_schema: RowSchema | None = None) -> Ranges:
         """Return what was added, once; its columns have 32 bits where that is enough."""
         self._pack()
         shard, start, stop, size = (np.frombuffer(column, column.typecode) for column in self._packed)
-        return Ranges(shards, shard, start, stop, size, reading=reading)
+        return Ranges(shards, shard, start, stop, size, row_schema=row_schema)
 
 
 def whole_shards(shards: Entries) -> Ranges:

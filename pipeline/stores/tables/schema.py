@@ -6,7 +6,6 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,16 +29,6 @@ _CHUNK_BYTES = 1 << 30
 """Bytes of images in one array, whose offsets have 32 bits."""
 
 
-class Context(Protocol):
-    """Knowledge of a store as a whole that its rows need, and no object alone has; it travels to workers."""
-
-    def columns_record(self) -> Mapping[str, str]:
-        """Return the columns that were inferred, in words, as a recipe records them."""
-
-    def versions_record(self) -> Mapping[str, str]:
-        """Return a hash of all content that rows depend on besides the objects that hold them, by its name."""
-
-
 @dataclass(frozen=True)
 class Store:
     """Store that can be planned over. Its listing and one shard are read to open it; the others when asked for."""
@@ -61,8 +50,6 @@ class Store:
     """Links to folders in the store, by name, with the real paths of these folders."""
     source: str = ""
     """Name by which a job that reads several stores tells them apart."""
-    context: Context | None = None
-    """Knowledge that its rows need, for `read_rows`; None where each object says all."""
     looked_over: Callable[[], Sequence[storage.PassedOver]] = tuple
     """Function that returns what the shards that were looked at last hold that is no row."""
 

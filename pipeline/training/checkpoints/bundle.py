@@ -21,7 +21,8 @@ from pipeline.training.data.loader import ImageSet, Sources, load_images
 from pipeline.training.model.directions import learned_directions
 from pipeline.training.model.replica import build_objective
 
-_SAMPLES = 4
+SAMPLES = 4
+"""Rows of images on a bundle's card."""
 _BATCH = 8
 
 
@@ -71,7 +72,7 @@ def sample_grid(config: TrainConfig, sources: Sources, generator: nn.Module) -> 
 
 def sample_images(config: TrainConfig, sources: Sources) -> ImageSet:
     """Return the first few images of each side, at the size of the crops."""
-    few = Sources(a=sources.a.first(_SAMPLES), b=sources.b.first(_SAMPLES))
+    few = Sources(a=sources.a.first(SAMPLES), b=sources.b.first(SAMPLES))
     return load_images(few, config.crop_size, threads=1)
 
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Segment
-from pipeline.report import cards
+from pipeline.report import outputs, quarantine
 from pipeline.stores.forms import shard
 
 SEGMENT = Segment(number=0, job="pack", recipe={}, units=1, rows=1, sources={})
@@ -29,8 +29,8 @@ def committed(unit: int, quarantined: int) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("units", [30, 1000])
-def test_as_many_quarantine_shards_are_read_as_are_shown(
+@pytest.mark.parametrize("units", [30, 1200])
+def test_lines_and_reasons_come_from_so_many_quarantine_shards_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: int
 ) -> None:
     read = itertools.count()
@@ -41,9 +41,9 @@ def test_as_many_quarantine_shards_are_read_as_are_shown(
 
     monkeypatch.setattr(shard, "read_columns", columns)
     manifest = finish.manifest_table(committed(unit, 1) for unit in range(units))
-    report = cards.output_report("t", [], Output(str(tmp_path)), [SEGMENT], manifest, None)
-    shown = min(units, cards.MOST_QUARANTINE_LINES)
+    report = outputs.output_report("t", [], Output(str(tmp_path)), [SEGMENT], manifest, None)
+    shown, counted = min(units, quarantine.MOST_LINES), min(units, quarantine.MOST_SHARDS)
     assert [line.key for line in report.quarantine] == [f"{unit:06d}0" for unit in range(shown)]
     assert report.quarantine_total == units
-    assert [table.title for table in report.tables] == ["Why" if units == shown else "Why, of the first 200"]
-    assert next(read) <= shown + 2 * cards._THREADS
+    assert report.reasons == {f"{unit:06d}2": 1 for unit in range(counted)}
+    assert next(read) == counted

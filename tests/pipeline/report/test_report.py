@@ -9,7 +9,17 @@ from PIL import Image, ImageFont
 
 from pipeline.errors import printable
 from pipeline.report.contact_sheet import BACKGROUND, SheetLayout, contact_sheet, fit_text, landscape
-from pipeline.report.content import QuarantineLine, Report, Table, numeric_columns, quarantine_heading, shorten
+from pipeline.report.content import (
+    Chart,
+    Gallery,
+    GalleryRow,
+    QuarantineLine,
+    Report,
+    Table,
+    numeric_columns,
+    quarantine_heading,
+    shorten,
+)
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
 
@@ -31,7 +41,7 @@ def box_of(sheet: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, i
 
 
 class Contents(HTMLParser):
-    """Parser that collects the names of all tags, and the text outside the style."""
+    """Parser that collects the names of all tags, and the text outside style and script."""
 
     def __init__(self, document: str) -> None:
         super().__init__()
@@ -43,7 +53,7 @@ class Contents(HTMLParser):
         self.tags.append(tag)
 
     def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1] != "style":
+        if self.tags and self.tags[-1] not in ("style", "script"):
             self.texts.append(data)
 
 
@@ -214,14 +224,39 @@ def hostile() -> Report:
         tables=[Table(title=HOSTILE, columns=[HOSTILE], rows=[[HOSTILE]])],
         quarantine=[QuarantineLine(key=HOSTILE, stage=HOSTILE, reason=HOSTILE, message=HOSTILE)],
         quarantine_total=1,
+        reasons={HOSTILE: 1},
+        notes=[HOSTILE],
+        galleries=[
+            Gallery(
+                title=HOSTILE,
+                heads=[HOSTILE],
+                rows=[GalleryRow(caption=HOSTILE, pictures=[picture(4, 4, RED)], scores=[(HOSTILE, HOSTILE)])],
+                note=HOSTILE,
+            )
+        ],
+        charts=[
+            Chart(
+                title=HOSTILE,
+                kind="scatter",
+                x_title=HOSTILE,
+                y_title=HOSTILE,
+                series={HOSTILE: [(0, 1)], "other": [(1, 2)]},
+                labels={HOSTILE: [HOSTILE]},
+                note=HOSTILE,
+                section=HOSTILE,
+            )
+        ],
+        provenance=[(HOSTILE, HOSTILE)],
+        settings=[(HOSTILE, HOSTILE)],
+        command=HOSTILE,
     )
 
 
 def test_html_shows_hostile_text_as_text(hostile: Report) -> None:
     document = render_report(hostile)
     contents = Contents(document)
-    assert "script" not in contents.tags
-    assert contents.texts.count(printable(HOSTILE)) == 13  # each of its places once, and the title of the window
+    assert contents.tags.count("script") == 1  # the page's own
+    assert contents.texts.count(printable(HOSTILE)) == 27  # each place where it is whole, and the title of the window
     assert document.encode()
 
 

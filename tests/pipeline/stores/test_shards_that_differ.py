@@ -21,7 +21,7 @@ from pipeline.engine.records.units import PlannedSource, decode_units, encode_se
 from pipeline.errors import UserError
 from pipeline.stores import SHARD, Store, image_columns, open_store, read_rows, read_unchanged_rows
 from pipeline.stores.tables.options import StoreOptions
-from pipeline.stores.tables.reading import Reading
+from pipeline.stores.tables.row_schema import RowSchema
 from pipeline.stores.tables.schema import IMAGE_TYPE
 from tests import corpus
 
@@ -71,7 +71,7 @@ def values(rows: pa.Table) -> list[dict[str, Any]]:
 def planned_rows(store: Store, rows_of_unit: int) -> list[pa.Table]:
     """Return what a worker reads, unit by unit, that knows the plan alone."""
     units = plan_units(store.ranges, Limits(rows=rows_of_unit))
-    source = PlannedSource(url=store.url, reading=store.ranges.reading)
+    source = PlannedSource(url=store.url, row_schema=store.ranges.row_schema)
     file = pq.ParquetFile(io.BytesIO(encode_segment([units], number=0, job="j", recipe={}, sources={"": source})))
     return [read_unit(unit)[0] for unit in decode_units(with_head(file.read(), file.metadata))]
 
@@ -138,7 +138,7 @@ def test_each_row_comes_out_once_with_its_values_in_one_schema(
 
 def test_alike_shards_come_as_they_are_and_a_plan_says_nothing(tmp_path: Path) -> None:
     store = open_store(write(tmp_path, *[pa.table({"key": ["a"], "x": pa.array(["p"]).dictionary_encode()})] * 2))
-    assert store.ranges.reading is None
+    assert store.ranges.row_schema is None
     assert PlannedSource(url="u").record() == {"url": "u", "passed_over": []}
     assert read_rows(list(store.ranges)).schema.field("x").type == pa.dictionary(pa.int32(), pa.string())
 
@@ -191,7 +191,7 @@ def test_shards_without_rows_say_nothing_of_columns(tmp_path: Path) -> None:
     store = open_store(write(tmp_path, empty, pa.table({"key": ["a"], "x": [1]}), empty))
     assert store.schema.names == ["key", "x"]
     assert values(read_rows(list(store.ranges))) == [{"key": "a", "x": 1}]
-    assert store.ranges.reading is None
+    assert store.ranges.row_schema is None
 
 
 def test_keys_by_shard(tmp_path: Path) -> None:
@@ -210,13 +210,13 @@ def test_a_folder_has_no_use_for_options_of_shards(tmp_path: Path) -> None:
         open_store(str(tmp_path), options=StoreOptions(keys="by_shard"))
 
 
-def test_a_reading_survives_a_plan(tmp_path: Path) -> None:
-    reading = Reading(pa.schema([pa.field("x", pa.list_(pa.int8()), nullable=False), ("u", pa.uuid())]), "by_shard")
-    found = Reading.of_record(reading.record())
-    assert found == reading
+def test_a_row_schema_survives_a_plan(tmp_path: Path) -> None:
+    held = RowSchema(pa.schema([pa.field("x", pa.list_(pa.int8()), nullable=False), ("u", pa.uuid())]), "by_shard")
+    found = RowSchema.of_record(held.record())
+    assert found == held
     assert found is not None
     assert found.schema.field("x").nullable is False
-    assert Reading.of_record(None) is None
+    assert RowSchema.of_record(None) is None
 
 
 def test_columns_in_common_may_differ_in_harmless_ways(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,8 +18,8 @@ from pipeline.stores.forms.groups.recent import Recent
 from pipeline.stores.forms.metadata.finding import METADATA
 from pipeline.stores.forms.metadata.tables import table_of
 from pipeline.stores.tables.features import features_of, united, with_features
-from pipeline.stores.tables.ranges import Range
-from pipeline.stores.tables.schema import check_columns, require_unchanged
+from pipeline.stores.tables.row_schema import RowSchema
+from pipeline.stores.tables.schema import SourceChangedError, check_columns
 
 log = logging.getLogger("transdomain")
 
@@ -44,37 +45,53 @@ class Described(NamedTuple):
     """Hash of each metadata file, by its name."""
 
 
-@dataclass(frozen=True)
-class Metadata:
-    """Metadata files of a folder of images, as they were when it was opened."""
+class _Planned(NamedTuple):
+    """Metadata file as it was when its store was opened."""
 
-    files: tuple[storage.Entry, ...]
-    schema: pa.Schema
-    """Columns that they add."""
-    sha256: Mapping[str, str]
+    name: str
+    url: str
+    sha256: str
 
-    def columns_record(self) -> Mapping[str, str]:
-        """Return the columns with their types, in words."""
-        return {"columns": ", ".join(f"{field.name}: {field.type}" for field in self.schema)}
 
-    def versions_record(self) -> Mapping[str, str]:
-        """Return the hash of each metadata file, by its name."""
-        return self.sha256
+def row_schema_of(schema: pa.Schema, files: storage.Entries) -> RowSchema:
+    """Return how rows of `key`, `image` and columns of metadata come that these files have."""
+    sha256 = _read(tuple(files)).sha256
+    return RowSchema(schema, basis=json.dumps([_Planned(file.name, file.url, sha256[file.name]) for file in files]))
 
-    def columns(self, names: Sequence[str], wanted: Sequence[str] | None) -> pa.Table:
-        """Return the columns of the files of these names, all or those wanted; null where no row describes one.
 
-        Raises SourceChangedError where a metadata file is not the one that it was.
-        """
-        fields = [field for field in self.schema if wanted is None or field.name in wanted]
-        if not fields:
-            return pa.table({})
-        for file in self.files:
-            require_unchanged(Range(file.name, file.url, file.version, 0, 1, file.size))
-        described = _held.get(self.files, lambda: described_by(self.files))
-        at = positions(pa.array(names, _TEXT), described.names)
-        found = described.table.select([field.name for field in fields]).take(at)
-        return with_features(found.cast(pa.schema(fields)), features_of(self.schema))
+@functools.lru_cache(maxsize=16)
+def _planned(row_schema: RowSchema) -> Sequence[_Planned]:
+    return [_Planned(*each) for each in json.loads(row_schema.basis)]
+
+
+def described_as_planned(row_schema: RowSchema) -> Described:
+    """Return what the metadata files of a store say. Raises SourceChangedError where one says something else by now."""
+    planned = _planned(row_schema)
+    found = [(storage.stat_file(file.url), file) for file in planned]
+    if gone := [file.url for entry, file in found if entry is None]:
+        raise SourceChangedError(f"{gone[0]} is gone since it was planned")
+    described = _read(tuple(entry._replace(name=file.name) for entry, file in found if entry is not None))
+    if changed := [file.url for file in planned if described.sha256[file.name] != file.sha256]:
+        raise SourceChangedError(f"{changed[0]} has changed since it was planned")
+    return described
+
+
+def columns_of(row_schema: RowSchema, names: Sequence[str], wanted: Sequence[str] | None) -> pa.Table:
+    """Return the columns of the files of these names, all or those wanted; null where no row describes one.
+
+    Raises SourceChangedError where a metadata file is not the one that it was.
+    """
+    fields = [f for f in row_schema.schema if f.name not in _OWN and (wanted is None or f.name in wanted)]
+    if not fields:
+        return pa.table({})
+    described = described_as_planned(row_schema)
+    at = positions(pa.array(names, _TEXT), described.names)
+    found = described.table.select([field.name for field in fields]).take(at)
+    return with_features(found.cast(pa.schema(fields)), features_of(row_schema.schema))
+
+
+def _read(files: tuple[storage.Entry, ...]) -> Described:
+    return _held.get(files, lambda: described_by(files))
 
 
 _held = Recent[Described](64_000_000, lambda found: int(found.table.nbytes + found.names.nbytes))
@@ -83,14 +100,13 @@ _held = Recent[Described](64_000_000, lambda found: int(found.table.nbytes + fou
 
 def metadata_of(
     url: str, files: storage.Entries, inputs: storage.Entries
-) -> tuple[Metadata, storage.PassedOver | None]:
-    """Return the metadata of a folder of images, and its rows whose file is not among the `inputs`.
+) -> tuple[pa.Schema, storage.PassedOver | None]:
+    """Return the columns that metadata files have for a folder of images, and their rows without a file in `inputs`.
 
     It warns of images that no row describes. Raises UserError where a file cannot be read, lacks file names, or
     describes a file twice.
     """
-    found = tuple(files)
-    described = _held.get(found, lambda: described_by(found))
+    described = _read(tuple(files))
     here, known = inputs.names, described.names
     counts = pc.value_counts(known)
     if len(twice := counts.filter(pc.greater(counts.field("counts"), 1))):
@@ -110,7 +126,7 @@ def metadata_of(
         log.warning(
             "%s: columns %s name further files; they stay text, and these files are rows", url, ", ".join(further)
         )
-    return Metadata(found, described.table.schema, described.sha256), over
+    return described.table.schema, over
 
 
 def positions(names: pa.Array, described: pa.Array) -> pa.Array:

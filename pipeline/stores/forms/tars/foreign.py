@@ -19,6 +19,7 @@ import pyarrow as pa
 from pipeline import images
 from pipeline.stores.forms.tars.headers import TarError
 from pipeline.stores.forms.tars.index import Index
+from pipeline.stores.tables.row_schema import RowSchema
 from pipeline.stores.tables.schema import IMAGE_TYPE, image_column
 
 log = logging.getLogger("transdomain")
@@ -55,14 +56,10 @@ class Layout:
     as_text: frozenset[str] = frozenset()
     """Columns of fields that are kept as JSON text, since their values have no type in common."""
 
-    def columns_record(self) -> Mapping[str, str]:
-        """Return the columns with their types, in words."""
-        types = {name: "JSON text" if name in self.as_text else str(kind) for name, kind in self.types.items()}
-        return {"columns": ", ".join(f"{name}: {kind}" for name, kind in types.items())}
-
-    def versions_record(self) -> Mapping[str, str]:
-        """Return nothing: no content but that of the tars decides rows."""
-        return {}
+    def row_schema(self) -> RowSchema:
+        """Return it as the ranges of its store carry it."""
+        basis = {"endings": self.endings, "apart": sorted(self.apart), "as_text": sorted(self.as_text)}
+        return RowSchema(self.schema, basis=json.dumps(basis))
 
     @functools.cached_property
     def columns(self) -> Mapping[str, Column]:
@@ -78,6 +75,13 @@ class Layout:
     def types(self) -> Mapping[str, pa.DataType]:
         """Type of each column."""
         return {field.name: field.type for field in self.schema}
+
+
+@functools.lru_cache(maxsize=16)
+def layout_of(row_schema: RowSchema) -> Layout:
+    """Invert `Layout.row_schema`."""
+    said = json.loads(row_schema.basis)
+    return Layout(row_schema.schema, tuple(said["endings"]), frozenset(said["apart"]), frozenset(said["as_text"]))
 
 
 def columns_of(endings: Iterable[str], apart: Collection[str] = ()) -> dict[str, Column]:

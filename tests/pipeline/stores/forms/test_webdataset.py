@@ -42,10 +42,10 @@ def test_every_cut_into_ranges_gives_each_sample_once(any_prefix: str, seed: int
     assert store.rows == 120
     most = int(np.random.default_rng(seed).integers(1, 50))
     pieces = [piece for whole in store.ranges for piece in cut_range(whole, most, 10_000_000)]
-    rows = [row for piece in pieces for row in read_rows([piece], ["n", "image"], context=store.context).to_pylist()]
+    rows = [row for piece in pieces for row in read_rows([piece], ["n", "image"]).to_pylist()]
     assert [row["n"] for row in rows] == [100 * i + j for i in range(3) for j in range(40)]
     assert all(row["image"]["bytes"] == PICTURE and row["key"].endswith(f"{row['n']:04d}") for row in rows)
-    wanted = read_rows(store.ranges, ["n"], wants=lambda key: key.endswith("7"), context=store.context)
+    wanted = read_rows(store.ranges, ["n"], wants=lambda key: key.endswith("7"))
     assert wanted["n"].to_pylist() == [100 * i + j for i in range(3) for j in (7, 17, 27, 37)]
     assert wanted[SHARD].to_pylist() == [f"{i}.tar" for i in range(3) for _ in range(4)]
 

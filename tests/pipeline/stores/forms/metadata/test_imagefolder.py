@@ -50,7 +50,7 @@ def write(url: str, names: list[str], **metadata: bytes) -> str:
 
 def rows_of(url: str, columns: list[str] | None = None) -> list[dict[str, Any]]:
     store = open_store(url)
-    rows = read_rows(store.ranges, columns, context=store.context).drop_columns("_transdomain.shard")
+    rows = read_rows(store.ranges, columns).drop_columns("_transdomain.shard")
     assert columns is not None or rows.schema.equals(store.schema, check_metadata=True)
     return rows.to_pylist()
 
@@ -132,8 +132,8 @@ def test_metadata_that_change_are_not_joined(tmp_path: Path) -> None:
     store = open_store(url)
     write(url, [], **{"metadata.csv": b"file_name,x\na.png,22\n"})
     with pytest.raises(SourceChangedError, match=r"metadata\.csv has changed"):
-        read_rows(store.ranges, context=store.context)
-    assert len(read_rows(store.ranges, ["image"], context=store.context)) == 1
+        read_rows(store.ranges)
+    assert len(read_rows(store.ranges, ["image"])) == 1
 
 
 def test_what_img2dataset_wrote_as_files(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_jobs_carry_the_columns_and_bind_their_output_to_them(
     (tmp_path / "out/_SUCCESS").unlink()
     write(url, [], **{"metadata.csv": csv([{"file_name": name, "n": 7} for name in names])})
     capsys.readouterr()
-    assert pack.main(arguments) == 2
-    assert "versions.metadata.csv" in capsys.readouterr().err
+    assert pack.main(arguments) == 1
+    assert "metadata.csv has changed since it was planned; --on_changed set_aside goes on" in capsys.readouterr().err
     write(url, [], **said)
     assert pack.main(arguments) == 0
     assert [row["n"] for row in corpus.rows(output)] == list(range(5))
@@ -170,3 +170,30 @@ def test_jobs_carry_the_columns_and_bind_their_output_to_them(
     write(url, ["6.png"], **{"metadata.csv": csv([{"file_name": name, "n": i} for i, name in enumerate(more)])})
     assert pack.main(arguments) == 0
     assert [row["n"] for row in corpus.rows(output)] == list(range(6))
+
+
+def test_columns_that_come_later_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url, output = write(f"{tmp_path}/in", ["0.png", "1.png"]), f"{tmp_path}/out"
+    arguments = ["--input", url, "--output", output, "--local"]
+    assert pack.main(arguments) == 0
+    write(url, ["3.png"], **{"metadata.csv": csv([{"file_name": "3.png", "n": 3}])})
+    assert pack.main(arguments) == 2
+    assert "its new shards have other columns than those" in capsys.readouterr().err
+
+
+def test_images_whose_metadata_have_changed_are_set_aside_where_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, output = write(f"{tmp_path}/in", ["3.png"], **{"metadata.csv": csv([{"file_name": "3.png", "n": 3}])}), "out"
+
+    def change(at: str) -> None:
+        if at == "after plan":
+            write(url, [], **{"metadata.csv": csv([{"file_name": "3.png", "n": 4}])})
+
+    monkeypatch.setattr("pipeline.failpoints.point", change)
+    arguments = ["--input", url, "--output", f"{tmp_path}/{output}", "--local"]
+    assert pack.main([*arguments, "--on_changed", "set_aside"]) == 0
+    [quarantined] = pq.read_table(tmp_path / output / "_quarantine").to_pylist()
+    assert (quarantined["key"], quarantined["reason"]) == ("3.png", "changed")
+    assert quarantined["message"].endswith("metadata.csv has changed since it was planned")
+    assert verify.main(["--input", f"{tmp_path}/{output}"]) == 0

@@ -164,7 +164,7 @@ def test_tars_of_one_store_have_the_columns_of_the_first(tmp_path: Path) -> None
     for i, value in enumerate((1, 2.5)):
         write_tar(f"{tmp_path}/{i}.tar", [(f"{i}.jpg", b"x"), (f"{i}.json", json.dumps({"x": value}).encode())])
     store = open_store(str(tmp_path))
-    rows = read_rows(store.ranges, context=store.context)
+    rows = read_rows(store.ranges)
     assert rows.select(["x", "json"]).to_pylist() == [{"x": 1, "json": None}, {"x": None, "json": '{"x": 2.5}'}]
     write_tar(f"{tmp_path}/2.tar", [("2.jpg", b"x"), ("2.npy", b"")])
     with pytest.raises(ShardsDifferError, match=r"2\.tar: differs from .*0\.tar: .* end in \.npy"):
