@@ -74,7 +74,7 @@ class EvaluateConfig:
     steps: tuple[int, ...] = ()
     """Training steps of --inputs, one each; by default the number that each name ends in."""
     rows: int = 6
-    """Best, and worst, images by each score that the report shows."""
+    """Best, and worst, images by each score that the report shows; of several --inputs two each at most."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the networks. Each image goes through them by itself, on a CPU with one thread an actor."""
     actors: int | None = None

@@ -26,6 +26,9 @@ from pipeline.report.quarantine import MOST_LINES, quarantine_lines
 from pipeline.report.text import render_text
 from pipeline.storage.retry import preflight
 
+_ROWS_OF_SEVERAL = 2
+"""Best, and worst, images of each score and input, at most, in a comparison."""
+
 
 def evaluate(config: EvaluateConfig) -> str:
     """Evaluate what `config` names, publish it, and return the report as text; empty after a dry run.
@@ -128,10 +131,11 @@ def _result(
 def _publish(config: EvaluateConfig, plan: Plan, found: Sequence[Result]) -> str:
     """Write the files of an evaluation below its output; return its report as text."""
     output = storage.absolute(config.output)
+    rows = config.rows if len(found) == 1 else min(config.rows, _ROWS_OF_SEVERAL)
     shown = [
         gallery
         for evaluation, result in zip(plan.evaluations, found, strict=True)
-        for gallery in galleries(evaluation, result.columns.get(TRANSLATION, {}), config.rows)
+        for gallery in galleries(evaluation, result.columns.get(TRANSLATION, {}), rows)
     ]
     report = evaluation_report(
         found,

@@ -191,7 +191,7 @@ def load_extractor(extractor: Extractor, device: str = "cpu") -> Extract:
 def _as_it_is(pixels: np.ndarray) -> Tensor:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
 
 
 def _clean(pixels: np.ndarray) -> Tensor:
@@ -204,7 +204,7 @@ def _as_pytorch_fid(pixels: np.ndarray) -> Tensor:
     import torch
     from torch.nn.functional import interpolate
 
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / 255
     return 2 * interpolate(images, size=(299, 299), mode="bilinear", align_corners=False) - 1
 
 

@@ -22,6 +22,7 @@ from tests.corpus import picture
 from tests.jobs.test_one_output import end_at
 from tests.pipeline.training import small
 
+LONG = pytest.mark.long
 KID, FID = "kid_efficientnet_lite0", "fid_efficientnet_lite0"
 
 
@@ -80,7 +81,9 @@ def test_bad_targets_are_quarantined_and_counted(tmp_path: Path) -> None:
         evaluate(tmp_path, null)
 
 
-@pytest.mark.parametrize("point", ["after data", "after commit", "before success"])
+@pytest.mark.parametrize(
+    "point", ["after data", *(pytest.param(p, marks=LONG) for p in ("after commit", "before success"))]
+)
 def test_killed_and_run_again_the_digits_are_the_same(
     point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
