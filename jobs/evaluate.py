@@ -1,4 +1,4 @@
-"""Score a translated paired store (L1, PSNR, KID) against its targets, next to baselines; report with images."""
+"""Score translated stores against their targets and a reference, next to baselines, and compare them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pipeline.terminal import print_lines
 
 def run(config: EvaluateConfig) -> int:
     """Evaluate and print the report."""
-    from pipeline.evaluate.job import evaluate
+    from pipeline.evaluate.run import evaluate
 
-    print_lines(evaluate(config))
+    if said := evaluate(config):
+        print_lines(said)
     return DONE
 
 

@@ -14,7 +14,7 @@ from pipeline.demo.drawing import draw_pairs
 from pipeline.engine import launch
 from pipeline.engine.records.limits import Limits
 from pipeline.evaluate.config import EvaluateConfig
-from pipeline.evaluate.job import evaluate
+from pipeline.evaluate.run import evaluate
 from pipeline.pack.config import PackConfig
 from pipeline.pack.job import pack_jobs
 from pipeline.training.config.train import TrainConfig
@@ -53,16 +53,16 @@ def demo(config: DemoConfig) -> str:
         )
         with launch.Computing(translate, translate.bundle) as compute:
             _timed("translate", lambda: launch.run_engine(lambda: [translate_job(translate, compute)], translate))
-    verdict = verify(translate.output)
-    if verdict.faults:
-        raise RuntimeError(f"{translate.output} is not whole: {verdict.faults[0]}")
-    evaluation = EvaluateConfig(
-        input=translate.output,
-        output=f"{output}/evaluation",
-        train=f"{output}/store/train",
-        bundle=translate.bundle[0],
-    )
-    return evaluate(evaluation)
+        verdict = verify(translate.output)
+        if verdict.faults:
+            raise RuntimeError(f"{translate.output} is not whole: {verdict.faults[0]}")
+        evaluation = EvaluateConfig(
+            input=translate.output,
+            output=f"{output}/evaluation",
+            train=f"{output}/store/train",
+            bundle=translate.bundle[0],
+        )
+        return evaluate(evaluation)
 
 
 def train_config(config: DemoConfig, output: str) -> TrainConfig:

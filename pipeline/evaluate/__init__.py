@@ -1,1 +1,1 @@
-"""Evaluation of a translated store against its targets, next to baselines without a trained model."""
+"""Evaluation of translated stores: scores of each image and of sets, beside baselines, compared with each other."""

@@ -2,22 +2,129 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.engine.completion.budget import Budget
+from pipeline.engine.records.limits import Limits
+from pipeline.errors import UserError, check_range
+
+Resize = Literal["clean", "pytorch_fid"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Inputs and output of `jobs.evaluate`."""
+    """Inputs, reference, extractor and output of `jobs.evaluate`."""
 
-    input: str
-    """Translated store whose rows still hold their target."""
+    COMMON = (  # what --help shows
+        "input", "inputs", "output", "reference", "reference_cache", "target_column", "bundle", "train", "extractor",
+        "extractor_weights", "lpips", "structure", "kid_subset", "actors", "local", "dry_run",
+    )  # fmt: skip
+
     output: str
-    """Prefix for report.html, contact_sheet.png and scores.json."""
+    """Prefix for scores, features, report.html, and scores.json, .csv and .md; the same command goes on from there."""
+    input: str = ""
+    """Translated store. With a target in its rows, each image is compared with its own, too."""
+    inputs: tuple[str, ...] = ()
+    """Several translated stores in place of --input, to be compared: one table, and differences within noise marked."""
     target_column: str = ""
-    """Column of the target image; by default `image_b`, else `image_a`."""
+    """Column of the target image; by default `image_b`, else `image_a`, where there is one."""
+    reference: str = ""
+    """Real images that FID, KID, precision and recall compare with: a store, or a reference.npz that an evaluation
+    wrote. By default the targets."""
+    reference_column: str = ""
+    """Image column of the reference; by default `image`, else the target column."""
+    reference_cache: str = ""
+    """Prefix for features and statistics of references, by what they are of, so that evaluations share them; by
+    default OUTPUT/reference."""
+    bundle: str = ""
+    """Model bundle that made the translations, for cycle consistency, identity error and the untrained generator; the
+    rows need source_image (translate with --keep_source)."""
+    direction: Literal["", "a_to_b", "b_to_a"] = ""
+    """Direction of the translations; by default the one that the bundle was trained for."""
     train: str = ""
     """Training store whose mean image is a baseline."""
-    bundle: str = ""
-    """Model bundle whose generator, untrained, is a baseline; needs source_image (--keep_source)."""
-    rows: int = 12
-    """Number of rows in the contact sheet."""
+    extractor: str = ""
+    """Extractor of features: inception, efficientnet_lite0 (no download), a program (.pt2, .onnx, .yaml), or none; by
+    default inception with --extractor_weights, else efficientnet_lite0 where it is installed."""
+    extractor_weights: str = ""
+    """File or URL of Inception's weights, such as pt_inception-2015-12-05-6726825d.pth, whose sha256 is checked."""
+    extractor_sha256: str = ""
+    """Checksum that weights or program must have; needed for weights of Inception that are not the standard ones."""
+    resize: Resize = "clean"
+    """Resizing and value range for Inception: as clean-fid, or as pytorch-fid. Their scores do not compare."""
+    lpips: str = ""
+    """File or URL of AlexNet's ImageNet weights (alexnet-owt-7be5be79.pth), for LPIPS."""
+    lpips_sha256: str = ""
+    """Checksum that the file of --lpips must have."""
+    structure: str = "gradient"
+    """Structure distance: gradient (no weights needed), none, or a program that gives tokens [1, N, D], such as DINO's
+    keys. It needs source_image."""
+    kid_subset: int | None = None
+    """Images of one subset of KID; by default 1000, or as many as there are for two sets without an image in common."""
+    kid_subsets: int = 100
+    """Number of KID's subsets."""
+    sample: int = 10_000
+    """Images of each set, drawn by a hash of their keys, for KID, precision, recall and the interval of FID."""
+    seed: int = 0
+    """Seed of all draws."""
+    split: str = ""
+    """Name of the split that the images are of, for the record."""
+    steps: tuple[int, ...] = ()
+    """Training steps of --inputs, one each; by default the number that each name ends in."""
+    rows: int = 6
+    """Best, and worst, images by each score that the report shows; of several --inputs two each at most."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the networks. Each image goes through them by itself, on a CPU with one thread an actor."""
+    actors: int | None = None
+    """Processes that score; by default one a GPU, else as many as find a free CPU, 64 at most."""
+    limits: Limits = Limits()
+    """Bounds of one unit."""
+    budget: Budget = Budget(share=1.0)
+    """Number and share of bad images that are acceptable; by default they are counted, and never end the job."""
+    local: bool = False
+    """Run in this process, without Ray: a plain loop, for debugging."""
+    shared_disk: bool = False
+    """Local paths are the same disk on every node, such as NFS; else a cluster of several nodes refuses them."""
+    dry_run: bool = False
+    """Print the plan and write nothing."""
+
+    def __post_init__(self) -> None:
+        if bool(self.input) == bool(self.inputs):
+            raise UserError("give --input, one translated store, or --inputs, several to be compared")
+        if self.steps and len(self.steps) != len(self.inputs):
+            raise UserError(f"--steps has {len(self.steps)} numbers for {len(self.inputs)} --inputs; give one for each")
+        if self.lpips_sha256 and not self.lpips:
+            raise UserError("--lpips_sha256 is of --lpips, which is not given")
+        if self.extractor_weights and self.extractor not in ("", "inception"):
+            raise UserError(f"--extractor_weights are of inception, and --extractor is {self.extractor}; leave one out")
+        for name, least in (("kid_subset", 2), ("kid_subsets", 2), ("sample", 2), ("rows", 0), ("actors", 1)):
+            check_range(name, getattr(self, name), least=least)
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Return the translated stores."""
+        return self.inputs or (self.input,)
+
+
+def names_of(urls: Sequence[str]) -> list[str]:
+    """Return names that tell inputs apart: the last parts of their URLs. Raises UserError where two are the same."""
+    parts = [url.rstrip("/").split("/") for url in urls]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["-".join(filter(None, each[-depth:])) for each in parts]
+        if len(set(names)) == len(urls):
+            return ["".join(c if c.isalnum() or c in "-_." else "_" for c in name) for name in names]
+    raise UserError(f"--inputs {' '.join(urls)}: one of them is there twice; name each once")
+
+
+def steps_of(config: EvaluateConfig) -> list[float | None]:
+    """Return the training step of each input: as given, else the number that its name ends in, where all have one."""
+    if config.steps:
+        return [float(each) for each in config.steps]
+    found = []
+    for name in config.stores:
+        stem = name.rstrip("/").rpartition("/")[2]
+        digits = stem[len(stem.rstrip("0123456789")) :]
+        found.append(float(digits) if digits else None)
+    return found if len(found) > 1 and None not in found else [None] * len(found)

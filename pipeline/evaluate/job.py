@@ -1,193 +1,333 @@
-"""Score a translated store against its targets, next to baselines without a trained model."""
+"""Jobs of the engine for a configuration of `jobs.evaluate`: one that scores each input, one for the reference."""
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import torch
+import pyarrow as pa
 
-from gan_models import build_generator
 from pipeline import images, storage
-from pipeline.cluster import hardware
+from pipeline.engine.job import Job
+from pipeline.engine.publishing.apart import Apart, with_good_picture
+from pipeline.engine.publishing.commit import Sink
+from pipeline.engine.publishing.steps import Stage, Workload
+from pipeline.engine.records.account import joined
 from pipeline.engine.records.layout import Output
-from pipeline.errors import UserError, printable
-from pipeline.evaluate.config import EvaluateConfig
-from pipeline.models.arithmetic import exact
-from pipeline.models.bundles import open_bundle
-from pipeline.models.translator import Translator
-from pipeline.report.contact_sheet import contact_sheet, fitted
-from pipeline.report.content import Report, Table
-from pipeline.report.html import render_report
-from pipeline.report.quarantine import MOST_LINES, quarantine_lines
-from pipeline.report.text import render_text
-from pipeline.scores.features import Features, FeatureSet, features_are_there, kid, load_features
-from pipeline.scores.metrics import mean_image
-from pipeline.scores.table import Metric, metrics_on, score_pair, summarise
-from pipeline.stores import Store, image_columns, open_store, read_rows
-from pipeline.stores.versions import current_root
+from pipeline.engine.records.limits import Limits
+from pipeline.errors import UserError
+from pipeline.evaluate import baselines
+from pipeline.evaluate.config import EvaluateConfig, names_of, steps_of
+from pipeline.evaluate.scoring import STAGE, Program, Read, Scorer, Scoring
+from pipeline.recipe import fingerprint
+from pipeline.scores.extractors.extractor import INCEPTION, Extractor, describe_extractor
+from pipeline.scores.extractors.installed import EFFICIENTNET, INSTALL, extractor_is_there
+from pipeline.scores.structure import GRADIENT
+from pipeline.scores.table import metrics_on
+from pipeline.stores import Store, image_columns, open_store
 
-TRANSLATION, MEAN, UNTRAINED = "translation", "mean training image", "untrained generator"
-_TARGET = "target"
+log = logging.getLogger("transdomain")
+
+MOST_ACTORS = 64
+"""Processes that score, where nobody says how many: as many of these as find a CPU."""
+_ROWS = (16, 512)
+"""Rows of a unit, at least and at most, where nobody says how many: a sixteenth of the store."""
+_SOURCE = "source_image"
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Scores by prediction, features where they are installed, and the images of the first rows."""
+    """One input, and what is measured of it."""
 
-    scores: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    samples: list[tuple[str, list[np.ndarray]]] = field(default_factory=list)
-    features: Features | None = None
-    sets: dict[str, FeatureSet] = field(default_factory=dict)
-
-    def add(self, name: str, picture: np.ndarray, target: np.ndarray) -> None:
-        """Score an image made by `name` against its target."""
-        self.scores.setdefault(name, []).append(score_pair(picture, target))
-        self.note(name, picture)
-
-    def note(self, name: str, picture: np.ndarray) -> None:
-        """Add the features of an image to the set `name`."""
-        if self.features:
-            self.sets.setdefault(name, FeatureSet(self.features, torch.device(hardware.default_device()))).add(picture)
-
-    def summary(self) -> Mapping[str, Mapping[str, float]]:
-        found = {name: summarise(scores) for name, scores in self.scores.items()}
-        if self.features:
-            real = self.sets[_TARGET].values()
-            for name, scores in found.items():
-                if len(others := self.sets[name].values()) > 1:
-                    scores[self.features.kid_name] = kid(real, others)
-        return found
+    name: str
+    """Name in tables: what tells its URL from the others'."""
+    store: Store
+    output: Output
+    scoring: Scoring
+    step: float | None = None
+    """Training step of the model that made it, where it is known."""
 
 
-def evaluate(config: EvaluateConfig) -> str:
-    """Score a store, publish report.html, contact_sheet.png and scores.json, and return the report as text.
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Real images beside the inputs: features and statistics of a store, or the file of such statistics."""
 
-    Every image is compared at the size of its translation: a target of another size is resized to it (bicubic).
-    The scores include KID, named after its features, where these are installed.
-    Raises UserError where the store has no target, or a baseline lacks what it needs.
-    """
-    store = open_store(config.input)
-    column = _target_column(store, config.target_column)
-    baselines = _Baselines(config, store, column)
-    evaluation = Evaluation(features=load_features() if features_are_there() else None)
-    for row in _rows(store, ["image", "source_image", column]):
-        translated = _decoded(store, row, "image")
-        target = images.resize(_decoded(store, row, column), translated.shape[1], translated.shape[0])
-        source = _decoded(store, row, "source_image") if row.get("source_image") else None
-        for name, picture in ((TRANSLATION, translated), *baselines.pictures(source, translated.shape)):
-            evaluation.add(name, picture, target)
-        evaluation.note(_TARGET, target)
-        if len(evaluation.samples) < config.rows:
-            shown = [*([source] if source is not None else []), translated, target]
-            evaluation.samples.append((row["key"], list(map(fitted, shown))))
-    if not evaluation.samples:
-        raise UserError(f"{config.input}: holds no rows to score")
-    return _publish(config, store, column, evaluation)
+    url: str
+    file: str
+    """URL of the statistics."""
+    store: Store | None = None
+    scoring: Scoring | None = None
+    output: Output | None = None
 
 
-class _Baselines:
-    """Predictions without a trained model: the mean of the training targets, and an untrained generator."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that one run evaluates."""
 
-    def __init__(self, config: EvaluateConfig, store: Store, column: str) -> None:
-        self.mean: np.ndarray | None = None
-        self.untrained: Translator | None = None
-        if config.train:
-            train = open_store(config.train)
-            height, width = _decoded(store, next(_rows(store, ["image"])), "image").shape[:2]
-            pixels = (_decoded(train, row, column) for row in _rows(train, [column]))
-            self.mean = mean_image(images.resize(p, width, height) for p in pixels)
-        if config.bundle:
-            if "source_image" not in store.schema.names:
-                raise UserError(
-                    f"{config.input}: the untrained generator needs source_image; translate with --keep_source"
-                )
-            architecture = open_bundle(storage.absolute(config.bundle)).generator_config
-            untrained = build_generator(architecture, generator=torch.Generator().manual_seed(0))
-            self.untrained = Translator.of(untrained, architecture, exact(hardware.default_device(), batch=1))
+    evaluations: Sequence[Evaluation]
+    reference: Reference | None
+    extractor: Extractor | None
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+    """Metrics that are not measured, by name, each with what it needs."""
 
-    def pictures(self, source: np.ndarray | None, shape: tuple[int, ...]) -> Iterator[tuple[str, np.ndarray]]:
-        if self.mean is not None:
-            yield MEAN, images.resize(self.mean, shape[1], shape[0])
-        if self.untrained is not None and source is not None:
-            yield UNTRAINED, self.untrained.all([images.resize(source, shape[1], shape[0])])[0]
+    @property
+    def reads(self) -> list[str]:
+        """Return the URLs that workers read besides the stores."""
+        urls = [self.extractor.url] if self.extractor else []
+        for scoring in (each.scoring for each in self.evaluations):
+            programs = [each for each in (scoring.lpips, scoring.structure) if isinstance(each, Program)]
+            urls += [scoring.bundle, scoring.mean, *(each.url for each in programs)]
+        return list(dict.fromkeys(filter(None, urls)))
 
 
-def _target_column(store: Store, wanted: str) -> str:
-    pictures = [c for c in image_columns(store.schema) if c not in ("image", "source_image")]
-    column = wanted or next((c for c in ("image_b", "image_a") if c in pictures), "")
-    if "image" not in store.schema.names or column not in image_columns(store.schema):
+def plan_evaluation(config: EvaluateConfig) -> Plan:
+    """Return what is to be evaluated. Raises UserError where stores, columns, weights or bundle do not fit."""
+    root = storage.absolute(config.output)
+    extractor, why_none = _extractor(config)
+    reference = _reference(config, root, extractor)
+    if reference and not extractor:
+        raise UserError(f"--reference is compared by features, and there is no extractor: {why_none}")
+    lpips = _program(config.lpips, config.lpips_sha256) if config.lpips else None
+    evaluations = []
+    for name, step, url in zip(names_of(config.stores), steps_of(config), config.stores, strict=True):
+        store = open_store(url)
+        scoring = _scoring(config, store, root, extractor, lpips, targets_are_real=reference is None)
+        output = Output(storage.join(root, name) if config.inputs else root)
+        evaluations.append(Evaluation(name=name, store=store, output=output, scoring=scoring, step=step))
+    unmeasured = _unmeasured(config, evaluations, why_none, reference)
+    return Plan(evaluations=evaluations, reference=reference, extractor=extractor, unmeasured=unmeasured)
+
+
+def evaluation_jobs(config: EvaluateConfig, plan: Plan) -> list[Job]:
+    """Return the jobs of a plan, which share one execution; that of the reference unless its statistics are there."""
+    jobs = []
+    reference = plan.reference
+    if reference and reference.store and storage.stat_file(reference.file) is None:
+        assert reference.scoring
+        assert reference.output
+        jobs.append(_job(config, reference.store, reference.scoring, reference.output))
+    return jobs + [_job(config, each.store, each.scoring, each.output) for each in plan.evaluations]
+
+
+def _job(config: EvaluateConfig, store: Store, scoring: Scoring, output: Output) -> Job:
+    recipe = {"scoring": _record(scoring), "versions": _versions()}
+    columns, limits = scoring.columns, config.limits
+    read = Read(columns)
+    gpus = float(scoring.device == "cuda")
+    pool: tuple[int | None, int | None] = (config.actors or 1, config.actors or MOST_ACTORS)
+    if gpus and not config.actors:
+        pool = (None, None)  # one for each
+    stages = (
+        Stage(name="read", make=lambda: read, cpus=0.5, memory=limits.process_bytes, stall_s=limits.stall_s),
+        Stage(
+            name=STAGE, make=lambda: Scorer(scoring), cpus=1.0, gpus=gpus, memory=limits.process_bytes, actors=pool,
+            stall_s=limits.stall_s, actors_option="--actors",
+            apart=Apart(
+                make=lambda: Scorer(scoring), control=lambda batch: with_good_picture(batch, columns), join=joined
+            ),
+        ),
+    )  # fmt: skip
+    return Job(
+        kind="evaluate",
+        output=output,
+        sources={"": store},
+        recipe=recipe,
+        limits=lambda rows: _limits(limits, rows),
+        workloads=[Workload(output=output, fingerprint=fingerprint(recipe), stages=stages, sink=Sink())],
+        cards=lambda segments, manifest, ran: {},
+    )
+
+
+def _limits(limits: Limits, rows: int) -> Limits:
+    return limits if limits.rows else replace(limits, rows=min(_ROWS[1], max(_ROWS[0], rows // 16)))
+
+
+def _record(scoring: Scoring) -> dict[str, Any]:
+    """Return all of a scoring that changes a score."""
+    programs = {
+        name: each.sha256 if isinstance(each, Program) else each
+        for name, each in (("lpips", scoring.lpips), ("structure", scoring.structure))
+    }
+    return {
+        "columns": {name: getattr(scoring, name) for name in ("image", "target", "source")},
+        "scores": {name: list(scoring.scores(name)) for name in scoring.predictions},
+        "sets": list(scoring.sets),
+        "extractor": scoring.extractor.record() if scoring.extractor else None,
+        "direction": scoring.direction,
+        "cycle": scoring.cycle,
+        "bundle": _sha256_of_bundle(scoring.bundle) if scoring.bundle else "",
+        "mean": scoring.mean.rpartition("/")[2],
+        "device": scoring.device,
+        **programs,
+    }
+
+
+def _sha256_of_bundle(url: str) -> str:
+    from pipeline.models.bundles import describe
+
+    return describe(url).sha256
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the libraries that decide a score."""
+    names = ("torch", "torchmetrics", "numpy")
+    return images.codec_versions() | {"pyarrow": pa.__version__} | {name: version(name) for name in names}
+
+
+def _extractor(config: EvaluateConfig) -> tuple[Extractor | None, str]:
+    """Return the extractor, or why there is none."""
+    name = config.extractor or (INCEPTION if config.extractor_weights else "")
+    if name == "none":
+        return None, "--extractor is none"
+    if not name and not extractor_is_there():
+        return None, f"no extractor is installed: {INSTALL}, or give --extractor_weights"
+    name = name or EFFICIENTNET
+    weights = storage.absolute(config.extractor_weights) if config.extractor_weights else ""
+    name = storage.absolute(name) if "." in name else name
+    return describe_extractor(name, weights, config.extractor_sha256, config.resize), ""
+
+
+def _program(url: str, expected: str) -> Program:
+    """Return a file of weights. Raises UserError where it is missing, or is not what its checksum says."""
+    url = storage.absolute(url)
+    if storage.stat_file(url) is None:
+        from pipeline.scores.lpips import WHERE
+
+        raise UserError(f"{url}: no such file; --lpips takes AlexNet's weights, {WHERE}")
+    found = hashlib.sha256(storage.read(url)).hexdigest()
+    if expected and found != expected.lower():
+        raise UserError(f"{url}: sha256 is {found}, and not {expected}; fetch it again, or mend --lpips_sha256")
+    from pipeline.scores.lpips import Lpips
+
+    Lpips(url, found)  # now, and not in each worker
+    return Program(url=url, sha256=found)
+
+
+def _scoring(
+    config: EvaluateConfig,
+    store: Store,
+    root: str,
+    extractor: Extractor | None,
+    lpips: Program | None,
+    *,
+    targets_are_real: bool,
+) -> Scoring:
+    """Return what can be measured of a store. Raises UserError where what is asked for cannot be."""
+    pictures = image_columns(store.schema)
+    target = _target_column(store, config, needed=targets_are_real)
+    source = _SOURCE if _SOURCE in pictures and target != _SOURCE else ""
+    device = _device(config)
+    scoring = Scoring(
+        image="image",
+        target=target,
+        source=source,
+        extractor=extractor,
+        target_features=targets_are_real and extractor is not None,
+        lpips=lpips if target else None,
+        structure=_structure(config) if source else "",
+        device=device,
+    )
+    if config.bundle:
+        if not source:
+            raise UserError(
+                f"{store.url}: --bundle needs source_image, for the way back and the untrained generator; translate "
+                "with --keep_source"
+            )
+        scoring = baselines.with_networks(scoring, storage.absolute(config.bundle), config.direction)
+    if config.train:
+        mean = baselines.mean_of_training(config.train, target or "image", store, root, write=not config.dry_run)
+        scoring = replace(scoring, mean=mean)
+    return scoring
+
+
+def _target_column(store: Store, config: EvaluateConfig, *, needed: bool) -> str:
+    pictures = [c for c in image_columns(store.schema) if c not in ("image", _SOURCE)]
+    column = config.target_column or next((c for c in ("image_b", "image_a") if c in pictures), "")
+    missing = column not in image_columns(store.schema)
+    if "image" not in store.schema.names or (missing and (needed or config.target_column)):
         raise UserError(
             f"{store.url}: needs `image` and a target column; image columns are "
-            f"{', '.join(image_columns(store.schema)) or 'none'}; translate a paired store, or choose --target_column"
+            f"{', '.join(image_columns(store.schema)) or 'none'}; translate a paired store, choose --target_column, or "
+            "give --reference, real images to compare the set with"
         )
-    return column
+    return "" if missing else column
 
 
-def _rows(store: Store, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for piece in store.ranges:
-        yield from read_rows([piece], columns).to_pylist()
+def _structure(config: EvaluateConfig) -> Program | str:
+    if config.structure in ("none", ""):
+        return ""
+    if config.structure == GRADIENT:
+        return GRADIENT
+    from pipeline.models.bundles import describe_judge
+
+    url = storage.absolute(config.structure)
+    return Program(url=url, sha256=describe_judge(url).sha256)
 
 
-def _decoded(store: Store, row: Mapping[str, Any], column: str) -> np.ndarray:
-    """Decode the image in a column of a row. Raises UserError naming the image where that fails."""
-    try:
-        return images.decode(images.encoded_in(row[column])).pixels
-    except images.BadImage as bad:
+def _device(config: EvaluateConfig) -> str:
+    if config.device != "auto":
+        return config.device
+    from pipeline.cluster.hardware import default_device
+
+    return default_device()
+
+
+def _reference(config: EvaluateConfig, root: str, extractor: Extractor | None) -> Reference | None:
+    if not config.reference or extractor is None:
+        return Reference(url=config.reference, file="") if config.reference else None
+    if config.reference.endswith(".npz"):
+        url = storage.absolute(config.reference)
+        if storage.stat_file(url) is None:
+            raise UserError(f"{url}: no such file; --reference takes a store, or a reference.npz of an evaluation")
+        return Reference(url=url, file=url)
+    store = open_store(config.reference)
+    pictures = image_columns(store.schema)
+    wanted = [config.reference_column] if config.reference_column else ["image", "image_b", "image_a"]
+    column = next((each for each in wanted if each in pictures), "")
+    if not column:
         raise UserError(
-            f"{store.url}: {column} of {row['key']!r} cannot be decoded ({bad.reason}: {bad}); "
-            "pack the images anew with jobs.pack, which quarantines such images"
-        ) from bad
+            f"{store.url}: no image column {' or '.join(wanted)}; it has {', '.join(pictures) or 'none'}; choose with "
+            "--reference_column"
+        )
+    scoring = Scoring(target=column, target_features=True, extractor=extractor, device=_device(config))
+    where = storage.absolute(config.reference_cache) if config.reference_cache else storage.join(root, "reference")
+    output = Output(storage.join(where, _content_of(store, scoring, config)))
+    return Reference(url=store.url, file=output.at("reference.npz"), store=store, scoring=scoring, output=output)
 
 
-def _publish(config: EvaluateConfig, store: Store, column: str, evaluation: Evaluation) -> str:
-    heads = (["input"] if len(evaluation.samples[0][1]) == 3 else []) + ["translation", f"target ({column})"]
-    sheet = contact_sheet(heads, [p for _, p in evaluation.samples], captions=[key for key, _ in evaluation.samples])
-    summary = evaluation.summary()
-    on_pairs = metrics_on("pairs")
-    rows = [[name, *(cell for metric in on_pairs for cell in _cells(metric, s))] for name, s in summary.items()]
-    kid_name = evaluation.features.kid_name if evaluation.features else ""
-    kids = [[name, f"{s[kid_name]:.4f}"] for name, s in summary.items() if kid_name in s]
-    lines = quarantine_lines(
-        e.url for e in storage.list_files(Output(current_root(store.url)).at("_quarantine"), ".parquet")
-    )
-    quarantined = list(itertools.islice(lines, MOST_LINES))
-    count = len(quarantined) + sum(1 for _ in lines)
-    report = Report(
-        title="Evaluation of a translated store",
-        status="complete",
-        subtitle=config.input,
-        facts=[("pairs", f"{len(evaluation.scores[TRANSLATION]):,}"), ("target", column)],
-        tables=[
-            Table(
-                title="Distance to the target (L1 on a scale of 0 to 1)",
-                columns=["prediction", *(f"{m.title} {kind}" for m in on_pairs for kind in ("mean", "median"))],
-                rows=rows,
-            ),
-            *_kid_table(evaluation.features, kids),
-        ],
-        sheet_png=sheet,
-        quarantine=quarantined,
-        quarantine_total=count,
-    )
-    output = storage.absolute(config.output)
-    storage.replace(storage.join(output, "scores.json"), json.dumps(summary, indent=1).encode())
-    storage.replace(storage.join(output, "contact_sheet.png"), sheet)
-    storage.replace(storage.join(output, "report.html"), render_report(report).encode())
-    return render_text(report) + "\n" + printable(f"report: {output}/report.html")
+def _content_of(store: Store, scoring: Scoring, config: EvaluateConfig) -> str:
+    """Return a hash of all that statistics of a reference depend on: shards, their versions, how they are read."""
+    found = hashlib.sha256(json.dumps([_record(scoring), _versions(), config.sample, config.seed]).encode())
+    for entry in store.shards:
+        found.update(f"\n{entry.name}\t{entry.version}".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()[:24]
 
 
-def _cells(metric: Metric, summary: Mapping[str, float]) -> list[str]:
-    values = (summary[f"{metric.name}_{kind}"] for kind in ("mean", "median"))
-    return [f"{value:.{metric.digits}f}{metric.unit}" for value in values]
-
-
-def _kid_table(features: Features | None, rows: list[list[str]]) -> list[Table]:
-    if not features or not rows:
-        return []
-    title = f"Distance of the sets of pictures (KID on {features.name}: not to be compared with published KID)"
-    return [Table(title=title, columns=["prediction", "KID"], rows=rows)]
+def _unmeasured(
+    config: EvaluateConfig, evaluations: Sequence[Evaluation], why_none: str, reference: Reference | None
+) -> dict[str, str]:
+    """Return, by title, the metrics that no input is measured by, each with what it needs."""
+    measured = {name for each in evaluations for p in each.scoring.predictions for name in each.scoring.scores(p)}
+    has_source = any(each.scoring.source for each in evaluations)
+    found = {}
+    for metric in metrics_on():
+        if metric.on == "sets":
+            why = why_none
+        elif any(name == metric.name or name.startswith(f"{metric.name}_") for name in measured):
+            why = ""
+        elif metric.on == "pairs" and not any(each.scoring.target for each in evaluations):
+            why = "rows have no target"
+        elif metric.on == "sources":
+            why = "rows have no source_image: translate with --keep_source" if not has_source else "--structure is none"
+        elif config.bundle:
+            why = "the bundle has no way back" if metric.on == "cycles" else "rows have no target"
+        else:
+            why = f"give {metric.needs}"
+        if why:
+            found[metric.title] = why
+    return found

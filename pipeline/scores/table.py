@@ -5,14 +5,18 @@ Evaluation, validation, their configuration and their reports read this table. A
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 import numpy as np
 
-from pipeline.scores.metrics import l1, psnr, ssim
+from pipeline.scores.metrics import l1, ms_ssim, psnr, ssim
+
+On = Literal["pairs", "sets", "cycles", "identities", "sources"]
+"""pairs: a translation and its target. sets: all translations and all images of their domain. cycles: an image and
+itself after a translation there and back. identities: an image of the domain and its own translation, which should
+change nothing. sources: an image and its translation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +26,7 @@ class Metric:
     name: str
     title: str
     """Name for people."""
-    on: Literal["pairs", "sets", "cycles"]
-    """pairs: a translation and its target. sets: all translations and all images of their domain. cycles: an image and
-    itself after a translation there and back."""
+    on: On
     higher_is_better: bool = False
     digits: int = 4
     """Decimals to show."""
@@ -32,15 +34,36 @@ class Metric:
     needs_features: bool = False
     """True where the metric compares features of a network, which an extra installs."""
     of_pair: Callable[[np.ndarray, np.ndarray], float] | None = None
-    """The value for two images, uint8 [H, W, 3] of one shape; None for a metric on sets."""
+    """The value for two images of one shape and type; None where it takes more than them."""
+    validated: bool = True
+    """True where it is measured during training, too."""
+    least_side: int = 1
+    """Pixels of the shorter side, below which an image has no value."""
+    needs: str = ""
+    """Option without which it is not measured."""
 
 
 METRICS = (
     Metric(name="kid", title="KID", on="sets", needs_features=True),
     Metric(name="l1", title="L1", on="pairs", of_pair=l1),
     Metric(name="psnr", title="PSNR", on="pairs", of_pair=psnr, higher_is_better=True, digits=2, unit=" dB"),
-    Metric(name="ssim", title="SSIM", on="pairs", of_pair=ssim, higher_is_better=True),
-    Metric(name="cycle_l1", title="cycle error", on="cycles", of_pair=l1),
+    Metric(name="ssim", title="SSIM", on="pairs", of_pair=ssim, higher_is_better=True, least_side=11),
+    Metric(name="cycle_l1", title="cycle error", on="cycles", of_pair=l1, needs="--bundle"),
+    Metric(
+        name="ms_ssim",
+        title="MS-SSIM",
+        on="pairs",
+        of_pair=ms_ssim,
+        higher_is_better=True,
+        validated=False,
+        least_side=176,
+    ),
+    Metric(name="lpips", title="LPIPS", on="pairs", validated=False, needs="--lpips", least_side=31),
+    Metric(name="fid", title="FID", on="sets", needs_features=True, digits=3, validated=False),
+    Metric(name="precision", title="precision", on="sets", needs_features=True, higher_is_better=True, validated=False),
+    Metric(name="recall", title="recall", on="sets", needs_features=True, higher_is_better=True, validated=False),
+    Metric(name="identity_l1", title="identity error", on="identities", of_pair=l1, validated=False, needs="--bundle"),
+    Metric(name="structure", title="structure distance", on="sources", needs_features=True, validated=False),
 )
 """In the order of preference for the best checkpoint."""
 
@@ -48,35 +71,20 @@ BACK = "_back"
 """Ending of a score's name for the direction from B to A."""
 
 
-def metrics_on(*kinds: Literal["pairs", "sets", "cycles"]) -> list[Metric]:
+def metrics_on(*kinds: On) -> list[Metric]:
     """Return the metrics of these kinds, or of all, in the order of METRICS."""
     return [metric for metric in METRICS if not kinds or metric.on in kinds]
+
+
+def metrics_in_validation(*kinds: On) -> list[Metric]:
+    """Return those of `metrics_on` that are measured during training."""
+    return [metric for metric in metrics_on(*kinds) if metric.validated]
 
 
 def metric_named(name: str) -> Metric | None:
     """Return the metric of a score's name, whatever its direction, or the features that it is measured on."""
     plain = name.removesuffix(BACK)
     return next((each for each in METRICS if plain == each.name or plain.startswith(f"{each.name}_")), None)
-
-
-def score_pair(image: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Return the value of each metric on pairs, by name."""
-    return {each.name: each.of_pair(image, target) for each in metrics_on("pairs") if each.of_pair}
-
-
-def summarise(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the number of pairs, and the mean and median of each metric; only `pairs` where there is no score.
-
-    PSNR is averaged in decibels, image by image, and infinite where an image equals its target: `equal` counts those.
-    A mean is over the finite values, and infinite only where all are; a median takes infinity as the largest value.
-    """
-    if not scores:
-        return {"pairs": 0.0}
-    values = {name: np.array([each[name] for each in scores]) for name in scores[0]}
-    found = {"pairs": float(len(scores)), "equal": float(np.isinf(values["psnr"]).sum())}
-    for name, all_values in values.items():
-        found |= {f"{name}_mean": _mean(all_values), f"{name}_median": _median(all_values)}
-    return found
 
 
 def mean_of_pairs(metric: Metric, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
@@ -88,9 +96,3 @@ def mean_of_pairs(metric: Metric, pairs: Iterable[tuple[np.ndarray, np.ndarray]]
 def _mean(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     return float((finite if len(finite) else values).mean())
-
-
-def _median(values: np.ndarray) -> float:
-    """numpy's median is nan where it must average two infinities."""
-    low, high = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
-    return float((low + high) / 2) if isfinite(high) else float(high)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.errors import UserError, check_range
-from pipeline.scores.table import BACK, METRICS, metrics_on
+from pipeline.scores.table import BACK, metrics_in_validation
 
-NAMES = (*(each.name for each in METRICS), *(each.name + BACK for each in metrics_on("sets", "cycles")))
+NAMES = (
+    *(each.name for each in metrics_in_validation()),
+    *(each.name + BACK for each in metrics_in_validation("sets", "cycles")),
+)
 """Names of scores. `kid` stands for KID with any features, and `_back` for the direction from B to A."""
 
 

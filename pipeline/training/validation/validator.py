@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from pipeline import storage
 from pipeline.errors import UserError
 from pipeline.images.basis import raster
-from pipeline.scores.features import INSTALL, FeatureSet, features_are_there, kid, load_features
-from pipeline.scores.table import BACK, mean_of_pairs, metric_named, metrics_on
+from pipeline.scores.extractors.installed import INSTALL
+from pipeline.scores.features import FeatureSet, features_are_there, kid, load_features
+from pipeline.scores.table import BACK, mean_of_pairs, metric_named, metrics_in_validation
 from pipeline.storage.retry import preflight
 from pipeline.training.checkpoints.bundle import translate_images
 from pipeline.training.config.train import TrainConfig
@@ -43,7 +44,7 @@ def history_of(config: TrainConfig, about: Mapping[str, Any]) -> History:
 
 def choose_metric(entry: Mapping[str, Any], metric: str = "") -> str | None:
     """Return the name in `entry` of `metric`; without one the first that is there, in the order of METRICS."""
-    for wanted in [metric] if metric else [each.name for each in metrics_on()]:
+    for wanted in [metric] if metric else [each.name for each in metrics_in_validation()]:
         kind, back = metric_named(wanted), wanted.endswith(BACK)
         for name in entry:
             if name == wanted or (
@@ -129,7 +130,7 @@ class Validator:
             back = self._learns[::-1]
             cycled = [translated_by(each, fake) for each, fake in zip(back, fakes, strict=True)]
             compared = [(cycle, real[each.source]) for each, cycle in zip(self._learns, cycled, strict=True)]
-        for metric in metrics_on("pairs" if self._paired else "cycles"):
+        for metric in metrics_in_validation("pairs" if self._paired else "cycles"):
             for learned, pair in zip(self._learns, compared, strict=True):
                 scores[metric.name + _ending(learned.source)] = mean_of_pairs(metric, zip(*pair, strict=True))
         for learned, fake in zip(self._learns, fakes, strict=True):
@@ -162,7 +163,7 @@ def check_validation(config: TrainConfig) -> None:
     if metric.startswith("kid") and not features_are_there():
         raise UserError(f"validation.metric is {metric}: {INSTALL}, or choose another metric")
     objective = config.objective_type
-    names = [each.name for each in metrics_on("sets", "pairs" if objective.paired else "cycles")]
+    names = [each.name for each in metrics_in_validation("sets", "pairs" if objective.paired else "cycles")]
     known = [name + _ending(learned.source) for name in names for learned in objective.learns]
     if metric and metric not in known:
         raise UserError(f"validation.metric is {metric}: {config.objective} has {', '.join(known)}")

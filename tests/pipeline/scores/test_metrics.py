@@ -7,16 +7,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.scores import metrics
-from pipeline.scores.metrics import l1, mean_image, psnr, ssim
-from pipeline.scores.table import metric_named, score_pair, summarise
+from pipeline.scores.metrics import alike, l1, mean_image, ms_ssim, psnr, ssim
+from pipeline.scores.table import metric_named
 
 pictures = arrays(np.uint8, (4, 5, 3))
 black = np.zeros((4, 5, 3), np.uint8)
 white = np.full((4, 5, 3), 255, np.uint8)
 
 
-def scores(*values: tuple[float, float]) -> list[dict[str, float]]:
-    return [{"l1": l1, "psnr": psnr} for l1, psnr in values]
+def noisy(size: tuple[int, int], dtype: type[np.unsignedinteger]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a random image and the same with noise."""
+    random, peak = np.random.default_rng(0), np.iinfo(dtype).max
+    a = random.integers(0, peak, (*size, 3)).astype(dtype)
+    return a, np.clip(a.astype(int) + random.integers(-peak // 9, peak // 9, a.shape), 0, peak).astype(dtype)
 
 
 def test_black_against_white_is_the_worst_score() -> None:
@@ -33,7 +36,7 @@ def test_scores_of_a_known_difference() -> None:
 
 def test_equal_pictures_have_no_error_and_infinite_psnr() -> None:
     large = np.full((16, 16, 3), 255, np.uint8)
-    assert score_pair(large, large) == {"l1": 0, "psnr": inf, "ssim": pytest.approx(1)}
+    assert (l1(large, large), psnr(large, large), ssim(large, large)) == (0, inf, pytest.approx(1))
 
 
 def test_structural_similarity_needs_a_window() -> None:
@@ -109,21 +112,44 @@ def test_mean_image_needs_pictures_of_one_shape() -> None:
         mean_image([])
 
 
-def test_summary_has_mean_and_median() -> None:
-    assert summarise(scores((0.1, 10), (0.2, 20), (0.6, 60))) == pytest.approx(
-        {"pairs": 3, "equal": 0, "l1_mean": 0.3, "l1_median": 0.2, "psnr_mean": 30, "psnr_median": 20}
-    )
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(176, 181), (203, 260)])
+def test_multi_scale_similarity_is_that_of_torchmetrics(size: tuple[int, int], dtype: type[np.unsignedinteger]) -> None:
+    import torch
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    a, b = noisy(size, dtype)
+    tensors = (torch.tensor(each.astype(np.float64)).permute(2, 0, 1)[None] for each in (a, b))
+    peak = float(np.iinfo(dtype).max)
+    expected = float(multiscale_structural_similarity_index_measure(*tensors, data_range=peak))  # type: ignore[arg-type]
+    assert ms_ssim(a, b) == pytest.approx(expected, abs=1e-7)
+    assert ms_ssim(a, a) == pytest.approx(1)
+    assert np.isnan(ms_ssim(a[:175], b[:175]))
 
 
-@pytest.mark.parametrize(
-    ("psnrs", "mean", "median"),
-    [((10, 20, inf), 15, 20), ((10, inf), 10, inf), ((10, inf, inf, inf), 10, inf), ((inf, inf), inf, inf)],
-)
-def test_infinite_psnr_is_counted_apart(psnrs: tuple[float, ...], mean: float, median: float) -> None:
-    summary = summarise(scores(*((0.0, value) for value in psnrs)))
-    assert summary["equal"] == sum(value == inf for value in psnrs)
-    assert (summary["psnr_mean"], summary["psnr_median"]) == (mean, median)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_scores_are_those_of_scikit_image(dtype: type[np.unsignedinteger]) -> None:
+    metrics = pytest.importorskip("skimage.metrics")
+    a, b = noisy((90, 75), dtype)
+    peak = int(np.iinfo(dtype).max)
+    assert psnr(a, b) == pytest.approx(metrics.peak_signal_noise_ratio(a, b, data_range=peak), abs=1e-9)
+    # At the border it mirrors with the edge twice, and we, like torchmetrics, without: compared are means inside of it,
+    # of which ours is got from images that are equal in a frame around them.
+    frame = np.ones(a.shape, bool)
+    frame[15:-15, 15:-15] = False
+    b[frame] = a[frame]
+    _, values = metrics.structural_similarity(
+        a, b, data_range=peak, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        win_size=11, full=True,
+    )  # fmt: skip
+    assert ssim(a, b) == pytest.approx(values.mean(), abs=1e-9)
 
 
-def test_summary_of_nothing() -> None:
-    assert summarise([]) == {"pairs": 0}
+def test_images_of_two_types_become_one() -> None:
+    grey = np.full((4, 4, 1), 51, np.uint8)
+    deep = np.full((4, 4, 3), 51 * 257, np.uint16)
+    one, other = alike(grey, deep)
+    assert (one.shape, one.dtype) == (other.shape, other.dtype) == ((4, 4, 3), np.uint16)
+    assert l1(one, other) == 0
+    with pytest.raises(ValueError, match="4 and 3 channels"):
+        alike(np.zeros((4, 4, 4), np.uint8), deep)

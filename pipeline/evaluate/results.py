@@ -1,0 +1,291 @@
+"""Scores of one evaluated input, each with its interval and its protocol.
+
+A protocol is all that decides a score besides the images: scores of two protocols never stand side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline import images
+from pipeline.errors import UserError
+from pipeline.evaluate.config import EvaluateConfig
+from pipeline.evaluate.job import Evaluation, Plan
+from pipeline.evaluate.reduction import Column, Reduced, SetStatistics
+from pipeline.evaluate.scoring import TARGET, Program
+from pipeline.scores.sets import distances, intervals
+from pipeline.scores.sets.intervals import CONFIDENCE, Replicates
+from pipeline.scores.table import Metric, On, metric_named, metrics_on
+from pipeline.stores import Store, read_rows
+
+_KID_SUBSET = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One score of one prediction."""
+
+    name: str
+    """Name of the metric, with the extractor's where it depends on that, such as kid_efficientnet_lite0."""
+    metric: Metric
+    value: float
+    standard_error: float
+    """Of the value, by other images of the same kind; nan where it is not known."""
+    images: int
+    median: float = math.nan
+    infinite: int = 0
+    missing: int = 0
+    replicates: Replicates | None = None
+    """Values with images drawn anew, alike for all inputs, from which the error of a difference follows."""
+    protocol: str = ""
+    """Key of its protocol."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the bounds that hold 95% of such values."""
+        aside = CONFIDENCE * self.standard_error
+        return self.value - aside, self.value + aside
+
+    @property
+    def on(self) -> On:
+        return self.metric.on
+
+
+def extractor_name(name: str) -> str:
+    """Return an extractor's name as part of a score's name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+
+
+def subset_size(config: EvaluateConfig, real: SetStatistics, other: SetStatistics) -> int:
+    """Return the images of a subset of KID; 0 where there are too few for any. Raises UserError where too few."""
+    most = distances.largest_subset(real.sample, other.sample)
+    if config.kid_subset is None:
+        return min(_KID_SUBSET, most) if most >= 2 else 0
+    if config.kid_subset > most:
+        raise UserError(
+            f"--kid_subset is {config.kid_subset}, and {real.count} real and {other.count} translated images give "
+            f"subsets of at most {most} (an image and its translation are never in one subset, and --sample is "
+            f"{config.sample}); give --kid_subset {most} or less, or more images"
+        )
+    return config.kid_subset
+
+
+def column_scores(reduced: Reduced, prediction: str) -> tuple[list[Score], Mapping[str, str]]:
+    """Return the scores that are means over images, and by title why others are of no image."""
+    found, why = list[Score](), dict[str, str]()
+    for name, column in reduced.columns.get(prediction, {}).items():
+        metric = metric_named(name)
+        assert metric
+        if column.images or column.infinite:
+            found.append(_of_column(name, metric, column))
+        else:
+            small = f"all images have fewer than {metric.least_side} pixels a side"
+            why[metric.title] = small if metric.least_side > 1 else "it could be computed of no image"
+    order = [metric.name for metric in metrics_on()]
+    return sorted(found, key=lambda score: order.index(score.metric.name)), why
+
+
+def _of_column(name: str, metric: Metric, column: Column) -> Score:
+    count = column.images + column.infinite + column.missing
+    replicates = intervals.mean_replicates(column.sample.values, count)
+    return Score(
+        name=name,
+        metric=metric,
+        value=column.mean,
+        standard_error=replicates.standard_error,
+        median=column.median,
+        images=column.images + column.infinite,
+        infinite=column.infinite,
+        missing=column.missing,
+        replicates=replicates,
+    )
+
+
+def set_scores(
+    config: EvaluateConfig, extractor: str, real: SetStatistics, other: SetStatistics
+) -> tuple[list[Score], Mapping[str, str]]:
+    """Return the scores of one set against the real one, and why others are not measured, by title."""
+    found, why = list[Score](), dict[str, str]()
+    measured: dict[str, Callable[[Metric, str], list[Score]]] = {
+        "kid": lambda metric, name: _kid(config, metric, name, real, other),
+        "fid": lambda metric, name: _fid(metric, name, real, other),
+        "precision": lambda metric, name: _of_manifold(metric, name, real, other),
+        "recall": lambda metric, name: _of_manifold(metric, name, real, other),
+    }
+    for metric in metrics_on("sets"):
+        name = f"{metric.name}_{extractor_name(extractor)}"
+        try:
+            found += measured[metric.name](metric, name)
+        except ValueError as error:
+            why[metric.title] = str(error)
+    return found, why
+
+
+def _kid(config: EvaluateConfig, metric: Metric, name: str, real: SetStatistics, other: SetStatistics) -> list[Score]:
+    size = subset_size(config, real, other)
+    if not size:
+        raise ValueError(f"it needs more than {real.count} real and {other.count} translated images")
+    kid = distances.kernel_distance(real.sample, other.sample, size=size, subsets=config.kid_subsets, seed=config.seed)
+    share = (kid.standard_error / float(np.std(kid.values))) ** 2 if np.std(kid.values) else 0.0
+    return [
+        Score(
+            name=name,
+            metric=metric,
+            value=kid.mean,
+            standard_error=kid.standard_error,
+            images=other.count,
+            replicates=Replicates(values=kid.values, share=share),
+        )
+    ]
+
+
+def _fid(metric: Metric, name: str, real: SetStatistics, other: SetStatistics) -> list[Score]:
+    value = distances.frechet(real.gaussian, other.moments)
+    replicates = intervals.frechet_replicates(real.gaussian, other.sample.values, other.count)
+    return [
+        Score(
+            name=name,
+            metric=metric,
+            value=value,
+            standard_error=replicates.standard_error,
+            images=other.count,
+            replicates=replicates,
+        )
+    ]
+
+
+def _of_manifold(metric: Metric, name: str, real: SetStatistics, other: SetStatistics) -> list[Score]:
+    manifold = distances.manifold(real.sample, other.sample)
+    within = (manifold.precise if metric.name == "precision" else manifold.recalled).astype(float)
+    replicates = intervals.mean_replicates(within, len(within))
+    return [
+        Score(
+            name=name,
+            metric=metric,
+            value=float(within.mean()),
+            standard_error=replicates.standard_error,
+            images=len(within),
+            replicates=replicates,
+        )
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """All scores of one input."""
+
+    name: str
+    url: str
+    step: float | None
+    scores: Mapping[str, Sequence[Score]]
+    """By prediction."""
+    protocols: Mapping[str, Mapping[str, str]]
+    """By key."""
+    counts: Mapping[str, int]
+    columns: Mapping[str, Mapping[str, Column]]
+    """Scores of images, for histograms and extremes."""
+    unmeasured: Mapping[str, str]
+
+
+def difference_is_noise(one: Score, other: Score) -> bool:
+    """Return True where the difference of two scores is within what other images would change.
+
+    Draws are alike for both where their samples are of the same keys, so that what both have in common cancels out.
+    Where nothing is known of an error, nothing is called noise.
+    """
+    if one.value == other.value:
+        return True
+    if not (math.isfinite(one.value) and math.isfinite(other.value)):
+        return False
+    a, b = one.replicates, other.replicates
+    if a is None or b is None:
+        return False
+    if len(a.values) == len(b.values):
+        error = float(np.std(a.values - b.values)) * math.sqrt(max(a.share, b.share))
+    else:
+        error = math.hypot(one.standard_error, other.standard_error)
+    return math.isfinite(error) and abs(one.value - other.value) <= CONFIDENCE * error
+
+
+def real_set(reduced: Reduced, reference: SetStatistics | None) -> SetStatistics | None:
+    """Return the real set of an input: the reference, else its own targets."""
+    return reference or reduced.sets.get(TARGET)
+
+
+_FIRST = 16
+"""Images whose codec is looked at."""
+TYPES = "grey repeated, 8 bits raised to 16 beside 16 bits; 0 to 1 of full intensity"
+SHOWN = "upper 8 of 16 bits, grey repeated, 0 to 255"
+
+Protocol = Mapping[str, str]
+"""Names and values, all text."""
+
+
+def key_of(protocol: Protocol) -> str:
+    """Return a short name of a protocol: equal for equal ones."""
+    return hashlib.sha256(json.dumps(dict(protocol), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def in_words(protocol: Protocol) -> str:
+    """Return a protocol on one line."""
+    return "; ".join(f"{name}: {value}" for name, value in protocol.items())
+
+
+def codecs(store: Store, column: str) -> str:
+    """Return the formats and types of the first images of a column, such as `PNG, RGB of 8 bits`."""
+    if not column:
+        return ""
+    found = Counter[str]()
+    for cell in read_rows(store.first_rows(_FIRST), [column])[column].to_pylist():
+        data = (cell or {}).get("bytes") or b""
+        if kind := images.format_of(data):
+            found[f"{kind}, {images.type_of(data) or 'of unknown type'}"] += 1
+    return " and ".join(sorted(found)) or "unknown"
+
+
+def protocols(
+    config: EvaluateConfig, plan: Plan, evaluation: Evaluation, counts: Mapping[str, int], real: Mapping[str, Any]
+) -> Mapping[On, Protocol]:
+    """Return the protocol of each kind of metric for one input.
+
+    `counts` are those of its images, and `real` says of what the real set is, and of how many images.
+    """
+    scoring, store = evaluation.scoring, evaluation.store
+    common = {
+        "images": f"{counts['ok']:,}",
+        "split": config.split or "not said",
+        "codec": codecs(store, scoring.image),
+    }
+    against_target = {
+        "target": f"{scoring.target}, {codecs(store, scoring.target)}, bicubic to the translation's size",
+        "values": TYPES,
+    }
+    programs = {"LPIPS": f"AlexNet {scoring.lpips.sha256[:8]}, heads 0.1"} if scoring.lpips else {}
+    found: dict[On, Protocol] = {"pairs": common | against_target | programs}
+    networks = {"direction": scoring.direction}
+    found["cycles"] = common | networks | {"way back": scoring.cycle[:8], "values": TYPES}
+    found["identities"] = common | networks | against_target
+    structure = scoring.structure
+    how = f"program {structure.sha256[:8]}" if isinstance(structure, Program) else f"{structure}, 224 × 224"
+    found["sources"] = common | {"structure": how, "values": SHOWN}
+    if extractor := plan.extractor:
+        found["sets"] = {
+            "extractor": extractor.short,
+            "resize": extractor.resize,
+            "values": SHOWN,
+            "real": f"{real['images']:,} images, {real['of']}",
+            "translations": f"{counts['ok']:,}",
+            "split": common["split"],
+            "codec": f"{common['codec']}; real {real['codec']}",
+            "sample": f"{config.sample:,}, seed {config.seed}; KID {config.kid_subsets} subsets of {real['subset']}; "
+            f"manifold k = {distances.NEIGHBOUR}",
+        }
+    return found
