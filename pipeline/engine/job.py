@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipeline.engine.completion import finish
 from pipeline.engine.estimate.drawing import Pile, pile_of
-from pipeline.engine.estimate.forecast import Costing, Forecast, Reading, forecast
+from pipeline.engine.estimate.forecast import Costing, Forecast, Stores, forecast
 from pipeline.engine.estimate.outcome import Counted
 from pipeline.engine.publishing.steps import Workload
 from pipeline.engine.records.layout import Output
@@ -85,8 +85,8 @@ class Job:
     def forecast(self, piles: Sequence[Pile], *, looks: bool) -> Forecast:
         """Return what the units of these piles will take; see `estimate.forecast`. It needs a costing."""
         assert self.costing is not None
-        reading = Reading(list(self.sources.values()), self.output.url, not self.has_unique_keys)
-        return forecast(self.costing, self.workloads, piles, reading, looks=looks)
+        stores = Stores(list(self.sources.values()), self.output.url, not self.has_unique_keys)
+        return forecast(self.costing, self.workloads, piles, stores, looks=looks)
 
     def expect(self, units: Sequence[Units]) -> Mapping[str, Any]:
         """Return what new units are expected to take, as a plan records it; empty without a costing."""

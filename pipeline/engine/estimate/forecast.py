@@ -66,7 +66,7 @@ class Forecast(NamedTuple):
     writes_s3: bool
 
 
-class Reading(NamedTuple):
+class Stores(NamedTuple):
     """Inputs and outputs of a job, as far as requests depend on them."""
 
     sources: Sequence[Store]
@@ -77,7 +77,7 @@ class Reading(NamedTuple):
 
 
 def forecast(
-    costing: Costing, workloads: Sequence[Workload], piles: Sequence[Pile], reading: Reading, *, looks: bool
+    costing: Costing, workloads: Sequence[Workload], piles: Sequence[Pile], stores: Stores, *, looks: bool
 ) -> Forecast:
     """Return what the units of these piles will take.
 
@@ -87,7 +87,7 @@ def forecast(
     of_work = [[pile for pile in piles if pile.part.rpartition("/")[2] in work.parts] for work in workloads]
     first = [[pile for pile in each if pile.part == each[0].part] for each in of_work]  # each part has all inputs
     inputs = max(first, key=lambda each: sum(pile.rows for pile in each))
-    images, files = sum(pile.rows for pile in inputs), form_named(reading.sources[0].form).names_are_keys
+    images, files = sum(pile.rows for pile in inputs), form_named(stores.sources[0].form).names_are_keys
     looked = look([unit for pile in inputs for unit in pile.drawn], costing.column, images) if looks else None
     devices, sampled = costing.devices or 1, list[Sampled]()
     if costing.sample and images:
@@ -105,7 +105,7 @@ def forecast(
             names = ("device_s", "beside_s", "row_bytes", "unit_bytes", "error")
             taken = {name: getattr(sampled[number], name) for name in names}
         shares += [Share(rows=pile.rows, units=pile.units, bytes_in=pile.size, **taken) for pile in each]
-    reads_s3, writes_s3 = _is_on_s3(reading.sources[0].url), _is_on_s3(reading.output)
+    reads_s3, writes_s3 = _is_on_s3(stores.sources[0].url), _is_on_s3(stores.output)
     requests = Requests(0, 0)
     if reads_s3 or writes_s3:
         requests = expected_requests(
@@ -114,10 +114,10 @@ def forecast(
             shards=sum(pile.shards for pile in inputs),
             files=files,
             files_written=workloads[0].sink.form.names_are_keys,
-            keys=reading.keys,
+            keys=stores.keys,
             reads_s3=reads_s3,
             writes_s3=writes_s3,
-            first_bytes=sum(store.first_bytes for store in reading.sources),
+            first_bytes=sum(store.first_bytes for store in stores.sources),
         )
     found = expected(shares, images=images, devices=devices, cores=costing.cores, requests=requests)
     by_format = list[Inputs]()
