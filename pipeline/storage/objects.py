@@ -29,6 +29,7 @@ from pipeline.storage.exclusive import (
 from pipeline.storage.listing import stat_file
 from pipeline.storage.retry import BadBody, retrying
 from pipeline.storage.urls import filesystem, join
+from pipeline.storage.walk import version_of
 
 
 def read(url: str, *, size: int | None = None, version: str | None = None) -> bytes:
@@ -44,7 +45,12 @@ def read(url: str, *, size: int | None = None, version: str | None = None) -> by
         return cloud.read(store, fs, path, url, size=size, version=version)
 
     def attempt() -> bytes:
-        data = _of_disk(path) if isinstance(fs, LocalFileSystem) else fs.cat_file(path, **client.in_time(fs, url))
+        if isinstance(fs, LocalFileSystem):
+            data, found = _of_disk(path)
+        else:
+            data, found = fs.cat_file(path, **client.in_time(fs, url)), None
+        if version is not None and version != (found or _version_now(url)):
+            raise StorageError(f"{url}: changed while it was read")
         if size is not None and len(data) != size:
             raise BadBody(f"read {len(data)} bytes of {size}")
         return data
@@ -53,9 +59,15 @@ def read(url: str, *, size: int | None = None, version: str | None = None) -> by
         return retrying(attempt, url)
 
 
-def _of_disk(path: str) -> bytes:
+def _of_disk(path: str) -> tuple[bytes, str]:
+    """Return the content of a file, and its version."""
     with open(path, "rb", buffering=0) as file:
-        return file.readall()
+        return file.readall(), version_of(os.fstat(file.fileno()))
+
+
+def _version_now(url: str) -> str | None:
+    entry = stat_file(url)
+    return entry.version if entry else None
 
 
 def read_if_there(url: str) -> bytes | None:

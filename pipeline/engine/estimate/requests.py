@@ -19,11 +19,11 @@ class Each(NamedTuple):
 
 RUN = Each(put=27, get=22, get_input=4)
 """Run, however small: proofs, plan, manifest, report, cards and Croissant metadata."""
-RUN_OF_FILES = Each(get_input=12)
+RUN_OF_FILES = Each(get_input=6)
 """More of a run whose images are files: the sizes of some."""
 SHEET = Each(get=8, get_input=2)
 """Pictures in the report, which there are where the output is shards."""
-SHEET_OF_FILES = Each(get_input=22)
+SHEET_OF_FILES = Each(get_input=11)
 """More of these where the images are files."""
 SHARD = Each(get_input=2)
 """New source shard: its footer, twice, since that has no checksum."""
@@ -35,7 +35,7 @@ UNIT_KEYS = Each(get=4)
 """Unit whose keys are compared at the end."""
 UNIT_OF_SHARDS = Each(get_input=2)
 """Unit whose rows are in a shard."""
-FILE = Each(get_input=2)
+FILE = Each(get_input=1)
 """Image that is a file of a folder."""
 FIRST_BYTES = Each(get_input=1)
 """File whose first bytes are read for the listing (`--extensions any`)."""

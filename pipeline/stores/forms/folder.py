@@ -15,14 +15,13 @@ from typing import TypeVar
 import pyarrow as pa
 
 from pipeline import images, storage
-from pipeline.errors import StorageError
 from pipeline.stores.forms import naming
 from pipeline.stores.forms.form import File
 from pipeline.stores.forms.metadata.joining import columns_of, described_as_planned, metadata_of, row_schema_of
 from pipeline.stores.forms.shard import ShardForm, encode_shard
 from pipeline.stores.tables.features import features_of, with_features
 from pipeline.stores.tables.ranges import Range, whole_shards
-from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, require_unchanged
+from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, read_planned, require_unchanged
 
 T = TypeVar("T")
 
@@ -132,8 +131,4 @@ def _of_each(function: Callable[[Range], T], ranges: Sequence[Range]) -> list[T]
 
 
 def _read(wanted: Range) -> bytes:
-    require_unchanged(wanted)
-    try:
-        return storage.read(wanted.url, size=wanted.size, version=wanted.version)
-    except PermissionError as error:  # raised by the storage, not a fault of the image
-        raise StorageError(f"{wanted.url}: may not be read ({error.strerror or error}); make it readable") from error
+    return read_planned(wanted, size=wanted.size)

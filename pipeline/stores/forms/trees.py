@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import storage
-from pipeline.errors import StorageError, UserError
+from pipeline.errors import UserError
 from pipeline.stores.forms.form import StoreForm
 from pipeline.stores.tables.ranges import Range, whole_shards
-from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, require_unchanged
+from pipeline.stores.tables.schema import IMAGE_TYPE, SHARD, Store, image_column, read_planned, require_unchanged
 
 ENDING = ".a+b"
 COLUMNS = ("image_a", "image_b")
@@ -65,7 +65,7 @@ class Trees(StoreForm):
             for side, column in enumerate(COLUMNS):
                 halves = [_halves(r)[side] for r in ranges]
                 if columns is None or column in columns:
-                    data = list(threads.map(_read, halves))
+                    data = list(threads.map(read_planned, halves))
                     names = [half.url.rsplit("/", 1)[-1] for half in halves]
                     table = table.append_column(column, image_column(data, names))
                 elif not unchanged:
@@ -96,14 +96,6 @@ def _halves(planned: Range) -> tuple[Range, Range]:
     urls, seen = planned.url.split(_TAB), planned.version.split(_TAB)
     one, two = (planned._replace(url=url, version=version) for url, version in zip(urls, seen, strict=True))
     return one, two
-
-
-def _read(half: Range) -> bytes:
-    entry = require_unchanged(half)
-    try:
-        return storage.read(half.url, size=entry.size, version=entry.version)
-    except PermissionError as error:  # raised by the storage, not a fault of the image
-        raise StorageError(f"{half.url}: may not be read ({error.strerror or error}); make it readable") from error
 
 
 class Paired(NamedTuple):

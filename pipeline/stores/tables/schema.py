@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.errors import UserError
+from pipeline.errors import StorageError, UserError
 from pipeline.stores.tables import kinds
 from pipeline.stores.tables.features import Features, features_of, is_other_than_image, united, with_features
 from pipeline.stores.tables.ranges import Range, Ranges, first_rows
@@ -105,6 +105,20 @@ def require_unchanged(planned: Range) -> storage.Entry:
             f"{planned.url} has changed since it was planned ({planned.version}, now {entry.version})"
         )
     return entry
+
+
+def read_planned(planned: Range, *, size: int | None = None) -> bytes:
+    """Return the content of a range's shard, of this size where it is known. The read says whether it is another one.
+
+    Raises SourceChangedError where it is not the one that was planned, StorageError where it cannot be read.
+    """
+    try:
+        return storage.read(planned.url, size=size, version=planned.version)
+    except PermissionError as error:  # raised by the storage, not a fault of the image
+        raise StorageError(f"{planned.url}: may not be read ({error.strerror or error}); make it readable") from error
+    except (FileNotFoundError, StorageError):
+        require_unchanged(planned)
+        raise
 
 
 def image_columns(schema: pa.Schema) -> list[str]:
