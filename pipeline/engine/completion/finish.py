@@ -130,6 +130,7 @@ def read_manifest(data: bytes) -> pa.Table | None:
     for name, kind in _LATER:
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), kind))
+    table = table.select(_MANIFEST.names) if set(_MANIFEST.names) == set(table.column_names) else table
     return table if table.schema.equals(_MANIFEST) else None
 
 
