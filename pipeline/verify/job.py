@@ -35,7 +35,7 @@ _ROWS = 4096
 """Units whose records are Python objects at a time."""
 _OWN = (
     "_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html",
-    "_transdomain/without_partner.csv", CARD, "_SUCCESS",
+    "_transdomain/without_partner.csv", "_transdomain/scores.csv", CARD, "_SUCCESS",
 )  # fmt: skip
 _OWN_FOLDERS = (
     "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", "_transdomain/labels/", versions.RECORDS,
