@@ -38,8 +38,8 @@ _OWN = (
     "_transdomain/without_partner.csv", "_transdomain/scores.csv", CARD, "_SUCCESS",
 )  # fmt: skip
 _OWN_FOLDERS = (
-    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", "_transdomain/labels/", "_transdomain/baselines/",
-    versions.RECORDS, versions.MARKS,
+    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", "_transdomain/labels/",
+    "_transdomain/baselines/", versions.RECORDS, versions.MARKS,
 )  # fmt: skip
 _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSIONS)
 
