@@ -69,7 +69,7 @@ def mean_of_training(url: str, column: str, beside: Store, root: str, *, write: 
     about = hashlib.sha256(f"{column} {width} {height}".encode())
     for entry in train.shards:
         about.update(f"\n{entry.name}\t{entry.version}".encode("utf-8", "surrogatepass"))
-    place = storage.join(root, f"_transdomain/mean-{about.hexdigest()[:16]}.npy")
+    place = storage.join(root, f"_transdomain/baselines/mean-{about.hexdigest()[:16]}.npy")
     if not write or storage.stat_file(place) is not None:
         return place
     bad = list[str]()

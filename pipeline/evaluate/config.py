@@ -23,7 +23,8 @@ class EvaluateConfig:
     )  # fmt: skip
 
     output: str
-    """Prefix for scores, features, report.html, and scores.json, .csv and .md; the same command goes on from there."""
+    """Prefix for report.html, scores.json, scores.md and _transdomain/scores.csv, and for scores and features of all
+    images; the same command goes on from there."""
     input: str = ""
     """Translated store. With a target in its rows, each image is compared with its own, too."""
     inputs: tuple[str, ...] = ()

@@ -18,13 +18,14 @@ from pipeline.engine.publishing.apart import Apart, with_good_picture
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import joined
-from pipeline.engine.records.layout import Output
+from pipeline.engine.records.layout import CARD, Output
 from pipeline.engine.records.limits import Limits
 from pipeline.errors import UserError
 from pipeline.evaluate import baselines
 from pipeline.evaluate.config import EvaluateConfig, names_of, steps_of
 from pipeline.evaluate.scoring import STAGE, Program, Read, Scorer, Scoring
 from pipeline.recipe import fingerprint
+from pipeline.report.cards import dataset_card
 from pipeline.scores.extractors.extractor import INCEPTION, Extractor, describe_extractor
 from pipeline.scores.extractors.installed import EFFICIENTNET, INSTALL, extractor_is_there
 from pipeline.scores.structure import GRADIENT
@@ -139,7 +140,9 @@ def _job(config: EvaluateConfig, store: Store, scoring: Scoring, output: Output)
         recipe=recipe,
         limits=lambda rows: _limits(limits, rows),
         workloads=[Workload(output=output, fingerprint=fingerprint(recipe), stages=stages, sink=Sink())],
-        cards=lambda segments, manifest, ran: {},
+        cards=lambda segments, manifest, ran: {
+            CARD: lambda: dataset_card("Scores of images", [store], output, segments, manifest).encode()
+        },
     )
 
 

@@ -33,8 +33,9 @@ _ROWS_OF_SEVERAL = 2
 def evaluate(config: EvaluateConfig) -> str:
     """Evaluate what `config` names, publish it, and return the report as text; empty after a dry run.
 
-    Writes scores.json, scores.csv, scores.md and report.html below the output, anew each time: the scores of images
-    are what is kept. Raises what `launch.run_engine` raises, and UserError where nothing can be measured.
+    Writes scores.json, scores.md and report.html below the output, and _transdomain/scores.csv, where no reader takes
+    it for data, anew each time: the scores of images are what is kept. Raises what `launch.run_engine` raises, and
+    UserError where nothing can be measured.
     """
     with preflight(config.output):
         plan = plan_evaluation(config)
@@ -146,7 +147,7 @@ def _publish(config: EvaluateConfig, plan: Plan, found: Sequence[Result]) -> str
     )
     files = {
         "scores.json": json.dumps(comparison.as_json(found), indent=1),
-        "scores.csv": comparison.as_csv(found),
+        "_transdomain/scores.csv": comparison.as_csv(found),
         "scores.md": comparison.as_markdown(found),
         "report.html": render_report(report),
     }

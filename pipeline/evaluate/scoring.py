@@ -209,6 +209,7 @@ class Scorer:
         scoring, columns = self._scoring, dict[str, pa.Array]()
         for name in ("key", "source_shard"):
             columns[name] = pa.array([each[name] for each in found], pa.string())
+        columns["source_key"] = columns["key"]  # by which jobs.verify finds the input of a row
         for prediction in scoring.predictions:
             for score in scoring.scores(prediction):
                 name = column_of(prediction, score)

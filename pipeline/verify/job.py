@@ -35,11 +35,11 @@ _ROWS = 4096
 """Units whose records are Python objects at a time."""
 _OWN = (
     "_transdomain/job.json", "_transdomain/manifest.parquet", "_transdomain/report.html",
-    "_transdomain/without_partner.csv", CARD, "_SUCCESS",
+    "_transdomain/without_partner.csv", "_transdomain/scores.csv", CARD, "_SUCCESS",
 )  # fmt: skip
 _OWN_FOLDERS = (
-    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", "_transdomain/labels/", versions.RECORDS,
-    versions.MARKS,
+    "_transdomain/plan/", "_transdomain/commits/", "_transdomain/retired/", "_transdomain/labels/",
+    "_transdomain/baselines/", versions.RECORDS, versions.MARKS,
 )  # fmt: skip
 _DATA_ENDINGS = (".parquet", ".arrow", ".tar", ".csv", ".jsonl", *images.EXTENSIONS)
 

@@ -94,7 +94,7 @@ def test_killed_and_run_again_the_digits_are_the_same(
         patch.setattr(failpoints, "point", end_at(point))
         assert evaluate_job.main([*arguments, "3", "--output", str(tmp_path / "killed")]) == 1
     assert evaluate_job.main([*arguments, "3", "--output", str(tmp_path / "killed")]) == 0
-    for name in ("scores.json", "scores.csv", "scores.md"):
+    for name in ("scores.json", "_transdomain/scores.csv", "scores.md"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert len(corpus.contents(str(tmp_path / "killed"))["manifest"]) == 3
 
@@ -170,7 +170,7 @@ def test_inputs_are_compared_in_one_table_with_ties_and_steps(tmp_path: Path) ->
     )
     assert ("*" in worst, "≈" in worst) == (False, False)
     assert (best.count("*"), tie.count("≈")) == (3, 3)  # L1, PSNR, SSIM
-    rows = (tmp_path / "all/scores.csv").read_text().splitlines()
+    rows = (tmp_path / "all/_transdomain/scores.csv").read_text().splitlines()
     assert rows[0].startswith("input,step,prediction,score,value,low,high")
     assert any(row.startswith("step-100,100,translation,l1,0.23") for row in rows)
 
