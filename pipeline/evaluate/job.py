@@ -25,7 +25,7 @@ from pipeline.evaluate import baselines
 from pipeline.evaluate.config import EvaluateConfig, names_of, steps_of
 from pipeline.evaluate.scoring import STAGE, Program, Read, Scorer, Scoring
 from pipeline.recipe import fingerprint
-from pipeline.report.cards import dataset_card
+from pipeline.report.dataset.card import dataset_card
 from pipeline.scores.extractors.extractor import INCEPTION, Extractor, describe_extractor
 from pipeline.scores.extractors.installed import EFFICIENTNET, INSTALL, extractor_is_there
 from pipeline.scores.structure import GRADIENT
@@ -141,7 +141,7 @@ def _job(config: EvaluateConfig, store: Store, scoring: Scoring, output: Output)
         limits=lambda rows: _limits(limits, rows),
         workloads=[Workload(output=output, fingerprint=fingerprint(recipe), stages=stages, sink=Sink())],
         cards=lambda segments, manifest, ran: {
-            CARD: lambda: dataset_card("Scores of images", [store], output, segments, manifest).encode()
+            CARD: lambda: dataset_card("Scores of images", [store.url], output, segments, manifest).encode()
         },
     )
 
