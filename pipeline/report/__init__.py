@@ -1,1 +1,1 @@
-"""Reports for people: dataset cards, contact sheets, curves, HTML pages and terminal text."""
+"""Reports for people: cards, galleries, charts, HTML pages and terminal text."""

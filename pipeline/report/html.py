@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from base64 import b64encode
 from collections.abc import Sequence
 
 from pipeline.report.content import (
@@ -88,13 +87,7 @@ def _notes(report: Report) -> str:
 
 
 def _pictures(report: Report) -> str:
-    if report.galleries:
-        return lines(["<h2>Pictures</h2>", *galleries_html(report.galleries)])
-    if report.sheet_png is None:
-        return ""
-    data = b64encode(report.sheet_png).decode("ascii")
-    image = f'<img alt="Contact sheet" src="data:image/png;base64,{data}">'
-    return lines(["<h2>Pictures</h2>", f'<figure class="card scroll sheet">{image}</figure>'])
+    return lines(["<h2>Pictures</h2>", *galleries_html(report.galleries)]) if report.galleries else ""
 
 
 def _charts(charts: Sequence[Chart]) -> list[str]:

@@ -75,8 +75,6 @@ class Report:
     """Names and values of all settings that change the result; a page folds them up, a terminal leaves them out."""
     command: str = ""
     """Line that does the same again; empty where it is not known."""
-    sheet_png: bytes | None = None
-    """Contact sheet as one picture, where there are no galleries."""
 
     def __post_init__(self) -> None:
         if self.quarantine_total is not None and self.quarantine_total < len(self.quarantine):

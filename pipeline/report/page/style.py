@@ -51,7 +51,6 @@ summary { cursor: pointer; color: var(--accent); font-size: .92rem; }
 details > dl { margin-top: .6rem; }
 pre { margin: 0; padding: .8rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.55 var(--mono); }
 figure { margin: 0; }
-.sheet img { display: block; width: 100%; min-width: 42rem; height: auto; background: #fafaf8; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .chart { padding: .8rem .85rem .7rem; }
 .chart svg { display: block; width: 100%; max-width: 27rem; height: auto; margin-top: .35rem; }

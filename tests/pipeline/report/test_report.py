@@ -1,14 +1,11 @@
 from html.parser import HTMLParser
-from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageFont
 
 from pipeline.errors import printable
-from pipeline.report.contact_sheet import BACKGROUND, SheetLayout, contact_sheet, fit_text, landscape
 from pipeline.report.content import (
     Chart,
     Gallery,
@@ -22,22 +19,6 @@ from pipeline.report.content import (
 )
 from pipeline.report.html import render_report
 from pipeline.report.text import render_text
-
-RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-
-
-def picture(height: int, width: int, colour: tuple[int, ...]) -> np.ndarray:
-    return np.full((height, width, len(colour)), colour, np.uint8)
-
-
-def opened(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(BytesIO(png)).convert("RGB"))
-
-
-def box_of(sheet: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Return left, top, width and height of all pixels that have a colour."""
-    rows, columns = np.nonzero(np.all(sheet == colour, axis=2))
-    return columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1
 
 
 class Contents(HTMLParser):
@@ -55,109 +36,6 @@ class Contents(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.tags and self.tags[-1] not in ("style", "script"):
             self.texts.append(data)
-
-
-# The contact sheet.
-
-
-def test_pictures_stand_in_their_columns_in_order() -> None:
-    row = [picture(8, 8, RED), picture(8, 8, GREEN), picture(8, 8, BLUE)]
-    sheet = opened(contact_sheet(["input", "translation", "target"], [row], cell=64))
-    boxes = [box_of(sheet, colour) for colour in (RED, GREEN, BLUE)]
-    assert [box[2:] for box in boxes] == [(64, 64)] * 3
-    assert boxes[0][0] < boxes[1][0] < boxes[2][0]
-    assert len({top for _, top, _, _ in boxes}) == 1
-
-
-@pytest.mark.parametrize(("height", "width", "shown"), [(10, 40, (64, 16)), (40, 10, (16, 64)), (300, 300, (64, 64))])
-def test_aspect_is_kept(height: int, width: int, shown: tuple[int, int]) -> None:
-    sheet = opened(contact_sheet(["a", "b"], [[picture(height, width, RED), picture(9, 9, BLUE)]], cell=64))
-    assert box_of(sheet, RED)[2:] == shown
-
-
-@pytest.mark.parametrize(
-    "gray",
-    [
-        np.full((8, 8), 77, np.uint8),
-        np.full((8, 8, 1), 77, np.uint8),
-        np.full((8, 8, 2), 77, np.uint8),
-        np.full((8, 8, 4), 77, np.uint8),
-        np.full((8, 8), 77 << 8, np.uint16),
-    ],
-    ids=["HW", "HW1", "HW2", "HW4", "16 bit"],
-)
-def test_other_channels_and_depths_are_shown(gray: np.ndarray) -> None:
-    assert box_of(opened(contact_sheet(["a"], [[gray]], cell=32)), (77, 77, 77))[2:] == (32, 32)
-
-
-def test_a_sheet_without_rows_is_still_a_sheet() -> None:
-    sheet = opened(contact_sheet(["input", "translation"], [], captions=[], title="Nothing"))
-    assert tuple(sheet[0, 0]) == BACKGROUND
-    assert (sheet != BACKGROUND).any()
-
-
-def test_many_rows_make_a_landscape_sheet() -> None:
-    rows = [[picture(4, 4, RED)] * 3] * 40
-    height, width, _ = opened(contact_sheet(["a", "b", "c"], rows, captions=["key"] * 40, cell=32)).shape
-    assert 1.1 < width / height < 2
-
-
-@given(rows=st.integers(1, 200), columns=st.integers(1, 6), height=st.integers(4, 64))
-@settings(max_examples=60)
-def test_every_row_has_a_place_of_its_own_on_the_sheet(rows: int, columns: int, height: int) -> None:
-    base = SheetLayout(
-        columns=columns,
-        groups=1,
-        rows_in_group=rows,
-        cell=64,
-        picture_height=height,
-        caption_height=8,
-        title_height=0,
-        header_height=20,
-        gap=2,
-    )
-    layout = landscape(base, rows)
-    corners = [layout.corner(row) for row in range(rows)]
-    width, bottom = layout.size
-    assert len(set(corners)) == rows
-    assert all(x + layout.group_width <= width and y + layout.row_height <= bottom for x, y in corners)
-    assert layout.rows_in_group * (layout.groups - 1) < rows
-
-
-@pytest.mark.parametrize(
-    ("columns", "rows", "captions", "message"),
-    [
-        ([], [], None, "at least one column"),
-        (["a", "b"], [[picture(4, 4, RED)]], None, "row 0 has 1 pictures for 2 columns: a, b"),
-        (["a"], [[picture(4, 4, RED)]], [], "0 captions for 1 rows"),
-        (["a"], [[np.zeros((4, 4))]], None, "4×4 float64"),
-        (["a"], [[np.zeros((0, 4, 3), np.uint8)]], None, "0×4×3 uint8"),
-    ],
-)
-def test_what_cannot_be_laid_out_is_refused(columns, rows, captions, message) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=message):
-        contact_sheet(columns, rows, captions=captions)
-
-
-@given(text=st.text(max_size=300), width=st.integers(12, 400))
-@settings(max_examples=60)
-def test_fitted_text_fits(text: str, width: int) -> None:
-    font = ImageFont.load_default(12)
-    fitted = fit_text(text, font, width)
-    assert font.getlength(fitted) <= width
-    assert fitted.isprintable()
-
-
-def test_fitted_text_loses_its_middle_only() -> None:
-    font = ImageFont.load_default(12)
-    fitted = fit_text("begin/" + "x" * 100_000 + "/end.png", font, 150)
-    assert fitted.startswith("begin/")
-    assert fitted.endswith("/end.png")
-    assert "…" in fitted
-    assert font.getlength(fitted) > 120
-
-
-# The content.
 
 
 def test_printable_leaves_nothing_that_steers_a_terminal_or_a_page() -> None:
@@ -230,7 +108,9 @@ def hostile() -> Report:
             Gallery(
                 title=HOSTILE,
                 heads=[HOSTILE],
-                rows=[GalleryRow(caption=HOSTILE, pictures=[picture(4, 4, RED)], scores=[(HOSTILE, HOSTILE)])],
+                rows=[
+                    GalleryRow(caption=HOSTILE, pictures=[np.zeros((4, 4, 3), np.uint8)], scores=[(HOSTILE, HOSTILE)])
+                ],
                 note=HOSTILE,
             )
         ],
@@ -261,9 +141,10 @@ def test_html_shows_hostile_text_as_text(hostile: Report) -> None:
 
 
 def test_html_is_one_file_that_loads_nothing() -> None:
-    png = contact_sheet(["a"], [[picture(4, 4, RED)]], cell=16)
-    document = render_report(Report(title="t", status="complete", sheet_png=png))
-    assert "data:image/png;base64,iVBOR" in document
+    row = GalleryRow(caption="a", pictures=[np.zeros((4, 4, 3), np.uint8)])
+    gallery = Gallery(title="g", heads=["input"], rows=[row])
+    document = render_report(Report(title="t", status="complete", galleries=[gallery]))
+    assert 'src="data:image/webp;base64,' in document
     assert "http:" not in document
     assert "https:" not in document
     assert "<img" not in render_report(Report(title="t", status="failed"))
