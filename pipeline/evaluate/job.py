@@ -105,14 +105,17 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
 
 
 def evaluation_jobs(config: EvaluateConfig, plan: Plan) -> list[Job]:
-    """Return the jobs of a plan, which share one execution; that of the reference unless its statistics are there."""
-    jobs = []
+    """Return the jobs of a plan, which share one execution; that of the reference unless its statistics are there.
+
+    The reference comes last: it may stand below an output, which has to be empty when it is begun.
+    """
+    jobs = [_job(config, each.store, each.scoring, each.output) for each in plan.evaluations]
     reference = plan.reference
     if reference and reference.store and storage.stat_file(reference.file) is None:
         assert reference.scoring
         assert reference.output
         jobs.append(_job(config, reference.store, reference.scoring, reference.output))
-    return jobs + [_job(config, each.store, each.scoring, each.output) for each in plan.evaluations]
+    return jobs
 
 
 def _job(config: EvaluateConfig, store: Store, scoring: Scoring, output: Output) -> Job:

@@ -151,5 +151,6 @@ def test_several_images_a_row_that_are_no_pair_make_no_file(
     pq.write_table(table.append_column("mask", table["image"]), tmp_path / "masks/0.parquet")
     arguments = ["--input", str(tmp_path / "masks"), "--output", str(tmp_path / "out"), "--form", "folder"]
     assert pack.main([*arguments, "--local"]) == 2
-    assert "a folder has one image a row, and this store image, mask; use another --form" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a folder has one image a row, and this store image, mask; name one with --input_column, or use" in said
     assert not (tmp_path / "out").exists()

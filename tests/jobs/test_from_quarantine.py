@@ -149,16 +149,16 @@ def shards(tmp_path: Path) -> str:
 def test_rows_of_shards_are_planned_alone_and_taken_where_their_shard_has_not_changed(
     shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    output, decode = str(tmp_path / "out"), images.decode_by
+    output, prove = str(tmp_path / "out"), images.prove_by
 
     def without_a_format(reading: images.Reading, data: bytes, **options: Any) -> Any:
         """Decode like an earlier version that does not know what b is."""
         if data == png(ord("b")):
             raise images.BadImage("unsupported format", "of an earlier version")
-        return decode(reading, data, **options)
+        return prove(reading, data, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "decode_by", without_a_format)
+        patch.setattr(images, "prove_by", without_a_format)
         assert run(shards, output) == 0
     assert account(output) == {"inputs": 8, "ok": 5, "quarantined": 3, "skipped": 0, "segments": 1}
     assert run(shards, output, "--from_quarantine") == 0

@@ -41,7 +41,8 @@ def test_the_machine_fails_a_unit_and_no_image(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(images, "decode_by", fail)
+    for name in ("decode_by", "prove_by"):
+        monkeypatch.setattr(images, name, fail)
     layout: Layout = "images"
     for work in (Decode("image", None), lambda unit: packed(unit, layout)):
         with pytest.raises(type(error)):
