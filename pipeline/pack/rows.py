@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,8 @@ class AtOnce(NamedTuple):
 
 
 ONE = AtOnce()
+_PART = 8
+"""Rows that a thread takes at a time: a small image is decoded in the time in which it is handed over."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,9 @@ def pack_rows(batch: Batch, taken: Taken, shape: Shape | None = None, at_once: A
             return bad
 
     with ThreadPoolExecutor(at_once.threads) as pool:
-        for i, found in enumerate((pool.map if at_once.threads > 1 else map)(make, range(len(rows)))):
+        parts = (range(len(rows))[first : first + _PART] for first in range(0, len(rows), _PART))
+        each = pool.map(lambda part: list(map(make, part)), parts) if at_once.threads > 1 else None
+        for i, found in enumerate(itertools.chain.from_iterable(each) if each else map(make, range(len(rows)))):
             if isinstance(found, images.BadImage):
                 quarantined.append(Quarantined(names[i], shards[i], STAGE, found.reason, str(found)))
             else:
