@@ -21,7 +21,7 @@ from pipeline.report.page.text import lines, text
 
 MOST_ROWS = 200
 """Rows of a table, and lines of the quarantine, that a page shows."""
-_LONGEST_COMMAND, _LONG_FACT = 20_000, 22
+_LONGEST_COMMAND, _LONG_FACT = 20_000, 18
 _FEW = 8
 """Lines of the quarantine that a reader counts at a glance."""
 

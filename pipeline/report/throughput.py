@@ -17,6 +17,8 @@ from pipeline.report.content import Chart, Points
 BINS = 60
 LEAST_S = 5.0
 """Seconds at work, below which a course over time says nothing."""
+LEAST_UNITS = 4
+"""Units, below which it says nothing either."""
 UNKNOWN_STAGE = "reading to commit"
 """Name for the time of units whose commits do not tell their stages."""
 
@@ -36,10 +38,10 @@ def seconds_at_work(units: pa.Table) -> float:
 def throughput_charts(units: pa.Table, label: str) -> Iterator[Chart]:
     """Yield charts of the images a second, and of the units at work at once, by stage, over the time of these units.
 
-    None of a run that took less than LEAST_S. Commits of earlier versions do not say when a unit was in which stage:
-    units of these are drawn from their reading to their commit.
+    None of a run that took less than LEAST_S, or had fewer than LEAST_UNITS. Commits of earlier versions do not say
+    when a unit was in which stage: units of these are drawn from their reading to their commit.
     """
-    if not len(units) or seconds_at_work(units) < LEAST_S:
+    if len(units) < LEAST_UNITS or seconds_at_work(units) < LEAST_S:
         return
     spans = _spans(units)
     first = min(float(span.started.min()) for span in spans.values())

@@ -44,15 +44,17 @@ def test_each_image_is_drawn_once_in_each_stage_and_where_it_was() -> None:
 
 
 def test_commits_of_earlier_versions_are_drawn_from_reading_to_commit() -> None:
-    rate, _ = throughput_charts(finish.manifest_table([commit(i, 40, None) for i in range(2)]), "2026-01-01")
+    rate, _ = throughput_charts(finish.manifest_table([commit(i, 40, None) for i in range(4)]), "2026-01-01")
     assert list(rate.series) == [UNKNOWN_STAGE]
     assert rate.title == "Throughput of slot 2026-01-01 by stage"
 
 
-def test_a_run_of_a_moment_has_no_course() -> None:
-    record = commit(0, 40, None)
-    record["attempt"] = {"host": "h", "started": 0.0, "ended": 1.0}
-    assert list(throughput_charts(finish.manifest_table([record]), "")) == []
+def test_a_run_of_a_moment_or_of_few_units_has_no_course() -> None:
+    records = [commit(i, 40, None) for i in range(4)]
+    for record in records:
+        record["attempt"] = {"host": "h", "started": 0.0, "ended": 1.0}
+    assert list(throughput_charts(finish.manifest_table(records), "")) == []
+    assert list(throughput_charts(finish.manifest_table([commit(i, 40, None) for i in range(3)]), "")) == []
 
 
 def test_commits_say_when_a_unit_was_in_each_stage(tmp_path: Path) -> None:
