@@ -162,7 +162,10 @@ def _structure_of(results: Sequence[Result], row: str) -> Score | None:
 
 
 def as_json(results: Sequence[Result]) -> dict[str, Any]:
-    """Return all scores as JSON has them; numbers that are not finite are text, since JSON has none."""
+    """Return all scores as JSON has them; numbers that are not finite are text, since JSON has none.
+
+    "results" has those of translations once more, as cards take them (`pipeline/report/dataset/results.py`).
+    """
     protocols: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
     for result in results:
@@ -177,7 +180,14 @@ def as_json(results: Sequence[Result]) -> dict[str, Any]:
                 for prediction, scores in result.scores.items()
             },
         }
-    return {"protocols": protocols, "inputs": inputs}
+    cards = [_for_cards(result, score) for result in results for score in result.scores.get(TRANSLATION, ())]
+    return {"protocols": protocols, "inputs": inputs, "results": cards}
+
+
+def _for_cards(result: Result, score: Score) -> dict[str, Any]:
+    protocol = {"dataset": result.url, **result.protocols[score.protocol]}
+    value = score.value if math.isfinite(score.value) else None
+    return {"metric": score.name, "name": score.metric.title, "value": value, "protocol": protocol}
 
 
 def _score(score: Score) -> dict[str, Any]:

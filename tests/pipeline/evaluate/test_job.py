@@ -16,6 +16,7 @@ from pipeline import failpoints, storage
 from pipeline.errors import UserError
 from pipeline.evaluate import job, run
 from pipeline.evaluate.config import EvaluateConfig
+from pipeline.report.dataset.results import read_results
 from pipeline.stores.forms.shard import encode_shard
 from tests import corpus
 from tests.corpus import picture
@@ -44,6 +45,10 @@ def evaluate(folder: Path, url: str, **options: Any) -> tuple[str, dict[str, Any
 def test_scores_are_those_of_the_difference_and_name_extractor_and_protocol(tmp_path: Path) -> None:
     said, equal = evaluate(tmp_path, write(tmp_path, "equal", 0))
     assert "extractor: efficientnet_lite0 (" in said
+    results = {each["metric"]: each for each in read_results(f"{tmp_path}/equal-report/scores.json")}
+    assert results.keys() == equal["scores"]["translation"].keys()
+    assert results["psnr"]["value"] is None  # of equal images
+    assert results["l1"]["protocol"]["dataset"] == f"{tmp_path}/equal"
     _, dark = evaluate(tmp_path, write(tmp_path, "dark", 50))
     equal, dark = equal["scores"]["translation"], dark["scores"]["translation"]
     assert equal["l1"]["value"] == 0
