@@ -49,7 +49,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     network = ["--generator.width", "32", "--generator.depth", "6", "--discriminator.width", "16"]
     size = ["--load_size", str(SIDE + 8), "--crop_size", str(SIDE), "--global_batch", "4", "--steps", "300"]
     assert train.main(["--config", str(ROOT / "jobs/recipes/pix2pix.yaml"), *run, *network, *size]) == 0
-    untrained = corpus.write_bundle(str(folder / "untrained"), kind="unet", norm="batch", depth=6, width=32, size=SIDE)
+    untrained = corpus.write_bundle(str(folder / "start"), kind="unet", norm="batch", depth=6, width=32, size=SIDE)
     for name, bundle in (("trained", str(folder / "run/bundle")), ("untrained", untrained)):
         direction = ["--input_column", "image_b", "--size", "training", "--keep_source", "--local"]
         arguments = ["--input", str(folder / "test-store"), "--output", str(folder / name), "--bundle", bundle]
