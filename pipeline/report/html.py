@@ -30,7 +30,8 @@ def render_report(report: Report) -> str:
     """Render the whole HTML document. Every text of the report is escaped, and what is cut is said."""
     drawn = [table.chart for table in report.tables if table.chart]
     sections = [
-        _header(report), _facts(report), _notes(report), _pictures(report), *_charts([*report.charts, *drawn]),
+        _header(report), _facts(report), _notes(report), *map(_table, report.summary), _pictures(report),
+        *_charts([*report.charts, *drawn]),
         *(_table(table) for table in report.tables if not table.chart), _quarantine(report), _provenance(report),
         _command(report),
     ]  # fmt: skip

@@ -22,7 +22,7 @@ def render_text(report: Report, *, width: int | None = None) -> str:
     blocks = [_heading(report)]
     if report.facts:
         blocks.append(_aligned(report.facts, (False, False), width))
-    blocks.extend(_table(table, width) for table in report.tables)
+    blocks.extend(_table(table, width) for table in (*report.summary, *report.tables))
     if report.quarantine_total:
         blocks.append(_quarantine(report))
     return "\n\n".join(blocks)

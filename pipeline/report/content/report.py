@@ -58,6 +58,8 @@ class Report:
     """Names and values, in the order of their importance."""
     notes: Sequence[str] = ()
     """Sentences that a reader of the facts has to know, such as what was passed over."""
+    summary: Sequence[Table] = ()
+    """Tables that say what came out, which stand before all pictures."""
     galleries: Sequence[Gallery] = ()
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
