@@ -23,6 +23,7 @@ from jobs import evaluate, pack, train, translate
 from pipeline.scores.table import metric_named
 from pipeline.stores.forms.shard import encode_shard
 from tests import corpus
+from tests.cluster import nodes
 from tests.integration.test_facades import FACADES
 
 ROOT = Path(__file__).parents[2]
@@ -95,14 +96,16 @@ def test_killed_and_run_again_on_workers_gives_the_same_digits(
 ) -> None:
     arguments = command(inputs, tmp_path, "--actors", actors)
     line = [sys.executable, "-m", "jobs.evaluate", *arguments]
-    first = subprocess.Popen(line, cwd=ROOT, start_new_session=True)
-    until = time.monotonic() + 1500
-    while first.poll() is None and not list(tmp_path.glob("*/_transdomain/commits/*.json")):
-        assert time.monotonic() < until
-        time.sleep(0.2)
-    assert first.poll() is None, "it was done before it could be killed"
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    assert subprocess.run(line, cwd=ROOT).returncode == 0
+    with nodes(head_cpus=int(actors) + 1) as cluster:
+        joined = os.environ | cluster.environment()
+        first = subprocess.Popen(line, cwd=ROOT, start_new_session=True, env=joined)
+        until = time.monotonic() + 1500
+        while first.poll() is None and not list(tmp_path.glob("*/_transdomain/commits/*.json")):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        assert first.poll() is None, "it was done before it could be killed"
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        assert subprocess.run(line, cwd=ROOT, env=joined).returncode == 0
     for name in ("scores.json", "_transdomain/scores.csv", "scores.md"):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
