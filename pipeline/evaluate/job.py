@@ -330,7 +330,7 @@ def _unmeasured(
             why = "rows have no target"
         elif metric.on == "sources":
             why = "rows have no source_image: translate with --keep_source" if not has_source else "--structure is none"
-        elif config.bundle:
+        elif config.bundle and metric.on in ("cycles", "identities"):
             why = "the bundle has no way back" if metric.on == "cycles" else "rows have no target"
         else:
             why = f"give {metric.needs}"

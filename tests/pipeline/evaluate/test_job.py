@@ -221,3 +221,4 @@ def test_baselines_cycle_and_identity_of_a_bundle(tmp_path: Path) -> None:
     assert all(math.isfinite(each["structure_gradient"]["value"]) for each in found["scores"].values())
     assert found["scores"]["mean_image"]["l1"]["value"] > ours["l1"]["value"]
     assert "untrained generator" in said
+    assert found["not_measured"]["LPIPS"] == "give --lpips"
