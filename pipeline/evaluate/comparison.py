@@ -12,7 +12,16 @@ from typing import Any
 from pipeline.evaluate.results import Result, Score, difference_is_noise, in_words, key_of
 from pipeline.evaluate.scoring import TITLES, TRANSLATION
 from pipeline.report.content import Table
+from pipeline.scores.table import On
 
+_ON: Mapping[On, str] = {
+    "pairs": "images beside their targets",
+    "sets": "all images beside the real ones",
+    "cycles": "images there and back",
+    "identities": "images of the domain itself",
+    "sources": "images beside their inputs",
+}
+"""What scores are of, in words, by what they are measured on."""
 _COUNTS = ("images", "translations")
 """Parts of a protocol that say how many images there were."""
 _ALIKE = 1.02
@@ -86,13 +95,14 @@ def tables(results: Sequence[Result]) -> list[Table]:
     The best of a column has a star, and what differs from it by no more than noise, ≈.
     """
     return [
-        Table(title=_title(group), columns=["", *(_head(group, name) for name in group.names)], rows=_rows(group))
+        Table(
+            title=f"Scores of {_ON[next(iter(group.rows[0].scores.values())).on]}",
+            columns=["", *(_head(group, name) for name in group.names)],
+            rows=_rows(group),
+            note=f"By one protocol: {in_words(group.protocol)}",
+        )
         for group in groups(results)
     ]
-
-
-def _title(group: Group) -> str:
-    return f"Scores by one protocol ({in_words(group.protocol)})"
 
 
 def _head(group: Group, name: str) -> str:
@@ -223,7 +233,11 @@ def as_markdown(results: Sequence[Result]) -> str:
     """Return the tables of the comparison, and what is to be said of them."""
     lines = []
     for table in tables(results):
-        lines += [f"**{_cell(table.title)}**", "", "| " + " | ".join(map(_cell, table.columns)) + " |"]
+        lines += [
+            f"**{_cell(table.title)}** ({_cell(table.note)})",
+            "",
+            "| " + " | ".join(map(_cell, table.columns)) + " |",
+        ]
         lines.append("| --- " * len(table.columns) + "|")
         lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows] + [""]
     lines.append(MARKS)

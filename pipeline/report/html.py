@@ -102,7 +102,8 @@ def _charts(charts: Sequence[Chart]) -> list[str]:
 def _table(table: Table) -> str:
     styles = ["number" if is_numeric else "" for is_numeric in numeric_columns(table)]
     grid = _grid("table", table.columns, table.rows, styles)
-    return lines([f"<h2>{text(table.title)}</h2>", grid])
+    note = f'<p class="note">{text(table.note)}</p>' if table.note else ""
+    return lines([f"<h2>{text(table.title)}</h2>", grid, note])
 
 
 def _quarantine(report: Report) -> str:

@@ -34,7 +34,8 @@ def _heading(report: Report) -> str:
 
 
 def _table(table: Table, width: int | None) -> str:
-    return f"{printable(table.title)}\n{_aligned([table.columns, *table.rows], numeric_columns(table), width)}"
+    title = printable(f"{table.title} ({table.note})" if table.note else table.title)
+    return f"{title}\n{_aligned([table.columns, *table.rows], numeric_columns(table), width)}"
 
 
 def _quarantine(report: Report) -> str:

@@ -29,6 +29,8 @@ class Table:
     rows: Sequence[Sequence[str]]
     chart: Chart | None = None
     """Chart that says the same, which a page draws in place of the table."""
+    note: str = ""
+    """What the numbers hold for."""
 
     def __post_init__(self) -> None:
         for index, row in enumerate(self.rows):
