@@ -17,7 +17,7 @@ REPOSITORY = "someone/model"
 DATASET = "datasets/someone/images"
 REVISIONS = ("main", "refs/convert/parquet")
 LARGE = 1000
-"""Size from which a file is kept elsewhere, as large files are."""
+"""Size from which a file is kept elsewhere, by Git LFS."""
 PAGE = 3
 
 _COMMIT = "c" * 40
@@ -69,7 +69,7 @@ def serving(folder: Path, fails: Callable[[str, str], int] = lambda method, path
                 read.append(path.name)
             data = path.read_bytes()
             if len(data) < LARGE:
-                return self.answer(data, 200, {"ETag": f'"{_git(data)}"'})
+                return self.answer(data, 200, {"ETag": f'"{git_oid(data)}"'})
             linked = {"X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Linked-Size": str(len(data))}
             # Another host: a token must not go there.
             host = self.headers["host"].replace("127.0.0.1", "localhost")
@@ -104,14 +104,19 @@ def serving(folder: Path, fails: Callable[[str, str], int] = lambda method, path
 def _about(path: Path, name: str) -> dict[str, Any]:
     if path.is_dir():
         return {"type": "directory", "path": name, "size": 0, "oid": "d" * 40}
-    data = path.read_bytes()
+    return about_file(name, path.read_bytes())
+
+
+def about_file(name: str, data: bytes) -> dict[str, Any]:
+    """Return what the hub says of a file: one that is LARGE stands in git as a pointer."""
     if len(data) < LARGE:
-        return {"type": "file", "path": name, "size": len(data), "oid": _git(data)}
-    sum_ = hashlib.sha256(data).hexdigest()
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sum_}\nsize {len(data)}\n".encode()
-    lfs = {"oid": sum_, "size": len(data), "pointerSize": len(pointer)}
-    return {"type": "file", "path": name, "size": len(data), "oid": _git(pointer), "lfs": lfs}
+        return {"type": "file", "path": name, "size": len(data), "oid": git_oid(data)}
+    oid = hashlib.sha256(data).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(data)}\n".encode()
+    lfs = {"oid": oid, "size": len(data), "pointerSize": len(pointer)}
+    return {"type": "file", "path": name, "size": len(data), "oid": git_oid(pointer), "lfs": lfs}
 
 
-def _git(data: bytes) -> str:
+def git_oid(data: bytes) -> str:
+    """Return the name that git has for a file."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()

@@ -21,11 +21,11 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from tests.hub import LARGE, about_file, git_oid
+
 TOKEN = "hf_stand_in_of_the_hub"
 OWNER = "someone"
 """The only owner in whose name repositories can be made."""
-LARGE = 1000
-"""Size from which a file is kept by Git LFS."""
 
 _API = re.compile(rf"/api/(models|datasets)/({OWNER}/[^/]+)(?:/(revision|tree|preupload|commit)/([^/]+))?(?:/(.*))?")
 _LFS = re.compile(rf"/(datasets/)?({OWNER}/[^/]+)\.git/info/lfs/objects/batch")
@@ -125,7 +125,7 @@ def serving() -> Iterator[State]:
                 about = {"id": found[2], "private": repository.private, "sha": repository.head, "siblings": files}
                 return self.say(about | {"tags": [], "downloads": 0, "likes": 0, "gated": False, "disabled": False})
             if found[3] == "tree":
-                return self.say([_about(name, data) for name, data in sorted(repository.files.items())])
+                return self.say([about_file(name, data) for name, data in sorted(repository.files.items())])
             if found[3] == "preupload":
                 return self.say({"files": [_mode(repository, each) for each in json.loads(body)["files"]]})
             page = f"{state.endpoint}/{'datasets/' * (found[1] == 'datasets')}{found[2]}"
@@ -173,7 +173,7 @@ def serving() -> Iterator[State]:
             data = repository.files.get(unquote(name))
             if data is None:
                 return self.missing("EntryNotFound")
-            about = {"X-Repo-Commit": repository.head, "ETag": f'"{_git(data)}"', "X-Linked-Size": str(len(data))}
+            about = {"X-Repo-Commit": repository.head, "ETag": f'"{git_oid(data)}"', "X-Linked-Size": str(len(data))}
             return self.answer(data, 200, about)
 
         def missing(self, code: str) -> None:
@@ -205,18 +205,5 @@ def _mode(repository: Repository, asked: dict[str, Any]) -> dict[str, Any]:
     mode = "lfs" if asked["size"] >= LARGE else "regular"
     said: dict[str, Any] = {"path": asked["path"], "uploadMode": mode, "shouldIgnore": False}
     if (data := repository.files.get(asked["path"])) is not None:
-        said["oid"] = hashlib.sha256(data).hexdigest() if mode == "lfs" else _git(data)
+        said["oid"] = hashlib.sha256(data).hexdigest() if mode == "lfs" else git_oid(data)
     return said
-
-
-def _about(name: str, data: bytes) -> dict[str, Any]:
-    if len(data) < LARGE:
-        return {"type": "file", "path": name, "size": len(data), "oid": _git(data)}
-    oid = hashlib.sha256(data).hexdigest()
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(data)}\n".encode()
-    lfs = {"oid": oid, "size": len(data), "pointerSize": len(pointer)}
-    return {"type": "file", "path": name, "size": len(data), "oid": _git(pointer), "lfs": lfs}
-
-
-def _git(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
