@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pipeline import storage
+from pipeline.augment.arithmetic import choose_arithmetic
 from pipeline.augment.config import ORIGINAL, AugmentConfig
 from pipeline.augment.stages import Check, Keep
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.commit import Sink
 from pipeline.engine.publishing.steps import Stage, Workload
 from pipeline.engine.records.account import Batch
-from pipeline.engine.records.layout import Output, check_job, load_segments
+from pipeline.engine.records.layout import Output, check_job
 from pipeline.engine.records.units import part_of_translator
 from pipeline.errors import UserError
 from pipeline.images import RGB
@@ -37,7 +38,6 @@ from pipeline.translation.arithmetic import Compute, here
 from pipeline.translation.columns import Label, check_columns, geometry_of
 from pipeline.translation.models import (
     Model,
-    arithmetic_for,
     check_codec,
     check_pixels,
     choose_column,
@@ -69,69 +69,35 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
     """
     output = Output(storage.absolute(config.output))
     models = {name: open_model(wanted.bundle, wanted.direction) for name, wanted in config.translators.items()}
-    directions = {model.direction for model in models.values()} or {"a_to_b"}
     sources = {name: _open_source(name, url, config) for name, url in config.sources.items()}
-    columns = {choose_column(s, config.input_column, d) for s in sources.values() for d in directions}
-    if len(columns) > 1:
-        raise UserError(f"columns {', '.join(sorted(columns))} could be translated; choose with --input_column")
-    column = columns.pop()
-    for model in models.values():
-        check_codec(model, config.encoding)
-        for source in sources.values():
-            check_pixels(source, column, model.takes)
+    column = _column(config, sources, models)
     labels = _labels(config, sources, column)
     geometry = geometry_of(config, list(sources.values()), column, labels)
     check_job(output, "augment")
+    rows = sum(source.rows for source in sources.values())
     first = next(iter(sources.values()))
-
-    def images(probability: float) -> int:
-        return round(sum(source.rows for source in sources.values()) * probability)
-
     work = {
         name: Work(
             first,
             column,
             resized_to(config.size, model),
-            functools.partial(images, config.translators[name].probability),
+            functools.partial(_share_of, rows, config.translators[name].probability),
             model.pixel_bytes,
         )
         for name, model in models.items()
     }
-    chosen = _choose(config, models, output, slot, compute, work)
-    arithmetics = {name: arithmetic for name, (arithmetic, _) in chosen.items()}
-    recipe = {
-        "translators": {
-            name: model.recipe(arithmetics[name]) | {"probability": config.translators[name].probability}
-            for name, model in models.items()
-        },
-        "keep_originals": config.keep_originals,
-        "labels": list(labels),
-        "input_column": column,
-        "seed": config.seed,
-        "size": config.size,
-        "encoding": vars(config.encoding),
-        "versions": versions(),
-    } | {**geometry.record(), **config.reading.recorded()}
-    recipe |= config.store_options(config.input_column).recorded()
-    parts = [(*chosen[name], work[name]) for name in models]
-    make = functools.partial(_work, output, fingerprint(recipe))
-    without_changed = schema_of_lost(config, first)
-    read = functools.partial(
+    chosen = choose_arithmetic(config, models, output, slot, compute, work)
+    recipe = _recipe(config, models, chosen, column, labels) | {**geometry.record()}
+    decode = functools.partial(
         Decode,
         column,
         columns=labels,
-        without_changed=without_changed,
+        without_changed=schema_of_lost(config, first),
         reading=config.reading,
         geometry=geometry,
     )
-    workloads = [
-        make(name, _stages(config, name, model, chosen[name], read), config.translators[name].probability)
-        for name, model in models.items()
-    ]
-    if config.keep_originals:
-        device = next((arithmetic.device for arithmetic in arithmetics.values()), "cpu")
-        takes = next((model.takes for model in models.values()), RGB)
-        workloads.append(make(ORIGINAL, _untouched(config, column, read(None, takes=takes), device), 1.0))
+    workloads = _workloads(config, output, fingerprint(recipe), models, chosen, decode, column)
+    parts = [(*chosen[name], work[name]) for name in models]
     return Job(
         kind="augment",
         output=output,
@@ -148,6 +114,71 @@ def augment_job(config: AugmentConfig, slot: str, compute: Compute = here) -> Jo
         cards=store_cards("Augmented images", list(sources.values()), output, input_column=column),
         costing=costing_of(config, column, parts, [work.share for work in workloads], compute),
     )
+
+
+def _share_of(rows: int, probability: float) -> int:
+    return round(rows * probability)
+
+
+def _column(config: AugmentConfig, sources: Mapping[str, Store], models: Mapping[str, Model]) -> str:
+    """Return the column that all models translate. Raises UserError where a source or a model does not fit it."""
+    directions = {model.direction for model in models.values()} or {"a_to_b"}
+    columns = {choose_column(s, config.input_column, d) for s in sources.values() for d in directions}
+    if len(columns) > 1:
+        raise UserError(f"columns {', '.join(sorted(columns))} could be translated; choose with --input_column")
+    column = columns.pop()
+    for model in models.values():
+        check_codec(model, config.encoding)
+        for source in sources.values():
+            check_pixels(source, column, model.takes)
+    return column
+
+
+def _recipe(
+    config: AugmentConfig,
+    models: Mapping[str, Model],
+    chosen: Mapping[str, tuple[Arithmetic, Figures]],
+    column: str,
+    labels: Sequence[str],
+) -> dict[str, Any]:
+    """Return all that changes a row, besides the geometry of its labels."""
+    return {
+        "translators": {
+            name: model.recipe(chosen[name][0]) | {"probability": config.translators[name].probability}
+            for name, model in models.items()
+        },
+        "keep_originals": config.keep_originals,
+        "labels": list(labels),
+        "input_column": column,
+        "seed": config.seed,
+        "size": config.size,
+        "encoding": vars(config.encoding),
+        "versions": versions(),
+        **config.reading.recorded(),
+        **config.store_options(config.input_column).recorded(),
+    }
+
+
+def _workloads(
+    config: AugmentConfig,
+    output: Output,
+    made_by: str,
+    models: Mapping[str, Model],
+    chosen: Mapping[str, tuple[Arithmetic, Figures]],
+    decode: Callable[..., Decode],
+    column: str,
+) -> list[Workload]:
+    """Return the work of each translator, then that of the original images, where they are kept."""
+    make = functools.partial(_work, output, made_by)
+    found = [
+        make(name, _stages(config, name, model, chosen[name], decode), config.translators[name].probability)
+        for name, model in models.items()
+    ]
+    if config.keep_originals:
+        device = next((arithmetic.device for arithmetic, _ in chosen.values()), "cpu")
+        takes = next((model.takes for model in models.values()), RGB)
+        found.append(make(ORIGINAL, _untouched(config, column, decode(None, takes=takes), device), 1.0))
+    return found
 
 
 def draw(seed: int, translator: str, probability: float) -> Selection | None:
@@ -266,60 +297,3 @@ def _differ(how: str, config: AugmentConfig, sources: Mapping[str, Store]) -> st
     if config.labels is not None:
         return f"source {how}, or not in all its shards; leave it out of --labels"
     return f"sources {', '.join(sources)} have different columns ({how}); name those to keep with --labels"
-
-
-def _choose(
-    config: AugmentConfig,
-    models: Mapping[str, Model],
-    output: Output,
-    slot: str,
-    compute: Compute,
-    work: Mapping[str, Work],
-) -> dict[str, tuple[Arithmetic, Figures]]:
-    """Return the arithmetic of each model, and its figures: the slot's own, else the last slot's, else measured."""
-    begun, before = _recorded(output, slot)
-    chosen = {}
-    for name, model in models.items():
-        found = before.get(name)
-        kept = found and (begun or _goes_on(model, found, config))
-        recorded = (found.arithmetic, found.figures) if found and kept else ({}, Figures())
-        try:
-            chosen[name] = arithmetic_for(model, config, recorded, output, compute, work[name])
-        except UserError:
-            if begun or not kept:
-                raise
-            log.info("%s: translator %s: this machine lacks what the last slot computed in", output.url, name)
-            chosen[name] = arithmetic_for(model, config, ({}, Figures()), output, compute, work[name])
-    return chosen
-
-
-class Recorded(NamedTuple):
-    """What a slot's plan says of one translator."""
-
-    model: str
-    direction: str
-    arithmetic: Mapping[str, Any]
-    figures: Figures
-
-
-def _recorded(output: Output, slot: str) -> tuple[bool, Mapping[str, Recorded]]:
-    """Return whether the slot has begun, and the translators of its plan, or else of the newest plan before."""
-    segments = load_segments(output)
-    own = [segment for segment in segments if segment.label == slot]
-    for segment in own or segments[-1:]:
-        return bool(own), {
-            name: Recorded(
-                made["model"], made["direction"], made["arithmetic"], Figures(**segment.measured.get(name, {}))
-            )
-            for name, made in segment.recipe["translators"].items()
-        }
-    return False, {}
-
-
-def _goes_on(model: Model, before: Recorded, config: AugmentConfig) -> bool:
-    """Return True where a new slot translates as the last one did: by the same model, on the same kind of device.
-
-    So it can finish what that one has left, and its arithmetic is not the chance of one night's measurement.
-    """
-    same = (model.bundle.sha256, model.direction) == (before.model, before.direction)
-    return same and config.device in ("auto", before.arithmetic["device"])

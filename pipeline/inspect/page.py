@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from pipeline import command
+from pipeline.engine.estimate.tables import size_text
 from pipeline.inspect.findings import Findings
 from pipeline.inspect.groups import Equal
 from pipeline.inspect.job import Inspection
@@ -86,23 +87,15 @@ def _bytes_line(splits: Sequence[Findings]) -> str:
     each = [split.bytes for split in splits if split.bytes]
     about = "" if all(one.exact for one in each) else "about "
     least, largest = min(one.least for one in each), max(one.largest for one in each)
-    median = f", median {size(each[0].median)}" if len(each) == 1 else ""
-    return f"{about}{size(sum(one.total for one in each))}; an image {size(least)} to {size(largest)}{median}"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes in the unit that suits it, by powers of ten."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
+    median = f", median {size_text(each[0].median)}" if len(each) == 1 else ""
+    total = size_text(sum(one.total for one in each))
+    return f"{about}{total}; an image {size_text(least)} to {size_text(largest)}{median}"
 
 
 def _of_splits(splits: Sequence[Findings]) -> Table:
     rows = [
-        [each.name, f"{each.images:,}", f"{each.shards:,}", size(each.bytes.median) if each.bytes else "–",
-         size(each.bytes.total) if each.bytes else "–", f"{each.bad:,}"]
+        [each.name, f"{each.images:,}", f"{each.shards:,}", size_text(each.bytes.median) if each.bytes else "–",
+         size_text(each.bytes.total) if each.bytes else "–", f"{each.bad:,}"]
         for each in splits
     ]  # fmt: skip
     return Table(title="Splits", columns=["split", "images", "objects", "median", "total", "bad"], rows=rows)

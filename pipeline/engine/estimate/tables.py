@@ -27,11 +27,11 @@ class Rows(NamedTuple):
 
 
 def size_text(count: float) -> str:
-    """Return a number of bytes in words."""
-    for unit, per in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+    """Return a number of bytes in the unit that suits it, by powers of ten."""
+    for unit, per in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= per * 0.9995:
             return f"{_three(count / per)} {unit}"
-    return f"{_three(count / 1e3)} kB"
+    return f"{_three(count)} B"
 
 
 def _three(value: float) -> str:
