@@ -17,6 +17,8 @@ from pipeline import images, storage
 from pipeline.report import throughput
 from pipeline.report.content import Gallery, GalleryRow, QuarantineLine, Report
 from pipeline.report.html import render_report
+from pipeline.training.checkpoints.samples import Samples
+from pipeline.training.model.directions import learned_directions
 from pipeline.training.record import TrainResult
 from pipeline.training.report import training_report
 from tests import corpus
@@ -113,10 +115,12 @@ def trained(run: str) -> str:
         }
         for step in range(1, 1000)
     ]
-    samples = images.encode(corpus.picture(1, 4 * 32, 2 * 32), images.Encoding(codec="png"))
+    pictures = np.stack([corpus.picture(i, 32, 32) for i in range(4)])
+    columns = {"input": pictures, "translation": 255 - pictures, "cycle": pictures}
+    samples = [Samples(learned, columns) for learned in learned_directions(config)]
     result = TrainResult(run=run, bundle=f"{run}/bundle", steps=1000, losses={}, validation=())
     data = {"source": "store/a", "target": "store/b", "images": [4, 4], "sha256": "0" * 64}
-    return training_report(config, result, lines, samples, keys=[HOSTILE], provenance={"data": data})
+    return training_report(config, result, lines, samples, keys={"A": [HOSTILE]}, provenance={"data": data})
 
 
 def opened(browser: Any, path: Path, width: int, mode: str) -> tuple[Any, list[str]]:
