@@ -65,7 +65,7 @@ def groups(results: Sequence[Result]) -> list[Group]:
                 protocol = result.protocols[next(iter(own.values())).protocol]
                 group = found.setdefault(key, {"protocol": protocol, "names": {}, "rows": []})
                 group["names"] |= dict.fromkeys(own)
-                group["rows"].append(Row(name=_row_name(result, prediction, len(results)), scores=own))
+                group["rows"].append(Row(name=row_name(result, prediction, len(results)), scores=own))
     return [Group(protocol=g["protocol"], names=list(g["names"]), rows=g["rows"]) for g in found.values()]
 
 
@@ -76,7 +76,8 @@ def _comparable(protocol: Mapping[str, str], results: Sequence[Result], score: S
     return key_of(protocol if apart else {k: v for k, v in protocol.items() if k not in _COUNTS})
 
 
-def _row_name(result: Result, prediction: str, inputs: int) -> str:
+def row_name(result: Result, prediction: str, inputs: int) -> str:
+    """Return the name of a prediction of one of so many inputs."""
     if inputs == 1:
         return TITLES[prediction]
     return result.name if prediction == TRANSLATION else f"{result.name}, {TITLES[prediction]}"
@@ -154,7 +155,7 @@ def moved_geometry(results: Sequence[Result]) -> list[str]:
 
     Both differences must be more than noise. Baselines are compared with, and are not what is judged.
     """
-    lines, inputs = [], {_row_name(result, TRANSLATION, len(results)) for result in results}
+    lines, inputs = [], {row_name(result, TRANSLATION, len(results)) for result in results}
     for group in groups(results):
         fid = next((name for name in group.names if name.startswith("fid_")), "")
         for row in (each for each in group.rows if fid and each.name in inputs):
@@ -181,7 +182,7 @@ def moved_geometry(results: Sequence[Result]) -> list[str]:
 def _structure_of(results: Sequence[Result], row: str) -> Score | None:
     for result in results:
         for prediction, scores in result.scores.items():
-            if _row_name(result, prediction, len(results)) == row:
+            if row_name(result, prediction, len(results)) == row:
                 return next((score for score in scores if score.on == "sources"), None)
     return None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.evaluate.comparison import Group, groups, moved_geometry, tables
+from pipeline.evaluate.comparison import Group, groups, moved_geometry, row_name, tables
 from pipeline.evaluate.results import Result, Score
 from pipeline.evaluate.scoring import TITLES, TRANSLATION
 from pipeline.report.content import Chart, Gallery, QuarantineLine, Report, Table, histogram_bins
@@ -57,7 +57,7 @@ def _medians(results: Sequence[Result]) -> list[Table]:
             for score in (each for each in scores if each.on != "sets"):
                 if math.isnan(score.median):
                     continue
-                name = TITLES[prediction] if len(results) == 1 else f"{result.name}, {TITLES[prediction]}"
+                name = row_name(result, prediction, len(results))
                 median = f"{score.median:.{score.metric.digits}f}{score.metric.unit}"
                 rows.append([name, score.metric.title, median, f"{score.infinite:,}", f"{score.missing:,}"])
     columns = ["", "score", "median", "images without any difference", "images without a score"]

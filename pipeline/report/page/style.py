@@ -137,7 +137,9 @@ dialog form button { border: 0; background: none; color: inherit; font-size: 1.5
   .scroll { overflow: visible; }
   table { font-size: 8.5pt; }
   th, td { padding: .25rem .55rem; white-space: normal; }
-  td { max-width: none; overflow-wrap: anywhere; }
+  td { max-width: none; }
+  :is(.table td, .message, .reason) { overflow-wrap: anywhere; }
+  .reason { min-width: 5rem; }
   .legend i, .status { print-color-adjust: exact; }
   /* What is folded up cannot be opened on paper. */
   details::details-content { content-visibility: visible; block-size: auto; }
