@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.engine.completion import finish
 from pipeline.engine.estimate.drawing import Pile, pile_of
 from pipeline.engine.estimate.forecast import Costing, Forecast, Stores, forecast
-from pipeline.engine.estimate.outcome import Counted
+from pipeline.engine.estimate.outcome import Count
 from pipeline.engine.publishing.steps import Workload
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.limits import Limits
@@ -53,8 +53,8 @@ class Job:
     """True where the inputs are those of an output whose keys were compared when it was made."""
     skipped_are_judged: bool = False
     """True where rows are skipped after they were read, for their scores: they count in the error budget as good."""
-    cards: Callable[[Sequence[Segment], pa.Table | None, Counted | None], finish.Derived]
-    """Function that returns report and cards by name, from the segments, the manifest, and what the run has counted
+    cards: Callable[[Sequence[Segment], pa.Table | None, Count | None], finish.Derived]
+    """Function that returns report and cards by name, from the segments, the manifest, and what counts the run's use
     (both None before the run)."""
     again_option: str = ""
     """Command-line option that runs quarantined inputs again, for advice."""

@@ -305,7 +305,7 @@ def _call_complete(job: Job, segments: list[Segment], manifest: pa.Table, tally:
 
 
 def _cards(job: Job, segments: Sequence[Segment], tally: Tally, manifest: pa.Table) -> finish.Derived:
-    return job.cards(segments, manifest, _counted(job, tally))
+    return job.cards(segments, manifest, functools.partial(_counted, job, tally))
 
 
 def _unfinished(output: Output, segments: Sequence[Segment]) -> list[str]:

@@ -17,13 +17,18 @@ from pipeline.scores.table import On
 _ON: Mapping[On, str] = {
     "pairs": "images beside their targets",
     "sets": "all images beside the real ones",
-    "cycles": "images there and back",
-    "identities": "images of the domain itself",
+    "cycles": "images translated there and back",
+    "identities": "images of the target domain, put through the generator",
     "sources": "images beside their inputs",
 }
 """What scores are of, in words, by what they are measured on."""
 _COUNTS = ("images", "translations")
 """Parts of a protocol that say how many images there were."""
+_MARKS = {
+    "±": "± is half of the 95% interval",
+    "*": "* is the best of its column",
+    "≈": "≈ differs from the best by no more than noise",
+}
 _ALIKE = 1.02
 """Ratio up to which numbers of images do not keep scores of sets apart: FID falls with their number."""
 
@@ -60,7 +65,7 @@ def groups(results: Sequence[Result]) -> list[Group]:
                 protocol = result.protocols[next(iter(own.values())).protocol]
                 group = found.setdefault(key, {"protocol": protocol, "names": {}, "rows": []})
                 group["names"] |= dict.fromkeys(own)
-                group["rows"].append(Row(name=_row_name(result, prediction, len(results)), scores=own))
+                group["rows"].append(Row(name=row_name(result, prediction, len(results)), scores=own))
     return [Group(protocol=g["protocol"], names=list(g["names"]), rows=g["rows"]) for g in found.values()]
 
 
@@ -71,7 +76,8 @@ def _comparable(protocol: Mapping[str, str], results: Sequence[Result], score: S
     return key_of(protocol if apart else {k: v for k, v in protocol.items() if k not in _COUNTS})
 
 
-def _row_name(result: Result, prediction: str, inputs: int) -> str:
+def row_name(result: Result, prediction: str, inputs: int) -> str:
+    """Return the name of a prediction of one of so many inputs."""
     if inputs == 1:
         return TITLES[prediction]
     return result.name if prediction == TRANSLATION else f"{result.name}, {TITLES[prediction]}"
@@ -94,15 +100,25 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
     The best of a column has a star, and what differs from it by no more than noise, ≈.
     """
-    return [
-        Table(
-            title=f"Scores of {_ON[next(iter(group.rows[0].scores.values())).on]}",
-            columns=["", *(_head(group, name) for name in group.names)],
-            rows=_rows(group),
-            note=f"By one protocol: {in_words(group.protocol)}",
+    found = []
+    for group in groups(results):
+        rows = _rows(group)
+        found.append(
+            Table(
+                title=f"Scores of {_ON[next(iter(group.rows[0].scores.values())).on]}",
+                columns=["", *(_head(group, name) for name in group.names)],
+                rows=rows,
+                note=f"{_marks(rows)}Protocol {key_of(group.protocol)}: {in_words(group.protocol)}.",
+            )
         )
-        for group in groups(results)
-    ]
+    return found
+
+
+def _marks(rows: Sequence[Sequence[str]]) -> str:
+    """Return a sentence on each mark that the cells of a table have; empty where they have none."""
+    cells = [cell for row in rows for cell in row[1:]]
+    said = [words for mark, words in _MARKS.items() if any(mark in cell for cell in cells)]
+    return f"{'; '.join(said)}. " if said else ""
 
 
 def _head(group: Group, name: str) -> str:
@@ -137,12 +153,12 @@ def shown(score: Score) -> str:
 def moved_geometry(results: Sequence[Result]) -> list[str]:
     """Return a line for each input whose FID is better than another's while its geometry has moved further.
 
-    Both differences must be more than noise.
+    Both differences must be more than noise. Baselines are compared with, and are not what is judged.
     """
-    lines = []
+    lines, inputs = [], {row_name(result, TRANSLATION, len(results)) for result in results}
     for group in groups(results):
         fid = next((name for name in group.names if name.startswith("fid_")), "")
-        for row in group.rows if fid else ():
+        for row in (each for each in group.rows if fid and each.name in inputs):
             structure = _structure_of(results, row.name)
             for other in group.rows:
                 beside = _structure_of(results, other.name)
@@ -166,7 +182,7 @@ def moved_geometry(results: Sequence[Result]) -> list[str]:
 def _structure_of(results: Sequence[Result], row: str) -> Score | None:
     for result in results:
         for prediction, scores in result.scores.items():
-            if _row_name(result, prediction, len(results)) == row:
+            if row_name(result, prediction, len(results)) == row:
                 return next((score for score in scores if score.on == "sources"), None)
     return None
 
@@ -240,12 +256,8 @@ def as_markdown(results: Sequence[Result]) -> str:
         ]
         lines.append("| --- " * len(table.columns) + "|")
         lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows] + [""]
-    lines.append(MARKS)
-    lines += [f"\n{_cell(line)}" for line in moved_geometry(results)]
-    return "\n".join(lines) + "\n"
-
-
-MARKS = "± is half of the 95% interval; * is the best of a column, ≈ differs from it by no more than noise."
+    lines += [f"{_cell(line)}\n" for line in moved_geometry(results)]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _cell(text: str) -> str:

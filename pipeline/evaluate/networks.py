@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +10,12 @@ import torch
 
 from gan_models import GeneratorConfig, build_generator
 from pipeline import images
+from pipeline.cluster.hardware import default_device
+from pipeline.errors import one_line
 from pipeline.models.arithmetic import exact
 from pipeline.models.bundles import open_bundle
 from pipeline.models.translator import Translator
-from pipeline.scores.judges import Judges
+from pipeline.scores.judges import Judges, way_back
 from pipeline.scores.metrics import alike, l1
 
 _NOTHING = float("nan")
@@ -73,6 +75,24 @@ class Networks:
         if not found.becomes(self._takes):
             raise images.BadImage("unsupported type", f"is {found}, and the generator takes {self._takes}")
         return np.repeat(pixels, 3, 2) if found != self._takes else pixels
+
+
+def cycles(url: str, direction: str, fingerprint: str, device: str) -> Callable[[np.ndarray], np.ndarray | str]:
+    """Return a function that translates a translation back as `scores` does, or says why that fails.
+
+    The images are to be looked at, so all threads of a CPU compute each; where there is no such `device`, a CPU does.
+    Raises UserError where the bundle at `url` has no way back, and ValueError where that has another `fingerprint`.
+    """
+    back = way_back(url, direction, fingerprint, exact(device if device == default_device() else "cpu", batch=1))
+
+    def cycle(translation: np.ndarray) -> np.ndarray | str:
+        try:
+            made, faults = back([translation])
+        except (ArithmeticError, MemoryError, TypeError) as error:
+            return f"not made: {one_line(error)}"
+        return made[0] if 0 in made else f"not made: {faults[0]}"
+
+    return cycle
 
 
 def _uncounted(translator: Translator) -> Translator:

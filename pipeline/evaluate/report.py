@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.evaluate.comparison import MARKS, Group, groups, moved_geometry, tables
+from pipeline.evaluate.comparison import Group, groups, moved_geometry, row_name, tables
 from pipeline.evaluate.results import Result, Score
 from pipeline.evaluate.scoring import TITLES, TRANSLATION
 from pipeline.report.content import Chart, Gallery, QuarantineLine, Report, Table, histogram_bins
@@ -25,16 +25,19 @@ def evaluation_report(
     """Return the report of all inputs that were evaluated together."""
     quarantined = sum(result.counts["quarantined"] for result in results)
     one = results[0]
-    facts = [
-        ("images", f"{result.counts['ok']:,} of {result.counts['inputs']:,} in {result.url}") for result in results
-    ]
-    facts.append(("marks", MARKS))
-    facts += [("geometry", line) for line in moved_geometry(results)]
+    counted = [f"{result.counts['ok']:,} of {result.counts['inputs']:,}" for result in results]
+    facts = [("images that were scored", counted[0]), ("quarantined", f"{quarantined:,}")]
+    if len(results) > 1:
+        facts = [
+            (f"scored of {result.name}", f"{some} in {result.url}")
+            for result, some in zip(results, counted, strict=True)
+        ]
     return Report(
         title="Evaluation of a translated store" if len(results) == 1 else "Comparison of translated stores",
         status="complete",
         subtitle=one.url if len(results) == 1 else ", ".join(result.name for result in results),
         facts=facts,
+        notes=[f"{line}." for line in moved_geometry(results)],
         summary=tables(results),
         tables=[*_medians(results), *_unmeasured(results)],
         charts=[*_over_steps(results), *_fid_against_structure(results), *_histograms(results)],
@@ -54,11 +57,15 @@ def _medians(results: Sequence[Result]) -> list[Table]:
             for score in (each for each in scores if each.on != "sets"):
                 if math.isnan(score.median):
                     continue
-                name = TITLES[prediction] if len(results) == 1 else f"{result.name}, {TITLES[prediction]}"
+                name = row_name(result, prediction, len(results))
                 median = f"{score.median:.{score.metric.digits}f}{score.metric.unit}"
                 rows.append([name, score.metric.title, median, f"{score.infinite:,}", f"{score.missing:,}"])
     columns = ["", "score", "median", "images without any difference", "images without a score"]
-    return [Table(title="Scores of single images", columns=columns, rows=rows)] if rows else []
+    # Of the last two, those that have anything to say.
+    kept = [i for i in range(len(columns)) if i < 3 or any(row[i] != "0" for row in rows)]
+    shown = [[row[i] for i in kept] for row in rows]
+    title = "Medians over single images"
+    return [Table(title=title, columns=[columns[i] for i in kept], rows=shown)] if rows else []
 
 
 def _unmeasured(results: Sequence[Result]) -> list[Table]:
@@ -171,5 +178,8 @@ def _histograms(results: Sequence[Result]) -> list[Chart]:
 
 
 def _sampled(of_series: Mapping[str, np.ndarray]) -> str:
-    counts = ", ".join(f"{name} {int(np.isfinite(some).sum()):,}" for name, some in of_series.items())
-    return f"Finite values: {counts}."
+    """Return of how many images a histogram is."""
+    counts = {name: int(np.isfinite(some).sum()) for name, some in of_series.items()}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values())):,} images{' each' if len(counts) > 1 else ''}."
+    return f"Images with a finite value: {', '.join(f'{name} {count:,}' for name, count in counts.items())}."

@@ -18,7 +18,7 @@ from pipeline.evaluate.job import Evaluation, Plan, Reference, evaluation_jobs, 
 from pipeline.evaluate.pictures import galleries
 from pipeline.evaluate.reduction import SetStatistics, encode_statistics, read_statistics, reduce_output
 from pipeline.evaluate.report import evaluation_report
-from pipeline.evaluate.results import Result, Score, codecs, in_words, key_of, protocols
+from pipeline.evaluate.results import Result, Score, codecs, key_of, protocols
 from pipeline.evaluate.scoring import TARGET, TRANSLATION
 from pipeline.report.content import QuarantineLine
 from pipeline.report.html import render_report
@@ -136,14 +136,16 @@ def _publish(config: EvaluateConfig, plan: Plan, found: Sequence[Result]) -> str
     shown = [
         gallery
         for evaluation, result in zip(plan.evaluations, found, strict=True)
-        for gallery in galleries(evaluation, result.columns.get(TRANSLATION, {}), rows)
+        for gallery in galleries(
+            evaluation, result.columns.get(TRANSLATION, {}), rows, evaluation.name if len(found) > 1 else ""
+        )
     ]
     report = evaluation_report(
         found,
         galleries=shown if config.rows else [],
         quarantine=_quarantine(plan),
         command=command_of(config),
-        provenance=_provenance(config, plan, found),
+        provenance=_provenance(config, plan),
     )
     files = {
         "scores.json": json.dumps(comparison.as_json(found), indent=1),
@@ -167,9 +169,8 @@ def _quarantine(plan: Plan) -> list[QuarantineLine]:
     return list(itertools.islice(quarantine_lines(urls), MOST_LINES))
 
 
-def _provenance(config: EvaluateConfig, plan: Plan, found: Sequence[Result]) -> list[tuple[str, str]]:
-    words = dict.fromkeys(f"{key}: {in_words(each)}" for result in found for key, each in result.protocols.items())
-    facts = [(f"protocol {each.partition(': ')[0]}", each.partition(": ")[2]) for each in words]
+def _provenance(config: EvaluateConfig, plan: Plan) -> list[tuple[str, str]]:
+    facts = list[tuple[str, str]]()
     if plan.extractor:
         facts.append(("extractor", f"{plan.extractor.name}, sha256 {plan.extractor.sha256}, {plan.extractor.resize}"))
     if plan.reference:

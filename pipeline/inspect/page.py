@@ -187,9 +187,9 @@ def _of_faults(splits: Sequence[Findings]) -> Iterator[Table]:
     if not reasons:
         return
     rows = [[reason, f"{count:,}"] for reason, count in reasons.most_common()]
-    yield Table(title="Images that do not decode, of those that were decoded", columns=["reason", "images"], rows=rows)
+    yield Table(title="Images that do not decode, by reason", columns=["reason", "images"], rows=rows)
     examples = [[fault.key, fault.reason, fault.message] for each in splits for fault in each.examples][:_MOST_LINES]
-    yield Table(title="Some of them", columns=["key", "reason", "message"], rows=examples)
+    yield Table(title="Images that do not decode, some of them", columns=["key", "reason", "message"], rows=examples)
 
 
 def _of_passed_over(splits: Sequence[Findings]) -> Iterator[Table]:
@@ -209,5 +209,9 @@ def _gallery(splits: Sequence[Findings]) -> Iterator[Gallery]:
             rows.append(GalleryRow(caption=caption, pictures=[pictures.get(column) for column in columns]))
     if rows:
         images = sum(each.images for each in splits)
-        note = "" if len(rows) * len(columns) >= images else f"{len(rows):,} rows, drawn at random among those decoded."
+        note = (
+            ""
+            if len(rows) * len(columns) >= images
+            else f"{len(rows):,} {'images' if len(columns) == 1 else 'rows'}, drawn at random among those that decode."
+        )
         yield Gallery(title="Some images", heads=columns, rows=rows, note=note)

@@ -15,7 +15,7 @@ import pyarrow.csv as pcsv
 from pipeline import images, storage
 from pipeline.cluster import host
 from pipeline.engine.completion.finish import Derived
-from pipeline.engine.estimate.outcome import Counted
+from pipeline.engine.estimate.outcome import Count
 from pipeline.engine.job import Job
 from pipeline.engine.publishing.apart import Apart, with_good_picture
 from pipeline.engine.publishing.commit import Sink
@@ -322,7 +322,7 @@ def _held_at(labels: Labels) -> str:
 def _cards(cards: Cards, output: Output, held: Sequence[Labels], extra: Derived) -> Cards:
     """Return cards with what else is in an output: before the run the rows that workers read, after it the lists."""
 
-    def more(segments: Sequence[Segment], manifest: pa.Table | None, ran: Counted | None) -> Derived:
+    def more(segments: Sequence[Segment], manifest: pa.Table | None, ran: Count | None) -> Derived:
         made: dict[str, Callable[[], bytes]] = dict(cards(segments, manifest, ran))
         if manifest is not None:
             return {**made, **extra}

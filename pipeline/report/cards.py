@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from pipeline.engine.completion import finish
-from pipeline.engine.estimate.outcome import Counted
+from pipeline.engine.estimate.outcome import Count
 from pipeline.engine.records.card import with_versions
 from pipeline.engine.records.layout import CARD, Output
 from pipeline.engine.records.units import Segment
@@ -17,7 +17,7 @@ from pipeline.report.html import render_report
 from pipeline.report.outputs import output_report
 from pipeline.stores import Store
 
-Cards = Callable[[Sequence[Segment], pa.Table | None, Counted | None], finish.Derived]
+Cards = Callable[[Sequence[Segment], pa.Table | None, Count | None], finish.Derived]
 
 
 def store_cards(
@@ -36,7 +36,7 @@ def store_cards(
 
     urls = [source.url for source in sources]
 
-    def cards(segments: Sequence[Segment], manifest: pa.Table | None, ran: Counted | None) -> finish.Derived:
+    def cards(segments: Sequence[Segment], manifest: pa.Table | None, ran: Count | None) -> finish.Derived:
         made: dict[str, Callable[[], bytes]] = {
             CARD: lambda: with_versions(output, dataset_card(title, urls, output, segments, manifest).encode())
         }

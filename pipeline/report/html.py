@@ -21,7 +21,7 @@ from pipeline.report.page.text import lines, text
 
 MOST_ROWS = 200
 """Rows of a table, and lines of the quarantine, that a page shows."""
-_LONGEST_COMMAND, _LONG_FACT = 20_000, 18
+_LONGEST_COMMAND, _LONGEST_NOTE, _LONG_FACT = 20_000, 2000, 18
 _FEW = 8
 """Lines of the quarantine that a reader counts at a glance."""
 
@@ -68,7 +68,7 @@ def _header(report: Report) -> str:
 
 
 def _mood(status: str) -> str:
-    return {"complete": "good", "failed": "bad"}.get(status, "open")
+    return {"complete": "good", "looked through": "good", "failed": "bad"}.get(status, "open")
 
 
 def _facts(report: Report) -> str:
@@ -100,9 +100,10 @@ def _charts(charts: Sequence[Chart]) -> list[str]:
 
 
 def _table(table: Table) -> str:
-    styles = ["number" if is_numeric else "" for is_numeric in numeric_columns(table)]
+    scored = [any("±" in row[i] for row in table.rows) for i in range(len(table.columns))]
+    styles = ["number" if is_numeric else "score" * scored[i] for i, is_numeric in enumerate(numeric_columns(table))]
     grid = _grid("table", table.columns, table.rows, styles)
-    note = f'<p class="note">{text(table.note)}</p>' if table.note else ""
+    note = f'<p class="note">{text(table.note, _LONGEST_NOTE)}</p>' if table.note else ""
     return lines([f"<h2>{text(table.title)}</h2>", grid, note])
 
 
@@ -141,7 +142,7 @@ def _quarantine_pictures(report: Report) -> list[str]:
 def _quarantine_lines(report: Report) -> str:
     if not report.quarantine:
         return ""
-    columns, styles = ("Key", "Stage", "Reason", "Message"), ("key", "", "reason", "message")
+    columns, styles = ("key", "stage", "reason", "message"), ("key", "", "reason", "message")
     return _grid("quarantine", columns, quarantine_rows(report)[:MOST_ROWS], styles)
 
 
@@ -168,7 +169,9 @@ def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
 def _command(report: Report) -> str:
     if not report.command:
         return ""
-    shown = text(report.command, _LONGEST_COMMAND)
+    # Words stay whole, since a browser would break a line within the hyphens of an option.
+    words = text(report.command, _LONGEST_COMMAND).split(" ")
+    shown = " ".join(f'<span class="word">{word}</span>' for word in words)
     return f'<h2>Command to reproduce</h2>\n<pre class="card"><code>{shown}</code></pre>'
 
 

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from pipeline import command
 from pipeline.engine.again import keys_run_again
 from pipeline.engine.completion import finish
-from pipeline.engine.estimate.outcome import Came, Counted, outcome
+from pipeline.engine.estimate.outcome import Came, Count, outcome
 from pipeline.engine.estimate.prices import NO_PRICES, Prices
-from pipeline.engine.estimate.tables import outcome_rows, size_text
+from pipeline.engine.estimate.tables import NOT_KNOWN, outcome_rows, size_text
 from pipeline.engine.executors.progress import duration
 from pipeline.engine.records.layout import Output
 from pipeline.engine.records.units import Segment, passed_over
@@ -40,13 +40,13 @@ def output_report(
     segments: Sequence[Segment],
     manifest: pa.Table,
     input_column: str | None,
-    ran: Counted | None = None,
+    ran: Count | None = None,
     said: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Return the report of a finished output.
 
-    `input_column` names the column that a translation was made from, `ran` what the run that ends has used, `said`
-    further facts.
+    `input_column` names the column that a translation was made from, `ran` counts what the run that ends has used,
+    `said` are further facts.
     """
     total, again = finish.totals(manifest, segments), keys_run_again(output, segments)
     found = quarantine.look([output.at(name) for name in pc.drop_null(manifest["quarantine"]).to_pylist()], again)
@@ -54,8 +54,12 @@ def output_report(
     scored = [recipe, *models_of(recipe).values()]
     scores = [name for name in SCORES if any(name in each.get("score", ()) for each in scored)]
     ranking = rank(output, newest, scores, MOST_PICKED) if scores else None
-    came = outcome(segments, manifest, lambda: ran, output.files_size)
+    galleries = sample_galleries(output, newest, ranking.picked if ranking else (), sources, input_column)
     column = input_column or next((c for store in sources for c in image_columns(store.schema)), None)
+    pictures = quarantine.pictures_of(output, found, column)
+    # After all that is read for the report, so that it counts.
+    counted = ran() if ran else None
+    came = outcome(segments, manifest, lambda: counted, output.files_size)
     return Report(
         title=title,
         status="complete",
@@ -72,13 +76,13 @@ def output_report(
             *_goodput(came),
         ],
         notes=[*_notes(segments, recipe), *(f"{name}: {fact}" for name, fact in said)],
-        galleries=sample_galleries(output, newest, ranking.picked if ranking else (), sources, input_column),
+        galleries=galleries,
         charts=[*(ranking.charts if ranking else ()), *throughput_charts(ran_together, segments[-1].label)],
-        tables=[*_expected(came, ran.prices if ran else NO_PRICES), *_noted(manifest)],
+        tables=[*_expected(came, counted.prices if counted else NO_PRICES), *_noted(manifest)],
         quarantine=found.lines,
         quarantine_total=total.quarantined,
         reasons=found.reasons,
-        quarantine_pictures=quarantine.pictures_of(output, found, column),
+        quarantine_pictures=pictures,
         provenance=list(_provenance(output, sources, segments, manifest)),
         settings=[(name, str(value)) for name, value in flat(recipe).items()],
         command=command.line(),
@@ -128,9 +132,21 @@ def _expected(came: Came | None, prices: Prices) -> Iterator[Table]:
     """Yield a table of what the plan expected and what came, where it expected anything."""
     if came:
         rows = outcome_rows(came, prices)
-        title = f"Expected and made ({rows.note})" if rows.note else "Expected and made"
-        body = [row for row in rows.body if row[0] != "goodput" or came.goodput is None]
-        yield Table(title=title, columns=["", *rows.head[1:-1], "difference"], rows=body)
+        body = [["–" if cell == NOT_KNOWN else cell for cell in row] for row in rows.body if row[0] != "goodput"]
+        said = [rows.note[:1].upper() + rows.note[1:], *_not_foreseen(body)]
+        if came.goodput is None:
+            said.append(f"Goodput is not known: {came.dense}")
+        note = "".join(f"{each}. " for each in said if each).rstrip()
+        columns = ["", *rows.head[1:-1], "difference"]
+        if not any(row[-1] for row in body):
+            columns, body = columns[:-1], [row[:-1] for row in body]
+        yield Table(title="Expected and made", columns=columns, rows=body, note=note)
+
+
+def _not_foreseen(body: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield a sentence on what nobody has tried out before, and so was not expected."""
+    if any(row[1] == "–" for row in body):
+        yield "– was not foreseen: --sample 32 tries some images out before the run"
 
 
 def _provenance(

@@ -27,8 +27,9 @@ log = logging.getLogger("transdomain")
 MOST_LINES = 200
 MOST_SHARDS = 1000
 """Shards of the quarantine, at most, of which the reasons are counted."""
-MOST_PICTURES, _MOST_UNITS, _MOST_UNIT_BYTES, _MOST_PIXELS = 12, 4, 100_000_000, 50_000_000
-"""Bounds of what is read once more to show it: pictures, units, bytes of a unit, pixels of a picture."""
+MOST_PICTURES, MOST_TRIED, _MOST_UNITS, _MOST_UNIT_BYTES, _MOST_PIXELS = 12, 24, 4, 100_000_000, 50_000_000
+"""Bounds of what is read once more to show it: pictures, inputs that are tried, units, bytes of a unit, pixels of a
+picture. `engine/estimate/requests.py` counts with them."""
 _NOT_TRIED = frozenset({FATAL, CHANGED, "too large", "empty", "not an image", "corrupt"})
 """Reasons for which an input is not decoded: it would end this process, or there is nothing that could be."""
 _THREADS = 8
@@ -84,23 +85,22 @@ def pictures_of(output: Output, found: Quarantine, column: str | None) -> Galler
     They are read once more from the source, from the image column of this name. What is not shown is counted.
     """
     wanted = defaultdict[str, dict[str, QuarantineLine]](dict)
-    for unit, line in zip(found.units, found.lines, strict=True):
-        if line.reason not in _NOT_TRIED:
-            wanted[unit][line.key] = line
-    rows = list[GalleryRow]()
+    tried = [pair for pair in zip(found.units, found.lines, strict=True) if pair[1].reason not in _NOT_TRIED]
+    for unit, line in tried[:MOST_TRIED]:
+        wanted[unit][line.key] = line
+    rows = dict[str, GalleryRow]()  # an input of several translators comes several times
     for unit in list(wanted)[:_MOST_UNITS] if column else []:
         for key, picture in _decoded(output, unit, str(column), wanted[unit]):
             if len(rows) < MOST_PICTURES:
-                rows.append(GalleryRow(caption=key, pictures=[picture], scores=[("", wanted[unit][key].reason)]))
+                rows[key] = GalleryRow(caption=key, pictures=[picture], scores=[("", wanted[unit][key].reason)])
     if not rows:
         return None
-    others = len(found.lines) - len(rows)
-    note = (
-        f"Of the {len(found.lines):,} inputs listed below, {others:,} cannot be decoded, or were not tried."
-        if others
-        else ""
+    listed = len({line.key for line in found.lines})
+    others = listed - len(rows)
+    note = f"Of the {listed:,} inputs listed below, {others:,} cannot be decoded, or were not tried." if others else ""
+    return Gallery(
+        title="Quarantined inputs that can be looked at", heads=["input"], rows=list(rows.values()), note=note
     )
-    return Gallery(title="Quarantined inputs that can be looked at", heads=["input"], rows=rows, note=note)
 
 
 def _decoded(

@@ -82,7 +82,7 @@ def _histograms(scores: Mapping[str, np.ndarray], what: str) -> Iterator[Chart]:
                 y_title="images",
                 series=bins,
                 note=_in_numbers(values),
-                section="Scores of the images that were kept",
+                section="Scores of the translations",
             )
 
 
@@ -94,6 +94,7 @@ def _in_numbers(values: np.ndarray) -> str:
     """Return number, median, mean and range of values in a sentence; those that are missing are counted."""
     there = values[~np.isnan(values)]
     least, most = f"{there.min():.4f}", f"{there.max():.4f}"
-    missing = f" {len(values) - len(there):,} images lack it." if len(there) < len(values) else ""
+    lack = len(values) - len(there)
+    missing = f" {lack:,} image{'s lack' if lack > 1 else ' lacks'} it." if lack else ""
     middle = f"median {np.median(there):.4f}, mean {there.mean():.4f}"
     return f"{len(there):,} images: {middle}, from {least} to {most}.{missing}"

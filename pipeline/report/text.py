@@ -1,5 +1,6 @@
 """Report as a few lines for a terminal."""
 
+import textwrap
 from collections.abc import Sequence
 
 from pipeline.errors import printable
@@ -11,17 +12,18 @@ LAST_CELL_WIDTH = 160
 """Number of letters that a row's last cell may have, since it holds paths and messages; CELL_WIDTH is for the
 others."""
 
-_LEAST_CELL = 8
+_LEAST_CELL, _NOTE_WIDTH = 8, 100
 
 
 def render_text(report: Report, *, width: int | None = None) -> str:
-    """Render title and status, facts, tables and the quarantine, aligned; no colours, no trailing newline.
+    """Render title and status, facts, notes, tables and the quarantine, aligned; no colours, no trailing newline.
 
     With a `width`, facts and tables are no wider: their widest texts are shortened, numbers are not.
     """
     blocks = [_heading(report)]
     if report.facts:
         blocks.append(_aligned(report.facts, (False, False), width))
+    blocks.extend(_note(note, width) for note in report.notes)
     blocks.extend(_table(table, width) for table in (*report.summary, *report.tables))
     if report.quarantine_total:
         blocks.append(_quarantine(report))
@@ -34,8 +36,13 @@ def _heading(report: Report) -> str:
 
 
 def _table(table: Table, width: int | None) -> str:
-    title = printable(f"{table.title} ({table.note})" if table.note else table.title)
-    return f"{title}\n{_aligned([table.columns, *table.rows], numeric_columns(table), width)}"
+    grid = _aligned([table.columns, *table.rows], numeric_columns(table), width)
+    return "\n".join(filter(None, (printable(table.title), grid, _note(table.note, width))))
+
+
+def _note(note: str, width: int | None) -> str:
+    """Return a sentence in lines of `width`."""
+    return textwrap.fill(printable(note), width or _NOTE_WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _quarantine(report: Report) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from gan_models import Bundle
     from pipeline.models.runners import LoadedProgram
+    from pipeline.models.translator import Translator
 
 _LOSS_OF = {"pix2pix": "vanilla", "cyclegan": "lsgan"}
 """Loss of an objective where the bundle's recipe does not name it."""
@@ -47,6 +48,23 @@ def judges(described: Description, direction: str, names: Sequence[str]) -> Mapp
 
 def _opposite(direction: str) -> str:
     return OPPOSITE[cast(Direction, direction)]
+
+
+def way_back(url: str, direction: str, fingerprint: str, arithmetic: Arithmetic) -> Translator:
+    """Return the generator that translates back what the bundle at `url` translates in this direction.
+
+    Raises ValueError where its weights have another `fingerprint`, and UserError where the bundle has none.
+    """
+    from pipeline.models.bundles import describe, open_bundle
+    from pipeline.models.translator import Translator
+
+    other = _opposite(direction)
+    described = describe(url)
+    if not isinstance(described, Description) or described.files[other].sha256 != fingerprint:
+        raise ValueError(f"{url}: {other} is another network than that which the job was planned with")
+    bundle = open_bundle(url, direction=other)
+    back = Translator.of(bundle.generator(other), bundle.generator_configs[other], arithmetic)
+    return replace(back, counts_rows=False)  # the rows are those of the way there
 
 
 class Judged(NamedTuple):
@@ -80,8 +98,7 @@ class Judges:
         `loaded` is the bundle at `url`, with the discriminator of this direction where that scores; the way back and
         the `agreement_model`, a program's URL, are loaded here. Raises ValueError where a network is another one.
         """
-        from pipeline.models.bundles import describe, open_bundle
-        from pipeline.models.translator import Translator
+        from pipeline.models.bundles import describe
 
         self._names, self._arithmetic = list(scores), arithmetic
         self._agreement: Callable[[np.ndarray, np.ndarray], float] | None = None
@@ -101,10 +118,7 @@ class Judges:
         if "realism" in scores:
             self._realism = _Realism(cast("Bundle", loaded), direction, arithmetic)
         if "cycle_l1" in scores:
-            other = _opposite(direction)
-            bundle = open_bundle(url, direction=other)
-            back = Translator.of(bundle.generator(other), bundle.generator_configs[other], arithmetic)
-            self._back = replace(back, counts_rows=False)  # the rows are those of the way there
+            self._back = way_back(url, direction, scores["cycle_l1"], arithmetic)
 
     def __call__(self, frames: Sequence[np.ndarray], translations: Mapping[int, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the scores by name, float64 [N], for `frames` ([H, W, channels] each) and the translations of some.

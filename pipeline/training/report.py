@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from pipeline import command
+from pipeline.images.basis import raster
 from pipeline.recipe import flat
 from pipeline.report.content import Chart, Gallery, GalleryRow, Points, Report
 from pipeline.report.html import render_report
 from pipeline.scores.table import BACK, Metric, metric_named
+from pipeline.training.checkpoints.samples import Samples
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.record import TrainResult
 from pipeline.training.validation.validator import best_step
@@ -24,32 +23,34 @@ Lines = Sequence[Mapping[str, Any]]
 
 _LOGARITHMIC = 30
 """Ratio of the greatest to the least value, from which a scale is logarithmic."""
+_CYCLE = "The cycle is the translation, translated back by the other generator: the nearer to the input, the better."
 _ALIKE = 8
 """Ratio of the sizes of two series, from which each has a chart of its own."""
 
 _LOSSES = (
-    ("d_", "Discriminator losses"),
-    ("g_l1", "L1 loss"),
-    ("g_", "Adversarial losses of the generators"),
-    ("cycle_", "Cycle-consistency losses"),
-    ("identity_", "Identity losses"),
+    ("d_", "Discriminator losses", "A is the source side, B the target side. d_A judges images of A, d_B those of B."),
+    ("g_l1", "L1 loss", ""),
+    ("g_", "Adversarial losses of the generators", "g_AB translates A into B, g_BA translates B into A."),
+    ("cycle_", "Cycle-consistency losses", "cycle_A is between images of A and their way to B and back."),
+    ("identity_", "Identity losses", "identity_A is between images of A and what the generator into A makes of them."),
+    ("", "Other losses", ""),
 )
-"""Titles of losses by the beginning of their name; the first that fits counts."""
+"""Titles of losses by the beginning of their name, the first that fits; and what the names of a CycleGAN's mean."""
 
 
 def training_report(
     config: TrainConfig,
     result: TrainResult,
     lines: Lines,
-    samples_png: bytes | None,
+    samples: Sequence[Samples],
     *,
-    keys: Sequence[str] = (),
+    keys: Mapping[str, Sequence[str]] = MappingProxyType({}),
     provenance: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the HTML page of a finished run with these lines of metrics.
 
-    `samples_png` shows rows of crops (input, translation and, for pairs, target) of images with these `keys`;
-    `provenance` is that of the bundle.
+    `samples` are pictures of each direction that was learnt, of images with these `keys` of sides A and B; `provenance`
+    is that of the bundle.
     """
     return render_report(
         Report(
@@ -57,7 +58,7 @@ def training_report(
             status="complete",
             subtitle=config.output,
             facts=list(_facts(config, result, lines)),
-            galleries=_galleries(config, samples_png, keys),
+            galleries=list(_galleries(samples, keys)),
             charts=[
                 *_losses(lines),
                 *_validation(lines),
@@ -87,28 +88,29 @@ def _facts(config: TrainConfig, result: TrainResult, lines: Lines) -> Iterator[t
         yield "best validation", f"step {best:,}"
 
 
-def _galleries(config: TrainConfig, samples_png: bytes | None, keys: Sequence[str]) -> list[Gallery]:
-    """Return the samples of the bundle, cut into their pictures."""
-    if samples_png is None:
-        return []
-    side, pixels = config.crop_size, np.asarray(Image.open(io.BytesIO(samples_png)).convert("RGB"))
-    heads = ["input", "translation", "target"][: pixels.shape[1] // side]
-    rows = []
-    for i in range(pixels.shape[0] // side):
-        row = pixels[i * side : (i + 1) * side]
-        pictures = [row[:, j * side : (j + 1) * side] for j in range(len(heads))]
-        rows.append(GalleryRow(caption=keys[i] if i < len(keys) else f"training image {i + 1}", pictures=pictures))
-    title = f"The first {len(rows)} training images, by the generator of the last step"
-    return [Gallery(title=title, heads=heads, rows=rows)] if rows else []
+def _galleries(samples: Sequence[Samples], keys: Mapping[str, Sequence[str]]) -> Iterator[Gallery]:
+    """Yield the pictures of each direction."""
+    for learned, columns in samples:
+        shown, keyed = [raster.shown(column) for column in columns.values()], keys.get(learned.source, ())
+        rows = [
+            GalleryRow(caption=keyed[i] if i < len(keyed) else f"image {i + 1}", pictures=pictures)
+            for i, pictures in enumerate(zip(*shown, strict=True))
+        ]
+        title = f"The first {len(rows)} training images, by the generator of the last step"
+        if len(samples) > 1:
+            title = f"{learned.direction.replace('_', ' ')}: {title[0].lower()}{title[1:]}"
+        note = _CYCLE if "cycle" in columns and learned is samples[-1].learned else ""
+        yield Gallery(title=title, heads=list(columns), rows=rows, note=note)
 
 
 def _losses(lines: Lines) -> Iterator[Chart]:
     """Yield a chart for each kind of loss, and for each that is much larger or smaller than others of its kind."""
     found = _series(lines, "losses")
     left = dict(found)
-    for beginning, title in [*_LOSSES, ("", "Other losses")]:
+    for beginning, title, words in _LOSSES:
         some = {name: left.pop(name) for name in list(left) if name.startswith(beginning)}
-        yield from _alike(some, title, "weighted loss", "Losses")
+        note = words if any(f"{name} " in words for name in some) else ""
+        yield from _alike(some, title, "weighted loss", "Losses", note)
 
 
 def _validation(lines: Lines) -> Iterator[Chart]:
@@ -119,7 +121,8 @@ def _validation(lines: Lines) -> Iterator[Chart]:
             metric, both = metric_named(name), {name, f"{name.removesuffix(BACK)}{BACK}"}
             some = {each: found.pop(each) for each in list(found) if each in both}
             title = metric.title if metric else name
-            yield from _alike(some, title, _axis(metric, name), "Validation on held-out images")
+            note = f"Names that end in {BACK} are of the other direction." if len(some) > 1 else ""
+            yield from _alike(some, title, _axis(metric, name), "Validation on held-out images", note)
 
 
 def _axis(metric: Metric | None, name: str) -> str:
@@ -146,7 +149,7 @@ def _series(lines: Lines, kind: str) -> dict[str, Points]:
     return {name: [(line["step"], line[kind][name]) for line in lines if name in line.get(kind, {})] for name in names}
 
 
-def _alike(series: Mapping[str, Points], title: str, y_title: str, section: str) -> Iterator[Chart]:
+def _alike(series: Mapping[str, Points], title: str, y_title: str, section: str, note: str = "") -> Iterator[Chart]:
     """Yield charts of series of like size each: by the median of their magnitudes."""
     sizes = {name: _size(points) for name, points in series.items()}
     groups = list[dict[str, Points]]()
@@ -159,14 +162,14 @@ def _alike(series: Mapping[str, Points], title: str, y_title: str, section: str)
     for group in groups:
         in_order = {name: points for name, points in series.items() if name in group}
         named = title if len(groups) == 1 and (len(group) > 1 or not section) else f"{title}: {', '.join(in_order)}"
-        yield _chart(in_order, named, y_title, section)
+        yield _chart(in_order, named, y_title, section, note)
 
 
 def _size(points: Points) -> float:
     return statistics.median([abs(y) for _, y in points if math.isfinite(y)] or [0.0])
 
 
-def _chart(series: Mapping[str, Points], title: str, y_title: str, section: str) -> Chart:
+def _chart(series: Mapping[str, Points], title: str, y_title: str, section: str, note: str = "") -> Chart:
     values = [y for points in series.values() for _, y in points if math.isfinite(y)]
     log_y = bool(values) and min(values) > 0 and max(values) > _LOGARITHMIC * min(values)
     scale = " (log scale)" if log_y else ""
@@ -178,6 +181,7 @@ def _chart(series: Mapping[str, Points], title: str, y_title: str, section: str)
         series=series,
         log_y=log_y,
         section=section,
+        note=note,
     )
 
 

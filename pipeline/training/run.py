@@ -16,7 +16,8 @@ from pipeline.storage.retry import preflight
 from pipeline.stores import read_rows
 from pipeline.training import record
 from pipeline.training.checkpoints import checkpoint
-from pipeline.training.checkpoints.bundle import SAMPLES, export_bundle, remove_bundle
+from pipeline.training.checkpoints.bundle import drawn_samples, export_bundle, remove_bundle
+from pipeline.training.checkpoints.samples import SAMPLES, Samples
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.context import order_of
 from pipeline.training.data.loader import Sources, find_sources
@@ -198,26 +199,31 @@ def conclude(plan: Plan) -> TrainResult:
     if found is None or not record.is_last(config, found[0].step, history, plan.total_steps):
         raise checkpoint.CheckpointError(f"{config.output}: its last checkpoint is damaged; run the same command again")
     last, parts = found
-    lines = metrics.read_metrics(config.output)
+    lines, samples = metrics.read_metrics(config.output), list(drawn_samples(config, plan.sources, parts))
     result = TrainResult(
         run=config.output,
-        bundle=export_bundle(config, plan.sources, last, parts),
+        bundle=export_bundle(config, plan.sources, last, parts, samples=samples[0]),
         best_bundle=_export_best(plan, last),
         steps=last.step,
         losses=lines[-1]["losses"] if lines else {},
         validation=tuple(history),
     )
-    _write_report(plan, result, lines)
+    _write_report(plan, result, lines, samples)
     record.finish(config, result)
     return result
 
 
-def _write_report(plan: Plan, result: TrainResult, lines: Sequence[Mapping[str, Any]]) -> None:
+def _write_report(
+    plan: Plan, result: TrainResult, lines: Sequence[Mapping[str, Any]], samples: Sequence[Samples]
+) -> None:
     """Write RUN/report.html; where it cannot be made, say so: the run is complete without it."""
     config = plan.config
     try:
-        samples = storage.read_if_there(storage.join(result.bundle, "sample.png"))
-        keys = [row["key"] for row in read_rows(plan.sources.a.first(SAMPLES).ranges, []).to_pylist()]
+        sides = {"A": plan.sources.a, "B": plan.sources.b}
+        keys = {
+            name: [row["key"] for row in read_rows(side.first(SAMPLES).ranges, []).to_pylist()]
+            for name, side in sides.items()
+        }
         described = json.loads(storage.read(storage.join(result.bundle, "config.json")))
         report = training_report(config, result, lines, samples, keys=keys, provenance=described["provenance"])
     except Exception as error:  # logged; what is derived must not stand in the way of what is trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from jobs import pack
 from pipeline import images, storage
-from pipeline.engine.estimate.requests import FIRST_BYTES
+from pipeline.engine.estimate.requests import FIRST_BYTES, SHEET_OF_QUARANTINED, UNIT_OF_QUARANTINED
 from pipeline.engine.records import layout
 from pipeline.stores import open_store
 from pipeline.stores.forms import parquet, webdataset
@@ -149,3 +151,38 @@ def test_files_of_any_extension_take_a_request_each(proxy: Proxy) -> None:
     assert store.first_bytes == 5
     assert len(proxy.seen("GET", "scan-")) == 5 * sum(FIRST_BYTES)
     assert not proxy.seen("GET", "known")
+
+
+def moving_picture() -> bytes:
+    """Return an image of several frames, which is quarantined, and shown in the report."""
+    buffer, frames = io.BytesIO(), [Image.new("RGB", (24, 24), colour) for colour in ("red", "blue")]
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("files", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_quarantined_inputs_take_no_more_than_is_said(proxy: Proxy, files: bool) -> None:
+    """One in each of three units, after those whose rows the report shows."""
+    bad, moving, found = {12, 16, 20}, moving_picture(), list[tuple[int, int, int]]()
+    for quarantined in (set[int](), bad):
+        prefix = f"s3://{seaweed.BUCKET}/{uuid.uuid4().hex[:12]}"
+        cells = [moving if i in quarantined else PICTURE for i in range(24)]
+        if files:
+            for i, cell in enumerate(cells):
+                storage.replace(f"{prefix}/in/{i:03d}.{'webp' if i in quarantined else 'png'}", cell)
+        else:
+            keys = [f"{i:03d}" for i in range(24)]
+            buffer = pa.BufferOutputStream()
+            pq.write_table(pa.table({"key": keys, "image": image_array(cells, keys)}), buffer, row_group_size=4)
+            storage.replace(f"{prefix}/in/0.parquet", buffer.getvalue().to_pybytes())
+        forget()
+        proxy.requests.clear()
+        job = ["--input", f"{prefix}/in", "--output", f"{prefix}/out", "--local", "--limits.rows", "4"]
+        assert pack.main([*job, "--budget.share", "1"]) == 0
+        of_input = sum("/in/" in f"/{each.key}" for each in proxy.requests)
+        of_output = [each for each in proxy.requests if "/out/" in f"/{each.key}"]
+        puts = sum(each.method == "PUT" for each in of_output)
+        found.append((puts, len(of_output) - puts, of_input))
+    puts, gets, reads = (after - before for before, after in zip(*found, strict=True))
+    assert (puts, gets) == (3 * UNIT_OF_QUARANTINED.put, 3 * UNIT_OF_QUARANTINED.get)
+    assert 3 <= reads <= SHEET_OF_QUARANTINED.get_input

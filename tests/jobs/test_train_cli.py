@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,7 @@ def test_a_run_killed_before_its_bundle_gets_it_and_then_there_is_nothing_to_do(
     assert "<h2>Losses</h2>" in page
     assert "g_l1" in page
     assert "data:image/webp;base64" in page
-    assert f"python -m jobs.train --input {config.input}" in page
+    assert f"python -m jobs.train --input {config.input}" in re.sub("<[^>]*>", "", page)
     files = {entry.name: entry.version for entry in storage.list_files(config.output)}
     assert train.main(flags(config)) == 0
     assert "was trained already, nothing to do" in capsys.readouterr().out

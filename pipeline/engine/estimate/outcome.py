@@ -27,6 +27,10 @@ class Counted(NamedTuple):
     prices: Prices = NO_PRICES
 
 
+Count = Callable[[], Counted]
+"""Function that returns what one run has used until now."""
+
+
 class Came(NamedTuple):
     """Expectation of the plan, and what came."""
 
@@ -38,6 +42,8 @@ class Came(NamedTuple):
     """Dense rate in words, or why the goodput is not known."""
     units_counted: int | None
     """Units of the run whose requests were counted; None where nobody counted."""
+    units_quarantined: int = 0
+    """Units with quarantined inputs."""
 
 
 def outcome(
@@ -72,7 +78,9 @@ def outcome(
         get=counted.usage.get if counted else None,
     )
     ideal_s, dense = _ideal_s(compared, rows)
-    return Came(planned, was, goodput(ideal_s, was), dense, counted.units if counted else None)
+    units = counted.units if counted else None
+    with_quarantined = pc.sum(pc.greater(rows["quarantined"], 0)).as_py() or 0
+    return Came(planned, was, goodput(ideal_s, was), dense, units, with_quarantined)
 
 
 def _ideal_s(segments: Sequence[Segment], rows: pa.Table) -> tuple[float | None, str]:

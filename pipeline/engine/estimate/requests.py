@@ -41,6 +41,10 @@ FIRST_BYTES = Each(get_input=1)
 """File whose first bytes are read for the listing (`--extensions any`)."""
 FILE_WRITTEN = Each(put=1)
 """Image that becomes a file of a folder."""
+UNIT_OF_QUARANTINED = Each(put=1, get=4)
+"""More of a unit with quarantined inputs: their shard, whose reasons the report counts."""
+SHEET_OF_QUARANTINED = Each(get_input=24)
+"""Pictures of quarantined inputs in the report, at most."""
 RUN_TO_FILES, UNIT_OF_FILES = Each(put=1, get=4), Each(get=1)
 """Metadata of these files, and the verdict of each unit that they are made from."""
 
@@ -52,6 +56,13 @@ class Requests(NamedTuple):
     get: int
 
 
+def requests_of_quarantined(units: int, *, reads_s3: bool, writes_s3: bool) -> Requests:
+    """Return the requests, at most, that come on top where so many units have quarantined inputs."""
+    of_kinds = [(UNIT_OF_QUARANTINED, units), (SHEET_OF_QUARANTINED, bool(units))]
+    put, get, get_input = (sum(each[i] * count for each, count in of_kinds) for i in range(3))
+    return Requests(put * writes_s3, get * writes_s3 + get_input * reads_s3)
+
+
 def expected_requests(
     *, units: int, images: int, shards: int, files: bool, files_written: bool, keys: bool, reads_s3: bool,
     writes_s3: bool, first_bytes: int = 0
@@ -60,7 +71,7 @@ def expected_requests(
 
     `files` says that the images are files of a folder, `files_written` that the translations become such, `keys` that
     keys have to be compared, `first_bytes` of how many files these are read for the listing. Requests are made where
-    the input (`reads_s3`), or the output (`writes_s3`), is on S3.
+    the input (`reads_s3`), or the output (`writes_s3`), is on S3. Those of quarantined inputs come on top.
     """
     of_kinds = [(RUN, 1), (UNIT, units), (FIRST_BYTES, first_bytes)]
     of_kinds += [(UNIT_KEYS, units)] if keys else []

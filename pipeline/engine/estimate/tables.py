@@ -9,6 +9,7 @@ from pipeline.engine.estimate.amounts import Amounts, costs
 from pipeline.engine.estimate.forecast import Forecast
 from pipeline.engine.estimate.outcome import Came
 from pipeline.engine.estimate.prices import Prices
+from pipeline.engine.estimate.requests import requests_of_quarantined
 from pipeline.engine.executors.progress import duration
 
 NOT_KNOWN = "not known"
@@ -81,7 +82,7 @@ def forecast_rows(forecast: Forecast, prices: Prices) -> Rows:
     else:
         body.append(["device hours", hours_text(amounts.device_s), forecast.basis])
         body.append(["wall time", duration(amounts.wall_s or 0.0), f"{devices}, without its start"])
-    body.append(["requests", *_requests(forecast)])
+    body += [["requests", *_requests(forecast)], *_more_requests(forecast)]
     body += [
         [f"cost: {name}", NOT_KNOWN if cost is None else _price(cost), ""] for name, cost in _priced(amounts, prices)
     ]
@@ -94,6 +95,16 @@ def _requests(forecast: Forecast) -> tuple[str, str]:
         return "none", "nothing is on S3"
     where = " and ".join(n for n, on in (("input", forecast.reads_s3), ("output", forecast.writes_s3)) if on)
     return f"{amounts.put:,} write or list, {amounts.get:,} read", f"{where} on S3"
+
+
+def _more_requests(forecast: Forecast) -> list[list[str]]:
+    """Return a row for what quarantined inputs would take, which nobody can foresee; none where nothing is on S3."""
+    most = requests_of_quarantined(
+        forecast.expected.amounts.units, reads_s3=forecast.reads_s3, writes_s3=forecast.writes_s3
+    )
+    if not sum(most):
+        return []
+    return [["", f"up to {most.put:,} and {most.get:,} more", "if all units have quarantined inputs"]]
 
 
 def _priced(amounts: Amounts, prices: Prices) -> list[tuple[str, float | None]]:
@@ -131,10 +142,18 @@ def outcome_rows(came: Came, prices: Prices) -> Rows:
     body += [_compared(f"cost: {name}", then[name], now[name], _price) for name in now]
     reached = NOT_KNOWN if came.goodput is None else f"{came.goodput:.1%}"
     body.append(["goodput", "", reached, came.dense if came.goodput is None else f"of {came.dense}"])
-    note = ""
+    notes = list[str]()
     if (expected.put or expected.get) and came.units_counted not in (None, expected.units):
-        note = f"requests are those of this run, which made {came.units_counted:,} of {expected.units:,} units"
-    return Rows(["", "expected", "was", ""], body, note, 3)
+        notes.append(f"requests are those of this run, which made {came.units_counted:,} of {expected.units:,} units")
+    if (expected.put or expected.get) and came.units_quarantined:
+        notes.append(_quarantined_requests(came.units_quarantined))
+    return Rows(["", "expected", "was", ""], body, "; ".join(notes), 3)
+
+
+def _quarantined_requests(units: int) -> str:
+    most = sum(requests_of_quarantined(units, reads_s3=True, writes_s3=True))
+    some = f"{units:,} units with" if units > 1 else "a unit with"
+    return f"{some} quarantined inputs took up to {most:,} requests that were not expected"
 
 
 def _compared(name: str, expected: float | None, was: float | None, text) -> list[str]:  # type: ignore[no-untyped-def]

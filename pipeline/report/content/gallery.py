@@ -14,15 +14,15 @@ class GalleryRow:
 
     caption: str
     """Key of the row."""
-    pictures: Sequence[np.ndarray | None]
-    """One for each head of the gallery: uint8 [H, W, 3], or None where there is none. A page makes those smaller that
-    are larger than it shows them."""
+    pictures: Sequence[np.ndarray | str | None]
+    """One for each head of the gallery: uint8 [H, W, 3], or where there is none, why, or None. A page makes those
+    smaller that are larger than it shows them."""
     scores: Sequence[tuple[str, str]] = ()
     """Names and values of the row's scores, as they are to be read."""
 
     def __post_init__(self) -> None:
         for picture in self.pictures:
-            if picture is None:
+            if picture is None or isinstance(picture, str):
                 continue
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
                 shape = "×".join(map(str, picture.shape))

@@ -11,7 +11,7 @@ from pipeline.report.content.gallery import Gallery
 
 NUMBER = re.compile(
     r"""
-    [-+−]? \d[\d,._]* (e[-+]?\d+)? [ ]? ( % | × | [^\W\d]{1,8} (/[^\W\d]+)? )?
+    ([<≈] [ ]?)? [-+−]? \d[\d,._]* (e[-+]?\d+)? [ ]? ( % | × | [^\W\d]{1,8} (/[^\W\d]+)? )?
     | [-+]?inf | nan
     | [-–—]?
     """,

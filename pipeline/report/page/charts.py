@@ -157,12 +157,17 @@ def _inline(svg: str, label: str) -> str:
     svg = svg[svg.index("<svg") :]
     head = f'role="img" aria-label="{attribute(label)}"'
     svg = re.sub(r"<svg [^>]*(viewBox=\"[^\"]*\")[^>]*>", lambda found: f"<svg {found[1]} {head}>", svg, count=1)
-    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg).replace("xlink:href", "href")
-    svg = re.sub(r"(font: \d+(?:\.\d+)?px) [^;\"]*", r"\1 var(--font)", svg)
-    svg = re.sub(r"(fill|stroke): (#0000[af]\d)", lambda m: f"{m[1]}: var(--{_VARIABLES[m[2]]})", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<[^>]*>", lambda tag: _tag(tag[0]), svg)  # and no text between them, which is the user's
     return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def _tag(tag: str) -> str:
+    """Return a tag of a drawing in the fonts and colours of the page."""
+    tag = re.sub(r'<g id="[^"]*"', "<g", tag)
+    tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag).replace("xlink:href", "href")
+    tag = re.sub(r"(font: \d+(?:\.\d+)?px) [^;\"]*", r"\1 var(--font)", tag)
+    return re.sub(r"(fill|stroke): (#0000[af]\d)", lambda m: f"{m[1]}: var(--{_VARIABLES[m[2]]})", tag)
 
 
 def _style(number: int) -> dict[str, Any]:

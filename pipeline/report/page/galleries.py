@@ -70,8 +70,8 @@ def _row(heads: Sequence[str], row: GalleryRow) -> str:
 def _cells(heads: Sequence[str], row: GalleryRow) -> Iterator[str]:
     for head, picture in zip(heads, row.pictures, strict=True):
         name = f'<span class="head">{text(head)}</span>' if len(heads) > 1 else ""
-        if picture is None:
-            yield f'<div class="cell"><span class="none">none</span>{name}</div>'
+        if picture is None or isinstance(picture, str):
+            yield f'<div class="cell"><span class="none">{text(picture or "none", _LONGEST_KEY)}</span>{name}</div>'
             continue
         height, width = picture.shape[:2]
         kind = ' class="tiny"' if max(height, width) <= 64 else ""

@@ -58,6 +58,8 @@ rows.forEach((row, number) => row.querySelectorAll("img").forEach((image) => {
   button.append(image);
   button.addEventListener("click", () => { show(number); dialog.showModal(); });
 }));
+// What is folded up cannot be opened on paper; for browsers whose style sheets cannot open it.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
 range.addEventListener("input", slide);
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 dialog.addEventListener("keydown", (event) => {

@@ -50,6 +50,7 @@ details { margin-top: .8rem; }
 summary { cursor: pointer; color: var(--accent); font-size: .92rem; }
 details > dl { margin-top: .6rem; }
 pre { margin: 0; padding: .8rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.55 var(--mono); }
+.word { display: inline-block; max-width: 100%; }
 figure { margin: 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
 .chart { padding: .8rem .85rem .7rem; }
@@ -81,7 +82,7 @@ img.tiny { image-rendering: pixelated; }
 .row figcaption span:not(.key) { color: var(--muted); }
 .row figcaption b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; }
 .row .key { flex-basis: 100%; min-width: 0; }
-.key { font-family: var(--mono); font-size: .8rem; overflow-wrap: anywhere; }
+.key { font-family: var(--mono); font-size: .8rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 .scroll { overflow-x: auto; }
 .table { width: fit-content; max-width: 100%; }
 table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
@@ -89,6 +90,7 @@ th, td { padding: .45rem 1rem; text-align: left; vertical-align: top; }
 th { color: var(--muted); font-size: .8rem; font-weight: 500; white-space: nowrap; }
 tbody tr { border-top: 1px solid var(--line); }
 th.number, .number { text-align: right; white-space: nowrap; }
+.score { white-space: nowrap; }
 td { overflow-wrap: break-word; max-width: 30rem; }
 td:last-child:not(.number) { min-width: 9rem; }
 td.key, .message { min-width: 12rem; }
@@ -120,12 +122,29 @@ dialog form button { border: 0; background: none; color: inherit; font-size: 1.5
   .quarantine td { display: inline-block; padding-block: .15rem; }
   .quarantine :is(.key, .message) { display: block; padding-block: .4rem; }
 }
+@page { margin: 14mm 12mm; }
 @media print {
   body { padding: 0; background: none; font-size: 10pt; }
-  h2, h3 { break-after: avoid; }
-  .card.chart, .row, tr, .facts, .pairs > div { break-inside: avoid; }
+  h1 { font-size: 17pt; }
+  h2 { margin: 1.4rem 0 .6rem; font-size: 12.5pt; }
+  h2, h3, thead { break-after: avoid; }
+  .note { break-before: avoid; }
+  .card.chart, .row, tr, .facts, .pairs > div, pre { break-inside: avoid; }
+  .table:not(:has(tr:nth-child(16))) { break-inside: avoid; }
   .charts { grid-template-columns: 1fr 1fr; }
+  .rows { gap: .6rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, calc(.72 * var(--wide))), 1fr)); }
+  .cell { min-width: 3.5rem; }
   .scroll { overflow: visible; }
+  table { font-size: 8.5pt; }
+  th, td { padding: .25rem .55rem; white-space: normal; }
+  td { max-width: none; }
+  :is(.table td, .message, .reason) { overflow-wrap: anywhere; }
+  .reason { min-width: 5rem; }
+  .legend i, .status { print-color-adjust: exact; }
+  /* What is folded up cannot be opened on paper. */
+  details::details-content { content-visibility: visible; block-size: auto; }
+  summary { color: inherit; list-style: none; }
+  summary::-webkit-details-marker { display: none; }
   dialog { display: none; }
 }
 """.strip()

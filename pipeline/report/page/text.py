@@ -13,8 +13,9 @@ LONGEST = 400
 
 
 def plain(value: str, longest: int = LONGEST) -> str:
-    """Return text as it may be shown, for whoever escapes it."""
-    return shorten(printable(redact(value)), longest)
+    """Return text as it may be shown, for whoever escapes it. Text of spaces alone is shown as signs for them."""
+    shown = shorten(printable(redact(value)), longest)
+    return shown if shown.strip() else shown.replace(" ", "␣")
 
 
 def text(value: str, longest: int = LONGEST) -> str:

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from pipeline.errors import StorageError, UserError, one_line
 from pipeline.stores import SourceChangedError
-from pipeline.training.checkpoints.bundle import draw_samples, sample_images
+from pipeline.training.checkpoints.samples import grid, sample_images, samples_of
 from pipeline.training.data.context import Context
 from pipeline.training.data.loader import ImageSet, TrainingDataError
-from pipeline.training.model.directions import learned_directions
 from pipeline.training.model.replica import Replica
 from pipeline.training.monitor import guards, metrics
 from pipeline.training.monitor.console import Show, Ticker
@@ -180,12 +179,10 @@ class Watch:
             except (TrainingDataError, SourceChangedError) as error:
                 log.warning(f"step {step}: no samples: {error}")
                 return
-        few, paired = self._samples, self._config.objective_type.paired
-        for learned in learned_directions(self._config):
-            inputs, targets = few.a if learned.source == "A" else few.b, few.b if paired else None
-            pixels = draw_samples(networks[learned.generator], learned.generator_config, inputs, targets)
+        for samples in samples_of(self._config, networks, self._samples):
+            pixels = grid(samples)
             for sink in self._sinks:
-                sink.picture(step, f"samples/{learned.generator}", pixels)
+                sink.picture(step, f"samples/{samples.learned.generator}", pixels)
 
     def _warn_of_idle_discriminators(self, step: int) -> None:
         idle = guards.idle_discriminators(self._recent)

@@ -21,7 +21,7 @@ from pipeline.scores.extractors.installed import INSTALL
 from pipeline.scores.features import FeatureSet, features_are_there, kid, load_features
 from pipeline.scores.table import BACK, mean_of_pairs, metric_named, metrics_in_validation
 from pipeline.storage.retry import preflight
-from pipeline.training.checkpoints.bundle import translate_images
+from pipeline.training.checkpoints.samples import translate_images
 from pipeline.training.config.train import TrainConfig
 from pipeline.training.data.loader import Sources, find_sources, load_images
 from pipeline.training.model.directions import LearnedDirection, learned_directions

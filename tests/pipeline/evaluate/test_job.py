@@ -173,6 +173,9 @@ def test_inputs_are_compared_in_one_table_with_ties_and_steps(tmp_path: Path) ->
         [line for line in table.splitlines() if line.startswith(f"| {name} ") and " dB" in line]
         for name in ("step-100", "step-200", "step-300")
     )
+    assert "± is half of the 95% interval; * is the best of its column; ≈ differs from the best" in table
+    page = (tmp_path / "all/report.html").read_text()
+    assert ("<dt>marks</dt>" in page, "≈ differs from the best by no more than noise" in page) == (False, True)
     assert ("*" in worst, "≈" in worst) == (False, False)
     assert (best.count("*"), tie.count("≈")) == (3, 3)  # L1, PSNR, SSIM
     rows = (tmp_path / "all/_transdomain/scores.csv").read_text().splitlines()

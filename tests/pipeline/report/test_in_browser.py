@@ -17,6 +17,9 @@ from pipeline import images, storage
 from pipeline.report import throughput
 from pipeline.report.content import Gallery, GalleryRow, QuarantineLine, Report
 from pipeline.report.html import render_report
+from pipeline.report.page.text import plain
+from pipeline.training.checkpoints.samples import Samples
+from pipeline.training.model.directions import learned_directions
 from pipeline.training.record import TrainResult
 from pipeline.training.report import training_report
 from tests import corpus
@@ -38,6 +41,12 @@ LETTERS = """
 """
 """Sizes of the letters of all charts, in pixels of the window."""
 WIDTHS, MODES = (400, 1400), ("light", "dark")
+A4_WIDTH = 703
+"""Pixels of a page of A4 between its margins, 210 - 2 × 12 mm at 96 dots an inch."""
+WIDER = """
+(e) => e.getBoundingClientRect().right > innerWidth + 0.5 || (e.matches(".scroll") && e.scrollWidth > e.clientWidth + 1)
+"""
+"""Function that returns true of an element that does not fit on the page."""
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +122,12 @@ def trained(run: str) -> str:
         }
         for step in range(1, 1000)
     ]
-    samples = images.encode(corpus.picture(1, 4 * 32, 2 * 32), images.Encoding(codec="png"))
+    pictures = np.stack([corpus.picture(i, 32, 32) for i in range(4)])
+    columns = {"input": pictures, "translation": 255 - pictures, "cycle": pictures}
+    samples = [Samples(learned, columns) for learned in learned_directions(config)]
     result = TrainResult(run=run, bundle=f"{run}/bundle", steps=1000, losses={}, validation=())
     data = {"source": "store/a", "target": "store/b", "images": [4, 4], "sha256": "0" * 64}
-    return training_report(config, result, lines, samples, keys=[HOSTILE], provenance={"data": data})
+    return training_report(config, result, lines, samples, keys={"A": [HOSTILE]}, provenance={"data": data})
 
 
 def opened(browser: Any, path: Path, width: int, mode: str) -> tuple[Any, list[str]]:
@@ -187,10 +198,24 @@ def test_without_script_all_pictures_are_there(browser: Any, report_of: Callable
     context.close()
 
 
-def test_on_paper_it_is_light(browser: Any, report_of: Callable[[str], Path]) -> None:
-    page, _ = opened(browser, report_of("translate"), 1400, "dark")
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_paper_it_is_light_and_nothing_is_cut_or_folded_up(
+    kind: str, browser: Any, report_of: Callable[[str], Path]
+) -> None:
+    page, _ = opened(browser, report_of(kind), A4_WIDTH, "dark")
     page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
     assert page.evaluate("getComputedStyle(document.querySelector('.card')).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(29, 32, 37)"
+    assert page.evaluate(f"[...document.querySelectorAll('main *')].filter({WIDER}).map((e) => e.outerHTML)") == []
+    colours = page.evaluate(
+        "[...document.querySelectorAll('.legend i')].map((e) => getComputedStyle(e).printColorAdjust)"
+    )
+    assert set(colours) <= {"exact"}
+    for folded in page.locator("details dl").all():
+        assert folded.is_visible()
+    assert not page.locator("dialog").is_visible()
+    assert len(page.pdf(format="A4")) > 10_000
     page.close()
 
 
@@ -203,6 +228,40 @@ def test_a_strange_script_does_not_run(browser: Any, tmp_path: Path) -> None:
     page, said = opened(browser, path, 400, "light")
     assert page.title() == "t"
     assert any("Content Security Policy" in line for line in said)
+    page.close()
+
+
+KEYS = [
+    "javascript:alert(1)", '" onmouseover="document.title=1" x="', "</style><style>body { display: none }</style>",
+    "a { color: red } .jpg", "url(http://127.0.0.1/x.png)", "   ", " two  spaces ", "\u202egnp.exe", "new\nline",
+    "\udc80", "fill: #0000a1", "font-family: x;", "<svg onload=document.title=1>", "&lt;b&gt;", "${document.title=1}",
+    "$x^2$", "]]><script>document.title=1</script>", "k" * 10_000, "", "data:text/html,<b>", "--><!--", "{{7*7}}",
+]  # fmt: skip
+
+
+def test_keys_of_every_kind_are_shown_as_text_and_nothing_comes_of_them(browser: Any, tmp_path: Path) -> None:
+    lines = [QuarantineLine(key=key, stage=key, reason=key, message=key) for key in KEYS]
+    rows = [GalleryRow(caption=key, pictures=[corpus.picture(1), key or None], scores=[(key, key)]) for key in KEYS]
+    report = Report(
+        title="t", status="s", quarantine=lines, quarantine_total=len(KEYS) * 2, reasons=dict.fromkeys(KEYS, 1),
+        galleries=[Gallery(title="g", heads=["input", "translation"], rows=rows)],
+        settings=[(key, key) for key in KEYS], command=" ".join(KEYS[:6]),
+    )  # fmt: skip
+    path = tmp_path / "report.html"
+    path.write_text(render_report(report))
+    page, said = opened(browser, path, 400, "light")
+    assert said == []
+    assert page.title() == "t"
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 400
+    assert page.evaluate("document.querySelectorAll('a, main script, main style, [onload], [onmouseover]').length") == 0
+    shown = page.locator("td.key").all_inner_texts()
+    assert shown == [plain(key) for key in KEYS]
+    assert page.locator(".row .key").all_inner_texts() == [plain(key, 160) for key in KEYS]
+    assert shown[5] == "␣␣␣"
+    names = {
+        text.strip() for text in page.evaluate("[...document.querySelectorAll('svg text')].map((e) => e.textContent)")
+    }
+    assert {plain(key, 22).strip() for key in KEYS if key} <= names
     page.close()
 
 

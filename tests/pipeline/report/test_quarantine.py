@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from jobs import pack
@@ -14,7 +15,9 @@ from pipeline.report import quarantine
 from tests import corpus
 
 
-def test_inputs_that_decode_in_some_way_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+def test_inputs_that_decode_in_some_way_are_shown_and_the_others_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, output = corpus.write_folder(f"{tmp_path}/in", 2), Output(f"{tmp_path}/out")
     frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
     animation = io.BytesIO()
@@ -33,5 +36,12 @@ def test_inputs_that_decode_in_some_way_are_shown_and_the_others_counted(tmp_pat
     assert picture.shape == (30, 40, 3)
     assert picture[0, 0].tolist() == [255, 0, 0]
     assert "4 inputs listed below, 3 cannot be decoded" in gallery.note
+    twice = quarantine.Quarantine([*found.lines] * 2, [*found.units] * 2, found.reasons)  # as two translators have it
+    of_twice = quarantine.pictures_of(output, twice, "image")
+    assert of_twice is not None
+    assert (len(of_twice.rows), of_twice.note) == (1, gallery.note)
+    monkeypatch.setattr(quarantine, "MOST_TRIED", 0)
+    assert quarantine.pictures_of(output, found, "image") is None
+    monkeypatch.undo()
     storage.delete(f"{source}/moving.webp")
     assert quarantine.pictures_of(output, found, "image") is None  # its source is gone, and the report goes on

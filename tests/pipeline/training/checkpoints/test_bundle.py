@@ -77,6 +77,14 @@ def test_a_bundle_of_cyclegan_holds_both_directions_the_trained_one_first() -> N
     small.assert_same_bits(bundle.generator("a_to_b").state_dict(), networks["g_BA"])
     small.assert_same_bits(bundle.discriminators["b_to_a"].state_dict(), networks["d_B"])
     small.assert_same_bits(bundle.discriminators["a_to_b"].state_dict(), networks["d_A"])
+    grid = images.decode(storage.read("memory://export/cyclegan/bundle/sample.png")).pixels
+    assert grid.shape == (2 * 32, 3 * 32, 3)  # input, translation, cycle
+    there, back = (
+        np.asarray(bundle(Image.fromarray(grid[:32, x : x + 32]), direction))
+        for x, direction in ((0, "b_to_a"), (32, "a_to_b"))
+    )
+    assert np.abs(there.astype(int) - grid[:32, 32:64]).max() <= 1
+    assert np.abs(back.astype(int) - grid[:32, 64:]).max() <= 1
 
 
 def test_the_card_of_a_streamed_run_has_its_pictures_and_few_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
