@@ -18,6 +18,8 @@ from tests import gcs, seaweed
 settings.register_profile("transdomain", deadline=None, derandomize=True)
 settings.load_profile("transdomain")
 
+# Threads of torch that wait for work wait asleep: several tests at once on few cores would spend them on waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -33,7 +35,6 @@ def pytest_collection() -> Iterator[None]:
     try:
         return (yield)
     finally:
-        gc.freeze()
         gc.enable()
 
 
