@@ -26,7 +26,7 @@ demo: env
 test test-all: export PYTHONDONTWRITEBYTECODE :=
 
 test: env
-	.venv/bin/python -m pytest -m "not long" --durations=40 $(AT_ONCE)
+	.venv/bin/python -m pytest -m "not long" --hypothesis-profile=default-run --durations=40 $(AT_ONCE)
 
 test-all: env
 	.venv/bin/python -m pytest

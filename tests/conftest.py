@@ -16,6 +16,7 @@ from tests import gcs, seaweed
 
 # A slow example is no failure, since the machine may be busy. Fixed examples make a failed run repeatable.
 settings.register_profile("transdomain", deadline=None, derandomize=True)
+settings.register_profile("default-run", settings.get_profile("transdomain"), max_examples=40)
 settings.load_profile("transdomain")
 
 # Threads of torch that wait for work wait asleep: several tests at once on few cores would spend them on waiting.

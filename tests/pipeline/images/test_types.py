@@ -210,7 +210,7 @@ def test_a_tiff_of_any_layout(packed: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("channels", "bits"), itertools.product((1, 2, 3, 5), (8, 16)))
+@pytest.mark.parametrize(("channels", "bits"), list(itertools.product((1, 2, 3, 5), (8, 16))))
 def test_a_tiff_of_every_layout(channels: int, bits: int) -> None:
     cases = [(*each, turn) for each in LAYOUTS for turn in range(1, 9) if each[:2] == (channels, bits)]
     assert len(cases) > 350
