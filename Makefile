@@ -22,8 +22,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env
 	$(DEMO)
 
+# Bytecode is kept, whatever the caller has set: else each of hundreds of processes compiles the project anew.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
+
 test: env
-	.venv/bin/python -m pytest -m "not long" --durations=40 $(AT_ONCE)
+	.venv/bin/python -m pytest -m "not long" --hypothesis-profile=default-run --durations=40 $(AT_ONCE)
 
 test-all: env
 	.venv/bin/python -m pytest

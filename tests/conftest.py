@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -15,14 +16,27 @@ from tests import gcs, seaweed
 
 # A slow example is no failure, since the machine may be busy. Fixed examples make a failed run repeatable.
 settings.register_profile("transdomain", deadline=None, derandomize=True)
+settings.register_profile("default-run", settings.get_profile("transdomain"), max_examples=40)
 settings.load_profile("transdomain")
 
+# Threads of torch that wait for work wait asleep: several tests at once on few cores would spend them on waiting.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="device of the tests of the models: cpu or cuda")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without a search for garbage, which takes seconds: modules and thousands of tests stay anyway."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

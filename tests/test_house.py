@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -47,7 +48,7 @@ MODULES = modules()
 
 def imports(module: str) -> Iterator[str]:
     """Return the modules of this project that a module imports, anywhere in it."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{each.name}" for each in node.names]
             yield from (name if name in MODULES else node.module for name in names if name.split(".")[0] in TOPS)
@@ -56,7 +57,17 @@ def imports(module: str) -> Iterator[str]:
 
 
 TOPS = {"gan_models", "jobs", "pipeline"}
-ARROWS = {module: sorted(set(imports(module)) - {module}) for module in MODULES}
+
+
+@functools.cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+@functools.cache
+def arrows() -> dict[str, list[str]]:
+    """Return what each module imports of this project. Parsing all of them takes seconds, so no import of this does."""
+    return {module: sorted(set(imports(module)) - {module}) for module in MODULES}
 
 
 def room_of(module: str, rooms: list[str]) -> str:
@@ -70,7 +81,7 @@ def test_no_import_runs_up() -> None:
     height = {room: len(rooms) - i for i, room in enumerate(rooms)}
     runs_up = [
         f"{module} -> {other}"
-        for module, others in ARROWS.items()
+        for module, others in arrows().items()
         for other in others
         if height[room_of(other, rooms)] > height[room_of(module, rooms)]
     ]
@@ -78,7 +89,7 @@ def test_no_import_runs_up() -> None:
 
 
 def test_no_import_runs_round() -> None:
-    TopologicalSorter(ARROWS).prepare()
+    TopologicalSorter(arrows()).prepare()
 
 
 def test_every_room_is_drawn() -> None:
@@ -96,7 +107,7 @@ def test_no_room_and_no_module_is_too_large() -> None:
 def test_ray_is_imported_where_the_document_says() -> None:
     found = defaultdict(set)
     for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(module)):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
             if any(name.split(".")[0] == "ray" for name in names):
@@ -107,7 +118,7 @@ def test_ray_is_imported_where_the_document_says() -> None:
 
 @pytest.mark.parametrize("package", ["gan_models"])
 def test_the_networks_know_nothing_of_the_rest(package: str) -> None:
-    others = [other for module, found in ARROWS.items() if module.split(".")[0] == package for other in found]
+    others = [other for module, found in arrows().items() if module.split(".")[0] == package for other in found]
     assert {other.split(".")[0] for other in others} == {package}
 
 

@@ -11,12 +11,15 @@ LONG = [pytest.param(store, marks=pytest.mark.long) for store in ("s3", "gs")]
 
 
 def cases() -> list[ParameterSet]:
-    """Return every job with every point. Jobs that share the engine take turns in the default run."""
+    """Return every job with every point. Jobs that share the engine take turns in the default run.
+
+    A folder of files meets each point by itself on disk, and Parquet shards all of them in turn on S3.
+    """
     found = []
     for kind in KINDS:
         for number, point in enumerate(points(kind)):
             left_to_the_other = kind in ("pack", "augment") and (number % 2 == 0) is (kind == "augment")
-            left_to_the_other |= kind == "webdataset" and point != "after data"
+            left_to_the_other |= kind in ("parquet", "webdataset") and point != "after data"
             found.append(pytest.param(kind, point, marks=pytest.mark.long if left_to_the_other else []))
     return found
 

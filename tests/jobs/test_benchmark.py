@@ -70,6 +70,7 @@ def test_it_measures_every_form_of_the_generator(tmp_path: Path, capsys: pytest.
     assert "fp32, Winograd, eager" in printed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("parts", "order", "measured"),
     [
@@ -78,11 +79,10 @@ def test_it_measures_every_form_of_the_generator(tmp_path: Path, capsys: pytest.
             ["decode and resize", "loader alone, in memory", "loader alone, streamed", "training step alone"],
             {"rates": 6, "forms": 0, "packing": 0},
         ),
-        pytest.param(
+        (
             ["forms", "packing"],
             ["decode alone", "from parquet", "from folder", "plain script", "pack, in one"],
             {"rates": 0, "forms": 1 + len(writable_forms()), "packing": 3},
-            marks=pytest.mark.long,
         ),
     ],
 )
@@ -172,6 +172,7 @@ def measured_tiles(picture: str, folder: Path) -> Any:
     return check
 
 
+@pytest.mark.long  # that tiles give the pixels of the whole is tested without a benchmark, too
 def test_tiles_are_compared_with_the_whole(tmp_path: Path) -> None:
     narrow = measured_tiles("narrow", tmp_path)
     assert narrow["numbers"]["decibel"] > 60

@@ -59,6 +59,12 @@ def test_onnx_from_a_bundle(bundle: str, tmp_path: Path, capfd: pytest.CaptureFi
     assert (metadata["direction"], metadata["training_size"]) == ("a_to_b", "24")
 
 
+# On a disk the tests above and below are.
+@pytest.mark.parametrize(
+    "any_prefix",
+    ["s3", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("local", "memory", "gs"))],
+    indirect=True,
+)
 def test_a_program_from_any_store_to_any_store(any_prefix: str, capfd: pytest.CaptureFixture[str]) -> None:
     bundle = corpus.write_bundle(storage.join(any_prefix, "bundle"), kind="unet", depth=2, norm="batch")
     output = storage.join(any_prefix, "model.pt2")

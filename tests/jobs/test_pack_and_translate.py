@@ -21,6 +21,13 @@ from pipeline.engine.records.limits import Limits
 from pipeline.pack.job import pack_jobs
 from tests import corpus
 
+# What these show is the job's own and no store's; packing, translating, resuming and reading run on S3 in this module.
+S3_IS_LONG = pytest.mark.parametrize(
+    "any_prefix",
+    ["local", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("s3", "memory", "gs"))],
+    indirect=True,
+)
+
 
 @pytest.fixture
 def folder(any_prefix: str) -> str:
@@ -61,6 +68,7 @@ def ds_rows(data: bytes) -> list[dict[str, object]]:
     return pq.read_table(io.BytesIO(data)).to_pylist()
 
 
+@S3_IS_LONG
 def test_splits_are_disjoint_whole_and_stable(folder: str, any_prefix: str) -> None:
     output = storage.join(any_prefix, "out")
     assert run_pack(folder, output, "--split", "train", "0.7", "test", "0.3") == 0
@@ -73,6 +81,7 @@ def test_splits_are_disjoint_whole_and_stable(folder: str, any_prefix: str) -> N
     assert train == {r["key"] for r in corpus.rows(storage.join(any_prefix, "again/train"))}
 
 
+@S3_IS_LONG
 def test_pairs_are_cut_in_the_middle(any_prefix: str) -> None:
     pair = np.concatenate([corpus.picture(1), corpus.picture(2)], axis=1)
     source = storage.join(any_prefix, "pairs")
@@ -87,6 +96,7 @@ def test_pairs_are_cut_in_the_middle(any_prefix: str) -> None:
     assert (row["key"], row["width"], row["height"]) == ("x.png", 24, 24)
 
 
+@S3_IS_LONG
 def test_unpaired_domains_become_two_stores(any_prefix: str) -> None:
     a = corpus.write_folder(storage.join(any_prefix, "a"), 3)
     b = corpus.write_folder(storage.join(any_prefix, "b"), 5)
@@ -137,6 +147,7 @@ def test_a_folder_of_translations(folder: str, any_prefix: str) -> None:
     assert len(corpus.rows(storage.join(any_prefix, "packed"))) == 13
 
 
+@S3_IS_LONG
 @pytest.mark.parametrize("size", ["native", "training", "original"])
 def test_size_policies(any_prefix: str, size: str) -> None:
     source = storage.join(any_prefix, "in")
@@ -149,6 +160,7 @@ def test_size_policies(any_prefix: str, size: str) -> None:
     assert sizes == ([(24, 24)] * 3 if size == "training" else [(17, 30), (24, 24), (50, 9)])
 
 
+@S3_IS_LONG
 def test_the_result_does_not_depend_on_the_cut(folder: str, any_prefix: str) -> None:
     bundle = corpus.write_bundle(storage.join(any_prefix, "bundle"))
     results = []

@@ -143,11 +143,10 @@ def test_two_factories_of_a_module_are_two_models(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
-def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+def test_weights_in_another_file_are_refused(models: dict[str, str], tmp_path: Path) -> None:
     import onnx
 
-    config = GeneratorConfig(kind="resnet", width=4, depth=1, norm="instance")
-    model = onnx.load_model_from_string(export_onnx(build_generator(config), config))
+    model = onnx.load_model(models["onnx"])
     onnx.save(model, str(tmp_path / "model.onnx"), save_as_external_data=True, size_threshold=0)
     with pytest.raises(ValueError, match="its weights are in another file"):
         describe_program(str(tmp_path / "model.onnx"))

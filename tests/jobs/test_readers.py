@@ -12,7 +12,6 @@ from typing import Any
 import datasets
 import duckdb
 import numpy as np
-import polars
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -62,6 +61,8 @@ def is_data_of_spark(path: Path, root: Path) -> bool:
 
 
 def test_data_frames_read_shards_as_they_stand(made: Path, labels: dict[str, int]) -> None:
+    import polars  # here, since its import takes half a second
+
     shards = f"{made}/parquet/data"
     pattern = f"{shards}/*.parquet"
     by_arrow = pq.read_table(shards, columns=["key", "label"]).to_pylist()
@@ -93,6 +94,8 @@ def test_what_begins_with_an_underscore_is_no_data_to_readers_of_folders(made: P
 
 def test_folders_of_models_are_columns(made: Path, labels: dict[str, int]) -> None:
     """Folders are named in Hive's way, COLUMN=VALUE, of letters that no reader escapes."""
+    import polars
+
     data = made / "models/data"
     assert {path.name for path in data.iterdir()} == {f"translator={name}" for name in MODELS}
     assert all(re.fullmatch(r"[a-z]+=[\w.-]+", path.name) for path in data.iterdir())

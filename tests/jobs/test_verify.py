@@ -11,11 +11,21 @@ from pipeline import images, storage
 from tests import corpus, seaweed
 from tests.conftest import new_prefix
 
+KINDS = ("pack", "parquet", "folder")
+ON_DISK = [(kind, "local") for kind in KINDS]
+# A whole, a harmed and a missing object are what verify sees on S3; the rest it finds by the same listing.
+S3_IS_LONG = pytest.mark.parametrize(
+    "output",
+    [*ON_DISK, *(pytest.param((kind, "s3"), marks=pytest.mark.long) for kind in KINDS)],
+    ids="-".join,
+    indirect=True,
+)
+
 
 @pytest.fixture(
     params=[
-        ("pack", "local"), ("parquet", "local"), ("folder", "local"), ("parquet", "s3"),
-        pytest.param(("pack", "s3"), marks=pytest.mark.long), pytest.param(("folder", "s3"), marks=pytest.mark.long),
+        *ON_DISK, ("parquet", "s3"),
+        *(pytest.param((kind, "s3"), marks=pytest.mark.long) for kind in ("pack", "folder")),
     ],
     ids="-".join,
 )  # fmt: skip
@@ -71,21 +81,25 @@ def test_a_missing_or_harmed_verdict_is_named(
     check(output, capsys, 1, f"{url.removeprefix(output + '/')} is {'missing' if harm is None else 'harmed'}")
 
 
+@S3_IS_LONG
 def test_a_missing_commit_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     storage.delete(an_object(output, "_transdomain/commits/"))
     check(output, capsys, 1, "has no commit")
 
 
+@S3_IS_LONG
 def test_a_stranger_among_the_data_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     storage.replace(storage.join(output, "data/stranger.parquet"), b"x")
     check(output, capsys, 1, "belongs to no committed unit")
 
 
+@S3_IS_LONG
 def test_a_missing_mark_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     storage.delete(storage.join(output, "_SUCCESS"))
     check(output, capsys, 1, "_SUCCESS is missing")
 
 
+@S3_IS_LONG
 def test_a_changed_source_is_found(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     source = output.removesuffix("out") + "in"
     storage.replace(f"{source}/even/000.jpg", images.encode(corpus.picture(9, 30, 30), images.Encoding()))

@@ -27,7 +27,6 @@ from tests.pipeline.training import small
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NEEDED = "needs Chromium (Debian: apt-get install chromium) and playwright (pip install playwright)"
-playwright = pytest.importorskip("playwright.sync_api", reason=NEEDED)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NEEDED)
 
 HOSTILE = "<script>document.title='run'</script>.jpg"
@@ -51,6 +50,7 @@ WIDER = """
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason=NEEDED)  # here, since its import takes a second
     with playwright.sync_playwright() as started:
         launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # root has no sandbox
         yield launched

@@ -20,14 +20,13 @@ from pipeline.report.dataset.croissant import CONFORMS_TO
 from pipeline.stores.tables.schema import image_column
 from tests import corpus
 
-mlcroissant = pytest.importorskip("mlcroissant")
-
 DAYS = ("2026-10-01", "2026-10-02")
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give `mlcroissant` an empty cache: it keeps unpacked tars by their name below the output alone."""
+    pytest.importorskip("mlcroissant")  # here and in `loaded`, since its import takes a second
     from mlcroissant._src.operation_graph.operations import extract
 
     monkeypatch.setattr(extract, "EXTRACT_PATH", extract.epath.Path(tmp_path / "extracted"))
@@ -35,6 +34,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def loaded(output: Path, record_set: str = "rows") -> list[dict[str, Any]]:
     """Return the records of an output by the names of their fields, after a check that the metadata are valid."""
+    import mlcroissant
+
     dataset = mlcroissant.Dataset(jsonld=str(output / "croissant.json"))
     issues = dataset.metadata.ctx.issues
     assert not issues.errors

@@ -52,7 +52,7 @@ def train(config: TrainConfig) -> tuple[loop.TrainingOutcome, list[str], list[Ru
     return outcome, said, shown
 
 
-@pytest.mark.parametrize("objective", ["pix2pix", "cyclegan"])
+@pytest.mark.parametrize("objective", ["pix2pix", pytest.param("cyclegan", marks=pytest.mark.long)])
 def test_watching_changes_no_bit_and_each_step_is_seen_once_after_a_resume(
     objective: str, pairs: str, unpaired: str, held_out: str, tmp_path: Path
 ) -> None:

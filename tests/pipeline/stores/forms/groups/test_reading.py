@@ -363,8 +363,15 @@ def test_no_bit_of_the_pages_that_are_read_can_change_unseen(tmp_path: Path, ind
     assert excerpts
 
 
-@pytest.mark.parametrize("index", [True, False])
-@pytest.mark.parametrize("width", [10, 60])
+@pytest.mark.parametrize(
+    ("width", "index"),
+    [
+        (10, True),
+        (60, False),
+        pytest.param(10, False, marks=pytest.mark.long),
+        pytest.param(60, True, marks=pytest.mark.long),
+    ],
+)
 def test_no_bit_of_an_index_or_of_a_header_can_shift_rows_unseen(tmp_path: Path, index: bool, width: int) -> None:
     path = tmp_path / "shard.parquet"
     rows = pa.table({"image": pictures()})
