@@ -120,7 +120,7 @@ def translate_job(config: TranslateConfig, compute: Compute = here) -> Job:
         moved=config.moved,
         skipped_are_judged=True,  # no other rows are skipped here
         set_aside_changed=config.on_changed == "set_aside",
-        cards=store_cards(f"Translated images, {_in_words(models)}", [source], output, input_column=column),
+        cards=store_cards(f"Translated {_in_words(models)}", [source], output, input_column=column),
         costing=costing_of(
             config, column, measured, [1.0], compute, in_one_pass=len(models), scored=any(scored.values())
         ),
@@ -203,11 +203,9 @@ def _fingerprints(links: Sequence[Link]) -> str:
 
 def _in_words(models: Mapping[str, Sequence[Model]]) -> str:
     chains = {name: ", then ".join(model.direction for model in of) for name, of in models.items()}
-    return (
-        chains[""].replace("_", " ")
-        if "" in chains
-        else "by " + ", ".join(f"{name} ({how})" for name, how in chains.items())
-    )
+    if "" in chains:
+        return f"from {chains[''].replace('_to_', ' to ')}"
+    return "by " + ", ".join(f"{name} ({how})" for name, how in chains.items())
 
 
 def _column(source: Store, config: TranslateConfig, models: Mapping[str, Sequence[Model]]) -> str:
