@@ -21,9 +21,9 @@ from pipeline.engine.records.account import joined
 from pipeline.engine.records.layout import CARD, Output
 from pipeline.engine.records.limits import Limits
 from pipeline.errors import UserError
-from pipeline.evaluate import baselines
 from pipeline.evaluate.config import EvaluateConfig, names_of, steps_of
-from pipeline.evaluate.scoring import STAGE, Program, Read, Scorer, Scoring
+from pipeline.evaluate.measuring import baselines
+from pipeline.evaluate.measuring.scoring import STAGE, Program, Read, Scorer, Scoring
 from pipeline.recipe import fingerprint
 from pipeline.report.dataset.card import dataset_card
 from pipeline.scores.extractors.extractor import INCEPTION, Extractor, describe_extractor

@@ -10,8 +10,8 @@ import numpy as np
 from pipeline import images
 from pipeline.engine.records.layout import load_unit
 from pipeline.evaluate.job import Evaluation
-from pipeline.evaluate.reduction import Column, Extreme
-from pipeline.evaluate.scoring import Scoring
+from pipeline.evaluate.measuring.reduction import Column, Extreme
+from pipeline.evaluate.measuring.scoring import Scoring
 from pipeline.images.basis import raster
 from pipeline.report.content import Gallery, GalleryRow
 from pipeline.scores.table import metric_named

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.evaluate.comparison import MARKS, Group, groups, moved_geometry, tables
+from pipeline.evaluate.measuring.scoring import TITLES, TRANSLATION
 from pipeline.evaluate.results import Result, Score
-from pipeline.evaluate.scoring import TITLES, TRANSLATION
 from pipeline.report.content import Chart, Gallery, QuarantineLine, Report, Table, histogram_bins
 from pipeline.scores.table import metric_named
 

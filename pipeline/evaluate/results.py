@@ -19,8 +19,8 @@ from pipeline import images
 from pipeline.errors import UserError
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import Evaluation, Plan
-from pipeline.evaluate.reduction import Column, Reduced, SetStatistics
-from pipeline.evaluate.scoring import TARGET, Program
+from pipeline.evaluate.measuring.reduction import Column, Reduced, SetStatistics
+from pipeline.evaluate.measuring.scoring import TARGET, Program
 from pipeline.scores.sets import distances, intervals
 from pipeline.scores.sets.intervals import CONFIDENCE, Replicates
 from pipeline.scores.table import Metric, On, metric_named, metrics_on

@@ -15,11 +15,11 @@ from pipeline.errors import UserError, printable, redact
 from pipeline.evaluate import comparison, results
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import Evaluation, Plan, Reference, evaluation_jobs, plan_evaluation
+from pipeline.evaluate.measuring.reduction import SetStatistics, encode_statistics, read_statistics, reduce_output
+from pipeline.evaluate.measuring.scoring import TARGET, TRANSLATION
 from pipeline.evaluate.pictures import galleries
-from pipeline.evaluate.reduction import SetStatistics, encode_statistics, read_statistics, reduce_output
 from pipeline.evaluate.report import evaluation_report
 from pipeline.evaluate.results import Result, Score, codecs, in_words, key_of, protocols
-from pipeline.evaluate.scoring import TARGET, TRANSLATION
 from pipeline.report.content import QuarantineLine
 from pipeline.report.html import render_report
 from pipeline.report.quarantine import MOST_LINES, quarantine_lines

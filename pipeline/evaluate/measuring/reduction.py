@@ -20,7 +20,7 @@ from pipeline import storage
 from pipeline.engine.completion import finish
 from pipeline.engine.records.layout import Output
 from pipeline.errors import UserError
-from pipeline.evaluate.scoring import FEATURES, Scoring, column_of
+from pipeline.evaluate.measuring.scoring import FEATURES, Scoring, column_of
 from pipeline.scores.sets.distances import Gaussian
 from pipeline.scores.sets.sampling import Sample, Sampler, places
 from pipeline.scores.sets.sums import Mean, Moments, Scale, moments

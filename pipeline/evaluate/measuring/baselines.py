@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline import images, storage
 from pipeline.errors import UserError
-from pipeline.evaluate.scoring import Scoring
+from pipeline.evaluate.measuring.scoring import Scoring
 from pipeline.scores.metrics import mean_image
 from pipeline.stores import Store, image_columns, open_store, read_rows
 from pipeline.stores.selection import Selection

@@ -131,7 +131,7 @@ class Scorer:
         self._mean = _mean_image(scoring.mean) if scoring.mean else None
         self._networks: Any = None
         if scoring.cycle or scoring.identity or scoring.untrained:
-            from pipeline.evaluate.networks import Networks
+            from pipeline.evaluate.measuring.networks import Networks
 
             self._networks = Networks(
                 scoring.bundle,
