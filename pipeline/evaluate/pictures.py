@@ -75,13 +75,13 @@ def _pictures(evaluation: Evaluation, wanted: Mapping[str, str]) -> dict[str, Se
     for unit, keys in sorted(of_unit.items()):
         rows = read_rows(load_unit(evaluation.output, unit).ranges, columns, wants=keys.__contains__)
         for row in rows.to_pylist():
-            found[row["key"]] = [_picture(row[column]) for column in columns]
+            found[row["key"]] = [_picture(row[column], evaluation.scoring.reading) for column in columns]
     return found
 
 
-def _picture(cell: Mapping[str, bytes] | None) -> np.ndarray | None:
+def _picture(cell: Mapping[str, bytes] | None, reading: images.Reading) -> np.ndarray | None:
     try:
-        pixels = raster.shown(images.decode(images.encoded_in(cell), wanted=None).pixels)
+        pixels = raster.shown(images.decode_by(reading, images.encoded_in(cell), wanted=None).pixels)
     except images.BadImage:
         return None
     scale = min(1.0, SIDE / max(pixels.shape[:2]))

@@ -36,7 +36,7 @@ def evaluation_report(
         subtitle=one.url if len(results) == 1 else ", ".join(result.name for result in results),
         facts=facts,
         summary=tables(results),
-        tables=[*_medians(results), *_unmeasured(results)],
+        tables=[*_medians(results), *_unmeasured(results), *_noted(results)],
         charts=[*_over_steps(results), *_fid_against_structure(results), *_histograms(results)],
         galleries=galleries,
         command=command,
@@ -65,6 +65,13 @@ def _unmeasured(results: Sequence[Result]) -> list[Table]:
     why = {(title, reason) for result in results for title, reason in result.unmeasured.items()}
     rows = [[title, reason] for title, reason in sorted(why)]
     return [Table(title="Not measured", columns=["score", "why"], rows=rows)] if rows else []
+
+
+def _noted(results: Sequence[Result]) -> list[Table]:
+    """Return a table of what was noted of images while they were decoded, where anything was."""
+    rows = [[result.name, note, f"{count:,}"] for result in results for note, count in result.notes]
+    columns = ["", "of an image", "images"]
+    return [Table(title="Noted of images while they were decoded", columns=columns, rows=rows)] if rows else []
 
 
 def _over_steps(results: Sequence[Result]) -> list[Chart]:

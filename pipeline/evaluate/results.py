@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import images
+from pipeline.engine.records.account import Notes
 from pipeline.errors import UserError
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import Evaluation, Plan
@@ -193,6 +194,8 @@ class Result:
     columns: Mapping[str, Mapping[str, Column]]
     """Scores of images, for histograms and extremes."""
     unmeasured: Mapping[str, str]
+    notes: Notes = ()
+    """What was noted of images while they were decoded."""
 
 
 def difference_is_noise(one: Score, other: Score) -> bool:
@@ -264,6 +267,8 @@ def protocols(
         "split": config.split or "not said",
         "codec": codecs(store, scoring.image),
     }
+    if said := scoring.reading.recorded():
+        common["reading"] = ", ".join(f"{name} {value}" for name, value in said.items())
     against_target = {
         "target": f"{scoring.target}, {codecs(store, scoring.target)}, bicubic to the translation's size",
         "values": TYPES,
@@ -285,6 +290,7 @@ def protocols(
             "translations": f"{counts['ok']:,}",
             "split": common["split"],
             "codec": f"{common['codec']}; real {real['codec']}",
+            **({"reading": common["reading"]} if "reading" in common else {}),
             "sample": f"{config.sample:,}, seed {config.seed}; KID {config.kid_subsets} subsets of {real['subset']}; "
             f"manifold k = {distances.NEIGHBOUR}",
         }

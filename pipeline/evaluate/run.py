@@ -69,6 +69,11 @@ def _reference(config: EvaluateConfig, plan: Plan) -> tuple[SetStatistics, Mappi
             f"seed {about.get('seed')}, and this evaluation uses {plan.extractor.short} ({plan.extractor.resize}), "
             f"seed {config.seed}; give the same extractor, --resize and --seed, or the store"
         )
+    if about.get("reading", {}) != config.reading.recorded():
+        raise UserError(
+            f"{reference.file}: its images were read by {about.get('reading') or 'the default'}, and --reading is "
+            f"{config.reading.recorded() or 'the default'}; give the same --reading, or the store"
+        )
     return statistics, about
 
 
@@ -85,6 +90,7 @@ def _statistics(config: EvaluateConfig, reference: Reference, plan: Plan) -> byt
         "of": reference.output.url.rpartition("/")[2],
         "codec": codecs(reference.store, reference.scoring.target),
         "counts": dict(reduced.counts),
+        "reading": config.reading.recorded(),
     }
     return encode_statistics(reduced.sets[TARGET], about)
 
@@ -126,6 +132,7 @@ def _result(
         counts=reduced.counts,
         columns=reduced.columns,
         unmeasured=unmeasured,
+        notes=reduced.notes,
     )
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine.completion import finish
+from pipeline.engine.records.account import Notes
 from pipeline.engine.records.layout import Output
 from pipeline.errors import UserError
 from pipeline.evaluate.measuring.scoring import FEATURES, Scoring, column_of
@@ -83,6 +84,8 @@ class Reduced:
     sets: Mapping[str, SetStatistics]
     counts: Mapping[str, int] = field(default_factory=dict)
     """Images ok, quarantined, and of all."""
+    notes: Notes = ()
+    """What was noted of images while they were decoded."""
 
 
 def manifest_of(output: Output) -> pa.Table:
@@ -106,7 +109,7 @@ def reduce_output(output: Output, scoring: Scoring, sample: int, seed: int) -> R
         name: set_statistics(lambda name=name: _features(output, manifest, name, seed), sample)  # type: ignore[misc]
         for name in scoring.sets
     }
-    return Reduced(columns=columns, sets=sets, counts=counts)
+    return Reduced(columns=columns, sets=sets, counts=counts, notes=finish.notes_of(manifest))
 
 
 def _tables(output: Output, manifest: pa.Table, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:

@@ -188,7 +188,7 @@ def test_inputs_are_compared_in_one_table_with_ties_and_steps(tmp_path: Path) ->
         ({"extractor_weights": "nowhere.pth"}, "nowhere.pth: no such file"),
         ({"extractor_sha256": "0" * 64}, "sha256 is [0-9a-f]+, and not 0000"),
         ({"lpips": "nowhere.pth"}, "nowhere.pth: no such file; --lpips takes AlexNet's"),
-        ({"target_column": "image_c"}, "needs `image` and a target column"),
+        ({"target_column": "image_c"}, "no image column image_c; image columns are image, image_b"),
         ({"bundle": "nowhere"}, "--bundle needs source_image"),
         ({"extractor": "resnet"}, "extractor 'resnet': give inception"),
         ({"reference": "nowhere.npz"}, "nowhere.npz: no such file"),
