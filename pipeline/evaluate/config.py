@@ -73,11 +73,12 @@ class EvaluateConfig:
     """Structure distance: gradient (no weights needed), none, or a program that gives tokens [1, N, D], such as DINO's
     keys. It needs source_image."""
     kid_subset: int | None = None
-    """Images of one subset of KID; by default 1000, or as many as there are for two sets without an image in common."""
+    """Images of one subset of KID; by default 1000, or half of the smaller set, so that KID has an interval."""
     kid_subsets: int = 100
     """Number of KID's subsets."""
     sample: int = 10_000
-    """Images of each set, drawn by a hash of their keys, for KID, precision, recall and the interval of FID."""
+    """Images of each set, drawn by a hash of their keys, for KID, the scores of neighbours (precision, recall,
+    density, coverage) and the interval of FID."""
     seed: int = 0
     """Seed of all draws."""
     split: str = ""

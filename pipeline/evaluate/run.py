@@ -39,6 +39,8 @@ def evaluate(config: EvaluateConfig) -> str:
     """
     with preflight(config.output):
         plan = plan_evaluation(config)
+    if plan.reference and not plan.reference.store:
+        _reference(config, plan)  # a file that does not fit is refused before any work
     launch.run_engine(lambda: evaluation_jobs(config, plan), config, reads=plan.reads)
     if config.dry_run:
         return ""
@@ -47,6 +49,11 @@ def evaluate(config: EvaluateConfig) -> str:
     with hardware.torch_threads(1):  # so that no digit depends on how many there are
         reference, about = _reference(config, plan) if plan.reference else (None, {})
         found = [_result(config, plan, each, reference, about) for each in plan.evaluations]
+    if not any(scores for each in found for scores in each.scores.values()):
+        why = "; ".join(
+            f"{title}: {reason}" for title, reason in found[0].unmeasured.items() if title in ("FID", "KID")
+        )
+        raise UserError(f"{plan.evaluations[0].store.url}: nothing can be measured of it; {why or 'it has no score'}")
     return _publish(config, plan, found)
 
 

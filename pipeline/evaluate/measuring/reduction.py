@@ -1,4 +1,4 @@
-"""From the rows of an evaluation to its scores: means, medians, FID, KID, precision and recall, with their errors.
+"""From the rows of an evaluation to its scores: means, medians, and what scores of sets are computed from.
 
 Rows are read in the plan's order, some units at a time. Sums are of whole numbers, and samples are drawn by a hash of
 the keys, so no digit depends on units, workers or order, and memory does not grow with the set.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -231,7 +233,9 @@ def read_statistics(url: str) -> tuple[SetStatistics, dict[str, Any]]:
             held = {name: file[name] for name in ("about", "count", "total", "products", "places", "features")}
         count, exponent = (int(each) for each in held["count"])
         about = json.loads(str(held["about"]))
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise UserError(f"{url}: no statistics of a reference, as jobs.evaluate writes them; give a store") from error
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{url}: no statistics of a reference, as jobs.evaluate writes them, or damaged; give a store"
+        ) from error
     moments_ = Moments(count=count, scale=Scale(exponent=exponent), total=held["total"], products=held["products"])
     return SetStatistics(moments=moments_, sample=Sample(held["places"], held["features"])), about

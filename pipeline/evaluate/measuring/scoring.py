@@ -180,7 +180,7 @@ class Scorer:
                 own = self._networks.scores(translation, source, target)
                 found |= {column_of(TRANSLATION, name): value for name, value in own.items()}
         if scoring.target_features and target is not None:
-            found[column_of(TARGET, FEATURES)] = self._features(target)
+            found[column_of(TARGET, FEATURES)] = self._features(target, TARGET)
         return found
 
     def _predictions(self, translation: np.ndarray, source: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -204,14 +204,17 @@ class Scorer:
         if self._structure and source is not None:
             found[self._scoring.structure_name] = self._structure(source, pixels)
         if self._extract:
-            found[FEATURES] = self._features(pixels)
+            found[FEATURES] = self._features(pixels, prediction)
         return {column_of(prediction, name): value for name, value in found.items()}
 
-    def _features(self, pixels: np.ndarray) -> np.ndarray:
+    def _features(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        """Return the features of an image. Raises BadImage where they are no finite numbers, since no sum could be."""
         assert self._extract
         features = self._extract(np.ascontiguousarray(raster.shown(pixels)))
         if len(features) != self._size:
             raise ValueError(f"the extractor gives {len(features)} features for one image and {self._size} for another")
+        if not np.isfinite(features).all():
+            raise images.BadImage("no features", f"{name}: the extractor gives features that are no finite numbers")
         return features
 
     def _laid_out(self, found: Sequence[Mapping[str, Any]]) -> pa.Table:
