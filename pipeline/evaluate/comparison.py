@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.evaluate.measuring.scoring import TITLES, TRANSLATION
 from pipeline.evaluate.results import Result, Score, difference_is_noise, in_words, key_of
-from pipeline.evaluate.scoring import TITLES, TRANSLATION
 from pipeline.report.content import Table
 from pipeline.scores.table import On
 

@@ -9,6 +9,8 @@ from typing import Literal
 from pipeline.engine.completion.budget import Budget
 from pipeline.engine.records.limits import Limits
 from pipeline.errors import UserError, check_range
+from pipeline.images import Reading, require_single_rows
+from pipeline.stores.tables.options import Extensions, KeyRule, MissingColumns, StoreOptions, check_pair_by
 
 Resize = Literal["clean", "pytorch_fid"]
 
@@ -18,24 +20,32 @@ class EvaluateConfig:
     """Inputs, reference, extractor and output of `jobs.evaluate`."""
 
     COMMON = (  # what --help shows
-        "input", "inputs", "output", "reference", "reference_cache", "target_column", "bundle", "train", "extractor",
-        "extractor_weights", "lpips", "structure", "kid_subset", "actors", "local", "dry_run",
+        "input", "inputs", "output", "targets", "pair_by", "reference", "target_column", "bundle", "train", "extractor",
+        "extractor_weights", "lpips", "structure", "local", "dry_run",
     )  # fmt: skip
 
     output: str
     """Prefix for report.html, scores.json, scores.md and _transdomain/scores.csv, and for scores and features of all
     images; the same command goes on from there."""
     input: str = ""
-    """Translated store. With a target in its rows, each image is compared with its own, too."""
+    """Translated store, or a folder of images. With a target in its rows, each image is compared with its own, too."""
     inputs: tuple[str, ...] = ()
     """Several translated stores in place of --input, to be compared: one table, and differences within noise marked."""
+    input_column: str = ""
+    """Column of the translation; by default `image`, else the only image column."""
+    targets: str = ""
+    """Folder of target images, where --input is a folder: files with the same relative name, whatever its ending, are
+    a pair, and each is compared with its own. Files without a partner are counted and not scored."""
+    pair_by: str = ""
+    """Regular expression whose first group is the key of a pair with --targets, searched in the relative name of each
+    file of both folders, as `(\\d+)_(fake|real)_B`."""
     target_column: str = ""
-    """Column of the target image; by default `image_b`, else `image_a`, where there is one."""
+    """Column of the target image; by default `image_b`, else `image_a`, where there is one and it is no translation."""
     reference: str = ""
     """Real images that FID, KID, precision and recall compare with: a store, or a reference.npz that an evaluation
-    wrote. By default the targets."""
+    wrote. A store may be a folder of images. By default the targets."""
     reference_column: str = ""
-    """Image column of the reference; by default `image`, else the target column."""
+    """Image column of the reference; by default `image`, else `image_b`, else `image_a`, else the only one."""
     reference_cache: str = ""
     """Prefix for features and statistics of references, by what they are of, so that evaluations share them; by
     default OUTPUT/reference."""
@@ -63,11 +73,12 @@ class EvaluateConfig:
     """Structure distance: gradient (no weights needed), none, or a program that gives tokens [1, N, D], such as DINO's
     keys. It needs source_image."""
     kid_subset: int | None = None
-    """Images of one subset of KID; by default 1000, or as many as there are for two sets without an image in common."""
+    """Images of one subset of KID; by default 1000, or half of the smaller set, so that KID has an interval."""
     kid_subsets: int = 100
     """Number of KID's subsets."""
     sample: int = 10_000
-    """Images of each set, drawn by a hash of their keys, for KID, precision, recall and the interval of FID."""
+    """Images of each set, drawn by a hash of their keys, for KID, the scores of neighbours (precision, recall,
+    density, coverage) and the interval of FID."""
     seed: int = 0
     """Seed of all draws."""
     split: str = ""
@@ -76,6 +87,16 @@ class EvaluateConfig:
     """Training steps of --inputs, one each; by default the number that each name ends in."""
     rows: int = 6
     """Best, and worst, images by each score that the report shows; of several --inputs two each at most."""
+    reading: Reading = Reading()
+    """How files are read, those of --reference and --train too."""
+    extensions: Extensions = "known"
+    """Files of folders that are images. known: by the ending of their names. any: those whose first bytes are of an
+    image, too; a request for each file of another ending, whenever the folder is listed."""
+    keys: KeyRule = "own"
+    """Names of rows, where stores are Parquet. own: the column key, else SHARD#ROW. by_shard: SHARD#KEY, for keys that
+    begin anew in each shard."""
+    missing_columns: MissingColumns = "fail"
+    """Treatment of columns that some Parquet shards lack. null: their rows have nulls there, and are quarantined."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the networks. Each image goes through them by itself, on a CPU with one thread an actor."""
     actors: int | None = None
@@ -100,8 +121,30 @@ class EvaluateConfig:
             raise UserError("--lpips_sha256 is of --lpips, which is not given")
         if self.extractor_weights and self.extractor not in ("", "inception"):
             raise UserError(f"--extractor_weights are of inception, and --extractor is {self.extractor}; leave one out")
+        require_single_rows(self.reading)
+        self._check_targets()
         for name, least in (("kid_subset", 2), ("kid_subsets", 2), ("sample", 2), ("rows", 0), ("actors", 1)):
             check_range(name, getattr(self, name), least=least)
+
+    def _check_targets(self) -> None:
+        if self.pair_by and not self.targets:
+            raise UserError("--pair_by pairs the files of --input with those of --targets, which is not given")
+        if self.pair_by:
+            check_pair_by(self.pair_by)
+        if self.targets and (self.target_column or self.input_column):
+            raise UserError("--targets pairs image files, which have no columns; leave out the names of columns")
+        if self.targets and self.bundle:
+            raise UserError("--bundle needs source_image, a column, and --targets pairs files; leave one of them out")
+
+    def store_options(self, *pictures: str) -> StoreOptions:
+        """Return how to open a store of which these image columns are scored, where they are named."""
+        return StoreOptions(
+            pictures=tuple(filter(None, pictures)),
+            keys=self.keys,
+            missing_columns=self.missing_columns,
+            extensions=self.extensions,
+            gifs=self.reading.gif != "none",
+        )
 
     @property
     def stores(self) -> tuple[str, ...]:

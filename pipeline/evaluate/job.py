@@ -21,9 +21,10 @@ from pipeline.engine.records.account import joined
 from pipeline.engine.records.layout import CARD, Output
 from pipeline.engine.records.limits import Limits
 from pipeline.errors import UserError
-from pipeline.evaluate import baselines
 from pipeline.evaluate.config import EvaluateConfig, names_of, steps_of
-from pipeline.evaluate.scoring import STAGE, Program, Read, Scorer, Scoring
+from pipeline.evaluate.inputs import SOURCE, open_reference, open_translations, target_column, translation_column
+from pipeline.evaluate.measuring import baselines
+from pipeline.evaluate.measuring.scoring import STAGE, Program, Read, Scorer, Scoring
 from pipeline.recipe import fingerprint
 from pipeline.report.dataset.card import dataset_card
 from pipeline.scores.extractors.extractor import INCEPTION, Extractor, describe_extractor
@@ -38,7 +39,6 @@ MOST_ACTORS = 64
 """Processes that score, where nobody says how many: as many of these as find a CPU."""
 _ROWS = (16, 512)
 """Rows of a unit, at least and at most, where nobody says how many: a sixteenth of the store."""
-_SOURCE = "source_image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     lpips = _program(config.lpips, config.lpips_sha256) if config.lpips else None
     evaluations = []
     for name, step, url in zip(names_of(config.stores), steps_of(config), config.stores, strict=True):
-        store = open_store(url)
+        store = open_translations(config, url)
         scoring = _scoring(config, store, root, extractor, lpips, targets_are_real=reference is None)
         output = Output(storage.join(root, name) if config.inputs else root)
         evaluations.append(Evaluation(name=name, store=store, output=output, scoring=scoring, step=step))
@@ -119,7 +119,8 @@ def evaluation_jobs(config: EvaluateConfig, plan: Plan) -> list[Job]:
 
 
 def _job(config: EvaluateConfig, store: Store, scoring: Scoring, output: Output) -> Job:
-    recipe = {"scoring": _record(scoring), "versions": _versions()}
+    recipe = {"scoring": _record(scoring), "versions": _versions()} | config.store_options().recorded()
+    recipe |= {"pair_by": config.pair_by} if config.pair_by and scoring.image else {}
     columns, limits = scoring.columns, config.limits
     read = Read(columns)
     gpus = float(scoring.device == "cuda")
@@ -170,7 +171,7 @@ def _record(scoring: Scoring) -> dict[str, Any]:
         "mean": scoring.mean.rpartition("/")[2],
         "device": scoring.device,
         **programs,
-    }
+    } | ({"reading": said} if (said := scoring.reading.recorded()) else {})
 
 
 def _sha256_of_bundle(url: str) -> str:
@@ -224,19 +225,19 @@ def _scoring(
     targets_are_real: bool,
 ) -> Scoring:
     """Return what can be measured of a store. Raises UserError where what is asked for cannot be."""
-    pictures = image_columns(store.schema)
-    target = _target_column(store, config, needed=targets_are_real)
-    source = _SOURCE if _SOURCE in pictures and target != _SOURCE else ""
-    device = _device(config)
+    image = translation_column(store, config)
+    target = target_column(store, config, image, needed=targets_are_real)
+    source = SOURCE if SOURCE in image_columns(store.schema) and SOURCE not in (image, target) else ""
     scoring = Scoring(
-        image="image",
+        image=image,
         target=target,
         source=source,
         extractor=extractor,
         target_features=targets_are_real and extractor is not None,
         lpips=lpips if target else None,
         structure=_structure(config) if source else "",
-        device=device,
+        device=_device(config),
+        reading=config.reading,
     )
     if config.bundle:
         if not source:
@@ -246,22 +247,18 @@ def _scoring(
             )
         scoring = baselines.with_networks(scoring, storage.absolute(config.bundle), config.direction)
     if config.train:
-        mean = baselines.mean_of_training(config.train, target or "image", store, root, write=not config.dry_run)
+        mean = _mean_of_training(config, scoring, store, root)
         scoring = replace(scoring, mean=mean)
     return scoring
 
 
-def _target_column(store: Store, config: EvaluateConfig, *, needed: bool) -> str:
-    pictures = [c for c in image_columns(store.schema) if c not in ("image", _SOURCE)]
-    column = config.target_column or next((c for c in ("image_b", "image_a") if c in pictures), "")
-    missing = column not in image_columns(store.schema)
-    if "image" not in store.schema.names or (missing and (needed or config.target_column)):
-        raise UserError(
-            f"{store.url}: needs `image` and a target column; image columns are "
-            f"{', '.join(image_columns(store.schema)) or 'none'}; translate a paired store, choose --target_column, or "
-            "give --reference, real images to compare the set with"
-        )
-    return "" if missing else column
+def _mean_of_training(config: EvaluateConfig, scoring: Scoring, store: Store, root: str) -> str:
+    """Return the URL of the mean training image. Raises UserError where it cannot be made."""
+    # Pairs of files have names of columns of their own, which no training store need have.
+    column = config.target_column or ("image" if config.targets or not scoring.target else scoring.target)
+    train = open_store(config.train, options=config.store_options(column))
+    first = (store, scoring.image)
+    return baselines.mean_of_training(train, column, first, root, config.reading, write=not config.dry_run)
 
 
 def _structure(config: EvaluateConfig) -> Program | str:
@@ -291,16 +288,10 @@ def _reference(config: EvaluateConfig, root: str, extractor: Extractor | None) -
         if storage.stat_file(url) is None:
             raise UserError(f"{url}: no such file; --reference takes a store, or a reference.npz of an evaluation")
         return Reference(url=url, file=url)
-    store = open_store(config.reference)
-    pictures = image_columns(store.schema)
-    wanted = [config.reference_column] if config.reference_column else ["image", "image_b", "image_a"]
-    column = next((each for each in wanted if each in pictures), "")
-    if not column:
-        raise UserError(
-            f"{store.url}: no image column {' or '.join(wanted)}; it has {', '.join(pictures) or 'none'}; choose with "
-            "--reference_column"
-        )
-    scoring = Scoring(target=column, target_features=True, extractor=extractor, device=_device(config))
+    store, column = open_reference(config)
+    scoring = Scoring(
+        target=column, target_features=True, extractor=extractor, device=_device(config), reading=config.reading
+    )
     where = storage.absolute(config.reference_cache) if config.reference_cache else storage.join(root, "reference")
     output = Output(storage.join(where, _content_of(store, scoring, config)))
     return Reference(url=store.url, file=output.at("reference.npz"), store=store, scoring=scoring, output=output)
@@ -309,6 +300,8 @@ def _reference(config: EvaluateConfig, root: str, extractor: Extractor | None) -
 def _content_of(store: Store, scoring: Scoring, config: EvaluateConfig) -> str:
     """Return a hash of all that statistics of a reference depend on: shards, their versions, how they are read."""
     found = hashlib.sha256(json.dumps([_record(scoring), _versions(), config.sample, config.seed]).encode())
+    if options := config.store_options().recorded():
+        found.update(json.dumps(options, sort_keys=True).encode())
     for entry in store.shards:
         found.update(f"\n{entry.name}\t{entry.version}".encode("utf-8", "surrogatepass"))
     return found.hexdigest()[:24]

@@ -12,8 +12,8 @@ from pipeline import images
 from pipeline.engine.records.layout import load_unit
 from pipeline.errors import StorageError, UserError, one_line
 from pipeline.evaluate.job import Evaluation
-from pipeline.evaluate.reduction import Column, Extreme
-from pipeline.evaluate.scoring import Scoring
+from pipeline.evaluate.measuring.reduction import Column, Extreme
+from pipeline.evaluate.measuring.scoring import Scoring
 from pipeline.images.basis import raster
 from pipeline.report.content import Gallery, GalleryRow
 from pipeline.scores.table import Metric, metric_named
@@ -116,7 +116,7 @@ def _pictures(evaluation: Evaluation, wanted: Mapping[str, str]) -> dict[str, li
             continue
         for i in range(len(rows)):
             row = rows.slice(i, 1).to_pylist()[0]
-            pixels = {column: _decoded(row[column]) for column in columns}
+            pixels = {column: _decoded(row[column], scoring.reading) for column in columns}
             found[row["key"]] = [_shown(pixels[column]) for column in columns]
             if back:
                 found[row["key"]].append(_shown(back(row["key"], pixels[scoring.image])))
@@ -129,7 +129,7 @@ class _Back:
 
     def __init__(self, scoring: Scoring, keys: Sequence[str]) -> None:
         """Load the network; where it cannot be, say why in each cycle's place. Only cycles of these `keys` are made."""
-        from pipeline.evaluate.networks import cycles
+        from pipeline.evaluate.measuring.networks import cycles
 
         self._keys, self._pixels = frozenset(keys), 0
         self._back: Callable[[np.ndarray], Picture] | None = None
@@ -152,9 +152,9 @@ class _Back:
         return self._back(translation)
 
 
-def _decoded(cell: Mapping[str, bytes] | None) -> Picture:
+def _decoded(cell: Mapping[str, bytes] | None, reading: images.Reading) -> Picture:
     try:
-        return images.decode(images.encoded_in(cell), wanted=None).pixels
+        return images.decode_by(reading, images.encoded_in(cell), wanted=None).pixels
     except images.BadImage as bad:
         return bad.reason
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.evaluate.comparison import Group, groups, moved_geometry, row_name, tables
+from pipeline.evaluate.measuring.scoring import TITLES, TRANSLATION
 from pipeline.evaluate.results import Result, Score
-from pipeline.evaluate.scoring import TITLES, TRANSLATION
 from pipeline.report.content import Chart, Gallery, QuarantineLine, Report, Table, histogram_bins
 from pipeline.scores.table import metric_named
 
@@ -39,7 +39,7 @@ def evaluation_report(
         facts=facts,
         notes=[f"{line}." for line in moved_geometry(results)],
         summary=tables(results),
-        tables=[*_medians(results), *_unmeasured(results)],
+        tables=[*_medians(results), *_unmeasured(results), *_noted(results)],
         charts=[*_over_steps(results), *_fid_against_structure(results), *_histograms(results)],
         galleries=galleries,
         command=command,
@@ -72,6 +72,13 @@ def _unmeasured(results: Sequence[Result]) -> list[Table]:
     why = {(title, reason) for result in results for title, reason in result.unmeasured.items()}
     rows = [[title, reason] for title, reason in sorted(why)]
     return [Table(title="Not measured", columns=["score", "why"], rows=rows)] if rows else []
+
+
+def _noted(results: Sequence[Result]) -> list[Table]:
+    """Return a table of what was noted of images while they were decoded, where anything was."""
+    rows = [[result.name, note, f"{count:,}"] for result in results for note, count in result.notes]
+    columns = ["", "of an image", "images"]
+    return [Table(title="Noted of images while they were decoded", columns=columns, rows=rows)] if rows else []
 
 
 def _over_steps(results: Sequence[Result]) -> list[Chart]:

@@ -9,20 +9,23 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline import images
+from pipeline.engine.records.account import Notes
 from pipeline.errors import UserError
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import Evaluation, Plan
-from pipeline.evaluate.reduction import Column, Reduced, SetStatistics
-from pipeline.evaluate.scoring import TARGET, Program
+from pipeline.evaluate.measuring.reduction import Column, Reduced, SetStatistics
+from pipeline.evaluate.measuring.scoring import TARGET, Program
 from pipeline.scores.sets import distances, intervals
 from pipeline.scores.sets.intervals import CONFIDENCE, Replicates
+from pipeline.scores.sets.neighbours import BALL, MANIFOLD, Neighbours
+from pipeline.scores.sets.pairs import all_pairs
 from pipeline.scores.table import Metric, On, metric_named, metrics_on
 from pipeline.stores import Store, read_rows
 
@@ -68,7 +71,8 @@ def subset_size(config: EvaluateConfig, real: SetStatistics, other: SetStatistic
     """Return the images of a subset of KID; 0 where there are too few for any. Raises UserError where too few."""
     most = distances.largest_subset(real.sample, other.sample)
     if config.kid_subset is None:
-        return min(_KID_SUBSET, most) if most >= 2 else 0
+        half = min(len(real.sample), len(other.sample)) // 2  # so that subsets differ, and say how sure KID is
+        return min(_KID_SUBSET, most, max(2, half)) if most >= 2 else 0
     if config.kid_subset > most:
         raise UserError(
             f"--kid_subset is {config.kid_subset}, and {real.count} real and {other.count} translated images give "
@@ -113,69 +117,82 @@ def set_scores(
     config: EvaluateConfig, extractor: str, real: SetStatistics, other: SetStatistics
 ) -> tuple[list[Score], Mapping[str, str]]:
     """Return the scores of one set against the real one, and why others are not measured, by title."""
+    measured = _OfPairs(config, real, other)
     found, why = list[Score](), dict[str, str]()
-    measured: dict[str, Callable[[Metric, str], list[Score]]] = {
-        "kid": lambda metric, name: _kid(config, metric, name, real, other),
-        "fid": lambda metric, name: _fid(metric, name, real, other),
-        "precision": lambda metric, name: _of_manifold(metric, name, real, other),
-        "recall": lambda metric, name: _of_manifold(metric, name, real, other),
-    }
     for metric in metrics_on("sets"):
         name = f"{metric.name}_{extractor_name(extractor)}"
         try:
-            found += measured[metric.name](metric, name)
+            if metric.name == "fid":
+                found.append(_fid(metric, name, real, other))
+            elif metric.name == "kid":
+                found.append(_kid(metric, name, measured.kernel, other.count))
+            else:
+                found.append(_of_neighbours(metric, name, measured.neighbours.values(metric.name)))
         except ValueError as error:
             why[metric.title] = str(error)
     return found, why
 
 
-def _kid(config: EvaluateConfig, metric: Metric, name: str, real: SetStatistics, other: SetStatistics) -> list[Score]:
-    size = subset_size(config, real, other)
-    if not size:
-        raise ValueError(f"it needs more than {real.count} real and {other.count} translated images")
-    kid = distances.kernel_distance(real.sample, other.sample, size=size, subsets=config.kid_subsets, seed=config.seed)
-    share = (kid.standard_error / float(np.std(kid.values))) ** 2 if np.std(kid.values) else 0.0
-    return [
-        Score(
-            name=name,
-            metric=metric,
-            value=kid.mean,
-            standard_error=kid.standard_error,
-            images=other.count,
-            replicates=Replicates(values=kid.values, share=share),
-        )
-    ]
+class _OfPairs:
+    """What scores take of the pairs of two samples, which are gone through once for all of them."""
+
+    def __init__(self, config: EvaluateConfig, real: SetStatistics, other: SetStatistics) -> None:
+        self.neighbours = Neighbours(real.sample, other.sample)
+        self._sums, size = None, subset_size(config, real, other)
+        self._why = f"it needs more than {real.count} real and {other.count} translated images"
+        if size:
+            self._sums = distances.KernelSums(
+                real.sample, other.sample, size=size, subsets=config.kid_subsets, seed=config.seed
+            )
+        for block in all_pairs(real.sample, other.sample):
+            self.neighbours.add(block)
+            if self._sums:
+                self._sums.add(block)
+
+    @property
+    def kernel(self) -> distances.Kernel:
+        """Return KID. Raises ValueError where there are too few images."""
+        if not self._sums:
+            raise ValueError(self._why)
+        return self._sums.distance()
 
 
-def _fid(metric: Metric, name: str, real: SetStatistics, other: SetStatistics) -> list[Score]:
+def _kid(metric: Metric, name: str, kid: distances.Kernel, images: int) -> Score:
+    error, spread = kid.standard_error, float(np.std(kid.values))
+    known = math.isfinite(error) and spread
+    return Score(
+        name=name,
+        metric=metric,
+        value=kid.mean,
+        standard_error=error,
+        images=images,
+        replicates=Replicates(values=kid.values, share=(error / spread) ** 2) if known else None,
+    )
+
+
+def _fid(metric: Metric, name: str, real: SetStatistics, other: SetStatistics) -> Score:
     value = distances.frechet(real.gaussian, other.moments)
     replicates = intervals.frechet_replicates(real.gaussian, other.sample.values, other.count)
-    return [
-        Score(
-            name=name,
-            metric=metric,
-            value=value,
-            standard_error=replicates.standard_error,
-            images=other.count,
-            replicates=replicates,
-        )
-    ]
+    return Score(
+        name=name,
+        metric=metric,
+        value=value,
+        standard_error=replicates.standard_error,
+        images=other.count,
+        replicates=replicates,
+    )
 
 
-def _of_manifold(metric: Metric, name: str, real: SetStatistics, other: SetStatistics) -> list[Score]:
-    manifold = distances.manifold(real.sample, other.sample)
-    within = (manifold.precise if metric.name == "precision" else manifold.recalled).astype(float)
-    replicates = intervals.mean_replicates(within, len(within))
-    return [
-        Score(
-            name=name,
-            metric=metric,
-            value=float(within.mean()),
-            standard_error=replicates.standard_error,
-            images=len(within),
-            replicates=replicates,
-        )
-    ]
+def _of_neighbours(metric: Metric, name: str, values: np.ndarray) -> Score:
+    replicates = intervals.mean_replicates(values, len(values))
+    return Score(
+        name=name,
+        metric=metric,
+        value=float(values.mean()),
+        standard_error=replicates.standard_error,
+        images=len(values),
+        replicates=replicates,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +210,8 @@ class Result:
     columns: Mapping[str, Mapping[str, Column]]
     """Scores of images, for histograms and extremes."""
     unmeasured: Mapping[str, str]
+    notes: Notes = ()
+    """What was noted of images while they were decoded."""
 
 
 def difference_is_noise(one: Score, other: Score) -> bool:
@@ -264,6 +283,8 @@ def protocols(
         "split": config.split or "not said",
         "codec": codecs(store, scoring.image),
     }
+    if said := scoring.reading.recorded():
+        common["reading"] = ", ".join(f"{name} {value}" for name, value in said.items())
     against_target = {
         "target": f"{scoring.target}, {codecs(store, scoring.target)}, bicubic to the translation's size",
         "values": TYPES,
@@ -285,7 +306,8 @@ def protocols(
             "translations": f"{counts['ok']:,}",
             "split": common["split"],
             "codec": f"{common['codec']}; real {real['codec']}",
+            **({"reading": common["reading"]} if "reading" in common else {}),
             "sample": f"{config.sample:,}, seed {config.seed}; KID {config.kid_subsets} subsets of {real['subset']}; "
-            f"manifold k = {distances.NEIGHBOUR}",
+            f"manifold k = {MANIFOLD}, density and coverage k = {BALL}",
         }
     return found

@@ -15,11 +15,11 @@ from pipeline.errors import UserError, printable, redact
 from pipeline.evaluate import comparison, results
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import Evaluation, Plan, Reference, evaluation_jobs, plan_evaluation
+from pipeline.evaluate.measuring.reduction import SetStatistics, encode_statistics, read_statistics, reduce_output
+from pipeline.evaluate.measuring.scoring import TARGET, TRANSLATION
 from pipeline.evaluate.pictures import galleries
-from pipeline.evaluate.reduction import SetStatistics, encode_statistics, read_statistics, reduce_output
 from pipeline.evaluate.report import evaluation_report
 from pipeline.evaluate.results import Result, Score, codecs, key_of, protocols
-from pipeline.evaluate.scoring import TARGET, TRANSLATION
 from pipeline.report.content import QuarantineLine
 from pipeline.report.html import render_report
 from pipeline.report.quarantine import MOST_LINES, quarantine_lines
@@ -39,6 +39,8 @@ def evaluate(config: EvaluateConfig) -> str:
     """
     with preflight(config.output):
         plan = plan_evaluation(config)
+    if plan.reference and not plan.reference.store:
+        _reference(config, plan)  # a file that does not fit is refused before any work
     launch.run_engine(lambda: evaluation_jobs(config, plan), config, reads=plan.reads)
     if config.dry_run:
         return ""
@@ -47,6 +49,11 @@ def evaluate(config: EvaluateConfig) -> str:
     with hardware.torch_threads(1):  # so that no digit depends on how many there are
         reference, about = _reference(config, plan) if plan.reference else (None, {})
         found = [_result(config, plan, each, reference, about) for each in plan.evaluations]
+    if not any(scores for each in found for scores in each.scores.values()):
+        why = "; ".join(
+            f"{title}: {reason}" for title, reason in found[0].unmeasured.items() if title in ("FID", "KID")
+        )
+        raise UserError(f"{plan.evaluations[0].store.url}: nothing can be measured of it; {why or 'it has no score'}")
     return _publish(config, plan, found)
 
 
@@ -69,6 +76,11 @@ def _reference(config: EvaluateConfig, plan: Plan) -> tuple[SetStatistics, Mappi
             f"seed {about.get('seed')}, and this evaluation uses {plan.extractor.short} ({plan.extractor.resize}), "
             f"seed {config.seed}; give the same extractor, --resize and --seed, or the store"
         )
+    if about.get("reading", {}) != config.reading.recorded():
+        raise UserError(
+            f"{reference.file}: its images were read by {about.get('reading') or 'the default'}, and --reading is "
+            f"{config.reading.recorded() or 'the default'}; give the same --reading, or the store"
+        )
     return statistics, about
 
 
@@ -85,6 +97,7 @@ def _statistics(config: EvaluateConfig, reference: Reference, plan: Plan) -> byt
         "of": reference.output.url.rpartition("/")[2],
         "codec": codecs(reference.store, reference.scoring.target),
         "counts": dict(reduced.counts),
+        "reading": config.reading.recorded(),
     }
     return encode_statistics(reduced.sets[TARGET], about)
 
@@ -126,6 +139,7 @@ def _result(
         counts=reduced.counts,
         columns=reduced.columns,
         unmeasured=unmeasured,
+        notes=reduced.notes,
     )
 
 

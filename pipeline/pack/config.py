@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +11,7 @@ from pipeline.engine.records.limits import Limits, OnChanged
 from pipeline.errors import UserError, check_range
 from pipeline.images import Encoding, Reading
 from pipeline.stores.forms import FormName
-from pipeline.stores.tables.options import Extensions, KeyRule, MissingColumns
+from pipeline.stores.tables.options import Extensions, KeyRule, MissingColumns, check_pair_by
 
 Layout = Literal["images", "pairs", "trees", "unpaired"]
 Match = Literal["key", "stem"]
@@ -175,15 +174,7 @@ class PackConfig:
             return
         if self.layout != "trees":
             raise UserError("--pair_by pairs files of two folders: it belongs to --layout trees")
-        try:
-            groups = re.compile(self.pair_by).groups
-        except re.error as error:
-            raise UserError(f"pair_by {self.pair_by!r}: no regular expression ({error})") from None
-        if not groups:
-            raise UserError(
-                f"pair_by {self.pair_by!r}: has no group, and its first group is the key: put it into (…), such as "
-                "`(\\d+)_[a-z]+.png`"
-            )
+        check_pair_by(self.pair_by)
 
     def _check_size(self) -> None:
         if len(self.resize) > 2:

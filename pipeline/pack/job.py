@@ -39,7 +39,7 @@ from pipeline.report.cards import Cards, store_cards
 from pipeline.stores import Store, image_columns, is_listed, open_store
 from pipeline.stores.forms import naming, trees
 from pipeline.stores.forms.metadata.joining import files_of
-from pipeline.stores.forms.registry import form_named, writable_form
+from pipeline.stores.forms.registry import writable_form
 from pipeline.stores.selection import splits as hash_splits
 from pipeline.stores.tables.options import StoreOptions
 
@@ -103,24 +103,10 @@ def _open_trees(config: PackConfig, output: str) -> tuple[Store, trees.Paired]:
     """Return the store of pairs of files in two folders, and what is in no pair."""
     stores = open_store(config.input, options=_options(config)), open_store(config.input_b, options=_options(config))
     for store in stores:
-        if store.form != "folder":
-            what = form_named(store.form).title
-            raise UserError(f"{store.url}: layout trees pairs image files of two folders, and this holds {what}")
         if is_listed(f"{output}/data/000000-000000.parquet", store):
             raise UserError(f"{output} is inside of {store.url}; give an output beside it")
-    a, b = stores
-    paired = trees.pair_up(a.shards, b.shards, config.pair_by)
-    if not len(paired.entries):
-        raise UserError(
-            f"{a.url} and {b.url}: no two files have the same key, such as {a.shards[0].name} and {b.shards[0].name}; "
-            "name what they have in common by the first group of --pair_by"
-        )
-    store = trees.Trees().open(f"{a.url} + {b.url}", paired.entries)
-    others = [
-        replace(each, reason=f"{each.reason}, in {tree}") for s, tree in ((a, "A"), (b, "B")) for each in s.passed_over
-    ]
-    passed_over = (*trees.passed_over(paired), *others, *filter(None, map(_not_joined, stores)))
-    return replace(store, root=a.root or a.url, links=a.links, passed_over=passed_over), paired
+    source, paired = trees.open_paired(*stores, config.pair_by)
+    return replace(source, passed_over=(*source.passed_over, *filter(None, map(_not_joined, stores)))), paired
 
 
 def _not_joined(store: Store) -> storage.PassedOver | None:

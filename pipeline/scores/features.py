@@ -79,6 +79,9 @@ def kid(real: Tensor, other: Tensor) -> float:
     The estimate is unbiased: about 0, or below, for sets that are alike. Two sets of one size, of up to 1,000 images,
     are compared whole; otherwise the result is the mean over 100 random subsets of at most 1,000, drawn the same each
     time. Raises ValueError for fewer than two images. Touches no random state.
+
+    An evaluation's KID, `KernelSums` in `pipeline/scores/sets/distances.py`, draws its subsets by the images' keys,
+    of which these sets have none; drawn here as ever, scores of a run that goes on compare with those before.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 

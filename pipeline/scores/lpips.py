@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.errors import UserError, one_line
+from pipeline.errors import UserError
 from pipeline.images import PixelType
-from pipeline.scores.extractors.extractor import load_state
+from pipeline.scores.extractors.extractor import in_short, load_state
 
 WHERE = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 LEAST_SIDE = 31
@@ -34,7 +34,7 @@ class Lpips:
         try:
             self._trunk.load_state_dict({name: each for name, each in weights.items() if name[0].isdigit()})
         except RuntimeError as error:
-            raise UserError(f"{url}: no weights of AlexNet, such as {WHERE}: {one_line(error)}") from error
+            raise UserError(f"{url}: no weights of AlexNet, such as {WHERE}: {in_short(error)}") from error
         self._heads = [each.to(device) for each in _heads()]
         # Of ImageNet, on the scale from -1 to 1.
         self._shift, self._spread = (

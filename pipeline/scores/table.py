@@ -62,6 +62,8 @@ METRICS = (
     Metric(name="fid", title="FID", on="sets", needs_features=True, digits=3, validated=False),
     Metric(name="precision", title="precision", on="sets", needs_features=True, higher_is_better=True, validated=False),
     Metric(name="recall", title="recall", on="sets", needs_features=True, higher_is_better=True, validated=False),
+    Metric(name="density", title="density", on="sets", needs_features=True, higher_is_better=True, validated=False),
+    Metric(name="coverage", title="coverage", on="sets", needs_features=True, higher_is_better=True, validated=False),
     Metric(name="identity_l1", title="identity error", on="identities", of_pair=l1, validated=False, needs="--bundle"),
     Metric(name="structure", title="structure distance", on="sources", needs_features=True, validated=False),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,6 +16,8 @@ from pipeline.scores.extractors.installed import EFFICIENTNET, efficientnet_weig
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger("transdomain")
 
 Resize = Literal["clean", "pytorch_fid"]
 """Way to bring images to Inception's 299 × 299. clean: bicubic with antialiasing, in floating point, as clean-fid's
@@ -81,9 +84,26 @@ def describe_extractor(name: str, weights: str = "", sha256: str = "", resize: s
     how = f"bicubic, antialiased, to {side[1]} × {side[0]}" if side[0] else "none: the images' own sizes"
     low, high = described.program.value_range
     stem = name.rpartition("/")[2].rpartition(".")[0]
-    return Extractor(
+    extractor = Extractor(
         name=stem, sha256=described.sha256, resize=f"{how}; values {low:g} to {high:g}", kind=PROGRAM, url=name
     )
+    _try_program(extractor)  # now, and not in each worker
+    return extractor
+
+
+def _try_program(extractor: Extractor) -> None:
+    """Raise UserError where a program gives no features for an ordinary image.
+
+    One that cannot be run here, such as one of another device, is left to the workers.
+    """
+    gradient = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+    try:
+        found = _load_program(extractor, "cpu")(gradient)
+    except RuntimeError as error:
+        log.warning("%s: was not tried before the job: %s", extractor.url, in_short(error))
+        return
+    if not np.isfinite(found).all():
+        raise UserError(f"{extractor.url}: gives features that are no finite numbers; try it on one image")
 
 
 def _efficientnet(expected: str) -> Extractor:
@@ -149,7 +169,11 @@ def load_state(url: str, sha256: str) -> dict[str, Tensor]:
     try:
         found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it meets in the file
-        raise UserError(f"{url}: no weights that torch can read: {one_line(error)}") from error
+        # torch's own words advise to read the file in a way that may run what is in it.
+        raise UserError(
+            f"{url}: no weights that torch can read ({type(error).__name__}): the file is damaged, cut short, or holds "
+            "more than tensors by name; fetch it again, or save the network's state_dict()"
+        ) from error
     if not isinstance(found, dict):
         raise UserError(f"{url}: holds a {type(found).__name__}, and no weights by name")
     return found
@@ -162,8 +186,17 @@ def _inception_network(url: str, sha256: str) -> Any:
     try:
         network.load_state_dict(load_state(url, sha256))
     except RuntimeError as error:
-        raise UserError(f"{url}: no weights of Inception v3 as FID has it: {one_line(error)}") from error
+        raise UserError(f"{url}: no weights of Inception v3 as FID has it: {in_short(error)}") from error
     return network.eval().requires_grad_(False)
+
+
+def in_short(error: BaseException) -> str:
+    """Return the beginning of an error that names each of a network's tensors."""
+    text = one_line(error)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS].rpartition(' ')[0]} …"
+
+
+_MOST_LETTERS = 200
 
 
 def load_extractor(extractor: Extractor, device: str = "cpu") -> Extract:
@@ -224,7 +257,13 @@ def _load_program(extractor: Extractor, device: str) -> Extract:
 
     def extract(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return raw(pixels).reshape(-1).float().cpu().numpy()
+            found = raw(pixels)
+            if found.ndim < 2 or found.shape[1] != found.numel():
+                raise UserError(
+                    f"{extractor.url}: gives {list(found.shape)} for an image, and an extractor gives [1, D]; pool "
+                    "what it gives over height and width before you export it"
+                )
+            return found.reshape(-1).float().cpu().numpy()
 
     return extract
 

@@ -1,8 +1,10 @@
-"""FID, KID, and precision and recall of the manifold, of two sets of features.
+"""FID and KID of two sets of features.
 
 FID: Heusel et al. 2017, https://arxiv.org/abs/1706.08500. KID: Bińkowski et al. 2018,
-https://arxiv.org/abs/1801.01401, by torchmetrics' estimate for a subset. Precision and recall: Kynkäänniemi et al.
-2019, https://arxiv.org/abs/1904.06991.
+https://arxiv.org/abs/1801.01401, the unbiased estimate.
+
+Validation during training has a KID of its own, `kid` in `pipeline/scores/features.py`: its sets have no keys, and the
+subsets it draws are those by which earlier runs have chosen their best checkpoint.
 """
 
 from __future__ import annotations
@@ -12,15 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from pipeline.scores.sets.pairs import PAIRS, Block, all_pairs
 from pipeline.scores.sets.sampling import Sample
 from pipeline.scores.sets.sums import Moments
-
-NEIGHBOUR = 3
-"""Neighbour that decides how far an image's part of the manifold reaches, as published."""
-_ROWS = 1024
-"""Rows whose distances to all others are computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +80,15 @@ class Kernel:
 
     @property
     def standard_error(self) -> float:
-        """Return the standard error of the mean.
+        """Return the standard error of the mean; nan where each subset is the whole set, and nothing is known of it.
 
-        Subsets have images in common, so more of them do not make it arbitrarily small: what is left is the error of
-        one subset that has all images.
+        Subsets are drawn without replacement, and have images in common. So their spread is that of a jackknife that
+        leaves out all but `size` images (Shao and Wu 1989), and more subsets do not make the error arbitrarily small.
         """
-        share = min(1.0, 1 / len(self.values) + self.size / max(self.images, 1))
-        return float(np.std(self.values) * math.sqrt(share))
+        left_out = self.images - self.size
+        if left_out <= 0:
+            return math.nan
+        return float(np.std(self.values) * math.sqrt(self.size / left_out + 1 / len(self.values)))
 
 
 def largest_subset(real: Sample, other: Sample) -> int:
@@ -98,24 +97,50 @@ def largest_subset(real: Sample, other: Sample) -> int:
     return min(len(real), len(other)) - (both - both // 2)
 
 
-def kernel_distance(real: Sample, other: Sample, *, size: int, subsets: int, seed: int = 0) -> Kernel:
-    """Return KID by random subsets of `size` images of two samples, whose values are features [N, D].
+class KernelSums:
+    """KID of random subsets of two samples, from the kernel of all pairs of their images.
 
-    Subsets are drawn by the images' places, the same for all sets that have them. Where both samples have an image, a
-    subset has it from one of them alone: an image and its own translation, or twice the same image, are not
-    independent, and would seem closer than the sets are. Raises ValueError where there are too few images.
+    Its kernel is the published one, (x·y / D + 1)³. A subset's sum over pairs is a quadratic form of who is in it, so
+    all pairs are gone through once, however many subsets there are. Subsets are drawn by the images' places, the same
+    for all sets that have them. Where both samples have an image, a subset has it from one of them alone: an image and
+    its own translation, or twice the same image, are not independent, and would seem closer than the sets are.
     """
-    from torchmetrics.image.kid import poly_mmd
 
-    if size < 2 or size > largest_subset(real, other):
-        raise ValueError(f"subsets of {size} images need more than the {len(real)} and {len(other)} that there are")
-    features = [torch.from_numpy(np.asarray(each.values, np.float64)) for each in (real, other)]
-    found = []
-    for subset in range(subsets):
-        rows = _drawn(real.places, other.places, size, seed * subsets + subset)
-        one, two = (every[torch.from_numpy(some)] for every, some in zip(features, rows, strict=True))
-        found.append(float(poly_mmd(one, two)))
-    return Kernel(values=np.array(found), size=size, images=min(len(real), len(other)))
+    def __init__(self, real: Sample, other: Sample, *, size: int, subsets: int, seed: int = 0) -> None:
+        """Draw the subsets. Raises ValueError where there are too few images for subsets of `size`."""
+        if size < 2 or size > largest_subset(real, other):
+            raise ValueError(f"subsets of {size} images need more than the {len(real)} and {len(other)} that there are")
+        self._size, self._images = size, min(len(real), len(other))
+        self._drawn = [torch.zeros(subsets, len(each), dtype=torch.float64) for each in (real, other)]
+        for subset in range(subsets):
+            chosen = _drawn(real.places, other.places, size, seed * subsets + subset)
+            for rows, drawn in zip(chosen, self._drawn, strict=True):
+                drawn[subset, torch.from_numpy(rows)] = 1
+        self._sums = {which: torch.zeros(subsets, dtype=torch.float64) for which in PAIRS}
+
+    def add(self, block: Block) -> None:
+        """Add the pairs of some rows."""
+        mine, theirs = (self._drawn[side] for side in PAIRS[block.which])
+        kernel = (block.products * (block.unit / block.features) + 1).pow_(3)
+        if block.which != "between":
+            kernel[torch.arange(len(kernel)), torch.arange(block.first, block.first + len(kernel))] = 0
+        rows = mine[:, block.first : block.first + len(kernel)]
+        self._sums[block.which] += ((rows @ kernel) * theirs).sum(1)
+
+    def distance(self) -> Kernel:
+        """Return KID, once all pairs have been added."""
+        size = self._size
+        within = (self._sums["real"] + self._sums["other"]) / (size * (size - 1))
+        found = within - 2 * self._sums["between"] / size**2
+        return Kernel(values=found.numpy(), size=size, images=self._images)
+
+
+def kernel_distance(real: Sample, other: Sample, *, size: int, subsets: int, seed: int = 0) -> Kernel:
+    """Return KID by random subsets of two samples. Raises ValueError where there are too few images."""
+    sums = KernelSums(real, other, size=size, subsets=subsets, seed=seed)
+    for block in all_pairs(real, other):
+        sums.add(block)
+    return sums.distance()
 
 
 def _drawn(real: np.ndarray, other: np.ndarray, size: int, draw: int) -> tuple[np.ndarray, np.ndarray]:
@@ -139,38 +164,3 @@ def _mixed(values: np.ndarray, draw: int) -> np.ndarray:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return x ^ (x >> np.uint64(31))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifold:
-    """Which images of one set are within the manifold of the other; the means are precision and recall."""
-
-    precise: np.ndarray
-    """For each image of the other set, whether it is among the real ones, bool [N]."""
-    recalled: np.ndarray
-    """For each real image, whether it is among the others, bool [M]."""
-
-
-def manifold(real: Sample, other: Sample) -> Manifold:
-    """Return precision and recall image by image. Raises ValueError for sets of no more than three images."""
-    if min(len(real), len(other)) <= NEIGHBOUR:
-        raise ValueError(f"precision and recall need more than {NEIGHBOUR} images a set")
-    one, two = (torch.from_numpy(np.asarray(each.values, np.float64)) for each in (real, other))
-    return Manifold(precise=_within(two, one), recalled=_within(one, two))
-
-
-def _within(some: Tensor, manifold_ND: Tensor) -> np.ndarray:
-    """Return, for each row of `some`, whether it is as near to a row of the manifold as that one's neighbour."""
-    radii = torch.cat(
-        [
-            torch.cdist(rows, manifold_ND, compute_mode="donot_use_mm_for_euclid_dist")
-            .kthvalue(NEIGHBOUR + 1, dim=1)
-            .values
-            for rows in manifold_ND.split(_ROWS)
-        ]
-    )
-    within = [
-        (torch.cdist(rows, manifold_ND, compute_mode="donot_use_mm_for_euclid_dist") <= radii).any(1)
-        for rows in some.split(_ROWS)
-    ]
-    return torch.cat(within).numpy()

@@ -75,17 +75,19 @@ def frechet_replicates(real: Gaussian, sample_ND: np.ndarray, of: int, seed: int
     found = []
     generator = np.random.Generator(np.random.PCG64(seed))
     for _ in range(FRECHET_DRAWS):
-        rows = generator.integers(0, size, size)
-        drawn, centred = own[rows], _centred(gram[np.ix_(rows, rows)])
-        shift = drawn.mean(0)
-        spread = float(np.square(drawn - shift).sum()) / (size - 1)
+        # A row that is drawn several times counts so many times, and is in the matrix once.
+        rows, times = np.unique(generator.integers(0, size, size), return_counts=True)
+        drawn, weights = own[rows], times / size
+        shift = weights @ drawn
+        spread = float(times @ np.square(drawn - shift).sum(1)) / (size - 1)
+        centred = _centred(gram[np.ix_(rows, rows)], weights) * np.sqrt(np.outer(times, times))
         values = torch.linalg.eigvalsh(torch.from_numpy(centred))
         common = float(values.clamp_min(0).sqrt().sum()) / math.sqrt(size - 1)
         found.append(float(shift @ shift) + spread + real.trace - 2 * common)
     return Replicates(values=np.array(found), share=min(1.0, size / max(of, 1)))
 
 
-def _centred(gram_NN: np.ndarray) -> np.ndarray:
-    """Return the products of rows about their mean."""
-    means = gram_NN.mean(0)
-    return gram_NN - means - means[:, None] + means.mean()
+def _centred(gram_NN: np.ndarray, weights_N: np.ndarray) -> np.ndarray:
+    """Return the products of rows about their mean by these weights, whose sum is 1."""
+    means = gram_NN @ weights_N
+    return gram_NN - means - means[:, None] + weights_N @ means

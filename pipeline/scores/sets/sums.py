@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-_BITS = 20
+BITS = 20
 """Most bits of a feature, besides its sign."""
 _CHUNK = 4096
 """Rows whose products are added up in float64: 2 × 20 bits and 12 more are 52, and it holds 53."""
@@ -34,9 +34,16 @@ class Scale:
 
         Raises ValueError where a feature is no finite number.
         """
+        return cls.of_bits(largest, min(BITS, (62 - max(count, 1).bit_length()) // 2))
+
+    @classmethod
+    def of_bits(cls, largest: float, bits: int) -> Scale:
+        """Return the step for features of at most `largest` in magnitude, each of so many bits.
+
+        Raises ValueError where a feature is no finite number.
+        """
         if not math.isfinite(largest):
             raise ValueError("the extractor gives features that are no finite numbers")
-        bits = min(_BITS, (62 - max(count, 1).bit_length()) // 2)
         return cls(exponent=math.frexp(largest)[1] - bits if largest else 0)
 
     def counted(self, features_ND: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +128,28 @@ def pair_up(a: storage.Entries, b: storage.Entries, pattern: str = "") -> Paired
     return Paired(
         _entries(a.take(of_a[order]), b.take(of_b[order]), names.take(pa.array(order))), pa.concat_tables(left)
     )
+
+
+def open_paired(a: Store, b: Store, pattern: str = "") -> tuple[Store, Paired]:
+    """Return the store of pairs of files in two folders, and what is in no pair.
+
+    Raises UserError where no two files have the same key, or one of the stores is no folder of image files.
+    """
+    for store in (a, b):
+        if store.form != "folder":
+            raise UserError(f"{store.url}: pairs are made of the image files of two folders, and this is {store.form}")
+    paired = pair_up(a.shards, b.shards, pattern)
+    if not len(paired.entries):
+        raise UserError(
+            f"{a.url} and {b.url}: no two files have the same key, such as {a.shards[0].name} and {b.shards[0].name}; "
+            "name what they have in common by the first group of --pair_by"
+        )
+    others = [
+        replace(each, reason=f"{each.reason}, in {tree}") for s, tree in ((a, "A"), (b, "B")) for each in s.passed_over
+    ]
+    store = Trees().open(f"{a.url} + {b.url}", paired.entries)
+    store = replace(store, root=a.root or a.url, links=a.links, passed_over=(*passed_over(paired), *others))
+    return store, paired
 
 
 def _keyed(entries: storage.Entries, pattern: str) -> tuple[pa.Array, pa.Array]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
+
+from pipeline.errors import UserError
 
 KeyRule = Literal["own", "by_shard"]
 MissingColumns = Literal["fail", "null"]
@@ -42,3 +45,16 @@ class StoreOptions:
 
 
 STANDARD = StoreOptions()
+
+
+def check_pair_by(pattern: str) -> None:
+    """Raise UserError where the option --pair_by is no regular expression with a group."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise UserError(f"pair_by {pattern!r}: no regular expression ({error})") from None
+    if not groups:
+        raise UserError(
+            f"pair_by {pattern!r}: has no group, and its first group is the key: put it into (…), such as "
+            "`(\\d+)_[a-z]+.png`"
+        )

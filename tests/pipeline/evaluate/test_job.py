@@ -16,6 +16,7 @@ from pipeline import failpoints, storage
 from pipeline.errors import UserError
 from pipeline.evaluate import job, run
 from pipeline.evaluate.config import EvaluateConfig
+from pipeline.evaluate.measuring import scoring
 from pipeline.report.dataset.results import read_results
 from pipeline.stores.forms.shard import encode_shard
 from tests import corpus
@@ -84,6 +85,38 @@ def test_bad_targets_are_quarantined_and_counted(tmp_path: Path) -> None:
     null = small.write_store(str(tmp_path / "none"), image=good[:1], image_b=[b"x"])
     with pytest.raises(UserError, match="none of 1 images could be scored"):
         evaluate(tmp_path, null)
+
+
+def test_what_cannot_be_scored_at_all_is_said_in_one_line_and_before_any_work_where_it_can_be(tmp_path: Path) -> None:
+    one = small.write_store(str(tmp_path / "one"), image=[picture(0, 40, 40)])
+    reals = small.write_store(str(tmp_path / "reals"), image=[picture(i, 40, 40) for i in range(4)])
+    with pytest.raises(UserError, match="one: nothing can be measured of it; KID: it needs more than 4 real and 1"):
+        evaluate(tmp_path, one, reference=reals)
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(UserError, match=r"damaged.npz: no statistics of a reference, .* or damaged; give a store"):
+        evaluate(tmp_path, reals, reference=str(tmp_path / "damaged.npz"))
+    assert not (tmp_path / "reals-report").exists()
+
+
+def test_an_image_without_finite_features_is_quarantined_and_no_score_is_nan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(i, 40, 40) for i in range(8)]
+    images[3] = np.full((40, 40, 3), 255, np.uint8)
+
+    def load(extractor: Any, device: str) -> Any:
+        return lambda pixels: np.float32([np.nan if pixels.min() == 255 else pixels.mean(), 1, pixels.std()])
+
+    monkeypatch.setattr(scoring, "load_extractor", load)
+    equal = [images[0]] * 8
+    url = small.write_store(str(tmp_path / "store"), image=images, image_b=equal)
+    said, found = evaluate(tmp_path, url)
+    assert found["counts"] == {"inputs": 8, "ok": 7, "quarantined": 1}
+    assert "the extractor gives features that are no finite numbers" in said
+    sets = {name: each["value"] for name, each in found["scores"]["translation"].items() if "lite0" in name}
+    assert len(sets) == 6
+    assert all(math.isfinite(value) for value in sets.values())  # against targets whose covariance is zero
+    assert sets[FID] > 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +188,7 @@ def test_unpaired_translations_are_compared_with_a_reference_alone(tmp_path: Pat
         evaluate(tmp_path, fakes)
     _, found = evaluate(tmp_path, fakes, reference=reals)
     assert set(found["scores"]["translation"]) == {
-        f"{name}_efficientnet_lite0" for name in ("kid", "fid", "precision", "recall")
+        f"{name}_efficientnet_lite0" for name in ("kid", "fid", "precision", "recall", "density", "coverage")
     }
     assert found["not_measured"]["L1"] == "rows have no target"
 
@@ -191,7 +224,7 @@ def test_inputs_are_compared_in_one_table_with_ties_and_steps(tmp_path: Path) ->
         ({"extractor_weights": "nowhere.pth"}, "nowhere.pth: no such file"),
         ({"extractor_sha256": "0" * 64}, "sha256 is [0-9a-f]+, and not 0000"),
         ({"lpips": "nowhere.pth"}, "nowhere.pth: no such file; --lpips takes AlexNet's"),
-        ({"target_column": "image_c"}, "needs `image` and a target column"),
+        ({"target_column": "image_c"}, "no image column image_c; image columns are image, image_b"),
         ({"bundle": "nowhere"}, "--bundle needs source_image"),
         ({"extractor": "resnet"}, "extractor 'resnet': give inception"),
         ({"reference": "nowhere.npz"}, "nowhere.npz: no such file"),

@@ -12,7 +12,7 @@ from pipeline import storage
 from pipeline.evaluate import pictures
 from pipeline.evaluate.config import EvaluateConfig
 from pipeline.evaluate.job import Evaluation, plan_evaluation
-from pipeline.evaluate.reduction import Column, reduce_output
+from pipeline.evaluate.measuring.reduction import Column, reduce_output
 from pipeline.evaluate.run import evaluate
 from pipeline.report.content import Gallery
 from pipeline.scores.metrics import l1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.scores.extractors.extractor import describe_extractor, load_extractor
@@ -16,6 +17,7 @@ from pipeline.scores.extractors.inception import Inception
 from pipeline.scores.lpips import Lpips, alexnet
 from pipeline.scores.structure import gradient_distance
 from tests.corpus import picture
+from tests.jobs.test_programs import described
 
 
 def write_random_weights(path: Path) -> str:
@@ -63,8 +65,42 @@ def test_other_weights_than_the_standard_ones_have_to_be_named(weights: tuple[st
     with pytest.raises(UserError, match="no weights of Inception v3"):
         describe_extractor("inception", str(tmp_path / "other.pth"), sha256)
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(UserError, match="no weights that torch can read"):
+    with pytest.raises(UserError, match=r"no weights that torch can read .* damaged, cut short"):
         describe_extractor("inception", str(tmp_path / "text.pth"), hashlib.sha256(b"no weights").hexdigest())
+
+
+class Gives(nn.Module):
+    """Network that gives what a function makes of an image."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.function(x_NCHW)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda x: x * 1.0, r"gives \[1, 3, 32, 32\] for an image, and an extractor gives \[1, D\]; pool"),
+        (lambda x: x.sum(), r"gives \[\] for an image"),
+        (lambda x: x.mean((2, 3)) / 0 * 0, "no finite numbers"),
+        (lambda x: x.mean((2, 3)).half(), "not fp32"),
+        (lambda x: (x.mean((2, 3)), x.mean((2, 3))), "has 2 outputs"),
+        (lambda x: x.mean((2, 3), keepdim=True), ""),
+    ],
+)
+def test_a_program_that_gives_no_features_is_refused_before_any_work(
+    function: Callable[[Tensor], Tensor], words: str, tmp_path: Path
+) -> None:
+    torch.export.save(torch.export.export(Gives(function), (torch.zeros(1, 3, 32, 32),)), tmp_path / "network.pt2")
+    program = described(tmp_path, "network.pt2", value_range=[-1, 1])
+    if words:
+        with pytest.raises(UserError, match=words):
+            describe_extractor(program)
+        return
+    assert load_extractor(describe_extractor(program))(picture(0)).shape == (3,)
 
 
 def test_lpips_is_that_of_torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

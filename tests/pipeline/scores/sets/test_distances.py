@@ -1,4 +1,4 @@
-"""FID, KID, precision and recall: closed forms, the arithmetic of others, and independence of order and batches."""
+"""FID and KID: closed forms, the arithmetic of others, and independence of order and batches."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pipeline.cluster import hardware
 from pipeline.scores.sets import distances, intervals
-from pipeline.scores.sets.distances import Gaussian, frechet, kernel_distance, largest_subset, manifold
+from pipeline.scores.sets.distances import Gaussian, frechet, kernel_distance, largest_subset
+from pipeline.scores.sets.pairs import all_pairs
 from pipeline.scores.sets.sampling import Sample, Sampler, places
 from pipeline.scores.sets.sums import Mean, Moments, Scale, moments
 
@@ -108,23 +110,36 @@ def test_a_subset_never_has_an_image_in_both_sets() -> None:
         assert not set(one[rows[0]].tolist()) & set(other[rows[1]].tolist())
 
 
-def test_precision_and_recall_say_which_set_is_within_the_other() -> None:
-    real = drawn(300, 0)
-    inside, outside = real[:100] * 0.01, drawn(100, 2, 50.0)
-    assert manifold(sample(real), sample(real)).precise.all()
-    narrow = manifold(sample(real), sample(inside, "other"))
-    assert narrow.precise.mean() > 0.9
-    assert narrow.recalled.mean() < 0.1
-    assert not manifold(sample(real), sample(outside, "other")).precise.any()
+def test_kid_is_that_of_torchmetrics_subset_by_subset_on_any_number_of_threads() -> None:
+    from torchmetrics.image.kid import poly_mmd
+
+    real, other = sample(drawn(700, 0)), sample(drawn(600, 1, 0.3), "other")
+    kid = kernel_distance(real, other, size=90, subsets=7, seed=2)
+    for subset, found in enumerate(kid.values):
+        rows = distances._drawn(real.places, other.places, 90, 14 + subset)
+        pair = (torch.from_numpy(s.values[r].astype(np.float64)) for s, r in zip((real, other), rows, strict=True))
+        assert found == pytest.approx(float(poly_mmd(*pair)), rel=1e-4, abs=1e-5)
+    with hardware.torch_threads(2):
+        again = all_pairs(real, other)
+        products = [block.products for block in again]
+    for block, expected in zip(all_pairs(real, other), products, strict=True):
+        assert torch.equal(block.products, expected)
+        assert torch.equal(block.products, block.products.round())
 
 
-def test_precision_is_that_of_a_plain_search() -> None:
-    real, other = drawn(40, 0), drawn(30, 1, 0.5)
-    found = manifold(sample(real), sample(other, "other"))
-    among = np.linalg.norm(real[:, None] - real[None], axis=2)
-    radii = np.sort(among, 1)[:, distances.NEIGHBOUR]
-    inside = (np.linalg.norm(other[:, None] - real[None], axis=2) <= radii).any(1)
-    assert found.precise.mean() == pytest.approx(inside.mean())
+def test_kid_of_whole_sets_does_not_say_how_sure_it_is() -> None:
+    real, other = sample(drawn(40, 0)), sample(drawn(40, 1), "other")
+    assert math.isnan(kernel_distance(real, other, size=40, subsets=5).standard_error)
+
+
+def test_the_error_of_kid_is_that_of_other_images_of_the_same_kind() -> None:
+    def kid(seed: int) -> distances.Kernel:
+        one, other = sample(drawn(200, seed)), sample(drawn(200, 1000 + seed, 0.5), "other")
+        return kernel_distance(one, other, size=100, subsets=20)
+
+    found = [kid(seed) for seed in range(30)]
+    spread = np.std([each.mean for each in found])
+    assert 0.7 < np.mean([each.standard_error for each in found]) / spread < 1.5
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.floats(1e-6, 1e6))

@@ -1,4 +1,4 @@
-"""From the rows of an evaluation to its scores: means, medians, FID, KID, precision and recall, with their errors.
+"""From the rows of an evaluation to its scores: means, medians, and what scores of sets are computed from.
 
 Rows are read in the plan's order, some units at a time. Sums are of whole numbers, and samples are drawn by a hash of
 the keys, so no digit depends on units, workers or order, and memory does not grow with the set.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +20,10 @@ import pyarrow as pa
 
 from pipeline import storage
 from pipeline.engine.completion import finish
+from pipeline.engine.records.account import Notes
 from pipeline.engine.records.layout import Output
 from pipeline.errors import UserError
-from pipeline.evaluate.scoring import FEATURES, Scoring, column_of
+from pipeline.evaluate.measuring.scoring import FEATURES, Scoring, column_of
 from pipeline.scores.sets.distances import Gaussian
 from pipeline.scores.sets.sampling import Sample, Sampler, places
 from pipeline.scores.sets.sums import Mean, Moments, Scale, moments
@@ -83,6 +86,8 @@ class Reduced:
     sets: Mapping[str, SetStatistics]
     counts: Mapping[str, int] = field(default_factory=dict)
     """Images ok, quarantined, and of all."""
+    notes: Notes = ()
+    """What was noted of images while they were decoded."""
 
 
 def manifest_of(output: Output) -> pa.Table:
@@ -106,7 +111,7 @@ def reduce_output(output: Output, scoring: Scoring, sample: int, seed: int) -> R
         name: set_statistics(lambda name=name: _features(output, manifest, name, seed), sample)  # type: ignore[misc]
         for name in scoring.sets
     }
-    return Reduced(columns=columns, sets=sets, counts=counts)
+    return Reduced(columns=columns, sets=sets, counts=counts, notes=finish.notes_of(manifest))
 
 
 def _tables(output: Output, manifest: pa.Table, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
@@ -228,7 +233,9 @@ def read_statistics(url: str) -> tuple[SetStatistics, dict[str, Any]]:
             held = {name: file[name] for name in ("about", "count", "total", "products", "places", "features")}
         count, exponent = (int(each) for each in held["count"])
         about = json.loads(str(held["about"]))
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise UserError(f"{url}: no statistics of a reference, as jobs.evaluate writes them; give a store") from error
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{url}: no statistics of a reference, as jobs.evaluate writes them, or damaged; give a store"
+        ) from error
     moments_ = Moments(count=count, scale=Scale(exponent=exponent), total=held["total"], products=held["products"])
     return SetStatistics(moments=moments_, sample=Sample(held["places"], held["features"])), about

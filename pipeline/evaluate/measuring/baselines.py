@@ -12,9 +12,9 @@ import numpy as np
 
 from pipeline import images, storage
 from pipeline.errors import UserError
-from pipeline.evaluate.scoring import Scoring
+from pipeline.evaluate.measuring.scoring import Scoring
 from pipeline.scores.metrics import mean_image
-from pipeline.stores import Store, image_columns, open_store, read_rows
+from pipeline.stores import Store, image_columns, read_rows
 from pipeline.stores.selection import Selection
 
 log = logging.getLogger("transdomain")
@@ -53,20 +53,22 @@ def with_networks(scoring: Scoring, url: str, direction: str) -> Scoring:
     )
 
 
-def mean_of_training(url: str, column: str, beside: Store, root: str, *, write: bool) -> str:
+def mean_of_training(
+    train: Store, column: str, beside: tuple[Store, str], root: str, reading: images.Reading, *, write: bool
+) -> str:
     """Return the URL of the mean training image, an array, and make it where it is not there and `write` says so.
 
-    It has the size of the first image of the store `beside`. Raises UserError where the training store has no such
-    column, or no image that can be decoded.
+    It has the size of the first image of the store and the column `beside`. Raises UserError where the training store
+    has no such column, or no image that can be decoded.
     """
-    train = open_store(url)
     if column not in image_columns(train.schema):
         raise UserError(
             f"{train.url}: no image column {column}, of which the mean is a baseline; it has "
             f"{', '.join(image_columns(train.schema)) or 'none'}; leave out --train"
         )
-    width, height = _first_size(beside)
-    about = hashlib.sha256(f"{column} {width} {height}".encode())
+    width, height = _first_size(*beside)
+    said = reading.recorded()
+    about = hashlib.sha256(f"{column} {width} {height}{f' {said}' if said else ''}".encode())
     for entry in train.shards:
         about.update(f"\n{entry.name}\t{entry.version}".encode("utf-8", "surrogatepass"))
     place = storage.join(root, f"_transdomain/baselines/mean-{about.hexdigest()[:16]}.npy")
@@ -74,7 +76,7 @@ def mean_of_training(url: str, column: str, beside: Store, root: str, *, write: 
         return place
     bad = list[str]()
     try:
-        mean = mean_image(images.resize(each, width, height) for each in _drawn(train, column, bad))
+        mean = mean_image(images.resize(each, width, height) for each in _drawn(train, column, reading, bad))
     except ValueError as error:
         raise UserError(f"{train.url}: the mean training image cannot be made: {error}; leave out --train") from error
     if bad:
@@ -85,23 +87,23 @@ def mean_of_training(url: str, column: str, beside: Store, root: str, *, write: 
     return place
 
 
-def _first_size(store: Store) -> tuple[int, int]:
+def _first_size(store: Store, column: str) -> tuple[int, int]:
     """Return width and height of the first image of a store whose header says them."""
     for piece in store.ranges:
-        for cell in read_rows([piece], ["image"])["image"].to_pylist():
+        for cell in read_rows([piece], [column])[column].to_pylist():
             size = images.size_of((cell or {}).get("bytes") or b"")
             if min(size) > 0:
                 return size
     raise UserError(f"{store.url}: holds no image to score")
 
 
-def _drawn(store: Store, column: str, bad: list[str]) -> Iterator[np.ndarray]:
+def _drawn(store: Store, column: str, reading: images.Reading, bad: list[str]) -> Iterator[np.ndarray]:
     """Yield the training images, at most about MOST, as RGB; add what cannot be decoded to `bad`, by its key."""
     share = min(1.0, MOST / max(store.rows, 1))
     selection = Selection(0, 0.0, share, salt="mean")
     for piece in store.ranges:
         for row in read_rows([piece], [column], wants=selection.wants).to_pylist():
             try:
-                yield images.decode(images.encoded_in(row[column])).pixels
+                yield images.decode_by(reading, images.encoded_in(row[column])).pixels
             except images.BadImage as error:
                 bad.append(f"{row['key']} ({error.reason})")

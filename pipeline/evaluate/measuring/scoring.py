@@ -6,6 +6,7 @@ number of workers, or on the other images.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow as pa
 from pipeline import images
 from pipeline.cluster.watchdog import made_progress
 from pipeline.engine.publishing.reading import read_unit
-from pipeline.engine.records.account import Batch, Quarantined
+from pipeline.engine.records.account import Batch, Quarantined, noted, notes_together
 from pipeline.engine.records.units import Unit
 from pipeline.images.basis import raster
 from pipeline.scores.extractors.extractor import Extract, Extractor, load_extractor
@@ -70,6 +71,8 @@ class Scoring:
     mean: str = ""
     """URL of the mean training image, an array as numpy saves it."""
     device: str = "cpu"
+    reading: images.Reading = images.AS_STORED
+    """How files are read."""
 
     @property
     def structure_name(self) -> str:
@@ -131,7 +134,7 @@ class Scorer:
         self._mean = _mean_image(scoring.mean) if scoring.mean else None
         self._networks: Any = None
         if scoring.cycle or scoring.identity or scoring.untrained:
-            from pipeline.evaluate.networks import Networks
+            from pipeline.evaluate.measuring.networks import Networks
 
             self._networks = Networks(
                 scoring.bundle,
@@ -145,24 +148,30 @@ class Scorer:
     def __call__(self, batch: Batch) -> Batch:
         from pipeline.cluster import hardware
 
-        found, quarantined = list[dict[str, Any]](), list(batch.quarantined)
+        found, quarantined, notes = list[dict[str, Any]](), list(batch.quarantined), Counter[str]()
         with hardware.torch_threads(1):
             for row in _rows(batch.rows):
                 try:
-                    found.append(self._scored(row))
+                    found.append(self._scored(row, notes))
                 except images.BadImage as bad:
                     quarantined.append(Quarantined(row["key"], row[SHARD], STAGE, bad.reason, str(bad)))
                 made_progress()
-        return replace(batch, rows=self._laid_out(found), quarantined=tuple(quarantined))
+        noted_here = notes_together([batch.notes, noted(notes)])
+        return replace(batch, rows=self._laid_out(found), quarantined=tuple(quarantined), notes=noted_here)
 
-    def _scored(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is measured of a row. Raises BadImage, naming the column, where an image is not to be had."""
+    def _scored(self, row: Mapping[str, Any], notes: Counter[str]) -> dict[str, Any]:
+        """Return what is measured of a row, and count what is noted of its images.
+
+        Raises BadImage, naming the column, where an image is not to be had.
+        """
         scoring = self._scoring
         found: dict[str, Any] = {"key": row["key"], "source_shard": row[SHARD]}
-        target = _decoded(row, scoring.target) if scoring.target else None
+        decoded = {column: _decoded(row, column, scoring.reading) for column in scoring.columns}
+        notes.update(f"{column}: {note}" for column, each in decoded.items() for note in each.notes)
+        target = decoded[scoring.target].pixels if scoring.target else None
         if scoring.image:
-            translation = _decoded(row, scoring.image)
-            source = _decoded(row, scoring.source) if scoring.source else None
+            translation = decoded[scoring.image].pixels
+            source = decoded[scoring.source].pixels if scoring.source else None
             if target is not None and target.shape[:2] != translation.shape[:2]:
                 target = images.resize(target, translation.shape[1], translation.shape[0])
             for prediction, pixels in self._predictions(translation, source):
@@ -171,7 +180,7 @@ class Scorer:
                 own = self._networks.scores(translation, source, target)
                 found |= {column_of(TRANSLATION, name): value for name, value in own.items()}
         if scoring.target_features and target is not None:
-            found[column_of(TARGET, FEATURES)] = self._features(target)
+            found[column_of(TARGET, FEATURES)] = self._features(target, TARGET)
         return found
 
     def _predictions(self, translation: np.ndarray, source: np.ndarray | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -195,14 +204,17 @@ class Scorer:
         if self._structure and source is not None:
             found[self._scoring.structure_name] = self._structure(source, pixels)
         if self._extract:
-            found[FEATURES] = self._features(pixels)
+            found[FEATURES] = self._features(pixels, prediction)
         return {column_of(prediction, name): value for name, value in found.items()}
 
-    def _features(self, pixels: np.ndarray) -> np.ndarray:
+    def _features(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        """Return the features of an image. Raises BadImage where they are no finite numbers, since no sum could be."""
         assert self._extract
         features = self._extract(np.ascontiguousarray(raster.shown(pixels)))
         if len(features) != self._size:
             raise ValueError(f"the extractor gives {len(features)} features for one image and {self._size} for another")
+        if not np.isfinite(features).all():
+            raise images.BadImage("no features", f"{name}: the extractor gives features that are no finite numbers")
         return features
 
     def _laid_out(self, found: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -228,10 +240,10 @@ def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield {name: table[name][i].as_py() for name in table.column_names}
 
 
-def _decoded(row: Mapping[str, Any], column: str) -> np.ndarray:
-    """Return the pixels of an image, of its own type. Raises BadImage, naming the column."""
+def _decoded(row: Mapping[str, Any], column: str, reading: images.Reading) -> images.Decoded:
+    """Return an image, its pixels of its own type. Raises BadImage, naming the column."""
     try:
-        return images.decode(images.encoded_in(row[column]), wanted=None).pixels
+        return images.decode_by(reading, images.encoded_in(row[column]), wanted=None)
     except images.BadImage as bad:
         raise images.BadImage(bad.reason, f"{column}: {bad}") from bad
 

@@ -1,0 +1,1 @@
+"""Scores of each image, and what is kept of all of them."""
