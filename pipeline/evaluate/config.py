@@ -100,7 +100,7 @@ class EvaluateConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the networks. Each image goes through them by itself, on a CPU with one thread an actor."""
     actors: int | None = None
-    """Processes that score; by default one a GPU, else as many as find a free CPU, 64 at most."""
+    """Processes that score; by default as many as find a free CPU, 64 at most, and at most eight a GPU."""
     limits: Limits = Limits()
     """Bounds of one unit."""
     budget: Budget = Budget(share=1.0)

@@ -36,7 +36,9 @@ from pipeline.stores import Store, image_columns, open_store
 log = logging.getLogger("transdomain")
 
 MOST_ACTORS = 64
-"""Processes that score, where nobody says how many: as many of these as find a CPU."""
+"""Processes that score, where nobody says how many: as many of these as find a CPU, and their share of a GPU."""
+GPU_SHARE = 0.125
+"""GPU of a process that scores: its networks leave most of one idle, and scores of pairs are a CPU's work."""
 _ROWS = (16, 512)
 """Rows of a unit, at least and at most, where nobody says how many: a sixteenth of the store."""
 
@@ -123,10 +125,8 @@ def _job(config: EvaluateConfig, store: Store, scoring: Scoring, output: Output)
     recipe |= {"pair_by": config.pair_by} if config.pair_by and scoring.image else {}
     columns, limits = scoring.columns, config.limits
     read = Read(columns)
-    gpus = float(scoring.device == "cuda")
-    pool: tuple[int | None, int | None] = (config.actors or 1, config.actors or MOST_ACTORS)
-    if gpus and not config.actors:
-        pool = (None, None)  # one for each
+    gpus = GPU_SHARE if scoring.device == "cuda" else 0.0
+    pool = (config.actors or 1, config.actors or MOST_ACTORS)
     stages = (
         Stage(name="read", make=lambda: read, cpus=0.5, memory=limits.process_bytes, stall_s=limits.stall_s),
         Stage(

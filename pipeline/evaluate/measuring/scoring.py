@@ -6,6 +6,7 @@ number of workers, or on the other images.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -149,7 +150,7 @@ class Scorer:
         from pipeline.cluster import hardware
 
         found, quarantined, notes = list[dict[str, Any]](), list(batch.quarantined), Counter[str]()
-        with hardware.torch_threads(1):
+        with hardware.torch_threads(1), _as_exact_as_published():
             for row in _rows(batch.rows):
                 try:
                     found.append(self._scored(row, notes))
@@ -232,6 +233,13 @@ class Scorer:
             flat = pa.array(values.astype(np.float32).reshape(-1))
             columns[name] = pa.FixedSizeListArray.from_arrays(flat, self._size)
         return pa.table(columns)
+
+
+def _as_exact_as_published() -> contextlib.AbstractContextManager[None]:
+    """Return a block in which a GPU convolves in fp32: TF32, torch's default there, moves FID by more than 1e-3."""
+    import torch
+
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
