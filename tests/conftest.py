@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -31,11 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Collect without a search for garbage, which takes seconds: modules and thousands of tests stay anyway."""
+    """Search no garbage while collecting, nor later in what it leaves: modules and thousands of tests stay anyway."""
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries say at the exit what is left
         gc.enable()
 
 
