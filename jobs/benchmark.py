@@ -25,6 +25,7 @@ from pipeline.benchmark.basis.config import (
     WorkersBenchmarkConfig,
 )
 from pipeline.benchmark.memory.config import MemoryBenchmarkConfig
+from pipeline.benchmark.scores.config import ScoresBenchmarkConfig
 from pipeline.config import HELP, HELP_ALL
 from pipeline.terminal import console, print_line, print_notice
 
@@ -107,6 +108,13 @@ def tiles(config: TilesBenchmarkConfig) -> int:
     return _checked("tiles", "Pictures in tiles", "the faster of two runs", tiling.measure, config)
 
 
+def scores(config: ScoresBenchmarkConfig) -> int:
+    """Measure the scores of pairs beside a plain loop, and those of two sets of images."""
+    from pipeline.benchmark.scores import measure
+
+    return _checked("scores", "Scores", f"medians of {config.repeats}", measure.measure, config)
+
+
 def gpu(config: GpuBenchmarkConfig) -> int:
     """Make all checks that need a GPU, within some minutes."""
     from pipeline.benchmark import gpu as checking
@@ -158,6 +166,7 @@ BENCHMARKS: dict[str, tuple[type[Any], Callable[[Any], int]]] = {
     "memory": (MemoryBenchmarkConfig, memory),
     "scale": (ScaleBenchmarkConfig, scale),
     "tiles": (TilesBenchmarkConfig, tiles),
+    "scores": (ScoresBenchmarkConfig, scores),
     "gpu": (GpuBenchmarkConfig, gpu),
 }
 

@@ -20,6 +20,7 @@ from pipeline.benchmark.basis import limits
 from pipeline.benchmark.basis.checks import Row, run_process
 from pipeline.benchmark.basis.config import GpuBenchmarkConfig
 from pipeline.cluster import hardware
+from pipeline.scores.extractors.installed import INSTALL, extractor_is_there
 from pipeline.stores.forms.registry import writable_forms
 
 
@@ -184,6 +185,18 @@ def test_a_picture_that_fits_in_no_memory_is_made_in_tiles_alone(tmp_path: Path)
     large = measured_tiles("large", tmp_path)
     assert large["numbers"]["tiled"]["tiles"] > 1
     assert large["rows"][1][3] is True
+
+
+def test_scores_of_pairs_and_of_sets_are_measured(tmp_path: Path) -> None:
+    if not extractor_is_there():
+        pytest.skip(INSTALL)
+    assert benchmark.main(["scores", "--quick", "--output", str(tmp_path)]) == 0
+    checks = json.loads((tmp_path / "benchmark_scores.json").read_text())["checks"]
+    assert [(check["name"], check["state"]) for check in checks] == [("pairs", "passed"), ("sets", "passed")]
+    pairs, sets = (check["numbers"] for check in checks)
+    assert set(pairs["seconds"]) == {"ours", "torchmetrics, fp32", "torchmetrics, fp64"}
+    assert all(each > 0 for some in pairs["seconds"].values() for each in some)
+    assert sets["seconds"][0] > 0
 
 
 def test_the_network_costs_what_was_published() -> None:
