@@ -152,6 +152,16 @@ class EvaluateConfig:
         return self.inputs or (self.input,)
 
 
+def check_kid_subset(config: EvaluateConfig, real: int, translated: int, most: int) -> None:
+    """Check that so many images give subsets of KID as large as asked for, of `most` images. Raises UserError."""
+    if config.kid_subset is not None and config.kid_subset > most:
+        raise UserError(
+            f"--kid_subset is {config.kid_subset}, and {real} real and {translated} translated images give subsets of "
+            f"at most {most} (an image and its translation are never in one subset, and --sample is {config.sample}); "
+            f"give --kid_subset {most} or less, or more images"
+        )
+
+
 def names_of(urls: Sequence[str]) -> list[str]:
     """Return names that tell inputs apart: the last parts of their URLs. Raises UserError where two are the same."""
     parts = [url.rstrip("/").split("/") for url in urls]

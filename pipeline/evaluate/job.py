@@ -21,7 +21,7 @@ from pipeline.engine.records.account import joined
 from pipeline.engine.records.layout import CARD, Output
 from pipeline.engine.records.limits import Limits
 from pipeline.errors import UserError
-from pipeline.evaluate.config import EvaluateConfig, names_of, steps_of
+from pipeline.evaluate.config import EvaluateConfig, check_kid_subset, names_of, steps_of
 from pipeline.evaluate.inputs import SOURCE, open_reference, open_translations, target_column, translation_column
 from pipeline.evaluate.measuring import baselines
 from pipeline.evaluate.measuring.scoring import STAGE, Program, Read, Scorer, Scoring
@@ -100,10 +100,21 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     for name, step, url in zip(names_of(config.stores), steps_of(config), config.stores, strict=True):
         store = open_translations(config, url)
         scoring = _scoring(config, store, root, extractor, lpips, targets_are_real=reference is None)
+        if extractor:
+            _check_counts(config, store, reference)
         output = Output(storage.join(root, name) if config.inputs else root)
         evaluations.append(Evaluation(name=name, store=store, output=output, scoring=scoring, step=step))
     unmeasured = _unmeasured(config, evaluations, why_none, reference)
     return Plan(evaluations=evaluations, reference=reference, extractor=extractor, unmeasured=unmeasured)
+
+
+def _check_counts(config: EvaluateConfig, store: Store, reference: Reference | None) -> None:
+    """Refuse subsets of KID that no set of so many images has, before any is scored. Raises UserError."""
+    if reference is None:
+        check_kid_subset(config, store.rows, store.rows, min(store.rows, config.sample) // 2)
+    elif reference.store:
+        real = reference.store.rows
+        check_kid_subset(config, real, store.rows, min(store.rows, real, config.sample))
 
 
 def evaluation_jobs(config: EvaluateConfig, plan: Plan) -> list[Job]:

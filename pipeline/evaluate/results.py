@@ -17,8 +17,7 @@ import numpy as np
 
 from pipeline import images
 from pipeline.engine.records.account import Notes
-from pipeline.errors import UserError
-from pipeline.evaluate.config import EvaluateConfig
+from pipeline.evaluate.config import EvaluateConfig, check_kid_subset
 from pipeline.evaluate.job import Evaluation, Plan
 from pipeline.evaluate.measuring.reduction import Column, Reduced, SetStatistics
 from pipeline.evaluate.measuring.scoring import TARGET, Program
@@ -73,12 +72,7 @@ def subset_size(config: EvaluateConfig, real: SetStatistics, other: SetStatistic
     if config.kid_subset is None:
         half = min(len(real.sample), len(other.sample)) // 2  # so that subsets differ, and say how sure KID is
         return min(_KID_SUBSET, most, max(2, half)) if most >= 2 else 0
-    if config.kid_subset > most:
-        raise UserError(
-            f"--kid_subset is {config.kid_subset}, and {real.count} real and {other.count} translated images give "
-            f"subsets of at most {most} (an image and its translation are never in one subset, and --sample is "
-            f"{config.sample}); give --kid_subset {most} or less, or more images"
-        )
+    check_kid_subset(config, real.count, other.count, most)
     return config.kid_subset
 
 
@@ -117,6 +111,8 @@ def set_scores(
     config: EvaluateConfig, extractor: str, real: SetStatistics, other: SetStatistics
 ) -> tuple[list[Score], Mapping[str, str]]:
     """Return the scores of one set against the real one, and why others are not measured, by title."""
+    if _sees_nothing(real, other):
+        return [], dict.fromkeys((metric.title for metric in metrics_on("sets")), _NOTHING_SEEN)
     measured = _OfPairs(config, real, other)
     found, why = list[Score](), dict[str, str]()
     for metric in metrics_on("sets"):
@@ -131,6 +127,15 @@ def set_scores(
         except ValueError as error:
             why[metric.title] = str(error)
     return found, why
+
+
+_NOTHING_SEEN = "the extractor gives the same features for all images of both sets"
+
+
+def _sees_nothing(real: SetStatistics, other: SetStatistics) -> bool:
+    """Return True where several images a set have one and the same features, so that every distance would be 0."""
+    values = np.concatenate([real.sample.values, other.sample.values])
+    return min(real.count, other.count) > 1 and bool((values == values[0]).all())
 
 
 class _OfPairs:

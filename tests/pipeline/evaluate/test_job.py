@@ -231,8 +231,10 @@ def test_inputs_are_compared_in_one_table_with_ties_and_steps(tmp_path: Path) ->
     ],
 )
 def test_what_does_not_fit_is_said_with_its_mend(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    url = write(tmp_path, "store", 10)
     with pytest.raises(UserError, match=words):
-        evaluate(tmp_path, write(tmp_path, "store", 10), **options)
+        evaluate(tmp_path, url, **options)
+    assert [each.name for each in tmp_path.iterdir()] == ["store"]  # before any image was scored
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
