@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 DEMO := .venv/bin/python -m jobs.demo $(if $(DATA),--data $(DATA) --output runs/demo-data)
 
 # Much of a test is waiting for Ray and S3.
-AT_ONCE := -n 3 --dist worksteal
+AT_ONCE := -n 2 --dist worksteal
 
 .PHONY: env demo test test-all lint format clean
 

@@ -137,7 +137,7 @@ def test_a_run_of_two_workers_that_is_stopped_and_killed_ends_with_the_same_bits
 def test_ctrl_c_loses_no_step(tmp_path: Path, run_here: Callable[..., tuple[int, str]]) -> None:
     """The run has one worker; that several stop after the same step needs no Ray, and is tested without."""
     config = config_of(small.write_pairs(str(tmp_path / "store"), 7), str(tmp_path / "run"), workers=1)
-    config = dataclasses.replace(config, steps=150)  # a stop request takes a while, in which the run goes on
+    config = dataclasses.replace(config, steps=100)  # a stop request takes a while, in which the run goes on
 
     def stop() -> None:
         deadline = time.monotonic() + 120

@@ -187,6 +187,7 @@ def test_a_picture_that_fits_in_no_memory_is_made_in_tiles_alone(tmp_path: Path)
     assert large["rows"][1][3] is True
 
 
+@pytest.mark.long
 def test_scores_of_pairs_and_of_sets_are_measured(tmp_path: Path) -> None:
     if not extractor_is_there():
         pytest.skip(INSTALL)
