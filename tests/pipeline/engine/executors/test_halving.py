@@ -18,7 +18,7 @@ from pipeline.cluster import watchdog
 from pipeline.engine.executors import halving
 from pipeline.engine.executors.halving import in_halves
 from pipeline.engine.publishing.steps import Stage
-from pipeline.engine.records.account import Batch
+from pipeline.engine.records.account import Batch, Made
 from pipeline.engine.records.limits import Limits
 from pipeline.engine.records.units import Unit, plan_units
 from pipeline.pack.config import PackConfig
@@ -105,9 +105,15 @@ def through(case: Case, which: int, stage: Stage) -> tuple[Batch, Batch]:
     """Return what a unit becomes in three stages, one of which goes in halves, and what it becomes without harm."""
     found: list[Any] = [case.unit, case.unit]
     for i, each in enumerate(case.stages):
-        found[0] = in_halves(stage, found[0]) if i == which else each.make()(found[0])
-        found[1] = each.make()(found[1])
+        found[0] = in_halves(stage, found[0]) if i == which else _of_one_unit(each.make()(found[0]))
+        found[1] = _of_one_unit(each.make()(found[1]))
     return found[0], found[1]
+
+
+def _of_one_unit(made: Made) -> Batch:
+    """Return the only batch of what a stage has made: of several translators, one for each would come."""
+    [batch] = [made] if isinstance(made, Batch) else made
+    return batch
 
 
 @pytest.mark.long
