@@ -138,6 +138,7 @@ dialog form button { border: 0; background: none; color: inherit; font-size: 1.5
   table { font-size: 8.5pt; }
   th, td { padding: .25rem .55rem; white-space: normal; }
   td { max-width: none; }
+  .score { white-space: normal; }
   :is(.table td, .message, .reason) { overflow-wrap: anywhere; }
   .reason { min-width: 5rem; }
   .legend i, .status { print-color-adjust: exact; }
