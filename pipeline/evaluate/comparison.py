@@ -84,10 +84,13 @@ def row_name(result: Result, prediction: str, inputs: int) -> str:
 
 
 def best_and_ties(group: Group, name: str) -> tuple[str, frozenset[str]]:
-    """Return the row that is best by a score, and those whose difference from it is within noise; empty without any."""
+    """Return the row that is best by a score, and those whose difference from it is within noise.
+
+    Both are empty where there are not two values, or all are the same: none is the best then.
+    """
     there = [(row.name, row.scores[name]) for row in group.rows if name in row.scores]
     there = [(row, score) for row, score in there if not math.isnan(score.value)]
-    if len(there) < 2:
+    if len({score.value for _, score in there}) < 2:
         return "", frozenset()
     sign = -1 if there[0][1].metric.higher_is_better else 1
     best, winner = min(there, key=lambda each: sign * each[1].value)
