@@ -92,10 +92,11 @@ from pipeline.stores.tables.ranges import cut_range
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1000
 
-[whole] = open_store(sys.argv[1]).ranges
+ranges, most = list(open_store(sys.argv[1]).ranges), int(sys.argv[2])  # a large row group is several
 before, begun, count = peak(), time.monotonic(), 0
-for piece in cut_range(whole, int(sys.argv[2]), 10**12):
-    rows = read_rows([piece])
+cut = [[piece] for each in ranges for piece in cut_range(each, most, 10**12)]
+for pieces in cut if most < 2500 else [ranges]:
+    rows = read_rows(pieces)
     for key, image in zip(rows["key"].to_pylist(), rows["image"]):
         data = image["bytes"].as_buffer()
         assert data.size == 1_000_000 and int(key) % 100 == int.from_bytes(memoryview(data)[:8], "little"), key
