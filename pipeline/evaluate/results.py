@@ -24,7 +24,7 @@ from pipeline.evaluate.measuring.scoring import TARGET, Program
 from pipeline.scores.sets import distances, intervals
 from pipeline.scores.sets.intervals import CONFIDENCE, Replicates
 from pipeline.scores.sets.neighbours import BALL, MANIFOLD, Neighbours
-from pipeline.scores.sets.pairs import all_pairs
+from pipeline.scores.sets.pairs import add_all_pairs
 from pipeline.scores.table import Metric, On, metric_named, metrics_on
 from pipeline.stores import Store, read_rows
 
@@ -134,8 +134,8 @@ _NOTHING_SEEN = "the extractor gives the same features for all images of both se
 
 def _sees_nothing(real: SetStatistics, other: SetStatistics) -> bool:
     """Return True where several images a set have one and the same features, so that every distance would be 0."""
-    values = np.concatenate([real.sample.values, other.sample.values])
-    return min(real.count, other.count) > 1 and bool((values == values[0]).all())
+    first = real.sample.values[0]
+    return min(real.count, other.count) > 1 and all((each.sample.values == first).all() for each in (real, other))
 
 
 class _OfPairs:
@@ -149,10 +149,7 @@ class _OfPairs:
             self._sums = distances.KernelSums(
                 real.sample, other.sample, size=size, subsets=config.kid_subsets, seed=config.seed
             )
-        for block in all_pairs(real.sample, other.sample):
-            self.neighbours.add(block)
-            if self._sums:
-                self._sums.add(block)
+        add_all_pairs(real.sample, other.sample, self.neighbours, *([self._sums] if self._sums else []))
 
     @property
     def kernel(self) -> distances.Kernel:

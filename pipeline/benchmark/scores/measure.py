@@ -25,7 +25,7 @@ from pipeline.scores.extractors.efficientnet import EfficientNetLite0
 from pipeline.scores.extractors.extractor import describe_extractor
 from pipeline.scores.sets.distances import KernelSums
 from pipeline.scores.sets.neighbours import Neighbours
-from pipeline.scores.sets.pairs import all_pairs
+from pipeline.scores.sets.pairs import add_all_pairs
 from pipeline.scores.sets.sampling import Sample, places
 from pipeline.stores.tables.schema import SHARD, image_array
 from pipeline.terminal import print_line
@@ -131,9 +131,7 @@ def _sets(count: int, features: int, repeats: int) -> dict[str, Any]:
         began = time.perf_counter()
         kernel = KernelSums(real, other, size=min(_SUBSET, count // 2), subsets=_SUBSETS)
         near = Neighbours(real, other)
-        for block in all_pairs(real, other):
-            kernel.add(block)
-            near.add(block)
+        add_all_pairs(real, other, kernel, near)
         kernel.distance()
         seconds.append(time.perf_counter() - began)
     return {"sample": count, "features": features, "seconds": seconds, "mb": most_mb()}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.scores.sets.pairs import PAIRS, Block, all_pairs
+from pipeline.scores.sets.pairs import PAIRS, Block
 from pipeline.scores.sets.sampling import Sample
 from pipeline.scores.sets.sums import Moments
 
@@ -133,14 +133,6 @@ class KernelSums:
         within = (self._sums["real"] + self._sums["other"]) / (size * (size - 1))
         found = within - 2 * self._sums["between"] / size**2
         return Kernel(values=found.numpy(), size=size, images=self._images)
-
-
-def kernel_distance(real: Sample, other: Sample, *, size: int, subsets: int, seed: int = 0) -> Kernel:
-    """Return KID by random subsets of two samples. Raises ValueError where there are too few images."""
-    sums = KernelSums(real, other, size=size, subsets=subsets, seed=seed)
-    for block in all_pairs(real, other):
-        sums.add(block)
-    return sums.distance()
 
 
 def _drawn(real: np.ndarray, other: np.ndarray, size: int, draw: int) -> tuple[np.ndarray, np.ndarray]:

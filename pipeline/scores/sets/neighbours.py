@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.scores.sets.pairs import Block, all_pairs
+from pipeline.scores.sets.pairs import Block
 from pipeline.scores.sets.sampling import Sample
 
 MANIFOLD, BALL = 3, 5
 """Neighbours to which balls reach: of precision and recall, of density and coverage."""
+_KS = (MANIFOLD, BALL)
 _NEIGHBOURS = {"precision": MANIFOLD, "recall": MANIFOLD, "density": BALL, "coverage": BALL}
 
 
@@ -61,14 +62,3 @@ class Neighbours:
         if least <= k:
             raise ValueError(f"it needs more than {k} images a set, and there are {least}")
         return self._values[name].numpy()
-
-
-_KS = (MANIFOLD, BALL)
-
-
-def neighbours(real: Sample, other: Sample) -> Neighbours:
-    """Return the neighbours of two samples, whose values are features [N, D]."""
-    found = Neighbours(real, other)
-    for block in all_pairs(real, other):
-        found.add(block)
-    return found

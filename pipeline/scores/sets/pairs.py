@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -49,6 +49,19 @@ class Block:
     def squared_distances(self) -> Tensor:
         """Return the squared distances of all pairs, in squared steps, exact, [rows, N]."""
         return self.squares[0][:, None] + self.squares[1] - 2 * self.products
+
+
+class Taker(Protocol):
+    """Score that is computed from the pairs of two samples, block by block."""
+
+    def add(self, block: Block) -> None: ...
+
+
+def add_all_pairs(real: Sample, other: Sample, *takers: Taker) -> None:
+    """Give the blocks of `all_pairs` to each of `takers`, in one pass."""
+    for block in all_pairs(real, other):
+        for taker in takers:
+            taker.add(block)
 
 
 def all_pairs(real: Sample, other: Sample) -> Iterator[Block]:

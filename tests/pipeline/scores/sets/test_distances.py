@@ -13,12 +13,18 @@ from torch import nn
 
 from pipeline.cluster import hardware
 from pipeline.scores.sets import distances, intervals
-from pipeline.scores.sets.distances import Gaussian, frechet, kernel_distance, largest_subset
-from pipeline.scores.sets.pairs import all_pairs
+from pipeline.scores.sets.distances import Gaussian, Kernel, KernelSums, frechet, largest_subset
+from pipeline.scores.sets.pairs import add_all_pairs, all_pairs
 from pipeline.scores.sets.sampling import Sample, Sampler, places
 from pipeline.scores.sets.sums import Mean, Moments, Scale, moments
 
 SIZE = 12
+
+
+def kernel_distance(real: Sample, other: Sample, **options: int) -> Kernel:
+    sums = KernelSums(real, other, **options)  # type: ignore[arg-type]
+    add_all_pairs(real, other, sums)
+    return sums.distance()
 
 
 def drawn(count: int, seed: int, mean: float = 0.0, spread: float = 1.0) -> np.ndarray:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.scores.sets.neighbours import neighbours
+from pipeline.scores.sets.neighbours import Neighbours
+from pipeline.scores.sets.pairs import add_all_pairs
+from pipeline.scores.sets.sampling import Sample
 from tests.pipeline.scores.sets.test_distances import drawn, sample
 
 NAMES = ("precision", "recall", "density", "coverage")
+
+
+def neighbours(real: Sample, other: Sample) -> Neighbours:
+    found = Neighbours(real, other)
+    add_all_pairs(real, other, found)
+    return found
 
 
 def means(real: np.ndarray, other: np.ndarray) -> dict[str, float]:
